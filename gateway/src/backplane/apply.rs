@@ -1,0 +1,218 @@
+//! A batch of pushes → the topics' windows, in order; and the waits of publishers who asked for "written".
+//! The whole batch is checked before its first push is applied. A batch seen before is answered from memory.
+//! While the fan-out is over its bound, the batch waits here, and with it the logic node: that is the back-pressure.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::records::{
+    self, Dropped, Lane, Outcome, Push, PushBatch, PushReply, Receipt, WaitReply, WaitRequest, target::To,
+};
+
+use super::{Refused, encode};
+use crate::bucket::{Bucket, of_user};
+use crate::clock::Millis;
+use crate::merge::batch::{Narrow, Waiter};
+use crate::merge::topic::Topic;
+use crate::merge::{Incoming, Private};
+use crate::node::Node;
+
+/// Longest wait for "written".
+const WAIT_MS_MAX: u32 = 60_000;
+
+/// Applies a batch once; gives the encoded reply.
+pub(super) async fn push(node: &Node, batch: PushBatch) -> Result<Bytes, Refused> {
+    if batch.epoch != node.epoch {
+        return Err(Refused::Conflict("this gateway has another epoch: it has restarted"));
+    }
+    check(&batch)?;
+    let last = node.links.last_of(batch.logic);
+    let mut last = last.lock().await;
+    if batch.sequence == last.sequence {
+        return Ok(last.reply.clone());
+    }
+    if batch.sequence < last.sequence {
+        return Err(Refused::Conflict("a later batch has been applied"));
+    }
+    node.fanout.ready().await;
+    let now = node.clock.now();
+    let receipts = batch.pushes.iter().map(|push| apply(node, push, now)).collect();
+    last.reply = encode(&PushReply { receipts });
+    last.sequence = batch.sequence;
+    Ok(last.reply.clone())
+}
+
+fn check(batch: &PushBatch) -> Result<(), Refused> {
+    for (i, push) in batch.pushes.iter().enumerate() {
+        let bad = |what: &str| Err(Refused::Bad(format!("push {i}: {what}")));
+        if push.messages.is_empty() {
+            return bad("no messages");
+        }
+        if Lane::try_from(push.lane).is_err() {
+            return bad("unknown lane");
+        }
+        for target in &push.targets {
+            match &target.to {
+                None => return bad("a target without a kind"),
+                Some(To::Connection(id)) if id.len() != 16 => return bad("a connection id is 16 bytes"),
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply(node: &Node, push: &Push, now: Millis) -> Receipt {
+    node.totals.pushes.fetch_add(1, Ordering::Relaxed);
+    let narrow = push.narrow.as_ref().and_then(|n| compile(node, n));
+    let mut topics: SmallVec<[Arc<Topic>; 4]> = SmallVec::new();
+    let mut matched = 0;
+    for target in &push.targets {
+        if let Some((topic, n)) = target.to.as_ref().and_then(|to| resolve(node, to, narrow.as_deref()))
+            && n > 0
+        {
+            matched += n;
+            topics.push(topic);
+        }
+    }
+    if topics.is_empty() {
+        node.totals.pushes_unmatched.fetch_add(1, Ordering::Relaxed);
+        return Receipt::default();
+    }
+    let waiter = push.wait_written.then(|| Arc::new(Waiter::new(topics.len())));
+    let incoming = Incoming {
+        messages: &push.messages,
+        lane: Lane::try_from(push.lane).unwrap_or(Lane::Normal),
+        expires_at: if push.ttl_ms == 0 { 0 } else { now.wrapping_add(push.ttl_ms).max(1) },
+        narrow: narrow.as_ref(),
+        waiter: waiter.as_ref(),
+    };
+    for topic in &topics {
+        node.merger.push(topic, &incoming, now);
+    }
+    let ticket = waiter.map_or(0, |w| node.links.issue(w));
+    Receipt { matched, queued: matched, dropped: Vec::new(), ticket }
+}
+
+/// The topic of a target and how many connections it means; none when nobody here can be meant.
+fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Arc<Topic>, u64)> {
+    match to {
+        To::All(_) => {
+            let n = match narrow {
+                None => node.connections() as u64,
+                Some(narrow) => node.buckets.iter().map(|b| count_all(b, narrow)).sum(),
+            };
+            Some((Arc::clone(&node.merger.all), n))
+        }
+        To::Room(name) => {
+            let topic = node.rooms.find(name)?;
+            let room = topic.room()?;
+            let n = match narrow {
+                None => room.members.load(Ordering::Relaxed),
+                Some(narrow) => {
+                    room.marked().map(|b| count_members(&node.buckets[usize::from(b)], room.id, narrow)).sum()
+                }
+            };
+            Some((topic, n))
+        }
+        To::User(name) => {
+            let bucket = &node.buckets[usize::from(of_user(name, node.buckets.len()))];
+            let table = bucket.table.read();
+            let (key, entry) = table.users.get_key_value(name.as_str())?;
+            let n = match narrow {
+                None => entry.slots.len() as u64,
+                Some(narrow) => count(&table, bucket.index, entry.slots.iter().copied(), narrow),
+            };
+            let key = Arc::clone(key);
+            drop(table);
+            Some((node.merger.private(Private::User(key)), n))
+        }
+        To::Connection(id) => {
+            let id = <[u8; 16]>::try_from(id.as_ref()).ok()?;
+            let (index, slot, generation) = node.locate(ConnectionId::from_u128(u128::from_be_bytes(id)))?;
+            let bucket = &node.buckets[usize::from(index)];
+            let table = bucket.table.read();
+            table.find(slot, generation)?;
+            let n = narrow.map_or(1, |narrow| count(&table, index, std::iter::once(slot), narrow));
+            drop(table);
+            Some((node.merger.private(Private::Connection(index, slot, generation)), n))
+        }
+    }
+}
+
+fn count(table: &crate::bucket::table::Table, index: u16, slots: impl Iterator<Item = u32>, narrow: &Narrow) -> u64 {
+    slots
+        .filter(|&slot| {
+            let (hot, cold) = (&table.hot[slot as usize], &table.cold[slot as usize]);
+            hot.fd.is_some() && narrow.admits(index, slot, hot.generation, cold.user.as_deref(), cold.platform)
+        })
+        .count() as u64
+}
+
+fn count_all(bucket: &Bucket, narrow: &Narrow) -> u64 {
+    let table = bucket.table.read();
+    #[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits")]
+    count(&table, bucket.index, 0..table.hot.len() as u32, narrow)
+}
+
+fn count_members(bucket: &Bucket, room_id: u32, narrow: &Narrow) -> u64 {
+    let table = bucket.table.read();
+    table.rooms.get(&room_id).map_or(0, |m| count(&table, bucket.index, m.slots.iter().copied(), narrow))
+}
+
+/// Names → numbers of this gateway; none when nothing narrows.
+fn compile(node: &Node, n: &records::Narrow) -> Option<Arc<Narrow>> {
+    if n.platforms.is_empty() && n.except_connections.is_empty() && n.except_users.is_empty() {
+        return None;
+    }
+    let mut except_connections: Vec<(u16, u32, u32)> = n
+        .except_connections
+        .iter()
+        .filter_map(|id| <[u8; 16]>::try_from(id.as_ref()).ok())
+        .filter_map(|id| node.locate(ConnectionId::from_u128(u128::from_be_bytes(id))))
+        .collect();
+    except_connections.sort_unstable();
+    let mut except_users = n.except_users.clone();
+    except_users.sort_unstable();
+    Some(Arc::new(Narrow {
+        platforms: n.platforms.iter().filter_map(|p| node.platforms.find(p)).collect(),
+        is_by_platform: !n.platforms.is_empty(),
+        except_connections,
+        except_users,
+    }))
+}
+
+/// Waits until the pushes behind the tickets have been walked, or time is up.
+pub(super) async fn wait(node: &Node, request: WaitRequest) -> WaitReply {
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(u64::from(request.timeout_ms.min(WAIT_MS_MAX)));
+    let mut outcomes = Vec::with_capacity(request.tickets.len());
+    for ticket in request.tickets {
+        let Some(waiter) = node.links.redeem(ticket) else { continue };
+        let _ = tokio::time::timeout_at(deadline, walked(&waiter)).await;
+        let dropped = waiter.tally.dropped.load(Ordering::Relaxed);
+        outcomes.push(Outcome {
+            ticket,
+            is_done: waiter.is_done(),
+            written: waiter.tally.written.load(Ordering::Relaxed),
+            pending: waiter.tally.pending.load(Ordering::Relaxed),
+            dropped: if dropped == 0 { Vec::new() } else { vec![Dropped { reason: "slow".into(), count: dropped }] },
+        });
+    }
+    WaitReply { outcomes }
+}
+
+async fn walked(waiter: &Waiter) {
+    loop {
+        let done = waiter.done.notified();
+        tokio::pin!(done);
+        done.as_mut().enable();
+        if waiter.is_done() {
+            return;
+        }
+        done.await;
+    }
+}

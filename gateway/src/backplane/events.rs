@@ -1,0 +1,125 @@
+//! What logic must know of this gateway: interest, as a snapshot in pages and then as changes, held until there are some.
+//! A request acknowledges all before its cursor; replies that waited for that are let go (see `interest`).
+//! A cursor is the version it stands behind plus one, so that 0 asks for a snapshot.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidegate_protocol::limits::INTEREST_PAGE;
+use tidegate_protocol::records::{self, EventsReply, EventsRequest, GatewayInfo, InterestKind};
+
+use crate::counters;
+use crate::interest::{Change, Since};
+use crate::node::Node;
+use crate::rooms::SHARDS;
+
+/// Longest a request is held.
+const HOLD_MS_MAX: u32 = 30_000;
+
+/// Answers at once when something has happened, else when it does or the hold is over.
+pub(super) async fn events(node: &Node, request: &EventsRequest) -> EventsReply {
+    let reply = if request.epoch != node.epoch || request.cursor == 0 || !request.page.is_empty() {
+        snapshot(node, request)
+    } else {
+        changes(node, request).await
+    };
+    node.interest.answered(request.logic, node.clock.now());
+    reply
+}
+
+async fn changes(node: &Node, request: &EventsRequest) -> EventsReply {
+    let version = request.cursor - 1;
+    let held = node.interest.acknowledge(request.logic, version);
+    node.release(&held);
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(u64::from(request.hold_ms.min(HOLD_MS_MAX)));
+    let mut is_over = false;
+    loop {
+        let changed = node.interest.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        match node.interest.changes_since(version, INTEREST_PAGE) {
+            Since::TooOld => {
+                return snapshot(node, &EventsRequest { page: String::new(), ..request.clone() });
+            }
+            Since::Changes(list, reached) if !list.is_empty() || is_over => {
+                return EventsReply {
+                    epoch: node.epoch,
+                    cursor: reached + 1,
+                    interest: list.into_iter().map(record).collect(),
+                    gateway: Some(info(node)),
+                    ..EventsReply::default()
+                };
+            }
+            Since::Changes(..) => {}
+        }
+        is_over = tokio::time::timeout_at(deadline, changed).await.is_err() || node.is_draining();
+    }
+}
+
+/// One page of a snapshot. The version it stands for is that of its beginning: changes made while the pages are read
+/// come again as changes, and the last word on a name counts.
+fn snapshot(node: &Node, request: &EventsRequest) -> EventsReply {
+    // Until it is complete, the logic node sends everything, so no reply waits for it.
+    let held = node.interest.forget(request.logic);
+    node.release(&held);
+    let parsed = parse_page(&request.page).filter(|_| request.epoch == node.epoch);
+    let (version, mut at) = parsed.unwrap_or((node.interest.version(), 0));
+    let end = SHARDS + node.buckets.len();
+    let mut interest = Vec::new();
+    while at < end && interest.len() < INTEREST_PAGE {
+        let (kind, names) = names(node, at);
+        interest.extend(names.into_iter().map(|name| record(Change { kind, name, is_present: true })));
+        at += 1;
+    }
+    EventsReply {
+        epoch: node.epoch,
+        cursor: version + 1,
+        is_snapshot: parsed.is_none(),
+        page: if at < end { format!("{version}:{at}") } else { String::new() },
+        interest,
+        gateway: Some(info(node)),
+    }
+}
+
+/// The rooms of one shard, or after those the users of one bucket.
+fn names(node: &Node, at: usize) -> (InterestKind, Vec<Arc<str>>) {
+    if at < SHARDS {
+        (InterestKind::Room, node.rooms.names_in(at))
+    } else {
+        let table = node.buckets[at - SHARDS].table.read();
+        (InterestKind::User, table.users.keys().cloned().collect())
+    }
+}
+
+fn parse_page(page: &str) -> Option<(u64, usize)> {
+    let (version, at) = page.split_once(':')?;
+    Some((version.parse().ok()?, at.parse().ok()?))
+}
+
+fn record(change: Change) -> records::Interest {
+    records::Interest { kind: change.kind as i32, name: change.name.to_string(), is_present: change.is_present }
+}
+
+/// The gateway's account of itself.
+pub(crate) fn info(node: &Node) -> GatewayInfo {
+    let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
+    GatewayInfo {
+        name: node.name.clone(),
+        id: u32::from(node.id),
+        id_epoch: node.id_epoch,
+        connections: node.connections() as u64,
+        rooms: node.rooms.len() as u64,
+        users: node.users_present.load(Ordering::Relaxed),
+        is_draining: node.is_draining(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        connections_max: node.connections_max as u64,
+        messages_queued: sum.queued,
+        messages_written: sum.written,
+        messages_dropped: sum.dropped.iter().sum(),
+        messages_pending: u64::try_from(sum.pending).unwrap_or(0),
+        frames_written: sum.frames,
+        frames_encoded: node.totals.frames_encoded.load(Ordering::Relaxed),
+        window_ms: node.merger.window_ms(),
+    }
+}

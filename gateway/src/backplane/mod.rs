@@ -1,0 +1,230 @@
+//! The gateway's end of the backplane: an HTTP/2 server for logic nodes, over TCP or an in-memory pipe alike.
+//! This file is the transport: listening, who may speak, bodies in and out, one task a request. What the requests do
+//! is in [`apply`] (pushes and waits), [`events`] (interest) and `query` (lists and commands).
+//! Invariants: a body is read whole and decoded before anything is applied; a link that ends holds back no reply.
+
+mod apply;
+mod events;
+mod links;
+
+pub use links::Links;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Method, Request, Response, StatusCode, header};
+use parking_lot::Mutex;
+use prost::Message;
+use subtle::ConstantTimeEq;
+use tidegate_protocol::limits::BACKPLANE_BODY_BYTES_MAX;
+use tidegate_protocol::records::{CommandRequest, EventsRequest, PushBatch, QueryRequest, WaitRequest, path};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::node::{Node, StartError};
+use crate::query;
+
+/// Room for several full batches in flight, so that a batch never waits for a window update.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Few frames a batch; small DATA frames also spend h2's budget.
+const FRAME_BYTES_MAX: u32 = 1024 * 1024;
+/// Requests of one logic node at once: one batch, one events request, and lists, waits and commands.
+const STREAMS_MAX: u32 = 256;
+/// Links at once; far above any fleet of logic nodes.
+const LINKS_MAX: usize = 256;
+/// From accept to the end of the HTTP/2 preface.
+const PREFACE: std::time::Duration = std::time::Duration::from_secs(5);
+/// From request head to the end of its body.
+const BODY: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// Not a POST of a known path.
+    #[error("unknown request")]
+    Unknown,
+    /// The secret is missing or wrong.
+    #[error("backplane secret missing or wrong")]
+    Unauthorized,
+    /// Larger than any logic node sends.
+    #[error("body larger than {BACKPLANE_BODY_BYTES_MAX} bytes")]
+    TooLarge,
+    /// Not a record, or one that cannot be.
+    #[error("{0}")]
+    Bad(String),
+    /// Meant for this gateway before its restart, or a number out of order.
+    #[error("{0}")]
+    Conflict(&'static str),
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unknown => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+        }
+    }
+}
+
+/// Binds the backplane's TCP address and serves it until the gateway stops.
+pub(crate) async fn listen(node: &Arc<Node>) -> Result<std::net::SocketAddr, StartError> {
+    let address = node.config.backplane;
+    let bind = |error| StartError::Bind { address, what: "backplane", error };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(bind)?;
+    let bound = listener.local_addr().map_err(bind)?;
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let places = Arc::new(tokio::sync::Semaphore::new(LINKS_MAX));
+        loop {
+            let accepted = tokio::select! {
+                () = node.stopped() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                    let _ = stream.set_nodelay(true);
+                    let node = Arc::clone(&node);
+                    tokio::spawn(async move {
+                        serve(node, stream).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "backplane: cannot accept");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            }
+        }
+    });
+    Ok(bound)
+}
+
+/// Serves one link until it ends or the gateway stops.
+pub async fn serve<T>(node: Arc<Node>, io: T)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(8 * 1024)
+        .max_concurrent_reset_streams(20);
+    let Ok(Ok(mut connection)) = tokio::time::timeout(PREFACE, builder.handshake::<_, Bytes>(io)).await else { return };
+    let logics: Arc<Mutex<HashSet<u64>>> = Arc::default();
+    loop {
+        let next = tokio::select! {
+            () = node.stopped() => {
+                connection.graceful_shutdown();
+                let _ = tokio::time::timeout(PREFACE, std::future::poll_fn(|cx| connection.poll_closed(cx))).await;
+                break;
+            }
+            next = connection.accept() => next,
+        };
+        match next {
+            Some(Ok((request, respond))) => {
+                tokio::spawn(answer(Arc::clone(&node), request, respond, Arc::clone(&logics)));
+            }
+            Some(Err(_)) | None => break,
+        }
+    }
+    for logic in logics.lock().drain() {
+        let held = node.interest.forget(logic);
+        node.release(&held);
+    }
+}
+
+async fn answer(
+    node: Arc<Node>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    logics: Arc<Mutex<HashSet<u64>>>,
+) {
+    let (status, body) = match handle(&node, request, &logics).await {
+        Ok(body) => (StatusCode::OK, body),
+        Err(refused) => (refused.status(), Bytes::from(refused.to_string())),
+    };
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    // A link that has ended meanwhile needs no answer.
+    let Ok(mut stream) = respond.send_response(response, body.is_empty()) else { return };
+    if !body.is_empty() && stream.send_data(body, true).is_err() {
+        stream.send_reset(Reason::INTERNAL_ERROR);
+    }
+}
+
+async fn handle(
+    node: &Arc<Node>,
+    request: Request<RecvStream>,
+    logics: &Mutex<HashSet<u64>>,
+) -> Result<Bytes, Refused> {
+    authorize(node, &request)?;
+    if request.method() != Method::POST {
+        return Err(Refused::Unknown);
+    }
+    let (parts, body) = request.into_parts();
+    let body = tokio::time::timeout(BODY, collect(body))
+        .await
+        .map_err(|_| Refused::Bad("body took longer than 10 s".into()))??;
+    match parts.uri.path() {
+        path::PUSH => Ok(apply::push(node, decode::<PushBatch>(body)?).await?),
+        path::WAIT => Ok(encode(&apply::wait(node, decode::<WaitRequest>(body)?).await)),
+        path::EVENTS => {
+            let request = decode::<EventsRequest>(body)?;
+            logics.lock().insert(request.logic);
+            Ok(encode(&events::events(node, &request).await))
+        }
+        path::QUERY => Ok(encode(&query::query(node, &decode::<QueryRequest>(body)?)?)),
+        path::COMMAND => Ok(encode(&query::command(node, &decode::<CommandRequest>(body)?)?)),
+        _ => Err(Refused::Unknown),
+    }
+}
+
+fn authorize(node: &Node, request: &Request<RecvStream>) -> Result<(), Refused> {
+    let secret = node.config.backplane_secret.as_bytes();
+    if secret.is_empty() {
+        return Ok(());
+    }
+    let given = request.headers().get(header::AUTHORIZATION).map_or(&b""[..], |v| v.as_bytes());
+    let given = given.strip_prefix(b"Bearer ").unwrap_or_default();
+    if bool::from(given.ct_eq(secret)) { Ok(()) } else { Err(Refused::Unauthorized) }
+}
+
+async fn collect(mut body: RecvStream) -> Result<Bytes, Refused> {
+    let broken = |e: h2::Error| Refused::Bad(format!("body: {e}"));
+    let mut whole = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.map_err(broken)?;
+        body.flow_control().release_capacity(chunk.len()).map_err(broken)?;
+        // Most bodies are one DATA frame: that one is kept as it came, and messages stay slices of it.
+        if let Some(one) = first.take() {
+            whole.extend_from_slice(&one);
+        } else if whole.is_empty() {
+            first = Some(chunk);
+            continue;
+        }
+        if whole.len() + chunk.len() > BACKPLANE_BODY_BYTES_MAX {
+            return Err(Refused::TooLarge);
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    Ok(first.unwrap_or_else(|| whole.freeze()))
+}
+
+fn decode<R: Message + Default>(body: Bytes) -> Result<R, Refused> {
+    R::decode(body).map_err(|e| Refused::Bad(e.to_string()))
+}
+
+fn encode(record: &impl Message) -> Bytes {
+    record.encode_to_vec().into()
+}

@@ -1,0 +1,145 @@
+//! A bucket: a shard of the connections, the unit of everything. One `RwLock`ed [`table`], one epoll set, one task that
+//! drives it ([`drive`]), one inbox of batches that the fan-out threads walk ([`flush`]). No task, timer, channel or idle
+//! buffer per connection. Writers of the table: the task (remove, join, leave) and the lobbies (insert); readers: walks,
+//! lookups, stats.
+
+pub mod drive;
+pub mod flush;
+pub mod pending;
+pub mod table;
+mod talk;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use crossbeam::utils::CachePadded;
+use parking_lot::{Mutex, RwLock};
+use rustix::event::epoll;
+use tidegate_protocol::close::CloseReason;
+use tokio::sync::Notify;
+
+use self::table::Table;
+use crate::counters::BucketCounters;
+use crate::fanout::Inbox;
+
+/// What others ask of a bucket's task.
+#[derive(Debug)]
+pub enum Command {
+    /// Close a connection with a code and a reason's text.
+    Close {
+        /// Slot.
+        slot: u32,
+        /// Generation.
+        generation: u32,
+        /// Close code.
+        code: u16,
+        /// Reason's text.
+        text: Box<str>,
+    },
+    /// Bytes that came with the handshake and belong to the first frames.
+    Early {
+        /// Slot.
+        slot: u32,
+        /// Generation.
+        generation: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+/// A shard of the connections.
+#[derive(Debug)]
+pub struct Bucket {
+    /// Its number.
+    pub index: u16,
+    /// The connections.
+    pub table: RwLock<Table>,
+    /// Batches to be walked.
+    pub inbox: Inbox,
+    /// What the walks and the task have counted.
+    pub counters: CachePadded<BucketCounters>,
+    epoll: OwnedFd,
+    live: AtomicUsize,
+    /// At most one `Close` a connection waits here, because a closing connection is not asked again.
+    commands: Mutex<Vec<Command>>,
+    wake: Notify,
+}
+
+impl Bucket {
+    /// An empty bucket.
+    ///
+    /// # Errors
+    /// The system's, when there is no epoll set to be had.
+    pub fn new(index: u16) -> std::io::Result<Self> {
+        Ok(Self {
+            index,
+            table: RwLock::default(),
+            inbox: Inbox::default(),
+            counters: CachePadded::default(),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            live: AtomicUsize::new(0),
+            commands: Mutex::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Live connections.
+    #[must_use]
+    pub fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Watches a connection's socket. Edge-triggered both ways and for good: no further call per event.
+    ///
+    /// # Errors
+    /// The system's, when the set cannot grow.
+    pub fn watch(&self, fd: impl AsFd, slot: u32, generation: u32) -> rustix::io::Result<()> {
+        let data = epoll::EventData::new_u64(u64::from(generation) << 32 | u64::from(slot));
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, fd, data, flags)
+    }
+
+    /// Counts a connection in; the lobby calls it once the connection is in the table.
+    pub fn count_in(&self) {
+        self.live.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_out(&self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Asks the task for something.
+    pub fn command(&self, command: Command) {
+        self.commands.lock().push(command);
+        self.wake.notify_one();
+    }
+
+    /// Asks the task to close a connection.
+    pub fn close(&self, slot: u32, generation: u32, reason: CloseReason, retry_after_ms: Option<u32>) {
+        let text = reason.text(retry_after_ms).into();
+        self.command(Command::Close { slot, generation, code: reason.code(), text });
+    }
+
+    /// A walk found that a connection's own bound is already passed.
+    pub(crate) fn tell_slow(&self, slot: u32, generation: u32) {
+        tracing::debug!(bucket = self.index, slot, generation, "slow consumer");
+    }
+}
+
+/// A frame for one connection, framed already.
+pub(crate) fn text_frame(json: &[u8]) -> Bytes {
+    tidegate_protocol::ws::frame(tidegate_protocol::ws::OpCode::Text, json)
+}
+
+/// The bucket that holds all connections of a user.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets, 16 bits")]
+pub fn of_user(user: &str, buckets: usize) -> u16 {
+    static HASHER: OnceLock<ahash::RandomState> = OnceLock::new();
+    (HASHER.get_or_init(ahash::RandomState::new).hash_one(user) % buckets as u64) as u16
+}

@@ -1,0 +1,401 @@
+//! What waits for one connection whose peer reads too slowly, and what is dropped when it is too much.
+//! Knows nothing of sockets (see `writer`) or of slots (see `bucket::flush`). Exists only while something waits.
+//! Invariants: `bytes` is the sum of what is left of the entries; the front entry alone may be partly sent; a GAP stands
+//! where what it names would have stood; counters balance through the [`Delta`] of each call.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_protocol::records::Lane;
+use tidegate_protocol::reply::{self, Missing};
+use tidegate_protocol::ws;
+
+use crate::clock::{Millis, is_due};
+use crate::counters::{Delta, DropReason};
+use crate::merge::batch::Segment;
+use crate::merge::topic::Topic;
+
+/// Accounted size of a GAP that waits.
+const GAP_BYTES: usize = 96;
+/// Most slices handed to the kernel at once.
+pub const SLICES_MAX: usize = 64;
+
+/// One thing that waits.
+#[derive(Debug)]
+enum Entry {
+    /// A reply, ping, pong or close: never dropped.
+    Control(Bytes),
+    /// A pong: a newer one takes its place.
+    Pong(Bytes),
+    /// Messages.
+    Push(Arc<Topic>, Segment),
+    /// Messages that will not come.
+    Gap { topic: Arc<Topic>, missing: Missing, reason: DropReason },
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        match self {
+            Self::Control(b) | Self::Pong(b) => b.len(),
+            Self::Push(_, s) => s.frame.len(),
+            Self::Gap { .. } => GAP_BYTES,
+        }
+    }
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// It waits, perhaps at the cost of others.
+    Waits,
+    /// It was dropped, and a GAP says so.
+    Dropped,
+    /// It must not be dropped and does not fit: the connection has to end.
+    Close,
+}
+
+/// What waits for one connection.
+#[derive(Debug, Default)]
+pub struct Pending {
+    entries: VecDeque<Entry>,
+    /// Bytes of the front entry already sent.
+    sent: usize,
+    bytes: usize,
+    /// When the front last moved.
+    since: Millis,
+    /// Nothing is sent until the interest of this version is acknowledged; 0: no such wait.
+    barrier: u64,
+    /// The connection is to be given up; only used between finding out and removal.
+    is_broken: bool,
+}
+
+impl Pending {
+    /// Nothing yet; the clock of its age starts now.
+    #[must_use]
+    pub fn new(now: Millis) -> Self {
+        Self { since: now, ..Self::default() }
+    }
+
+    /// Whether nothing waits and nothing holds it back.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.barrier == 0 && !self.is_broken
+    }
+
+    /// Bytes that wait.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the front last moved, while something waits for the peer.
+    #[must_use]
+    pub fn stuck_since(&self) -> Option<Millis> {
+        (!self.entries.is_empty() && self.barrier == 0).then_some(self.since)
+    }
+
+    /// Holds everything back until the interest of `version` is acknowledged.
+    pub fn hold(&mut self, version: u64) {
+        self.barrier = self.barrier.max(version);
+    }
+
+    /// Whether it may be sent; releases a barrier at or below `version`.
+    pub fn release(&mut self, version: u64, now: Millis) -> bool {
+        if self.barrier != 0 && self.barrier <= version {
+            self.barrier = 0;
+            self.since = now;
+        }
+        self.barrier == 0
+    }
+
+    /// Whether a barrier holds it back.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.barrier != 0
+    }
+
+    /// Marks the connection as over: nothing more is taken or sent.
+    pub fn set_broken(&mut self, d: &mut Delta) {
+        self.clear(d);
+        self.is_broken = true;
+    }
+
+    /// Whether the connection is over.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Queues a frame that must not be dropped.
+    pub fn push_control(&mut self, frame: Bytes, bytes_max: usize, now: Millis, d: &mut Delta) -> Queued {
+        // Control frames may use a quarter more, so that a queue full of messages can still be closed politely.
+        if self.bytes + frame.len() > bytes_max + bytes_max / 4 {
+            return Queued::Close;
+        }
+        self.append(Entry::Control(frame), now, d);
+        Queued::Waits
+    }
+
+    /// Queues a pong; one that has not begun to leave is replaced, because only the latest ping needs an answer
+    /// (RFC 6455 section 5.5.3).
+    pub fn push_pong(&mut self, frame: Bytes, bytes_max: usize, now: Millis, d: &mut Delta) -> Queued {
+        let begun = usize::from(self.sent > 0);
+        if let Some(Entry::Pong(waiting)) = self.entries.iter_mut().skip(begun).find(|e| matches!(e, Entry::Pong(_))) {
+            let before = std::mem::replace(waiting, frame);
+            let after = waiting.len();
+            self.account(after as i64 - before.len() as i64, d);
+            return Queued::Waits;
+        }
+        if self.bytes + frame.len() > bytes_max + bytes_max / 4 {
+            return Queued::Close;
+        }
+        self.append(Entry::Pong(frame), now, d);
+        Queued::Waits
+    }
+
+    /// Queues what is left of a frame the kernel took in part: always accepted, always first.
+    pub fn push_rest(&mut self, topic: &Arc<Topic>, segment: &Segment, sent: usize, now: Millis, d: &mut Delta) {
+        debug_assert!(self.entries.is_empty(), "only a frame that began at once can be half sent");
+        self.append(Entry::Push(Arc::clone(topic), segment.clone()), now, d);
+        self.sent = sent;
+        self.account(-(sent as i64), d);
+    }
+
+    /// The same for a control frame.
+    pub fn push_control_rest(&mut self, frame: Bytes, sent: usize, now: Millis, d: &mut Delta) {
+        self.append(Entry::Control(frame), now, d);
+        self.sent = sent;
+        self.account(-(sent as i64), d);
+    }
+
+    /// Queues messages by their lane: urgent and normal displace the oldest, bulk gives way itself.
+    pub fn push_segment(
+        &mut self,
+        topic: &Arc<Topic>,
+        segment: &Segment,
+        bytes_max: usize,
+        now: Millis,
+        d: &mut Delta,
+    ) -> Queued {
+        if self.is_broken {
+            d.drop_messages(DropReason::Closed, u64::from(segment.messages));
+            return Queued::Dropped;
+        }
+        let need = segment.frame.len();
+        if self.bytes + need > bytes_max {
+            let fits = segment.lane != Lane::Bulk && self.evict(need, bytes_max, segment.lane, d);
+            if !fits {
+                d.drop_messages(DropReason::Slow, u64::from(segment.messages));
+                self.append_gap(topic, missing(segment), DropReason::Slow, now, d);
+                return Queued::Dropped;
+            }
+        }
+        self.append(Entry::Push(Arc::clone(topic), segment.clone()), now, d);
+        Queued::Waits
+    }
+
+    /// What may be sent now, as slices for the kernel; expired messages make way for a GAP first.
+    pub fn slices<'a>(&'a mut self, now: Millis, d: &mut Delta, out: &mut Vec<IoSlice<'a>>) {
+        if self.barrier != 0 || self.is_broken {
+            return;
+        }
+        let n = self.entries.len().min(SLICES_MAX);
+        for i in 0..n {
+            self.ripen(i, now, d);
+        }
+        for (i, entry) in self.entries.iter().take(n).enumerate() {
+            let bytes: &[u8] = match entry {
+                Entry::Control(b) | Entry::Pong(b) => b,
+                Entry::Push(_, s) => &s.frame,
+                Entry::Gap { .. } => break,
+            };
+            out.push(IoSlice::new(if i == 0 { &bytes[self.sent..] } else { bytes }));
+        }
+    }
+
+    /// The kernel took `n` bytes of the slices.
+    pub fn advance(&mut self, mut n: usize, now: Millis, d: &mut Delta) {
+        self.account(-(n as i64), d);
+        if n > 0 {
+            self.since = now;
+        }
+        while let Some(front) = self.entries.front() {
+            let left = front.len() - self.sent;
+            if n < left {
+                self.sent += n;
+                return;
+            }
+            n -= left;
+            self.sent = 0;
+            if let Some(Entry::Push(_, s)) = self.entries.pop_front() {
+                d.pending -= i64::from(s.messages);
+                d.written += u64::from(s.messages);
+                d.frames += 1;
+            }
+        }
+        debug_assert_eq!(n, 0, "the kernel takes no more than it was given");
+    }
+
+    /// Gives up everything, because the connection ends.
+    pub fn clear(&mut self, d: &mut Delta) {
+        for entry in self.entries.drain(..) {
+            if let Entry::Push(_, s) = entry {
+                d.pending -= i64::from(s.messages);
+                d.drop_messages(DropReason::Closed, u64::from(s.messages));
+            }
+        }
+        self.sent = 0;
+        let bytes = self.bytes;
+        self.account(-(bytes as i64), d);
+    }
+
+    /// Drops everything but what has begun to leave, for the last word.
+    pub fn give_up(&mut self, close: Bytes, d: &mut Delta) {
+        let begun = if self.sent > 0 { self.entries.pop_front() } else { None };
+        let (sent, since) = (self.sent, self.since);
+        self.bytes -= begun.as_ref().map_or(0, |b| b.len() - sent);
+        d.pending_bytes -= begun.as_ref().map_or(0, |b| b.len() - sent) as i64;
+        self.clear(d);
+        (self.sent, self.since, self.barrier) = (sent, since, 0);
+        if let Some(begun) = begun {
+            self.account((begun.len() - sent) as i64, d);
+            self.entries.push_back(begun);
+        }
+        self.account(close.len() as i64, d);
+        self.entries.push_back(Entry::Control(close));
+    }
+
+    fn append(&mut self, entry: Entry, now: Millis, d: &mut Delta) {
+        if self.entries.is_empty() {
+            self.since = now;
+        }
+        if let Entry::Push(_, s) = &entry {
+            d.pending += i64::from(s.messages);
+        }
+        self.account(entry.len() as i64, d);
+        self.entries.push_back(entry);
+    }
+
+    #[expect(clippy::cast_sign_loss, reason = "the sum never goes below nothing; checked in debug builds")]
+    fn account(&mut self, change: i64, d: &mut Delta) {
+        debug_assert!(self.bytes as i64 + change >= 0, "bytes are the sum of the entries");
+        self.bytes = (self.bytes as i64 + change) as usize;
+        d.pending_bytes += change;
+    }
+
+    /// Drops the oldest messages, least important lane first, until `need` fits. A lane never displaces a better one.
+    fn evict(&mut self, need: usize, bytes_max: usize, lane: Lane, d: &mut Delta) -> bool {
+        let rank = |l: Lane| match l {
+            Lane::Bulk => 0,
+            Lane::Normal => 1,
+            Lane::Urgent => 2,
+        };
+        let begun = usize::from(self.sent > 0);
+        for victim in [Lane::Bulk, Lane::Normal, Lane::Urgent] {
+            if rank(victim) > rank(lane) {
+                break;
+            }
+            let mut i = begun;
+            while i < self.entries.len() && self.bytes + need > bytes_max {
+                if matches!(&self.entries[i], Entry::Push(_, s) if s.lane == victim) {
+                    self.turn_into_gap(i, DropReason::Slow, d);
+                    // The GAP may have joined an earlier one and left this place to the next entry.
+                    continue;
+                }
+                i += 1;
+            }
+        }
+        self.bytes + need <= bytes_max
+    }
+
+    /// Replaces the messages at `i` by a GAP, joined with the one before for the same target when nothing lies between.
+    fn turn_into_gap(&mut self, i: usize, reason: DropReason, d: &mut Delta) {
+        let Some(Entry::Push(topic, segment)) = self.entries.remove(i) else { return };
+        d.pending -= i64::from(segment.messages);
+        d.drop_messages(reason, u64::from(segment.messages));
+        self.account(-(segment.frame.len() as i64), d);
+        let lost = missing(&segment);
+        if self.join_gap(i, &topic, lost, reason) {
+            return;
+        }
+        self.account(GAP_BYTES as i64, d);
+        self.entries.insert(i, Entry::Gap { topic, missing: lost, reason });
+    }
+
+    fn append_gap(&mut self, topic: &Arc<Topic>, lost: Missing, reason: DropReason, now: Millis, d: &mut Delta) {
+        let end = self.entries.len();
+        if !self.join_gap(end, topic, lost, reason) {
+            self.append(Entry::Gap { topic: Arc::clone(topic), missing: lost, reason }, now, d);
+        }
+    }
+
+    /// Adds `lost` to the last GAP of `topic` before place `i`, when no messages of that target lie between.
+    fn join_gap(&mut self, i: usize, topic: &Arc<Topic>, lost: Missing, why: DropReason) -> bool {
+        for entry in self.entries.range_mut(..i).rev() {
+            match entry {
+                Entry::Push(t, _) if Arc::ptr_eq(t, topic) => return false,
+                Entry::Gap { topic: t, missing, reason } if Arc::ptr_eq(t, topic) => {
+                    if *reason != why {
+                        return false;
+                    }
+                    return join(missing, lost);
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Makes the entry at `i` fit to be sent: expired messages become a GAP, a GAP becomes its bytes.
+    fn ripen(&mut self, i: usize, now: Millis, d: &mut Delta) {
+        let has_begun = i == 0 && self.sent > 0;
+        match &self.entries[i] {
+            Entry::Push(_, s) if !has_begun && s.expires_at != 0 && is_due(now, s.expires_at) => {
+                let Entry::Push(topic, s) = std::mem::replace(&mut self.entries[i], Entry::Control(Bytes::new()))
+                else {
+                    return;
+                };
+                d.pending -= i64::from(s.messages);
+                d.drop_messages(DropReason::Expired, u64::from(s.messages));
+                self.account(-(s.frame.len() as i64), d);
+                self.render_gap(i, &topic, missing(&s), DropReason::Expired, d);
+            }
+            Entry::Gap { topic, missing, reason } => {
+                let (topic, missing, reason) = (Arc::clone(topic), *missing, *reason);
+                self.account(-(GAP_BYTES as i64), d);
+                self.render_gap(i, &topic, missing, reason, d);
+            }
+            _ => {}
+        }
+    }
+
+    fn render_gap(&mut self, i: usize, topic: &Topic, missing: Missing, reason: DropReason, d: &mut Delta) {
+        let mut text = Vec::with_capacity(GAP_BYTES);
+        reply::gap(&mut text, topic.gap_subject(), missing, reason.label());
+        let frame = ws::frame(ws::OpCode::Text, &text);
+        self.account(frame.len() as i64, d);
+        d.gaps += 1;
+        self.entries[i] = Entry::Control(frame);
+    }
+}
+
+fn missing(s: &Segment) -> Missing {
+    if s.last == 0 { Missing::Count(u64::from(s.messages)) } else { Missing::Range { from: s.first, to: s.last } }
+}
+
+/// Adds one account of what is missing to another; false when they are not of one piece.
+fn join(into: &mut Missing, more: Missing) -> bool {
+    match (into, more) {
+        (Missing::Count(n), Missing::Count(m)) => {
+            *n += m;
+            true
+        }
+        (Missing::Range { to, .. }, Missing::Range { from, to: end }) if from == *to + 1 => {
+            *to = end;
+            true
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,265 @@
+//! The connections of one bucket: a dense slab, with the bucket's own rooms → members and user → slots indexes.
+//! Plain data behind the bucket's `RwLock`; nothing here touches a socket but to own it.
+//! Invariants: `hot` and `cold` have one length; a vacant slot has no fd and is in `free`; members and a user's slots are
+//! sorted and live; a connection is in a room's members exactly when the room is in its list.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::pending::Pending;
+use crate::clock::Millis;
+use crate::identity::Platform;
+use crate::merge::topic::Topic;
+
+/// What the flush needs of a connection, packed: two fit a cache line.
+#[derive(Debug)]
+pub struct Hot {
+    /// The socket; none in a vacant slot.
+    pub fd: Option<OwnedFd>,
+    /// How often the slot has been used before.
+    pub generation: u32,
+    /// Last inbound byte; written by the bucket's task.
+    pub seen: AtomicU32,
+    /// Last write the kernel took; counts as life, because TCP_USER_TIMEOUT ends a peer that does not acknowledge it.
+    pub wrote: AtomicU32,
+    /// The right to write to the socket, and what waits for it.
+    pub outbox: Mutex<Option<Box<Pending>>>,
+}
+
+const _: () = assert!(size_of::<Hot>() <= 32, "two connections to a cache line");
+
+/// The rest of a connection.
+#[derive(Debug, Default)]
+pub struct Cold {
+    /// The user, when named; shared with the index.
+    pub user: Option<Arc<str>>,
+    /// Numbers of its rooms, unsorted.
+    pub rooms: SmallVec<[u32; 4]>,
+    /// When it was opened.
+    pub opened: Millis,
+    /// When a ping was sent that has not been answered; 0: none.
+    pub pinged: Millis,
+    /// The platform.
+    pub platform: Platform,
+}
+
+/// The members of one room in this bucket.
+#[derive(Debug)]
+pub struct Members {
+    /// The room.
+    pub topic: Arc<Topic>,
+    /// Slots, sorted.
+    pub slots: Vec<u32>,
+    /// Number of the last message this bucket has been walked for; a join takes it as where the numbering stands.
+    pub seq: AtomicU64,
+}
+
+/// The connections of one user; all are in this bucket.
+#[derive(Debug, Default)]
+pub struct UserEntry {
+    /// Slots, sorted.
+    pub slots: SmallVec<[u32; 2]>,
+    /// Number of the last message for this user since its first connection here.
+    pub seq: AtomicU64,
+    /// Sets the lives of a numbering apart.
+    pub life: u32,
+    /// Interest version at which the user was announced to logic.
+    pub announced: u64,
+}
+
+/// One bucket's connections.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// By slot.
+    pub hot: Vec<Hot>,
+    /// By slot.
+    pub cold: Vec<Cold>,
+    /// By room number.
+    pub rooms: HashMap<u32, Members, ahash::RandomState>,
+    /// By user.
+    pub users: HashMap<Arc<str>, UserEntry, ahash::RandomState>,
+    /// Counts removals, so that a walk that let go of the lock knows whether slots may have changed hands.
+    pub removals: u64,
+    free: Vec<u32>,
+    lives: u32,
+}
+
+/// A connection taken out of the table.
+#[derive(Debug)]
+pub struct Removed {
+    /// The socket; closed when dropped.
+    pub fd: OwnedFd,
+    /// Its entry.
+    pub cold: Cold,
+    /// What had been waiting for it.
+    pub pending: Option<Box<Pending>>,
+}
+
+impl Table {
+    /// Live connections.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.hot.len() - self.free.len()
+    }
+
+    /// The slot the next [`Table::insert`] will use, and its generation.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a process has far fewer than 2^32 files")]
+    pub fn next_slot(&self) -> (u32, u32) {
+        match self.free.last() {
+            Some(&slot) => (slot, self.hot[slot as usize].generation),
+            None => (self.hot.len() as u32, 0),
+        }
+    }
+
+    /// Adds a connection; its slot is the one [`Table::next_slot`] named. The user is put in the index by
+    /// [`Table::enter_user`].
+    pub fn insert(&mut self, fd: OwnedFd, platform: Platform, now: Millis) -> (u32, u32) {
+        let cold = Cold { platform, opened: now, ..Cold::default() };
+        if let Some(slot) = self.free.pop() {
+            let hot = &mut self.hot[slot as usize];
+            hot.fd = Some(fd);
+            hot.seen = AtomicU32::new(now);
+            hot.wrote = AtomicU32::new(now);
+            self.cold[slot as usize] = cold;
+            return (slot, hot.generation);
+        }
+        let (slot, generation) = self.next_slot();
+        self.hot.push(Hot {
+            fd: Some(fd),
+            generation,
+            seen: AtomicU32::new(now),
+            wrote: AtomicU32::new(now),
+            outbox: Mutex::new(None),
+        });
+        self.cold.push(cold);
+        (slot, generation)
+    }
+
+    /// The connection in `slot`, if it still is of this generation.
+    #[must_use]
+    pub fn find(&self, slot: u32, generation: u32) -> Option<&Hot> {
+        self.hot.get(slot as usize).filter(|h| h.generation == generation && h.fd.is_some())
+    }
+
+    /// Names the user of a connection. `announce` is called when it is the user's first here and gives the interest version.
+    /// Returns the version a logic node must know before the user is told.
+    pub fn enter_user(&mut self, slot: u32, user: Arc<str>, announce: impl FnOnce(&Arc<str>) -> u64) -> u64 {
+        let lives = &mut self.lives;
+        let (key, entry) = match self.users.get_key_value(&user) {
+            Some((key, _)) => {
+                let key = Arc::clone(key);
+                (key, self.users.get_mut(&user))
+            }
+            None => {
+                *lives += 1;
+                let entry = UserEntry { announced: announce(&user), life: *lives, ..UserEntry::default() };
+                self.users.insert(Arc::clone(&user), entry);
+                (Arc::clone(&user), self.users.get_mut(&user))
+            }
+        };
+        self.cold[slot as usize].user = Some(key);
+        let Some(entry) = entry else { return 0 };
+        if let Err(at) = entry.slots.binary_search(&slot) {
+            entry.slots.insert(at, slot);
+        }
+        entry.announced
+    }
+
+    /// Takes a connection out. Returns it with whether its user has left this gateway. The rooms must have been left.
+    pub fn remove(&mut self, slot: u32) -> Option<(Removed, bool)> {
+        let hot = self.hot.get_mut(slot as usize)?;
+        let fd = hot.fd.take()?;
+        hot.generation = hot.generation.wrapping_add(1);
+        let pending = hot.outbox.get_mut().take();
+        let cold = std::mem::take(&mut self.cold[slot as usize]);
+        debug_assert!(cold.rooms.is_empty(), "rooms are left before removal");
+        self.free.push(slot);
+        self.removals += 1;
+        let mut is_user_gone = false;
+        if let Some(user) = &cold.user
+            && let Some(entry) = self.users.get_mut(user)
+        {
+            if let Ok(at) = entry.slots.binary_search(&slot) {
+                entry.slots.remove(at);
+            }
+            if entry.slots.is_empty() {
+                self.users.remove(user);
+                is_user_gone = true;
+            }
+        }
+        Some((Removed { fd, cold, pending }, is_user_gone))
+    }
+
+    /// Puts a connection into a room; false when it was in it already. `last` is where the room's numbering stands,
+    /// asked only when the room is new to this bucket, after it has been marked.
+    pub fn join(&mut self, slot: u32, topic: &Arc<Topic>, index: u16, last: impl FnOnce() -> u64) -> bool {
+        let Some(room) = topic.room() else { return false };
+        let cold = &mut self.cold[slot as usize];
+        if cold.rooms.contains(&room.id) {
+            return false;
+        }
+        cold.rooms.push(room.id);
+        if !self.rooms.contains_key(&room.id) {
+            // Mark first, ask second: a batch flushed in between is then walked here and skipped by its number.
+            room.mark(index, true);
+            let seq = AtomicU64::new(last());
+            self.rooms.insert(room.id, Members { topic: Arc::clone(topic), slots: Vec::with_capacity(1), seq });
+        }
+        let Some(members) = self.rooms.get_mut(&room.id) else { return false };
+        if let Err(at) = members.slots.binary_search(&slot) {
+            members.slots.insert(at, slot);
+        }
+        true
+    }
+
+    /// Takes a connection out of a room; gives the topic if it was in it.
+    pub fn leave(&mut self, slot: u32, room_id: u32, index: u16) -> Option<Arc<Topic>> {
+        let cold = self.cold.get_mut(slot as usize)?;
+        let at = cold.rooms.iter().position(|&r| r == room_id)?;
+        cold.rooms.swap_remove(at);
+        let members = self.rooms.get_mut(&room_id)?;
+        if let Ok(at) = members.slots.binary_search(&slot) {
+            members.slots.remove(at);
+        }
+        let topic = Arc::clone(&members.topic);
+        if members.slots.is_empty() {
+            if let Some(room) = topic.room() {
+                room.mark(index, false);
+            }
+            self.rooms.remove(&room_id);
+        } else if members.slots.capacity() > 64 && members.slots.len() < members.slots.capacity() / 4 {
+            members.slots.shrink_to(members.slots.len() * 2);
+        }
+        Some(topic)
+    }
+
+    /// Number of the room a connection is in by that name.
+    #[must_use]
+    pub fn room_of(&self, slot: u32, name: &str) -> Option<u32> {
+        let cold = self.cold.get(slot as usize)?;
+        cold.rooms
+            .iter()
+            .copied()
+            .find(|id| self.rooms.get(id).and_then(|m| m.topic.room().map(|r| &*r.name == name)).unwrap_or(false))
+    }
+
+    /// Numbering of a user, and its connections as (slot, generation).
+    #[must_use]
+    pub fn user_slots(&self, user: &str) -> Option<(&UserEntry, SmallVec<[(u32, u32); 2]>)> {
+        let entry = self.users.get(user)?;
+        let slots = entry.slots.iter().map(|&s| (s, self.hot[s as usize].generation)).collect();
+        Some((entry, slots))
+    }
+
+    /// Where a room's numbering stands for this bucket.
+    #[must_use]
+    pub fn room_seq(&self, room_id: u32) -> u64 {
+        self.rooms.get(&room_id).map_or(0, |m| m.seq.load(Ordering::Acquire))
+    }
+}

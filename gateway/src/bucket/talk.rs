@@ -1,0 +1,180 @@
+//! What a client says and what it is told: PING, JOIN, LEAVE and their refusals (rules L-1, R-1 to R-3, E-1).
+//! Parsing is the protocol crate's; rooms are the table's and the registry's. Replies that change what a connection gets
+//! are sent under the table's write lock, so that no walk comes between the change and the reply (rule R-4).
+
+use std::borrow::Cow;
+use std::sync::atomic::Ordering;
+
+use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::limits;
+use tidegate_protocol::message::{self, BadRequest, Request, Verb};
+use tidegate_protocol::reply::{self, JoinedRoom};
+use tidegate_protocol::ws;
+
+use super::drive::Drive;
+use super::flush;
+use super::pending::{Pending, Queued};
+use super::table::Table;
+use super::text_frame;
+use crate::clock::unix_ms;
+use crate::counters::Delta;
+use crate::node::Node;
+use crate::writer::KernelWriter;
+
+/// Malformed messages in a row that end a connection (rule E-1).
+const BAD_JSON_MAX: u8 = 3;
+
+/// One room's outcome of a JOIN.
+enum Joined {
+    In { online: u64, epoch: Box<str>, seq: u64 },
+    Refused { code: &'static str, message: &'static str },
+}
+
+impl Drive {
+    pub(super) fn text(&mut self, node: &Node, slot: u32, generation: u32, text: &str) {
+        node.totals.received.fetch_add(1, Ordering::Relaxed);
+        if node.config.echo {
+            self.say(node, slot, generation, ws::frame(ws::OpCode::Text, text.as_bytes()), false);
+            return;
+        }
+        match message::parse(text) {
+            Ok(request) => {
+                self.bad_json.remove(&slot);
+                self.grant(node, slot, generation, &request);
+            }
+            Err((id, error)) => self.refuse(node, slot, generation, id, &error),
+        }
+    }
+
+    pub(super) fn binary(&mut self, node: &Node, slot: u32, generation: u32, bytes: &[u8]) {
+        node.totals.received.fetch_add(1, Ordering::Relaxed);
+        if node.config.echo {
+            self.say(node, slot, generation, ws::frame(ws::OpCode::Binary, bytes), false);
+            return;
+        }
+        let mut json = Vec::new();
+        reply::error(&mut json, None, "binary", "messages are JSON in text frames", false);
+        self.say(node, slot, generation, text_frame(&json), false);
+    }
+
+    fn refuse(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, error: &BadRequest) {
+        let mut json = Vec::new();
+        reply::error(&mut json, id, error.code(), &error.to_string(), false);
+        self.say(node, slot, generation, text_frame(&json), false);
+        if error.code() != "bad_json" {
+            self.bad_json.remove(&slot);
+            return;
+        }
+        let count = self.bad_json.entry(slot).or_insert(0);
+        *count += 1;
+        if *count >= BAD_JSON_MAX {
+            let reason = CloseReason::BadJson;
+            self.begin_close(node, slot, generation, reason.code(), &reason.text(None));
+        }
+    }
+
+    fn grant(&mut self, node: &Node, slot: u32, generation: u32, request: &Request<'_>) {
+        match &request.verb {
+            Verb::Ping(echo) => {
+                let mut json = Vec::new();
+                reply::pong(&mut json, request.id, *echo, unix_ms());
+                self.say(node, slot, generation, text_frame(&json), false);
+            }
+            Verb::Join(rooms) => self.join(node, slot, generation, request.id, rooms),
+            Verb::Leave(room) => self.leave(node, slot, generation, request.id, room),
+        }
+    }
+
+    fn join(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, rooms: &[Cow<'_, str>]) {
+        let bucket = &node.buckets[self.index];
+        let mut d = Delta::default();
+        let queued = {
+            let mut table = bucket.table.write();
+            if table.find(slot, generation).is_none() {
+                return;
+            }
+            let mut version = 0;
+            // One answer a room, but no more work than the limit allows however many are named.
+            let asked = rooms.iter().take(node.config.limits.rooms * 2);
+            let outcomes: Vec<(&str, Joined)> = asked
+                .map(|room| (room.as_ref(), join_one(node, &mut table, slot, bucket.index, room, &mut version)))
+                .collect();
+            let mut json = Vec::new();
+            reply::joined(&mut json, id, &outcomes.iter().map(|(room, o)| outcome(room, o)).collect::<Vec<_>>());
+            let frame = text_frame(&json);
+            let Some(hot) = table.find(slot, generation) else { return };
+            let now = node.clock.now();
+            if node.interest.hold(version, (bucket.index, slot, generation), now) {
+                let mut outbox = hot.outbox.lock();
+                let pending = outbox.get_or_insert_with(|| Box::new(Pending::new(now)));
+                pending.hold(version);
+                pending.push_control(frame, node.config.pending.bytes, now, &mut d)
+            } else {
+                flush::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
+            }
+        };
+        bucket.counters.add(&d);
+        if queued == Queued::Close {
+            let reason = CloseReason::Slow;
+            self.begin_close(node, slot, generation, reason.code(), &reason.text(None));
+        }
+    }
+
+    fn leave(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, room: &str) {
+        let bucket = &node.buckets[self.index];
+        let mut json = Vec::new();
+        {
+            let mut table = bucket.table.write();
+            if table.find(slot, generation).is_none() {
+                return;
+            }
+            match table.room_of(slot, room).and_then(|room_id| table.leave(slot, room_id, bucket.index)) {
+                Some(topic) => {
+                    if let Some(room) = topic.room() {
+                        node.rooms.exit(room, &node.interest);
+                    }
+                    reply::left(&mut json, id, room);
+                }
+                None => {
+                    reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);
+                }
+            }
+        }
+        self.say(node, slot, generation, text_frame(&json), false);
+    }
+}
+
+fn join_one(node: &Node, table: &mut Table, slot: u32, index: u16, room: &str, version: &mut u64) -> Joined {
+    if !limits::is_valid_name(room) {
+        let message = "a room name is 1 to 128 bytes of UTF-8 without control characters";
+        return Joined::Refused { code: "invalid", message };
+    }
+    if let Some(room_id) = table.room_of(slot, room) {
+        return standing(table, room_id);
+    }
+    if table.cold[slot as usize].rooms.len() >= node.config.limits.rooms {
+        return Joined::Refused { code: "limit", message: "this connection is in as many rooms as HELLO allows" };
+    }
+    let Some(entered) = node.rooms.enter(room, &node.interest) else {
+        return Joined::Refused { code: "limit", message: "this gateway holds as many rooms as it may" };
+    };
+    *version = (*version).max(entered.version);
+    table.join(slot, &entered.topic, index, || entered.topic.gather.lock().seq);
+    entered.topic.room().map_or(Joined::Refused { code: "invalid", message: "no room" }, |r| standing(table, r.id))
+}
+
+fn standing(table: &Table, room_id: u32) -> Joined {
+    let room = table.rooms.get(&room_id).and_then(|m| m.topic.room());
+    Joined::In {
+        online: room.map_or(0, |r| r.members.load(Ordering::Relaxed)),
+        epoch: room.map_or_else(|| "".into(), |r| r.epoch.clone()),
+        seq: table.room_seq(room_id),
+    }
+}
+
+fn outcome<'a>(room: &'a str, outcome: &'a Joined) -> JoinedRoom<'a> {
+    match outcome {
+        Joined::In { online, epoch, seq } => JoinedRoom::Joined { room, online: *online, epoch, seq: *seq },
+        Joined::Refused { code, message } => JoinedRoom::Refused { room, code, message },
+    }
+}

@@ -1,0 +1,63 @@
+//! Time as the gateway counts it: milliseconds since its start, in 32 bits, so that a time fits beside a slot.
+//! Everything that decides takes `now` as an argument; only the edges (tasks, threads) ask this clock.
+//! Wraps after 49 days; differences are taken with [`since`], which is right across the wrap.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the gateway's start, modulo 2³².
+pub type Millis = u32;
+
+/// The gateway's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// A clock that starts now. It starts at 1, because 0 means "never" in places.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// Milliseconds since the start.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
+    pub fn now(&self) -> Millis {
+        (self.start.elapsed().as_millis() as u32).wrapping_add(1)
+    }
+}
+
+/// Milliseconds from `earlier` to `now`; 0 when `earlier` lies ahead.
+#[must_use]
+pub fn since(now: Millis, earlier: Millis) -> u32 {
+    let d = now.wrapping_sub(earlier);
+    if d > u32::MAX / 2 { 0 } else { d }
+}
+
+/// Whether `deadline` has come.
+#[must_use]
+pub fn is_due(now: Millis, deadline: Millis) -> bool {
+    now.wrapping_sub(deadline) <= u32::MAX / 2
+}
+
+/// Unix time in milliseconds.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "fits until the year 584 million")]
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_hold_across_the_wrap() {
+        assert_eq!(since(5, u32::MAX - 4), 10);
+        assert_eq!(since(5, 9), 0);
+        assert!(is_due(3, u32::MAX - 2));
+        assert!(!is_due(u32::MAX - 2, 3));
+        assert!(is_due(7, 7));
+    }
+}

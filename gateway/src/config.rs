@@ -1,0 +1,248 @@
+//! What an operator may set on a gateway; the section `[gateway]` of the configuration file.
+//! Plain values with their defaults; durations in milliseconds, sizes in bytes. The meaning of each key stands on
+//! its field, and a tidy test holds that `docs/operations.md` lists every one. Parsing and precedence live in the binary.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a gateway can be told.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where logic nodes connect (HTTP/2).
+    pub backplane: SocketAddr,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served when the gateway is a process of its own.
+    pub ops: SocketAddr,
+    /// Name in receipts and metrics; empty: derived from the listen address.
+    pub name: String,
+    /// Gateway part of connection ids, unique in the fleet; 0: random at each start.
+    pub id: u16,
+    /// Number of buckets; 0: 32 a core, 64 to 1,024.
+    pub buckets: usize,
+    /// Most connections; 0: the open-files limit less a reserve of 256.
+    pub connections_max: usize,
+    /// Origins that browsers may come from: exact, `https://*.example.com`, `http://localhost:*`, or `*`.
+    pub allowed_origins: Vec<String>,
+    /// Shared secret that logic must present on the backplane; empty: none (loopback only).
+    pub backplane_secret: String,
+    /// Answer every text and binary message with itself, for conformance suites.
+    pub echo: bool,
+    /// Handshake bounds.
+    pub handshake: HandshakeConfig,
+    /// The merge window.
+    pub merge: MergeConfig,
+    /// Signs of life.
+    pub heartbeat: HeartbeatConfig,
+    /// What may wait for one connection.
+    pub pending: PendingConfig,
+    /// What one client may send and join.
+    pub limits: LimitsConfig,
+    /// The threads that write.
+    pub fanout: FanoutConfig,
+    /// How a gateway leaves.
+    pub drain: DrainConfig,
+    /// Advice to clients for coming back.
+    pub reconnect: ReconnectConfig,
+}
+
+/// `[gateway.handshake]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HandshakeConfig {
+    /// From accept to a complete request head.
+    pub deadline_ms: u32,
+    /// Largest request head, in bytes.
+    pub head_bytes: usize,
+    /// Most handshakes in flight; one more is answered 503.
+    pub in_flight: usize,
+    /// Tasks that accept and shake hands; 0: one a core.
+    pub lobbies: usize,
+}
+
+/// `[gateway.merge]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MergeConfig {
+    /// Shortest window; also the tick. Equal to `max_ms`: a fixed interval.
+    pub min_ms: u32,
+    /// Longest window.
+    pub max_ms: u32,
+    /// Messages that make a target flush early.
+    pub messages: usize,
+    /// Bytes of messages that make a target flush early.
+    pub bytes: usize,
+}
+
+/// `[gateway.heartbeat]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeartbeatConfig {
+    /// Silence before the server pings (±20 %).
+    pub idle_ms: u32,
+    /// Wait for an answer before it closes; also TCP_USER_TIMEOUT.
+    pub pong_ms: u32,
+}
+
+/// `[gateway.pending]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PendingConfig {
+    /// Most unsent bytes of one connection.
+    pub bytes: usize,
+    /// Oldest unsent byte of one connection; beyond it the connection is closed as slow.
+    pub age_ms: u32,
+}
+
+/// `[gateway.limits]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Largest message of a client, in bytes, fragments together.
+    pub message_bytes: usize,
+    /// Most fragments of one message.
+    pub fragments: u32,
+    /// Most rooms of one connection.
+    pub rooms: usize,
+    /// Most control frames of one connection a second.
+    pub control_per_s: u32,
+    /// Most rooms at this gateway.
+    pub rooms_total: usize,
+}
+
+/// `[gateway.fanout]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FanoutConfig {
+    /// Threads that write; 0: one a core.
+    pub threads: usize,
+    /// Most bytes of encoded batches not yet walked; beyond it the backplane waits.
+    pub bytes: usize,
+}
+
+/// `[gateway.drain]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainConfig {
+    /// Time between readiness off and the first close, for load balancers to notice.
+    pub delay_ms: u32,
+    /// Time over which closes are spread.
+    pub spread_ms: u32,
+}
+
+/// `[gateway.reconnect]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReconnectConfig {
+    /// First delay.
+    pub base_ms: u32,
+    /// Longest delay.
+    pub max_ms: u32,
+    /// Random part of each delay, in percent.
+    pub jitter_percent: u8,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            backplane: SocketAddr::from(([127, 0, 0, 1], 8002)),
+            ops: SocketAddr::from(([127, 0, 0, 1], 8003)),
+            name: String::new(),
+            id: 0,
+            buckets: 0,
+            connections_max: 0,
+            allowed_origins: vec!["http://localhost:*".into(), "http://127.0.0.1:*".into()],
+            backplane_secret: String::new(),
+            echo: false,
+            handshake: HandshakeConfig::default(),
+            merge: MergeConfig::default(),
+            heartbeat: HeartbeatConfig::default(),
+            pending: PendingConfig::default(),
+            limits: LimitsConfig::default(),
+            fanout: FanoutConfig::default(),
+            drain: DrainConfig::default(),
+            reconnect: ReconnectConfig::default(),
+        }
+    }
+}
+
+impl Default for HandshakeConfig {
+    fn default() -> Self {
+        Self { deadline_ms: 5_000, head_bytes: 8 * 1024, in_flight: 16_384, lobbies: 0 }
+    }
+}
+
+impl Default for MergeConfig {
+    fn default() -> Self {
+        Self { min_ms: 20, max_ms: 1_000, messages: 1_024, bytes: 128 * 1024 }
+    }
+}
+
+impl Default for HeartbeatConfig {
+    fn default() -> Self {
+        Self { idle_ms: 25_000, pong_ms: 8_000 }
+    }
+}
+
+impl Default for PendingConfig {
+    fn default() -> Self {
+        Self { bytes: 256 * 1024, age_ms: 10_000 }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { message_bytes: 64 * 1024, fragments: 1_024, rooms: 100, control_per_s: 50, rooms_total: 1_000_000 }
+    }
+}
+
+impl Default for FanoutConfig {
+    fn default() -> Self {
+        Self { threads: 0, bytes: 64 * 1024 * 1024 }
+    }
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self { delay_ms: 0, spread_ms: 10_000 }
+    }
+}
+
+impl Default for ReconnectConfig {
+    fn default() -> Self {
+        Self { base_ms: 500, max_ms: 20_000, jitter_percent: 50 }
+    }
+}
+
+impl GatewayConfig {
+    /// Says what contradicts itself, in the operator's words; empty when all is well.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.merge.min_ms == 0 || self.merge.min_ms > self.merge.max_ms || self.merge.max_ms > 1_000 {
+            out.push("gateway.merge: 1 <= min_ms <= max_ms <= 1000 is needed".into());
+        }
+        if self.merge.messages == 0 || self.merge.bytes == 0 {
+            out.push("gateway.merge: messages and bytes must be at least 1".into());
+        }
+        if self.heartbeat.idle_ms < 1_000 || self.heartbeat.pong_ms < 1_000 {
+            out.push("gateway.heartbeat: idle_ms and pong_ms must be at least 1000".into());
+        }
+        if self.pending.bytes < 4_096 || self.pending.age_ms < 100 {
+            out.push("gateway.pending: bytes must be at least 4096 and age_ms at least 100".into());
+        }
+        if self.limits.message_bytes < 125 || self.limits.fragments == 0 {
+            out.push("gateway.limits: message_bytes must be at least 125 and fragments at least 1".into());
+        }
+        if self.handshake.head_bytes < 512 || self.handshake.deadline_ms < 100 || self.handshake.in_flight == 0 {
+            out.push("gateway.handshake: head_bytes >= 512, deadline_ms >= 100 and in_flight >= 1 are needed".into());
+        }
+        if self.buckets > usize::from(u16::MAX) {
+            out.push("gateway.buckets: at most 65535".into());
+        }
+        out
+    }
+}

@@ -1,0 +1,228 @@
+//! The threads that write. A flushed batch becomes one job per bucket that has members: it is put into the bucket's inbox,
+//! and the bucket's number goes to a shared queue from which the threads steal. A thread takes a whole inbox at once, so
+//! what several targets have for one connection leaves in one write.
+//! Invariants: a bucket is in the queue at most once and walked by one thread at a time, which keeps its batches in order;
+//! `bytes` is the sum of the frames of batches not yet walked to the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam::deque::{Injector, Steal};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use crate::bucket::Bucket;
+use crate::bucket::flush::{Scratch, Walk};
+use crate::clock::Clock;
+use crate::merge::batch::Batch;
+use crate::writer::KernelWriter;
+
+/// What all fan-out threads share.
+#[derive(Debug)]
+pub struct Fanout {
+    buckets: Arc<[Bucket]>,
+    queue: Injector<u16>,
+    /// Threads that found nothing to do; guarded so that no wake-up is lost.
+    idle: Mutex<usize>,
+    idle_count: AtomicUsize,
+    wake: Condvar,
+    is_stopping: AtomicBool,
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    /// Told when batches have been walked, for those who wait for room.
+    room: Notify,
+    clock: Clock,
+    pending_bytes_max: usize,
+}
+
+impl Fanout {
+    /// Starts `threads` threads over `buckets`.
+    ///
+    /// # Errors
+    /// The system's, when a thread cannot be started.
+    pub fn start(
+        buckets: Arc<[Bucket]>,
+        threads: usize,
+        bytes_max: usize,
+        pending_bytes_max: usize,
+        clock: Clock,
+    ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        let fanout = Arc::new(Self {
+            buckets,
+            queue: Injector::new(),
+            idle: Mutex::new(0),
+            idle_count: AtomicUsize::new(0),
+            wake: Condvar::new(),
+            is_stopping: AtomicBool::new(false),
+            bytes: AtomicUsize::new(0),
+            bytes_max,
+            room: Notify::new(),
+            clock,
+            pending_bytes_max,
+        });
+        let handles = (0..threads)
+            .map(|i| {
+                let fanout = Arc::clone(&fanout);
+                std::thread::Builder::new().name(format!("fanout-{i}")).spawn(move || fanout.work())
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok((fanout, handles))
+    }
+
+    /// Takes the batches of one tick, each with the buckets that are to walk it, in flush order.
+    pub fn deliver(&self, batches: &[(Arc<Batch>, Vec<u16>)]) {
+        for (batch, buckets) in batches {
+            if buckets.is_empty() {
+                finish(batch);
+            } else {
+                self.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
+            }
+        }
+        if let [(batch, buckets)] = batches {
+            for &index in buckets {
+                if self.buckets[usize::from(index)].inbox.put(std::slice::from_ref(batch)) {
+                    self.schedule(index);
+                }
+            }
+            return;
+        }
+        // A bucket gets all its batches of the tick in one go, so that one walk finds them all.
+        let mut shares: Vec<Vec<Arc<Batch>>> = vec![Vec::new(); self.buckets.len()];
+        for (batch, buckets) in batches {
+            for &index in buckets {
+                shares[usize::from(index)].push(Arc::clone(batch));
+            }
+        }
+        for (bucket, share) in self.buckets.iter().zip(&shares) {
+            if bucket.inbox.put(share) {
+                self.schedule(bucket.index);
+            }
+        }
+    }
+
+    /// Waits until there is room for more batches.
+    pub async fn ready(&self) {
+        while self.bytes.load(Ordering::Relaxed) > self.bytes_max {
+            let waiting = self.room.notified();
+            if self.bytes.load(Ordering::Relaxed) <= self.bytes_max {
+                return;
+            }
+            waiting.await;
+        }
+    }
+
+    /// Bytes of frames not yet walked to the end.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is left to walk.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.bytes() == 0 && self.queue.is_empty()
+    }
+
+    /// Ends the threads once the queue is empty.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::SeqCst);
+        let _idle = self.idle.lock();
+        self.wake.notify_all();
+    }
+
+    fn schedule(&self, bucket: u16) {
+        self.queue.push(bucket);
+        // The count is raised before the last look at the queue, so either we see a sleeper or it sees the bucket.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.idle_count.load(Ordering::SeqCst) > 0 {
+            let _idle = self.idle.lock();
+            self.wake.notify_one();
+        }
+    }
+
+    fn work(&self) {
+        let mut scratch = Scratch::default();
+        while let Some(index) = self.next() {
+            let bucket = &self.buckets[usize::from(index)];
+            let batches = bucket.inbox.take();
+            let walk =
+                Walk { bucket, writer: &KernelWriter, clock: &self.clock, pending_bytes_max: self.pending_bytes_max };
+            walk.run(&batches, &mut scratch);
+            for batch in &batches {
+                if batch.walks_left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    self.bytes.fetch_sub(batch.bytes(), Ordering::Relaxed);
+                    finish(batch);
+                    self.room.notify_waiters();
+                }
+            }
+            if bucket.inbox.release() {
+                self.schedule(index);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<u16> {
+        loop {
+            match self.queue.steal() {
+                Steal::Success(index) => return Some(index),
+                Steal::Retry => continue,
+                Steal::Empty => {}
+            }
+            if self.is_stopping.load(Ordering::SeqCst) {
+                return None;
+            }
+            let mut idle = self.idle.lock();
+            *idle += 1;
+            self.idle_count.store(*idle, Ordering::SeqCst);
+            std::sync::atomic::fence(Ordering::SeqCst);
+            if self.queue.is_empty() && !self.is_stopping.load(Ordering::SeqCst) {
+                self.wake.wait(&mut idle);
+            }
+            *idle -= 1;
+            self.idle_count.store(*idle, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The last walk of a batch is done: the topic learns how long it took, waiting publishers learn what became of it.
+#[expect(clippy::cast_possible_truncation, reason = "a fan-out of 71 minutes would be the longest ever")]
+fn finish(batch: &Batch) {
+    let took = batch.flushed.elapsed().as_micros().min(u128::from(u32::MAX)) as u32;
+    batch.topic.fanout_us.store(took, Ordering::Relaxed);
+    batch.topic.in_flight.fetch_sub(1, Ordering::AcqRel);
+    for waiter in &batch.waiters {
+        waiter.finish(&batch.tally);
+    }
+}
+
+/// The batches that wait for one bucket. Bounded through [`Fanout::ready`], which counts their bytes.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    batches: Mutex<Vec<Arc<Batch>>>,
+    is_scheduled: AtomicBool,
+}
+
+impl Inbox {
+    /// Adds batches; true when the bucket must be scheduled.
+    fn put(&self, batches: &[Arc<Batch>]) -> bool {
+        if batches.is_empty() {
+            return false;
+        }
+        let mut inbox = self.batches.lock();
+        inbox.extend_from_slice(batches);
+        !self.is_scheduled.swap(true, Ordering::AcqRel)
+    }
+
+    fn take(&self) -> Vec<Arc<Batch>> {
+        std::mem::take(&mut *self.batches.lock())
+    }
+
+    /// The walk is over; true when more has come in and the bucket must be scheduled again.
+    fn release(&self) -> bool {
+        let inbox = self.batches.lock();
+        let has_more = !inbox.is_empty();
+        self.is_scheduled.store(has_more, Ordering::Release);
+        has_more
+    }
+}

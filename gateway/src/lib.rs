@@ -1,0 +1,29 @@
+//! The tier that holds the connections. A push comes in at [`backplane`], gathers in [`merge`], is encoded once and cut
+//! into one job a bucket in [`fanout`], and leaves through [`bucket::flush`] with one write per connection.
+//! Connections come in at [`lobby`] and live in a [`bucket`], which reads, answers and sweeps them.
+//! Knows nothing of logic but the records of `tidegate-protocol`; never dials anyone.
+
+pub mod backplane;
+pub mod bucket;
+mod clock;
+mod config;
+mod counters;
+mod drain;
+pub mod fanout;
+mod identity;
+mod interest;
+pub mod lobby;
+pub mod merge;
+mod metrics;
+mod node;
+mod ops;
+mod poll;
+mod query;
+mod rooms;
+mod writer;
+
+pub use config::{
+    DrainConfig, FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, LimitsConfig, MergeConfig,
+    PendingConfig, ReconnectConfig,
+};
+pub use node::{Gateway, StartError};

@@ -1,0 +1,338 @@
+//! The lobby: where connections come in. One task a core accepts from the one listener, reads request heads, refuses or
+//! admits, and hands the socket to its bucket. A guest costs its socket and the bytes of an unfinished head; there is no
+//! task, timer or HTTP library object for it (docs/adr/0003). The checks are `protocol::handshake`'s.
+//! Invariants: every guest has a deadline and is gone by then; `guests` of all lobbies together stay within
+//! `handshake.in_flight`; a refusal costs no allocation that outlives it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
+use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
+
+use crate::clock::{Millis, is_due};
+use crate::identity::Identity;
+use crate::node::Node;
+use crate::poll;
+
+/// Connections taken from the kernel before the guests get a turn.
+const ACCEPTS_MAX: usize = 64;
+const EVENTS_MAX: usize = 256;
+/// Data of the listener's own events.
+const LISTENER: u64 = u64::MAX;
+/// Advice to those who are refused for lack of room.
+const RETRY_AFTER_S: u32 = 2;
+/// Pause when the system has no files or memory for another connection.
+const EXHAUSTED_MS: u64 = 50;
+
+/// A socket whose request head is not complete.
+#[derive(Debug)]
+struct Guest {
+    fd: OwnedFd,
+    head: Vec<u8>,
+    number: u32,
+}
+
+/// One accepting task.
+pub struct Lobby {
+    node: Arc<Node>,
+    listener: Arc<OwnedFd>,
+    epoll: OwnedFd,
+    guests: Vec<Option<Guest>>,
+    free: Vec<u32>,
+    /// Deadlines in order of arrival: (when, slot, number).
+    deadlines: VecDeque<(Millis, u32, u32)>,
+    arrivals: u32,
+    response: Vec<u8>,
+    buffer: Vec<u8>,
+    is_listening: bool,
+}
+
+/// Binds the listener all lobbies share.
+///
+/// # Errors
+/// The system's, for example when the address is in use.
+pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM.nonblocking().cloexec(),
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    // Inherited by every accepted socket: frames leave at once, they were merged before.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    // The kernel cuts this to somaxconn; `tidegate doctor` says when that is too small.
+    socket.listen(65_535)?;
+    Ok(socket.into())
+}
+
+impl Lobby {
+    /// A lobby on a shared listener.
+    ///
+    /// # Errors
+    /// The system's, when there is no epoll set to be had.
+    pub fn new(node: Arc<Node>, listener: Arc<OwnedFd>) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // Level-triggered and exclusive: one lobby wakes for a connection, and wakes again while more wait.
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+        epoll::add(&epoll, &*listener, epoll::EventData::new_u64(LISTENER), flags)?;
+        Ok(Self {
+            node,
+            listener,
+            epoll,
+            guests: Vec::new(),
+            free: Vec::new(),
+            deadlines: VecDeque::new(),
+            arrivals: 0,
+            response: Vec::with_capacity(1024),
+            buffer: vec![0; 16 * 1024],
+            is_listening: true,
+        })
+    }
+
+    /// Runs until the gateway stops.
+    pub async fn run(mut self) {
+        let node = Arc::clone(&self.node);
+        let set = match poll::watch(&self.epoll) {
+            Ok(set) => set,
+            Err(error) => {
+                tracing::error!(%error, "cannot watch the lobby's epoll set");
+                return;
+            }
+        };
+        let mut clock = tokio::time::interval(std::time::Duration::from_millis(100));
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = node.stopped() => return,
+                guard = set.readable() => if let Ok(mut guard) = guard {
+                    match self.take_events(&node) {
+                        Turn::Idle => guard.clear_ready(),
+                        Turn::Busy => tokio::task::yield_now().await,
+                        Turn::Exhausted => {
+                            // No file for the next connection: leave the others in the kernel's queue for a moment.
+                            tokio::time::sleep(std::time::Duration::from_millis(EXHAUSTED_MS)).await;
+                        }
+                    }
+                },
+                _ = clock.tick() => self.expire(&node),
+            }
+            if self.is_listening && !node.is_accepting() {
+                // Strangers now get "connection refused" from the kernel once the last holder has let go.
+                let _ = epoll::delete(&self.epoll, &*self.listener);
+                self.is_listening = false;
+            }
+        }
+    }
+
+    fn take_events(&mut self, node: &Node) -> Turn {
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&no_wait)).is_err() {
+            return Turn::Busy;
+        }
+        let mut turn = if events.len() == EVENTS_MAX { Turn::Busy } else { Turn::Idle };
+        for event in &events {
+            let data = event.data.u64();
+            if data == LISTENER {
+                match self.accept(node) {
+                    Turn::Idle => {}
+                    other => turn = other,
+                }
+            } else {
+                #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in `seat`")]
+                let (slot, number) = (data as u32, (data >> 32) as u32);
+                if self.guests[slot as usize].as_ref().is_some_and(|g| g.number == number) {
+                    self.read(node, slot);
+                }
+            }
+        }
+        turn
+    }
+
+    fn accept(&mut self, node: &Node) -> Turn {
+        for _ in 0..ACCEPTS_MAX {
+            match rustix::net::accept_with(&*self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(fd) => {
+                    node.totals.accepted.fetch_add(1, Ordering::Relaxed);
+                    self.welcome(node, fd);
+                }
+                Err(Errno::AGAIN) => return Turn::Idle,
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(error) => {
+                    node.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%error, "cannot accept");
+                    return Turn::Exhausted;
+                }
+            }
+        }
+        Turn::Busy
+    }
+
+    /// Looks at a new socket; most clients have sent their request by then or soon will.
+    fn welcome(&mut self, node: &Node, fd: OwnedFd) {
+        if !node.is_accepting() {
+            return self.refuse(node, &fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
+        }
+        if node.connections() >= node.connections_max {
+            return self.refuse(node, &fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
+        }
+        match rustix::net::recv(&fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => {}
+            Ok((_, n)) => {
+                let head = std::mem::take(&mut self.buffer);
+                let fd = self.consider(node, fd, &head[..n]);
+                if let Some(fd) = fd {
+                    self.seat(node, fd, head[..n].to_vec());
+                }
+                self.buffer = head;
+            }
+            Err(Errno::AGAIN) => self.seat(node, fd, Vec::new()),
+            Err(_) => {}
+        }
+    }
+
+    /// Gives a guest with an unfinished head a place to wait.
+    fn seat(&mut self, node: &Node, fd: OwnedFd, head: Vec<u8>) {
+        if node.handshakes.fetch_add(1, Ordering::Relaxed) >= node.config.handshake.in_flight {
+            node.handshakes.fetch_sub(1, Ordering::Relaxed);
+            return self.refuse(node, &fd, Refusal::Overloaded { retry_after_s: RETRY_AFTER_S });
+        }
+        self.arrivals = self.arrivals.wrapping_add(1) & 0x7fff_ffff;
+        let number = self.arrivals;
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by handshake.in_flight")]
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.guests.push(None);
+            (self.guests.len() - 1) as u32
+        });
+        let data = epoll::EventData::new_u64(u64::from(number) << 32 | u64::from(slot));
+        if epoll::add(&self.epoll, &fd, data, epoll::EventFlags::IN | epoll::EventFlags::RDHUP).is_err() {
+            self.free.push(slot);
+            node.handshakes.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let deadline = node.clock.now().wrapping_add(node.config.handshake.deadline_ms);
+        self.deadlines.push_back((deadline, slot, number));
+        self.guests[slot as usize] = Some(Guest { fd, head, number });
+    }
+
+    fn unseat(&mut self, node: &Node, slot: u32) -> Option<Guest> {
+        let guest = self.guests[slot as usize].take()?;
+        self.free.push(slot);
+        node.handshakes.fetch_sub(1, Ordering::Relaxed);
+        Some(guest)
+    }
+
+    fn read(&mut self, node: &Node, slot: u32) {
+        let Some(guest) = &mut self.guests[slot as usize] else { return };
+        match rustix::net::recv(&guest.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok((_, n)) if n > 0 => {
+                guest.head.extend_from_slice(&self.buffer[..n]);
+                let Some(guest) = self.unseat(node, slot) else { return };
+                // The socket goes to a bucket's set or is closed; if its head is still unfinished it is seated anew below.
+                let number = guest.number;
+                if let Some(fd) = self.consider(node, guest.fd, &guest.head) {
+                    self.reseat(node, slot, Guest { fd, head: guest.head, number });
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(_) | Err(_) => {
+                self.unseat(node, slot);
+            }
+        }
+    }
+
+    /// Puts a guest back where it was; its deadline still stands.
+    fn reseat(&mut self, node: &Node, slot: u32, guest: Guest) {
+        self.free.pop();
+        node.handshakes.fetch_add(1, Ordering::Relaxed);
+        self.guests[slot as usize] = Some(guest);
+    }
+
+    /// Decides over a head: gives the socket back when it is unfinished.
+    fn consider(&mut self, node: &Node, fd: OwnedFd, head: &[u8]) -> Option<OwnedFd> {
+        let policy = Policy {
+            paths: &["/ws", "/connect"],
+            origins: &node.origins,
+            head_bytes_max: node.config.handshake.head_bytes,
+        };
+        match handshake::parse(head, &policy) {
+            Ok(Parsed::Incomplete) => return Some(fd),
+            Ok(Parsed::Upgrade(upgrade, used)) => {
+                if let Err((fd, refusal)) = self.admit(node, fd, &upgrade, &head[used..]) {
+                    self.refuse(node, &fd, refusal);
+                }
+            }
+            Err(refusal) => self.refuse(node, &fd, refusal),
+        }
+        None
+    }
+
+    fn admit(
+        &mut self,
+        node: &Node,
+        fd: OwnedFd,
+        upgrade: &Upgrade<'_>,
+        early: &[u8],
+    ) -> Result<(), (OwnedFd, Refusal)> {
+        let identity = match Identity::claimed(upgrade, &node.platforms) {
+            Ok(identity) => identity,
+            Err(refusal) => return Err((fd, refusal)),
+        };
+        // The set must let go of the socket before a bucket's takes it; one that never waited here was never in it.
+        let _ = epoll::delete(&self.epoll, fd.as_fd());
+        // A dead peer that is being written to ends after this time (rule L-3).
+        let _ = sockopt::set_tcp_user_timeout(&fd, node.config.heartbeat.pong_ms);
+        self.response.clear();
+        handshake::accept_response(upgrade, &mut self.response);
+        node.open(fd, identity, &self.response, early);
+        Ok(())
+    }
+
+    /// Says no and why, as far as the peer's window lets, and hangs up.
+    fn refuse(&mut self, node: &Node, fd: &OwnedFd, refusal: Refusal) {
+        node.refused(refusal);
+        self.response.clear();
+        refusal.response(&mut self.response);
+        // Unread bytes would turn the close into a reset that may overtake the answer.
+        while let Ok((_, n)) = rustix::net::recv(fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+            if n < self.buffer.len() {
+                break;
+            }
+        }
+        let _ = rustix::net::send(fd, &self.response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+    }
+
+    fn expire(&mut self, node: &Node) {
+        let now = node.clock.now();
+        while let Some(&(deadline, slot, number)) = self.deadlines.front() {
+            let is_here = self.guests[slot as usize].as_ref().is_some_and(|g| g.number == number);
+            if is_here && !is_due(now, deadline) {
+                break;
+            }
+            self.deadlines.pop_front();
+            if is_here && let Some(guest) = self.unseat(node, slot) {
+                self.refuse(node, &guest.fd, Refusal::HandshakeTimeout);
+            }
+        }
+    }
+}
+
+/// What a turn of the loop found.
+enum Turn {
+    /// Nothing more.
+    Idle,
+    /// There may be more.
+    Busy,
+    /// The system is out of files or memory.
+    Exhausted,
+}

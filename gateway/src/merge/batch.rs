@@ -1,0 +1,170 @@
+//! A batch: what one target's window gathered, encoded and framed, on its way to the members.
+//! Made by `merge::flush`, walked by `bucket::flush`, immutable in between but for the count of walks left.
+//! Invariant: every byte a member gets of a batch is one of its segments' frames, shared by all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tidegate_protocol::records::Lane;
+
+use super::topic::Topic;
+use crate::clock::Millis;
+use crate::identity::Platform;
+
+/// Who of a target's members a segment is for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Narrow {
+    /// Only these; empty: all.
+    pub platforms: SmallVec<[Platform; 8]>,
+    /// Whether platforms were named at all (those unknown here leave `platforms` empty).
+    pub is_by_platform: bool,
+    /// Not these, as (bucket, slot, generation), sorted.
+    pub except_connections: Vec<(u16, u32, u32)>,
+    /// Not these users, sorted.
+    pub except_users: Vec<String>,
+}
+
+impl Narrow {
+    /// Whether a connection is meant.
+    #[must_use]
+    pub fn admits(&self, bucket: u16, slot: u32, generation: u32, user: Option<&str>, platform: Platform) -> bool {
+        (!self.is_by_platform || self.platforms.contains(&platform))
+            && self.except_connections.binary_search(&(bucket, slot, generation)).is_err()
+            && user.is_none_or(|u| self.except_users.binary_search_by(|e| e.as_str().cmp(u)).is_err())
+    }
+}
+
+/// One frame of a batch, with what must be known when a peer is too slow for it.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// One whole WebSocket frame.
+    pub frame: Bytes,
+    /// Messages in it.
+    pub messages: u32,
+    /// Number of its first message; 0 outside the numbering.
+    pub first: u64,
+    /// Number of its last message; 0 outside the numbering.
+    pub last: u64,
+    /// What becomes of it at a bound.
+    pub lane: Lane,
+    /// Not to be sent from then on; 0: always good.
+    pub expires_at: Millis,
+    /// Whom of the members it is for; none: all.
+    pub narrow: Option<Arc<Narrow>>,
+}
+
+/// Whose job a batch is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every connection of every bucket.
+    Everyone,
+    /// The members of the room with this number, wherever they are.
+    Room(u32),
+    /// These (slot, generation) of one bucket.
+    Slots(u16, SmallVec<[(u32, u32); 2]>),
+}
+
+/// What one target's window gathered.
+#[derive(Debug)]
+pub struct Batch {
+    /// The target.
+    pub topic: Arc<Topic>,
+    /// Whom it is for.
+    pub audience: Audience,
+    /// Its frames, in order.
+    pub segments: SmallVec<[Segment; 1]>,
+    /// Number of its last numbered message, for members that join while it is walked; 0: none.
+    pub last: u64,
+    /// When it was flushed.
+    pub flushed: Instant,
+    /// Bucket walks still to be done.
+    pub walks_left: AtomicUsize,
+    /// Connections whose share the kernel took whole, waits, or was dropped.
+    pub tally: Tally,
+    /// Pushes whose publisher waits for the walk.
+    pub waiters: Vec<Arc<Waiter>>,
+}
+
+impl Batch {
+    /// Bytes of its frames.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.segments.iter().map(|s| s.frame.len()).sum()
+    }
+}
+
+/// What became of a batch's shares, one share per connection.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Taken whole by the kernel.
+    pub written: AtomicU64,
+    /// Behind a slow peer.
+    pub pending: AtomicU64,
+    /// Dropped, or the connection had ended.
+    pub dropped: AtomicU64,
+}
+
+/// A publisher's wait for its push to be written; shared by all batches the push became part of.
+#[derive(Debug)]
+pub struct Waiter {
+    /// Batches not yet walked.
+    pub left: AtomicUsize,
+    /// Sums over the batches walked.
+    pub tally: Tally,
+    /// Told when `left` comes to 0.
+    pub done: tokio::sync::Notify,
+}
+
+impl Waiter {
+    /// A waiter for `targets` batches.
+    #[must_use]
+    pub fn new(targets: usize) -> Self {
+        Self { left: AtomicUsize::new(targets), tally: Tally::default(), done: tokio::sync::Notify::new() }
+    }
+
+    /// One batch is done.
+    pub fn finish(&self, tally: &Tally) {
+        self.tally.written.fetch_add(tally.written.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.tally.pending.fetch_add(tally.pending.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.tally.dropped.fetch_add(tally.dropped.load(Ordering::Relaxed), Ordering::Relaxed);
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.done.notify_waiters();
+        }
+    }
+
+    /// Whether all batches have been walked.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.left.load(Ordering::Acquire) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrowing_leaves_out_exactly_those_named() {
+        let narrow = Narrow {
+            platforms: SmallVec::from_slice(&[Platform(1)]),
+            is_by_platform: true,
+            except_connections: vec![(0, 3, 9)],
+            except_users: vec!["ann".into()],
+        };
+
+        assert!(narrow.admits(0, 3, 8, Some("bob"), Platform(1)));
+        assert!(narrow.admits(0, 4, 9, None, Platform(1)));
+        assert!(!narrow.admits(0, 3, 9, Some("bob"), Platform(1)), "excepted connection");
+        assert!(!narrow.admits(0, 3, 8, Some("ann"), Platform(1)), "excepted user");
+        assert!(!narrow.admits(0, 3, 8, Some("bob"), Platform(2)), "other platform");
+    }
+
+    #[test]
+    fn platforms_nobody_has_admit_nobody() {
+        let narrow = Narrow { is_by_platform: true, ..Narrow::default() };
+        assert!(!narrow.admits(0, 0, 0, None, Platform(0)));
+    }
+}

@@ -1,0 +1,410 @@
+//! The tide: pushes gather in their topic's window and leave together, encoded once, on the common tick.
+//! `window` decides when, `topic` holds what has gathered, `batch` is what leaves; this file moves messages between them
+//! and hands batches to `fanout`. Invariants: flushes are serialised by the sluice, so batches of a topic reach every bucket in
+//! the order of their numbers; numbers are given at the flush, so what expired before has none.
+
+pub mod batch;
+pub mod topic;
+pub mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tidegate_protocol::push::{self, Numbering};
+use tidegate_protocol::records::Lane;
+use tokio::sync::Notify;
+
+use self::batch::{Audience, Batch, Narrow, Segment, Tally, Waiter};
+use self::topic::{Gather, Item, Subject, Topic};
+use self::window::{Bounds, Step};
+use crate::bucket::Bucket;
+use crate::clock::{Clock, Millis, is_due, since};
+use crate::counters::{Delta, DropReason, Totals};
+use crate::fanout::Fanout;
+
+/// Messages with a time to live share a frame when theirs end within this time of each other; the frame keeps the earliest.
+const EXPIRY_SPREAD_MS: u32 = 1_000;
+
+/// A target whose window is not kept between pushes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Private {
+    /// A user.
+    User(Arc<str>),
+    /// A connection, as (bucket, slot, generation).
+    Connection(u16, u32, u32),
+}
+
+/// Messages of one push for one topic.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// JSON values.
+    pub messages: &'a [Bytes],
+    /// Their lane.
+    pub lane: Lane,
+    /// When they are worthless; 0: never.
+    pub expires_at: Millis,
+    /// Whom of the members they are for.
+    pub narrow: Option<&'a Arc<Narrow>>,
+    /// The publisher's wait, if it waits.
+    pub waiter: Option<&'a Arc<Waiter>>,
+}
+
+/// Topics whose windows end at the coming ticks.
+#[derive(Debug)]
+struct Wheel {
+    /// Time of the tick in the front slot.
+    front: Millis,
+    slots: std::collections::VecDeque<Vec<Arc<Topic>>>,
+    watched: usize,
+}
+
+/// What gathers and flushes.
+#[derive(Debug)]
+pub struct Merger {
+    bounds: Bounds,
+    messages_max: usize,
+    bytes_max: usize,
+    wheel: Mutex<Wheel>,
+    /// One flush at a time: from taking what has gathered until it is in the buckets' inboxes.
+    sluice: Mutex<()>,
+    private: Mutex<HashMap<Private, Arc<Topic>, ahash::RandomState>>,
+    /// Everyone.
+    pub all: Arc<Topic>,
+    buckets: Arc<[Bucket]>,
+    fanout: Arc<Fanout>,
+    totals: Arc<Totals>,
+    clock: Clock,
+    /// Told when the wheel turns from empty to not.
+    pub watching: Notify,
+    /// Messages that wait for their window, over all topics.
+    pub gathered: AtomicUsize,
+    /// Windows that are open.
+    pub open_windows: AtomicU32,
+}
+
+impl Merger {
+    /// A merger over `buckets`. `epoch` is the gateway's.
+    #[must_use]
+    pub fn new(
+        config: &crate::MergeConfig,
+        epoch: &str,
+        buckets: Arc<[Bucket]>,
+        fanout: Arc<Fanout>,
+        totals: Arc<Totals>,
+        clock: Clock,
+    ) -> Self {
+        let bounds = Bounds { min_ms: config.min_ms, max_ms: config.max_ms };
+        let slots = config.max_ms / bounds.tick_ms() + 2;
+        Self {
+            bounds,
+            messages_max: config.messages,
+            bytes_max: config.bytes,
+            wheel: Mutex::new(Wheel { front: 0, slots: (0..slots).map(|_| Vec::new()).collect(), watched: 0 }),
+            sluice: Mutex::new(()),
+            private: Mutex::default(),
+            all: Arc::new(Topic::new(Subject::All { epoch: epoch.into() })),
+            buckets,
+            fanout,
+            totals,
+            clock,
+            watching: Notify::new(),
+            gathered: AtomicUsize::new(0),
+            open_windows: AtomicU32::new(0),
+        }
+    }
+
+    /// The common tick.
+    #[must_use]
+    pub fn tick_ms(&self) -> u32 {
+        self.bounds.tick_ms()
+    }
+
+    /// Length of the window of "everyone" if it opened now.
+    #[must_use]
+    pub fn window_ms(&self) -> u32 {
+        self.bounds.length_ms(self.all.fanout_us.load(Ordering::Relaxed))
+    }
+
+    /// The topic of a user or connection, kept while its window is open.
+    pub fn private(&self, key: Private) -> Arc<Topic> {
+        let subject = match &key {
+            Private::User(user) => Subject::User(Arc::clone(user)),
+            Private::Connection(bucket, slot, generation) => Subject::Connection(*bucket, *slot, *generation),
+        };
+        Arc::clone(self.private.lock().entry(key).or_insert_with(|| Arc::new(Topic::new(subject))))
+    }
+
+    /// Takes the messages of a push: they leave now, at the window's end, or when a bound is reached.
+    pub fn push(&self, topic: &Arc<Topic>, incoming: &Incoming<'_>, now: Millis) {
+        let must_flush = {
+            let mut gather = topic.gather.lock();
+            for message in incoming.messages {
+                gather.bytes += message.len();
+                gather.items.push(Item {
+                    message: message.clone(),
+                    lane: incoming.lane,
+                    expires_at: incoming.expires_at,
+                    narrow: incoming.narrow.cloned(),
+                });
+            }
+            self.gathered.fetch_add(incoming.messages.len(), Ordering::Relaxed);
+            gather.waiters.extend(incoming.waiter.cloned());
+            let length = self.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
+            let step = gather.window.push(now, length, self.bounds);
+            if let Step::Flush(ends) = step {
+                self.open_windows.fetch_add(1, Ordering::Relaxed);
+                self.watch(topic, ends, now);
+            }
+            matches!(step, Step::Flush(_))
+                || incoming.lane == Lane::Urgent
+                || gather.items.len() >= self.messages_max
+                || gather.bytes >= self.bytes_max
+        };
+        if must_flush {
+            self.flush(std::slice::from_ref(topic), now);
+        }
+    }
+
+    /// The common tick: flushes every topic whose window ends. Returns whether any window is still open.
+    pub fn tick(&self, now: Millis) -> bool {
+        let (due, is_watching) = self.wheel.lock().turn(now, self.bounds.tick_ms());
+        let mut leaving = Vec::with_capacity(due.len());
+        for topic in due {
+            let step = {
+                let mut gather = topic.gather.lock();
+                let length = self.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
+                // The last batch is still on its way: gather on, as long as no message waits longer than allowed.
+                if topic.in_flight.load(Ordering::Acquire) > 0
+                    && let window::Window::Open { ends } = gather.window
+                    && since(now, ends) + self.bounds.min_ms < self.bounds.max_ms.saturating_sub(length)
+                {
+                    Step::Wait
+                } else {
+                    let has_gathered = !gather.items.is_empty();
+                    gather.window.tick(now, length, self.bounds, has_gathered)
+                }
+            };
+            match step {
+                Step::Flush(ends) => {
+                    self.watch(&topic, ends, now);
+                    leaving.push(topic);
+                }
+                Step::Wait => self.watch(&topic, now.wrapping_add(self.bounds.tick_ms()), now),
+                Step::Close => {
+                    self.open_windows.fetch_sub(1, Ordering::Relaxed);
+                    self.forget(&topic);
+                }
+            }
+        }
+        if !leaving.is_empty() {
+            self.flush(&leaving, now);
+        }
+        is_watching || !leaving.is_empty()
+    }
+
+    /// Flushes everything that has gathered, because the gateway leaves.
+    pub fn flush_all(&self, now: Millis) {
+        let topics: Vec<Arc<Topic>> = self.wheel.lock().slots.iter().flatten().cloned().collect();
+        self.flush(&topics, now);
+    }
+
+    fn watch(&self, topic: &Arc<Topic>, ends: Millis, now: Millis) {
+        if self.wheel.lock().watch(Arc::clone(topic), ends, now, self.bounds.tick_ms()) {
+            self.watching.notify_one();
+        }
+    }
+
+    /// Drops the topic of a user or connection whose window has closed.
+    fn forget(&self, topic: &Arc<Topic>) {
+        let key = match &topic.subject {
+            Subject::User(user) => Private::User(Arc::clone(user)),
+            Subject::Connection(b, s, g) => Private::Connection(*b, *s, *g),
+            Subject::All { .. } | Subject::Room(_) => return,
+        };
+        let mut private = self.private.lock();
+        let gather = topic.gather.lock();
+        if gather.items.is_empty() && gather.window == window::Window::Slack {
+            private.remove(&key);
+        }
+    }
+
+    fn flush(&self, topics: &[Arc<Topic>], now: Millis) {
+        let _sluice = self.sluice.lock();
+        let batches: Vec<(Arc<Batch>, Vec<u16>)> = topics.iter().filter_map(|t| self.seal(t, now)).collect();
+        if batches.is_empty() {
+            return;
+        }
+        self.totals.ticks.fetch_add(1, Ordering::Relaxed);
+        self.totals.batches.fetch_add(batches.len() as u64, Ordering::Relaxed);
+        self.fanout.deliver(&batches);
+    }
+
+    /// Takes what a topic has gathered, numbers and encodes it, and finds the buckets that have members.
+    fn seal(&self, topic: &Arc<Topic>, now: Millis) -> Option<(Arc<Batch>, Vec<u16>)> {
+        let mut gather = topic.gather.lock();
+        let waiters = std::mem::take(&mut gather.waiters);
+        if gather.items.is_empty() {
+            return None;
+        }
+        let items = std::mem::take(&mut gather.items);
+        gather.bytes = 0;
+        self.gathered.fetch_sub(items.len(), Ordering::Relaxed);
+        let (audience, buckets, epoch, mut seq) = self.address(topic, &gather);
+        let expired = items.iter().filter(|i| i.expires_at != 0 && is_due(now, i.expires_at)).count();
+        if expired > 0 {
+            self.count_expired(topic, expired);
+        }
+        let before = seq;
+        let segments = encode(topic, &items, &epoch, &mut seq, now);
+        self.totals.frames_encoded.fetch_add(segments.len() as u64, Ordering::Relaxed);
+        match (&topic.subject, &audience) {
+            (Subject::User(user), Audience::Slots(bucket, _)) => self.renumber(*bucket, user, seq - before),
+            _ => gather.seq = seq,
+        }
+        topic.in_flight.fetch_add(1, Ordering::AcqRel);
+        let batch = Arc::new(Batch {
+            topic: Arc::clone(topic),
+            audience,
+            segments,
+            last: if seq > before { seq } else { 0 },
+            flushed: Instant::now(),
+            walks_left: AtomicUsize::new(buckets.len()),
+            tally: Tally::default(),
+            waiters,
+        });
+        Some((batch, buckets))
+    }
+
+    /// Whom a topic's batch is for, which buckets hold them, and where its numbering stands.
+    fn address(&self, topic: &Topic, gather: &Gather) -> (Audience, Vec<u16>, Box<str>, u64) {
+        match &topic.subject {
+            Subject::All { epoch } => {
+                let live = self.buckets.iter().filter(|b| b.live() > 0).map(|b| b.index).collect();
+                (Audience::Everyone, live, epoch.clone(), gather.seq)
+            }
+            Subject::Room(room) => (Audience::Room(room.id), room.marked().collect(), room.epoch.clone(), gather.seq),
+            Subject::User(user) => {
+                let bucket = crate::bucket::of_user(user, self.buckets.len());
+                let table = self.buckets[usize::from(bucket)].table.read();
+                match table.user_slots(user) {
+                    Some((entry, slots)) => (
+                        Audience::Slots(bucket, slots),
+                        vec![bucket],
+                        format!("u{:x}", entry.life).into(),
+                        entry.seq.load(Ordering::Relaxed),
+                    ),
+                    None => (Audience::Slots(bucket, SmallVec::new()), Vec::new(), "".into(), 0),
+                }
+            }
+            Subject::Connection(bucket, slot, generation) => {
+                let slots = SmallVec::from_slice(&[(*slot, *generation)]);
+                (Audience::Slots(*bucket, slots), vec![*bucket], "".into(), 0)
+            }
+        }
+    }
+
+    fn renumber(&self, bucket: u16, user: &str, more: u64) {
+        if let Some(entry) = self.buckets[usize::from(bucket)].table.read().users.get(user) {
+            entry.seq.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts messages that ran out before their window ended, once for each connection they were for.
+    fn count_expired(&self, topic: &Topic, messages: usize) {
+        let members = match &topic.subject {
+            Subject::All { .. } => self.buckets.iter().map(Bucket::live).sum(),
+            Subject::Room(room) => usize::try_from(room.members.load(Ordering::Relaxed)).unwrap_or(0),
+            Subject::User(_) | Subject::Connection(..) => 1,
+        };
+        let n = (messages * members) as u64;
+        let mut d = Delta { queued: n, ..Delta::default() };
+        d.drop_messages(DropReason::Expired, n);
+        self.buckets[0].counters.add(&d);
+    }
+
+    /// The clock the windows run by.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+}
+
+impl Wheel {
+    /// Notes that a topic is to be looked at when `ends` comes; true when nothing was watched before.
+    fn watch(&mut self, topic: Arc<Topic>, ends: Millis, now: Millis, tick: u32) -> bool {
+        if self.watched == 0 {
+            self.front = now - now % tick + tick;
+        }
+        let ahead = since(ends, self.front) / tick;
+        let slot = (ahead as usize).min(self.slots.len() - 1);
+        self.slots[slot].push(topic);
+        self.watched += 1;
+        self.watched == 1
+    }
+
+    /// Takes the topics of every tick that has come; and whether any are left.
+    fn turn(&mut self, now: Millis, tick: u32) -> (Vec<Arc<Topic>>, bool) {
+        let mut due = Vec::new();
+        let mut turns = 0;
+        while self.watched > 0 && is_due(now, self.front) && turns < self.slots.len() {
+            if let Some(mut slot) = self.slots.pop_front() {
+                self.watched -= slot.len();
+                due.append(&mut slot);
+                self.slots.push_back(slot);
+            }
+            self.front = self.front.wrapping_add(tick);
+            turns += 1;
+        }
+        if turns == self.slots.len() {
+            self.front = now - now % tick + tick;
+        }
+        (due, self.watched > 0)
+    }
+}
+
+/// Cuts items into runs that share lane, narrowing and time to live, and encodes each run as one frame.
+fn encode(topic: &Topic, items: &[Item], epoch: &str, seq: &mut u64, now: Millis) -> SmallVec<[Segment; 1]> {
+    let is_numbered = !matches!(topic.subject, Subject::Connection(..));
+    let fresh: Vec<&Item> = items.iter().filter(|i| i.expires_at == 0 || !is_due(now, i.expires_at)).collect();
+    let mut segments = SmallVec::new();
+    let mut rest = fresh.as_slice();
+    while let Some(head) = rest.first() {
+        let n = rest.iter().take_while(|i| belongs(head, i)).count();
+        let (run, others) = rest.split_at(n);
+        rest = others;
+        let bodies: Vec<Bytes> = run.iter().map(|i| i.message.clone()).collect();
+        let numbering = (is_numbered && head.narrow.is_none()).then(|| {
+            let first = *seq + 1;
+            *seq += n as u64;
+            Numbering { epoch, first, last: *seq }
+        });
+        #[expect(clippy::cast_possible_truncation, reason = "messages of a window are bounded far below 2^32")]
+        segments.push(Segment {
+            frame: push::encode(&topic.push_subject(), numbering, &bodies),
+            messages: n as u32,
+            first: numbering.map_or(0, |n| n.first),
+            last: numbering.map_or(0, |n| n.last),
+            lane: head.lane,
+            expires_at: run.iter().map(|i| i.expires_at).min_by_key(|e| since(*e, now)).unwrap_or(0),
+            narrow: head.narrow.clone(),
+        });
+    }
+    segments
+}
+
+fn belongs(head: &Item, item: &Item) -> bool {
+    let is_near = |a: Millis, b: Millis| since(a, b).max(since(b, a)) <= EXPIRY_SPREAD_MS;
+    head.lane == item.lane
+        && (head.expires_at == 0) == (item.expires_at == 0)
+        && is_near(head.expires_at, item.expires_at)
+        && match (&head.narrow, &item.narrow) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+            _ => false,
+        }
+}

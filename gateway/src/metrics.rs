@@ -1,0 +1,114 @@
+//! Every metric of a gateway, by name. Nothing is counted here: the numbers lie where they arise and are summed when asked for.
+//! Names: `tidegate_gateway_` + what; `_total` for what only grows; labels are enums, never ids.
+
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::counters::{self, DropReason};
+use crate::node::Node;
+
+/// Appends the gateway's metrics as text, without the end mark.
+pub(crate) fn write(node: &Node, out: &mut String) {
+    let mut registry = Registry::with_prefix("tidegate_gateway");
+    registry.register_collector(Box::new(Snapshot::take(node)));
+    // Writing to a String fails only if a metric is described wrongly, which the tests would show.
+    let _ = prometheus_client::encoding::text::encode_registry(out, &registry);
+}
+
+/// One look at all the numbers.
+#[derive(Debug)]
+struct Snapshot {
+    counters: Vec<(&'static str, &'static str, u64)>,
+    gauges: Vec<(&'static str, &'static str, i64)>,
+    dropped: Vec<(&'static str, u64)>,
+    refused: Vec<(&'static str, u64)>,
+}
+
+impl Snapshot {
+    #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
+    fn take(node: &Node) -> Self {
+        let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
+        let t = &node.totals;
+        let counters = vec![
+            ("accepted", "Connections taken from the kernel", t.accepted.load(Relaxed)),
+            ("connections_opened", "Handshakes that ended in a connection", t.opened.load(Relaxed)),
+            ("connections_closed", "Connections that ended", t.closed.load(Relaxed)),
+            ("accept_errors", "Times accept or epoll ran out of files or memory", t.accept_errors.load(Relaxed)),
+            ("pushes", "Pushes applied", t.pushes.load(Relaxed)),
+            ("pushes_unmatched", "Pushes that found nobody here", t.pushes_unmatched.load(Relaxed)),
+            ("ticks", "Moments at which at least one target was flushed", t.ticks.load(Relaxed)),
+            ("batches", "Flushes of targets", t.batches.load(Relaxed)),
+            ("frames_encoded", "PUSH frames encoded", t.frames_encoded.load(Relaxed)),
+            ("frames_written", "PUSH frames taken whole by the kernel", sum.frames),
+            ("writes", "Calls of send and sendmsg", sum.writes),
+            ("bytes_sent", "Bytes taken by the kernel", sum.bytes),
+            ("messages_queued", "Messages x connections accepted", sum.queued),
+            ("messages_written", "Messages x connections taken by the kernel", sum.written),
+            ("messages_received", "Messages from clients", t.received.load(Relaxed)),
+            ("gaps", "GAP frames", sum.gaps),
+            ("stalls", "Times a connection's socket was full", sum.stalls),
+            ("slow_closed", "Connections closed for not reading", t.slow_closed.load(Relaxed)),
+            ("idle_closed", "Connections closed for silence", t.idle_closed.load(Relaxed)),
+            ("violations", "Connections closed for violating RFC 6455", t.violations.load(Relaxed)),
+            ("pings", "Pings sent to silent peers", t.pings.load(Relaxed)),
+            ("interest_late", "Replies released without a logic node's acknowledgement", t.interest_late.load(Relaxed)),
+        ];
+        let gauges = vec![
+            ("connections", "Open connections", node.connections() as i64),
+            ("connections_max", "Most connections taken", node.connections_max as i64),
+            ("handshakes", "Handshakes in flight", node.handshakes.load(Relaxed) as i64),
+            ("handshakes_max", "Most handshakes in flight", node.config.handshake.in_flight as i64),
+            ("rooms", "Rooms with members", node.rooms.len() as i64),
+            ("users", "Users with connections", node.users_present.load(Relaxed) as i64),
+            ("messages_pending", "Messages x connections behind slow peers", sum.pending),
+            ("pending_bytes", "Bytes behind slow peers", sum.pending_bytes),
+            ("messages_gathered", "Messages that wait for their window", node.merger.gathered.load(Relaxed) as i64),
+            ("windows_open", "Targets with an open window", i64::from(node.merger.open_windows.load(Relaxed))),
+            ("window_ms", "Window of the target everyone", i64::from(node.merger.window_ms())),
+            ("fanout_bytes", "Bytes of batches not yet walked", node.fanout.bytes() as i64),
+            ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
+            ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),
+            ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
+            ("draining", "1 while leaving", i64::from(node.is_draining())),
+        ];
+        let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
+        let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
+        Self { counters, gauges, dropped, refused }
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, value) in &self.counters {
+            let metric = ConstCounter::new(*value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        for (name, help, value) in &self.gauges {
+            let metric = ConstGauge::new(*value);
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
+        }
+        labelled(&mut encoder, "messages_dropped", "Messages x connections dropped", "reason", &self.dropped)?;
+        labelled(&mut encoder, "handshakes_refused", "Handshakes refused", "code", &self.refused)
+    }
+}
+
+fn labelled(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    rows: &[(&'static str, u64)],
+) -> Result<(), fmt::Error> {
+    let kind = ConstCounter::new(0u64).metric_type();
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+    for (value, n) in rows {
+        ConstCounter::new(*n).encode(family.encode_family(&[(label, *value)])?)?;
+    }
+    Ok(())
+}

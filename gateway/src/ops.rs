@@ -1,0 +1,88 @@
+//! The ops listener of a gateway that is a process of its own: `/healthz`, `/readyz`, `/metrics` over HTTP/1.1.
+//! On loopback unless told otherwise; never on the clients' port.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use crate::node::{Node, StartError};
+
+/// Scrapers at once.
+const CONNECTIONS_MAX: usize = 64;
+
+/// Binds the listener and serves it until the gateway stops.
+pub(crate) async fn listen(node: &Arc<Node>) -> Result<SocketAddr, StartError> {
+    let address = node.config.ops;
+    let bind = |error| StartError::Bind { address, what: "ops", error };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(bind)?;
+    let bound = listener.local_addr().map_err(bind)?;
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let accepted = tokio::select! {
+                () = node.stopped() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            let node = Arc::clone(&node);
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let response = respond(&node, &request);
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                let mut builder = http1::Builder::new();
+                builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5)).max_buf_size(16 * 1024);
+                // A scraper that breaks off is not our error.
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+                drop(place);
+            });
+        }
+    });
+    Ok(bound)
+}
+
+fn respond(node: &Node, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".into());
+        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "text/plain", "ok\n".into()),
+        "/readyz" if node.is_draining() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready: draining\n".into())
+        }
+        "/readyz" if node.connections() >= node.connections_max => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready: connections_max reached\n".into())
+        }
+        "/readyz" => text(StatusCode::OK, "text/plain", "ready\n".into()),
+        "/metrics" => {
+            let mut out = String::new();
+            crate::metrics::write(node, &mut out);
+            out.push_str("# EOF\n");
+            text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", out)
+        }
+        _ => text(StatusCode::NOT_FOUND, "text/plain", "here are /healthz, /readyz and /metrics\n".into()),
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,183 @@
+//! Questions about what this gateway holds, and the command to close connections.
+//! Lists are paged by a cursor that stays right while connections come and go: (bucket, slot) for connections, the last
+//! name for rooms. A page looks at a bounded number of slots.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::limits::QUERY_PAGE_MAX;
+use tidegate_protocol::records::{
+    CommandReply, CommandRequest, ConnectionInfo, QueryKind, QueryReply, QueryRequest, RoomInfo,
+};
+
+use crate::backplane::Refused;
+use crate::bucket::table::Table;
+use crate::bucket::{Bucket, Command, of_user};
+use crate::clock::since;
+use crate::merge::topic::Topic;
+use crate::node::Node;
+
+/// Answers a query.
+pub(crate) fn query(node: &Node, request: &QueryRequest) -> Result<QueryReply, Refused> {
+    let kind = QueryKind::try_from(request.kind).map_err(|_| Refused::Bad("unknown kind of query".into()))?;
+    Ok(match kind {
+        QueryKind::Connection => {
+            let found = locate(node, &request.connection)?.and_then(|(index, slot, generation)| {
+                let bucket = &node.buckets[usize::from(index)];
+                let table = bucket.table.read();
+                table.find(slot, generation)?;
+                describe(node, bucket, &table, slot)
+            });
+            QueryReply { connections: found.into_iter().collect(), ..QueryReply::default() }
+        }
+        QueryKind::Connections => connections(node, request)?,
+        QueryKind::Rooms => {
+            let limit = page(request.limit);
+            let topics = node.rooms.list(&request.prefix, &request.cursor, limit);
+            let rooms: Vec<RoomInfo> = topics.iter().filter_map(|t| room_info(t)).collect();
+            let cursor = if rooms.len() == limit {
+                rooms.last().map_or_else(String::new, |r| r.name.clone())
+            } else {
+                String::new()
+            };
+            QueryReply { rooms, cursor, ..QueryReply::default() }
+        }
+        QueryKind::Room => {
+            let room = node.rooms.find(&request.room).and_then(|t| room_info(&t));
+            QueryReply { rooms: room.into_iter().collect(), ..QueryReply::default() }
+        }
+    })
+}
+
+/// Closes connections; counts those that were told to.
+pub(crate) fn command(node: &Node, request: &CommandRequest) -> Result<CommandReply, Refused> {
+    let code = u16::try_from(request.code).ok().filter(|c| (3000..5000).contains(c));
+    let code = code.ok_or_else(|| Refused::Bad("a close code is 3000 to 4999".into()))?;
+    let mut closed = 0;
+    for id in &request.close_connections {
+        if let Some((index, slot, generation)) = locate(node, id)? {
+            let bucket = &node.buckets[usize::from(index)];
+            if bucket.table.read().find(slot, generation).is_some() {
+                bucket.command(Command::Close { slot, generation, code, text: request.reason.as_str().into() });
+                closed += 1;
+            }
+        }
+    }
+    if !request.close_user.is_empty() {
+        let bucket = &node.buckets[usize::from(of_user(&request.close_user, node.buckets.len()))];
+        let slots = bucket.table.read().user_slots(&request.close_user).map(|(_, slots)| slots).unwrap_or_default();
+        for (slot, generation) in slots {
+            bucket.command(Command::Close { slot, generation, code, text: request.reason.as_str().into() });
+            closed += 1;
+        }
+    }
+    Ok(CommandReply { closed })
+}
+
+fn page(limit: u32) -> usize {
+    (limit as usize).clamp(1, QUERY_PAGE_MAX)
+}
+
+fn locate(node: &Node, id: &[u8]) -> Result<Option<(u16, u32, u32)>, Refused> {
+    let id = <[u8; 16]>::try_from(id).map_err(|_| Refused::Bad("a connection id is 16 bytes".into()))?;
+    Ok(node.locate(ConnectionId::from_u128(u128::from_be_bytes(id))))
+}
+
+fn connections(node: &Node, request: &QueryRequest) -> Result<QueryReply, Refused> {
+    let limit = page(request.limit);
+    let (first, from) = cursor(&request.cursor)?;
+    let room = if request.room.is_empty() { None } else { node.rooms.find(&request.room) };
+    if !request.room.is_empty() && room.is_none() {
+        return Ok(QueryReply::default());
+    }
+    let room_id = room.as_ref().and_then(|t| t.room()).map(|r| r.id);
+    let platform = match request.platform.as_str() {
+        "" => None,
+        name => match node.platforms.find(name) {
+            Some(platform) => Some(platform),
+            None => return Ok(QueryReply::default()),
+        },
+    };
+    let only = (!request.user.is_empty()).then(|| usize::from(of_user(&request.user, node.buckets.len())));
+    let mut reply = QueryReply::default();
+    for (index, bucket) in node.buckets.iter().enumerate().skip(first) {
+        if only.is_some_and(|only| only != index) {
+            continue;
+        }
+        let from = if index == first { from } else { 0 };
+        let table = bucket.table.read();
+        for slot in candidates(&table, request, room_id, from) {
+            let cold = &table.cold[slot as usize];
+            if platform.is_some_and(|p| p != cold.platform)
+                || room_id.is_some_and(|id| !cold.rooms.contains(&id))
+                || (!request.user.is_empty() && cold.user.as_deref() != Some(request.user.as_str()))
+            {
+                continue;
+            }
+            if reply.connections.len() == limit {
+                reply.cursor = format!("{index}:{slot}");
+                return Ok(reply);
+            }
+            reply.connections.extend(describe(node, bucket, &table, slot));
+        }
+    }
+    Ok(reply)
+}
+
+/// The slots worth looking at, in order, from `from` on: the shortest index that answers.
+#[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits")]
+fn candidates(table: &Table, request: &QueryRequest, room_id: Option<u32>, from: u32) -> Vec<u32> {
+    if !request.user.is_empty() {
+        let entry = table.users.get(request.user.as_str());
+        return entry.map_or_else(Vec::new, |e| e.slots.iter().copied().filter(|&s| s >= from).collect());
+    }
+    if let Some(id) = room_id {
+        let members = table.rooms.get(&id);
+        return members.map_or_else(Vec::new, |m| m.slots.iter().copied().filter(|&s| s >= from).collect());
+    }
+    (from..table.hot.len() as u32).collect()
+}
+
+fn cursor(text: &str) -> Result<(usize, u32), Refused> {
+    if text.is_empty() {
+        return Ok((0, 0));
+    }
+    text.split_once(':')
+        .and_then(|(bucket, slot)| Some((bucket.parse().ok()?, slot.parse().ok()?)))
+        .ok_or_else(|| Refused::Bad("a cursor comes from the reply before".into()))
+}
+
+fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<ConnectionInfo> {
+    let (hot, cold) = (table.hot.get(slot as usize)?, table.cold.get(slot as usize)?);
+    let fd = hot.fd.as_ref()?;
+    let now = node.clock.now();
+    let id = node.connection_id(bucket.index, slot, hot.generation);
+    let address = rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
+    let seen = since(now, hot.seen.load(Ordering::Relaxed)).min(since(now, hot.wrote.load(Ordering::Relaxed)));
+    Some(ConnectionInfo {
+        id: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
+        user: cold.user.as_deref().unwrap_or_default().to_owned(),
+        platform: node.platforms.name(cold.platform),
+        rooms: cold
+            .rooms
+            .iter()
+            .filter_map(|id| table.rooms.get(id)?.topic.room().map(|r| r.name.to_string()))
+            .collect(),
+        address: address.map_or_else(String::new, |a| a.to_string()),
+        age_ms: u64::from(since(now, cold.opened)),
+        idle_ms: u64::from(seen),
+        pending_bytes: hot.outbox.lock().as_ref().map_or(0, |p| p.bytes()) as u64,
+    })
+}
+
+fn room_info(topic: &Topic) -> Option<RoomInfo> {
+    let room = topic.room()?;
+    Some(RoomInfo {
+        name: room.name.to_string(),
+        online: room.members.load(Ordering::Relaxed),
+        seq: topic.gather.lock().seq,
+        epoch: room.epoch.to_string(),
+    })
+}

@@ -1,0 +1,189 @@
+//! The rooms of this gateway, by name: which exist, and how many members they have over all buckets.
+//! Who the members are is each bucket's own knowledge (`bucket::table`); the numbering is the topic's.
+//! Invariant: a room is here exactly while it has members; its interest is announced and withdrawn under the same lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tidegate_protocol::records::InterestKind;
+
+use crate::interest::Interest;
+use crate::merge::topic::{RoomSubject, Subject, Topic};
+
+/// Shards, so that joins in different buckets rarely meet.
+pub const SHARDS: usize = 64;
+
+type Shard = HashMap<Arc<str>, Arc<Topic>, ahash::RandomState>;
+
+/// All rooms with members.
+#[derive(Debug)]
+pub struct Rooms {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: ahash::RandomState,
+    next_id: AtomicU32,
+    count: AtomicUsize,
+    max: usize,
+    words: usize,
+    epoch: Box<str>,
+}
+
+/// A room just joined.
+#[derive(Debug)]
+pub struct Entered {
+    /// Its topic.
+    pub topic: Arc<Topic>,
+    /// Interest version a logic node must know before the join is confirmed; 0 when it was known already.
+    pub version: u64,
+}
+
+impl Rooms {
+    /// No rooms yet. `epoch` is the gateway's, the beginning of every room's.
+    #[must_use]
+    pub fn new(buckets: usize, max: usize, epoch: &str) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: ahash::RandomState::new(),
+            next_id: AtomicU32::new(1),
+            count: AtomicUsize::new(0),
+            max,
+            words: buckets.div_ceil(64),
+            epoch: epoch.into(),
+        }
+    }
+
+    fn shard(&self, name: &str) -> &Mutex<Shard> {
+        #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
+        let index = self.hasher.hash_one(name) as usize % SHARDS;
+        &self.shards[index]
+    }
+
+    /// The room's topic, when it has members.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Arc<Topic>> {
+        self.shard(name).lock().get(name).cloned()
+    }
+
+    /// Counts one more member, making the room if need be; none when there are too many rooms.
+    pub fn enter(&self, name: &str, interest: &Interest) -> Option<Entered> {
+        let mut shard = self.shard(name).lock();
+        if let Some(topic) = shard.get(name) {
+            if let Some(room) = topic.room() {
+                room.members.fetch_add(1, Ordering::Relaxed);
+            }
+            // Announced before, but perhaps not yet acknowledged.
+            let version = topic.room().map_or(0, |room| room.announced);
+            return Some(Entered { topic: Arc::clone(topic), version });
+        }
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.max {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let name: Arc<str> = name.into();
+        let version = interest.announce(InterestKind::Room, &name, true);
+        let topic = Arc::new(Topic::new(Subject::Room(RoomSubject {
+            id,
+            announced: version,
+            name: Arc::clone(&name),
+            epoch: format!("{}{id:x}", self.epoch).into(),
+            buckets: (0..self.words).map(|_| AtomicU64::new(0)).collect(),
+            members: AtomicU64::new(1),
+        })));
+        shard.insert(name, Arc::clone(&topic));
+        Some(Entered { topic, version })
+    }
+
+    /// Counts one member less; the last one ends the room.
+    pub fn exit(&self, room: &RoomSubject, interest: &Interest) {
+        let mut shard = self.shard(&room.name).lock();
+        if room.members.fetch_sub(1, Ordering::Relaxed) == 1 {
+            shard.remove(&*room.name);
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            interest.announce(InterestKind::Room, &room.name, false);
+        }
+    }
+
+    /// How many rooms there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Names of the rooms of one shard.
+    #[must_use]
+    pub fn names_in(&self, shard: usize) -> Vec<Arc<str>> {
+        self.shards.get(shard).map_or_else(Vec::new, |s| s.lock().keys().cloned().collect())
+    }
+
+    /// Up to `limit` rooms by name, after `after` and beginning with `prefix`.
+    #[must_use]
+    pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<Topic>> {
+        let mut found: Vec<(Arc<str>, Arc<Topic>)> = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            found.extend(
+                shard
+                    .iter()
+                    .filter(|(name, _)| name.starts_with(prefix) && &***name > after)
+                    .map(|(name, topic)| (Arc::clone(name), Arc::clone(topic))),
+            );
+            // Keep the work bounded by what can be shown: only the first names of all shards matter.
+            if found.len() > 4 * limit {
+                found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+                found.truncate(limit);
+            }
+        }
+        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        found.truncate(limit);
+        found.into_iter().map(|(_, topic)| topic).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_lives_from_its_first_member_to_its_last() {
+        let (rooms, interest) = (Rooms::new(64, 10, "e"), Interest::new(100));
+
+        let first = rooms.enter("r", &interest).expect("room for one");
+        let second = rooms.enter("r", &interest).expect("the same room");
+        assert!(Arc::ptr_eq(&first.topic, &second.topic));
+        let room = first.topic.room().expect("is a room");
+        rooms.exit(room, &interest);
+        assert!(rooms.find("r").is_some());
+        rooms.exit(room, &interest);
+
+        assert!(rooms.find("r").is_none());
+        assert_eq!((rooms.len(), interest.version()), (0, 2));
+        let again = rooms.enter("r", &interest).expect("made anew");
+        assert_ne!(again.topic.room().map(|r| r.epoch.clone()), Some(room.epoch.clone()));
+    }
+
+    #[test]
+    fn rooms_beyond_the_bound_are_refused() {
+        let (rooms, interest) = (Rooms::new(64, 1, "e"), Interest::new(100));
+        assert!(rooms.enter("a", &interest).is_some());
+        assert!(rooms.enter("b", &interest).is_none());
+        assert!(rooms.enter("a", &interest).is_some());
+    }
+
+    #[test]
+    fn lists_are_sorted_and_go_on_after_the_cursor() {
+        let (rooms, interest) = (Rooms::new(64, 1_000, "e"), Interest::new(10_000));
+        for i in 0..300 {
+            rooms.enter(&format!("r{i:03}"), &interest).expect("fits");
+        }
+        rooms.enter("other", &interest).expect("fits");
+        let names = |topics: Vec<Arc<Topic>>| -> Vec<String> {
+            topics.iter().filter_map(|t| t.room().map(|r| r.name.to_string())).collect()
+        };
+
+        assert_eq!(names(rooms.list("r", "", 3)), ["r000", "r001", "r002"]);
+        assert_eq!(names(rooms.list("r", "r002", 2)), ["r003", "r004"]);
+        assert_eq!(names(rooms.list("r", "r298", 9)), ["r299"]);
+    }
+}

@@ -1,0 +1,161 @@
+//! A real gateway on a free port, a WebSocket client that is not ours, and a logic node of a few lines on the in-memory
+//! pipe: what the tests of this folder share.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fastwebsockets::{Frame, OpCode, Payload, WebSocket};
+use http_body_util::Empty;
+use hyper::Request;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use serde_json::Value;
+use tidegate_gateway::{Gateway, GatewayConfig};
+use tidegate_protocol::records::target::To;
+use tidegate_protocol::records::{EventsReply, EventsRequest, Push, PushBatch, PushReply, Target, path};
+use tokio::net::TcpStream;
+
+/// Longest any single answer may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A gateway on free ports.
+pub async fn gateway(change: impl FnOnce(&mut GatewayConfig)) -> Gateway {
+    let mut config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), buckets: 64, ..GatewayConfig::default() };
+    change(&mut config);
+    Gateway::start(config).await.expect("a gateway starts on a free port")
+}
+
+/// A client.
+pub struct Client {
+    socket: WebSocket<TokioIo<Upgraded>>,
+    /// Data of HELLO.
+    pub hello: Value,
+}
+
+impl Client {
+    /// Connects and reads HELLO.
+    pub async fn connect(gateway: &Gateway, query: &str) -> Self {
+        let address = gateway.listen_addr();
+        let stream = TcpStream::connect(address).await.expect("the gateway listens");
+        let request = Request::get(format!("/ws{query}"))
+            .header("Host", address.to_string())
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", fastwebsockets::handshake::generate_key())
+            .body(Empty::<Bytes>::new())
+            .expect("a valid request");
+        let (socket, _) = fastwebsockets::handshake::client(&TokioExecutor::new(), request, stream)
+            .await
+            .expect("the handshake succeeds");
+        let mut client = Self { socket, hello: Value::Null };
+        client.socket.set_auto_pong(true);
+        let hello = client.next().await;
+        assert_eq!(hello["type"], "HELLO");
+        client.hello = hello["data"].clone();
+        client
+    }
+
+    /// The next JSON message.
+    pub async fn next(&mut self) -> Value {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.read_frame())
+                .await
+                .expect("a message in time")
+                .expect("an open connection");
+            match frame.opcode {
+                OpCode::Text => return serde_json::from_slice(&frame.payload).expect("JSON"),
+                OpCode::Ping | OpCode::Pong => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    /// The close code, once the server closes.
+    pub async fn closed(&mut self) -> u16 {
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.read_frame()).await.expect("a close in time");
+            match frame {
+                Ok(frame) if frame.opcode == OpCode::Close => {
+                    return u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+                }
+                Ok(_) => {}
+                Err(error) => panic!("closed without a code: {error}"),
+            }
+        }
+    }
+
+    /// Sends a text message.
+    pub async fn say(&mut self, text: &str) {
+        self.socket.write_frame(Frame::text(Payload::Borrowed(text.as_bytes()))).await.expect("an open connection");
+    }
+
+    /// Joins a room; gives its part of JOINED.
+    pub async fn join(&mut self, room: &str) -> Value {
+        self.say(&format!(r#"{{"type":"JOIN","id":1,"data":{{"room":"{room}"}}}}"#)).await;
+        let joined = self.next().await;
+        assert_eq!(joined["type"], "JOINED", "{joined}");
+        joined["data"]["rooms"][0].clone()
+    }
+}
+
+/// A logic node without routing: it sends what it is told.
+pub struct Logic {
+    client: h2::client::SendRequest<Bytes>,
+    epoch: u64,
+    sequence: u64,
+}
+
+impl Logic {
+    /// Links to a gateway.
+    pub async fn link(gateway: &Gateway) -> Self {
+        let (client, connection) = h2::client::handshake(gateway.pipe()()).await.expect("an HTTP/2 handshake");
+        tokio::spawn(connection);
+        let mut logic = Self { client, epoch: 0, sequence: 0 };
+        let request = EventsRequest { logic: 7, hold_ms: 1, ..EventsRequest::default() };
+        let reply: EventsReply = logic.ask(path::EVENTS, &request).await.expect("events");
+        logic.epoch = reply.epoch;
+        logic
+    }
+
+    /// Sends a record and reads the answer.
+    pub async fn ask<R: Message + Default>(&mut self, path: &str, record: &impl Message) -> Result<R, u16> {
+        let request = http::Request::post(format!("http://gateway{path}")).body(()).expect("a valid request");
+        self.client = self.client.clone().ready().await.expect("a live link");
+        let (response, mut body) = self.client.send_request(request, false).expect("a stream");
+        body.send_data(record.encode_to_vec().into(), true).expect("an open stream");
+        let response = response.await.expect("an answer");
+        let status = response.status().as_u16();
+        let mut stream = response.into_body();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = stream.data().await {
+            bytes.extend_from_slice(&chunk.expect("a whole body"));
+        }
+        if status == 200 { Ok(R::decode(bytes.as_slice()).expect("a record")) } else { Err(status) }
+    }
+
+    /// Pushes, in one batch.
+    pub async fn push(&mut self, pushes: Vec<Push>) -> PushReply {
+        self.sequence += 1;
+        let batch = PushBatch { logic: 7, sequence: self.sequence, epoch: self.epoch, pushes };
+        self.ask(path::PUSH, &batch).await.expect("applied")
+    }
+
+    /// Sends the last batch's number again, with other pushes.
+    pub async fn repeat(&mut self, pushes: Vec<Push>) -> Result<PushReply, u16> {
+        let batch = PushBatch { logic: 7, sequence: self.sequence, epoch: self.epoch, pushes };
+        self.ask(path::PUSH, &batch).await
+    }
+}
+
+/// A push of some messages.
+pub fn push(to: To, messages: &[&str]) -> Push {
+    Push {
+        targets: vec![Target { to: Some(to) }],
+        messages: messages.iter().map(|m| Bytes::copy_from_slice(m.as_bytes())).collect(),
+        ..Push::default()
+    }
+}

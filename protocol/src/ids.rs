@@ -1,0 +1,113 @@
+//! Names of connections that stay unique over restarts, slot reuse and gateways.
+//! Invariant: two connections that ever lived have different ids as long as gateway ids differ.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Crockford's base 32 in lower case: no `i`, `l`, `o`, `u`, so an id survives being read aloud.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// 128 bits at 5 bits a character.
+const TEXT_LEN: usize = 26;
+
+/// Which connection: gateway ∥ boot epoch ∥ bucket ∥ slot ∥ generation, 128 bits, so that a stale id never
+/// reaches a reused slot, nor a gateway that has restarted since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// Configured or random id of the gateway, unique in the fleet.
+    pub gateway: u16,
+    /// Second of the gateway's start (Unix time), truncated.
+    pub epoch: u32,
+    /// Bucket within the gateway.
+    pub bucket: u16,
+    /// Slot within the bucket.
+    pub slot: u32,
+    /// How often the slot had been used before.
+    pub generation: u32,
+}
+
+impl ConnectionId {
+    /// The id as one number, most significant field first.
+    #[must_use]
+    pub fn to_u128(self) -> u128 {
+        u128::from(self.gateway) << 112
+            | u128::from(self.epoch) << 80
+            | u128::from(self.bucket) << 64
+            | u128::from(self.slot) << 32
+            | u128::from(self.generation)
+    }
+
+    /// The reverse of [`ConnectionId::to_u128`]; every number is some id.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "each shift leaves exactly the field's bits to keep")]
+    pub fn from_u128(n: u128) -> Self {
+        Self {
+            gateway: (n >> 112) as u16,
+            epoch: (n >> 80) as u32,
+            bucket: (n >> 64) as u16,
+            slot: (n >> 32) as u32,
+            generation: n as u32,
+        }
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.to_u128();
+        let mut text = [0u8; TEXT_LEN];
+        for (i, c) in text.iter_mut().enumerate() {
+            let shift = 5 * (TEXT_LEN - 1 - i);
+            *c = ALPHABET[((n >> shift) & 31) as usize];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Text that is no connection id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a connection id is 26 characters of base 32 (0-9, a-z without i, l, o, u), as HELLO gives it")]
+pub struct ConnectionIdError;
+
+impl FromStr for ConnectionId {
+    type Err = ConnectionIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.len() != TEXT_LEN {
+            return Err(ConnectionIdError);
+        }
+        let mut n: u128 = 0;
+        for (i, c) in text.bytes().enumerate() {
+            let digit = ALPHABET.iter().position(|&a| a == c.to_ascii_lowercase()).ok_or(ConnectionIdError)?;
+            // 26 characters hold 130 bits: the first may only be 0 to 7.
+            if i == 0 && digit > 7 {
+                return Err(ConnectionIdError);
+            }
+            n = n << 5 | digit as u128;
+        }
+        Ok(Self::from_u128(n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_an_id_reads_back_as_the_same_id() {
+        let id = ConnectionId { gateway: 0xfedc, epoch: 0x6789_abcd, bucket: 77, slot: 19_999, generation: u32::MAX };
+
+        let text = id.to_string();
+
+        assert_eq!(text.len(), TEXT_LEN);
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!(text.to_uppercase().parse(), Ok(id));
+    }
+
+    #[test]
+    fn text_that_is_no_id_is_refused() {
+        for text in
+            ["", "abc", "z0000000000000000000000000", "0000000000000000000000000u", "0000000000000000000000000000"]
+        {
+            assert_eq!(text.parse::<ConnectionId>(), Err(ConnectionIdError), "{text}");
+        }
+    }
+}

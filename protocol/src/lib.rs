@@ -1,0 +1,17 @@
+//! What travels between clients, gateways and logic nodes: WebSocket frames, client messages, backplane
+//! records, ids and limits. Bytes and values only: no sockets, no clock, no runtime, so that every rule can be
+//! tested on a desk. Start at [`push`] for what a client receives, [`message`] for what it may say,
+//! [`records`] for what the tiers tell each other, [`ws`] and [`handshake`] for the wire.
+
+pub mod close;
+pub mod handshake;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod push;
+pub mod records;
+pub mod reply;
+pub mod ws;
+
+/// The WebSocket subprotocol (rule C-2).
+pub const SUBPROTOCOL: &str = "tidegate.v1.json";
