@@ -66,9 +66,11 @@ impl<W: Writer> Walk<'_, W> {
             collect(&table, self.bucket.index, batch, i, &mut scratch.pairs);
         }
         if batches.len() > 1 {
-            // Stable by slot: batches stay in flush order for each connection.
-            scratch.pairs.sort_by_key(|p| p.0);
+            // Stable by connection: batches stay in flush order for each.
+            scratch.pairs.sort_by_key(|p| (p.0, p.1));
         }
+        // Slots named by someone else may have changed hands before the pairs were gathered, all others only after.
+        let is_named = batches.iter().any(|b| matches!(b.audience, Audience::Slots(..)));
         let removals = table.removals;
         let mut shares: Vec<Share<'_>> = Vec::with_capacity(batches.len());
         let mut rest = scratch.pairs.as_slice();
@@ -77,11 +79,11 @@ impl<W: Writer> Walk<'_, W> {
             let mut d = Delta::default();
             for _ in 0..CHUNK {
                 let Some(&(slot, generation, _)) = rest.first() else { break };
-                let n = rest.iter().take_while(|p| p.0 == slot).count();
+                let n = rest.iter().take_while(|p| (p.0, p.1) == (slot, generation)).count();
                 let (mine, others) = rest.split_at(n);
                 rest = others;
-                // Without removals since the pairs were gathered, every slot still is who it was.
-                let is_same = table.removals == removals || table.find(slot, generation).is_some();
+                let is_same =
+                    (!is_named && table.removals == removals) || table.find(slot, generation).is_some();
                 self.serve(&table, slot, is_same, mine, batches, &mut shares, now, &mut d);
             }
             self.bucket.counters.add(&d);

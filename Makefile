@@ -1,0 +1,39 @@
+# The commands of this project. `make help` lists them; CI runs `make test` (.ci/run).
+# The checks share one profile, so that each dependency is compiled once for clippy's metadata and once for tests.
+
+CARGO ?= cargo
+SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run $(wildcard conformance/*.sh)
+SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
+
+.PHONY: help test fmt clippy unit doc shell build bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+test: fmt clippy unit doc shell ## everything that CI checks
+
+fmt: ## is the formatting rustfmt's?
+	$(CARGO) fmt --all --check
+
+clippy: ## lints, each a failure
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: ## all tests
+	$(CARGO) test --workspace --locked
+
+doc: ## does the documentation build without a warning?
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked --document-private-items
+
+shell: ## shellcheck, where it is installed
+	@if command -v shellcheck >/dev/null; then \
+		echo "shellcheck $(SHELL_SCRIPTS)" && shellcheck -x $(SHELL_SCRIPTS); \
+	else \
+		echo "shell scripts NOT checked: shellcheck is not installed (apt-get install shellcheck, brew install shellcheck)"; \
+	fi
+
+build: ## the release binary, target/release/tidegate
+	$(CARGO) build --release --locked
+
+bench: build ## the physical limit of this machine, then every scenario (SCENARIOS="broadcast lonely" for some)
+	target/release/tidegate bench limit
+	for scenario in $(SCENARIOS); do target/release/tidegate bench run $$scenario || exit 1; done

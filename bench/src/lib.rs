@@ -1,0 +1,49 @@
+//! Load harness of Tidegate: the physical limit of this machine, swarms of light clients, open-loop
+//! publishers, and scenarios that put them together and judge the result.
+//! Knows nothing of the gateway's inside: it speaks WebSocket, HTTP and `/metrics` like anybody else.
+//! Invariant: every client's every message is checked; latency alone is sampled.
+
+pub mod clock;
+pub mod distribution;
+pub mod http1;
+pub mod limit;
+pub mod machine;
+pub mod message;
+pub mod pattern;
+pub mod process;
+pub mod publish;
+pub mod report;
+pub mod run;
+pub mod sockets;
+pub mod swarm;
+
+use std::process::ExitCode;
+
+/// `tidegate bench …`
+#[derive(Debug, clap::Subcommand)]
+pub enum Bench {
+    /// The bare loop: N sockets, plain send, the same payload: the physical limit of this machine.
+    Limit(Box<limit::Options>),
+    /// Hold N light WebSocket clients and check every message each of them gets.
+    Swarm(Box<swarm::Options>),
+    /// Push messages on a fixed schedule that never waits for answers.
+    Publish(Box<publish::Options>),
+    /// Start the server, load it, check every client, print a table, write JSON.
+    Run(Box<run::Options>),
+}
+
+/// The whole command line as a type, for those who want to embed it.
+pub fn command() -> clap::Command {
+    use clap::Subcommand as _;
+    Bench::augment_subcommands(clap::Command::new("bench").about("Load harness").subcommand_required(true))
+}
+
+/// Runs one bench command. Exit code 1: something was lost, duplicated or out of order.
+pub fn main(bench: Bench) -> anyhow::Result<ExitCode> {
+    match bench {
+        Bench::Limit(options) => limit::main(&options),
+        Bench::Swarm(options) => swarm::main(&options),
+        Bench::Publish(options) => publish::main(&options),
+        Bench::Run(options) => run::main(&options),
+    }
+}

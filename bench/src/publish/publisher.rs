@@ -1,0 +1,143 @@
+//! One publisher: one connection, one thread that writes what is due, one that reads answers.
+//! A file of its own because the two threads share only a bounded queue: when it is full, the writer waits and is
+//! late, and the report says so. Invariant: requests leave in the order of their numbers (rule M-4).
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::Published;
+use super::schedule::{Due, Schedule};
+use crate::clock;
+use crate::http1::Reader;
+use crate::message::Stamp;
+use crate::swarm::ledger::Expected;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub address: SocketAddr,
+    pub publisher: u32,
+    pub to: String,
+    pub size: usize,
+    pub key: Option<String>,
+    pub in_flight: usize,
+    pub schedule: Schedule,
+}
+
+/// A request on its way.
+struct Sent {
+    due: Due,
+    sent_ns: u64,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer that takes longer is no answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Later than this and the publisher, not the server, may be what was measured.
+const LATE_NS: u64 = 1_000_000;
+/// Refusals quoted in a report.
+const REFUSALS_MAX: usize = 3;
+
+/// Runs the schedule to its end and collects the answers.
+pub fn run(options: &Options) -> anyhow::Result<Published> {
+    let stream = TcpStream::connect_timeout(&options.address, CONNECT_TIMEOUT)
+        .with_context(|| format!("cannot connect to the push API at {}", options.address))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let answers = Reader::new(stream.try_clone()?);
+    let (queue, sent) = sync_channel(options.in_flight);
+    let reader = std::thread::Builder::new().name("receipts".to_owned()).spawn(move || read(answers, &sent))?;
+    let written = write(options, stream, &queue);
+    drop(queue);
+    let mut published = reader.join().ok().context("the reader of receipts panicked")?;
+    let count = written.messages as u32;
+    let refused = published.expected.iter().map(|expected| expected.refused).sum();
+    let (publisher, to) = (options.publisher, options.to.clone());
+    published.expected = vec![Expected { publisher, count, refused, to }];
+    published.pushes = written.pushes;
+    published.messages = written.messages;
+    published.late_us = written.late_us;
+    published.late = written.late;
+    published.unanswered = written.pushes - published.accepted - published.refused.values().sum::<u64>();
+    published.seconds = clock::now_ns().saturating_sub(options.schedule.started_ns()) as f64 / 1e9;
+    Ok(published)
+}
+
+/// Writes each push when it is due, or as soon after as the queue lets it.
+fn write(options: &Options, mut stream: TcpStream, queue: &SyncSender<Sent>) -> Published {
+    let mut published = Published::default();
+    let (mut body, mut request) = (Vec::new(), Vec::new());
+    for due in options.schedule.pushes() {
+        clock::sleep_until_ns(due.at_ns);
+        compose(options, due, &mut body, &mut request);
+        // Queued first: the reader must know of a request before its answer can come.
+        if queue.send(Sent { due, sent_ns: clock::now_ns() }).is_err() {
+            break;
+        }
+        published.pushes += 1;
+        published.messages += u64::from(due.messages);
+        let sent_ns = clock::now_ns();
+        if stream.write_all(&request).is_err() {
+            break;
+        }
+        published.late_us.record_span_ns(due.at_ns, sent_ns);
+        published.late += u64::from(sent_ns.saturating_sub(due.at_ns) > LATE_NS);
+    }
+    published
+}
+
+fn compose(options: &Options, due: Due, body: &mut Vec<u8>, request: &mut Vec<u8>) {
+    body.clear();
+    let to = match options.to.split_once(':') {
+        Some((kind, name)) => serde_json::json!({ kind: name }),
+        None => serde_json::json!({ "all": true }),
+    };
+    write!(body, r#"{{"to":{to},"messages":["#).expect("a Vec takes everything");
+    for sequence in due.first..due.first + due.messages {
+        if sequence > due.first {
+            body.push(b',');
+        }
+        let stamp = Stamp { publisher: options.publisher, sequence, intended_ns: due.at_ns };
+        stamp.write(body, options.size);
+    }
+    body.extend_from_slice(b"]}");
+    request.clear();
+    let authorization = options.key.as_ref().map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
+    write!(
+        request,
+        "POST /v1/push HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{authorization}Content-Length: {}\r\n\r\n",
+        options.address,
+        body.len()
+    )
+    .expect("a Vec takes everything");
+    request.extend_from_slice(body);
+}
+
+/// Reads an answer for each request, in order; ends with the requests or with the connection.
+fn read(mut answers: Reader<TcpStream>, sent: &Receiver<Sent>) -> Published {
+    let mut published = Published::default();
+    for Sent { due, sent_ns } in sent {
+        let response = match answers.response() {
+            Ok(response) => response,
+            Err(error) => {
+                published.refusals.push(format!("no answer: {error:#}"));
+                return published;
+            }
+        };
+        published.receipt_us.record_span_ns(sent_ns, clock::now_ns());
+        if (200..300).contains(&response.status) {
+            published.accepted += 1;
+            continue;
+        }
+        *published.refused.entry(response.status).or_default() += 1;
+        let (publisher, refused) = (0, due.messages);
+        published.expected.push(Expected { publisher, count: 0, refused, to: String::new() });
+        if published.refusals.len() < REFUSALS_MAX {
+            published.refusals.push(String::from_utf8_lossy(&response.body).into_owned());
+        }
+    }
+    published
+}

@@ -1,0 +1,271 @@
+//! What a run says: lines for people, JSON (schema `tidegate-bench/1`) for machines. Loss comes first in both.
+//! A file of its own because every command prints alike. It measures nothing.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::distribution::Distribution;
+use crate::machine::Machine;
+use crate::process::Usage;
+use crate::swarm::ledger::Standing;
+
+pub const SCHEMA: &str = "tidegate-bench/1";
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    pub schema: String,
+    pub scenario: String,
+    /// Nothing was lost, duplicated or disordered, and nothing else made the figures worthless.
+    pub sound: bool,
+    /// What makes the run unsound, worst first.
+    pub faults: Vec<String>,
+    /// Every figure that has a bound is within it.
+    pub targets_met: bool,
+    pub figures: Vec<Figure>,
+    pub latency: Vec<Latency>,
+    pub processes: Vec<Process>,
+    /// Growth of the server's counters during the measurement, and its gauges at the end.
+    pub counters: BTreeMap<String, f64>,
+    /// Commands that repeat the run and its parts.
+    pub commands: Vec<String>,
+    pub machine: Machine,
+    pub load_at_end: String,
+    pub seconds: f64,
+    /// Reports of the parts as they gave them.
+    pub parts: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Figure {
+    pub name: String,
+    pub value: f64,
+    pub unit: String,
+    pub bound: Option<Bound>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+    Exactly(f64),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Latency {
+    pub name: String,
+    pub us: Distribution,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Process {
+    pub name: String,
+    /// CPU during the measurement, memory at its end.
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => value <= bound,
+            Self::AtLeast(bound) => value >= bound,
+            Self::Exactly(bound) => value == bound,
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (sign, bound) = match self {
+            Self::AtMost(bound) => ('≤', bound),
+            Self::AtLeast(bound) => ('≥', bound),
+            Self::Exactly(bound) => ('=', bound),
+        };
+        write!(out, "{sign} {}", number(*bound))
+    }
+}
+
+impl Report {
+    pub fn new(scenario: &str) -> Self {
+        Self { schema: SCHEMA.into(), scenario: scenario.into(), machine: Machine::look(), ..Self::default() }
+    }
+
+    pub fn fault(&mut self, fault: String) {
+        self.faults.push(fault);
+    }
+
+    pub fn figure(&mut self, name: &str, value: f64, unit: &str) {
+        self.figures.push(Figure { name: name.into(), value, unit: unit.into(), bound: None });
+    }
+
+    pub fn bounded(&mut self, name: &str, value: f64, unit: &str, bound: Bound) {
+        self.figures.push(Figure { name: name.into(), value, unit: unit.into(), bound: Some(bound) });
+    }
+
+    pub fn latency(&mut self, name: &str, us: &Distribution) {
+        self.latency.push(Latency { name: name.into(), us: us.clone() });
+    }
+
+    /// Keeps a part's own report for the JSON.
+    pub fn part(&mut self, name: &str, part: &impl Serialize) {
+        let value = serde_json::to_value(part).unwrap_or_else(|error| error.to_string().into());
+        self.parts.insert(name.to_owned(), value);
+    }
+
+    /// Decides soundness and targets from what was collected.
+    pub fn conclude(&mut self) {
+        self.sound = self.faults.is_empty();
+        self.targets_met = self.figures.iter().all(Figure::is_met);
+        self.load_at_end = crate::machine::load();
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.faults.iter().map(|fault| format!("UNSOUND: {fault}")).collect();
+        let machine = &self.machine;
+        lines.push(format!("{}  ({:.1} s)", self.scenario, self.seconds));
+        for figure in &self.figures {
+            let mark = match (&figure.bound, figure.is_met()) {
+                (None, _) => String::new(),
+                (Some(bound), true) => format!("  ok      {bound}"),
+                (Some(bound), false) => format!("  MISSED  {bound}"),
+            };
+            lines.push(format!("  {:<44} {:>14} {:<10}{mark}", figure.name, number(figure.value), figure.unit));
+        }
+        lines.extend(
+            self.latency.iter().map(|latency| format!("  {}", distribution_line(&latency.name, "µs", &latency.us))),
+        );
+        for Process { name, usage } in &self.processes {
+            let (rss, peak) = (usage.rss_bytes as f64 / 1e6, usage.peak_rss_bytes as f64 / 1e6);
+            let (user, system) = (usage.user_s, usage.system_s);
+            lines.push(format!(
+                "  {name:<16} CPU {user:.2} s user + {system:.2} s system, RSS {rss:.1} MB, peak {peak:.1} MB"
+            ));
+        }
+        for (name, value) in &self.counters {
+            lines.push(format!("  {name:<60} {}", number(*value)));
+        }
+        let Machine { cpu, cores, kernel, commit, load, congestion, .. } = machine;
+        let build = if machine.release { "release" } else { "DEBUG BUILD: figures mean nothing" };
+        lines.push(format!(
+            "  machine: {cores} × {cpu}, {:.0} GB, Linux {kernel}, {congestion}",
+            machine.memory_bytes as f64 / 1e9
+        ));
+        lines.push(format!("  commit {commit}, {build}; load {load} → {}", self.load_at_end));
+        lines.push("  to repeat:".to_owned());
+        lines.extend(self.commands.iter().map(|command| format!("    {command}")));
+        lines
+    }
+}
+
+impl Figure {
+    fn is_met(&self) -> bool {
+        self.bound.is_none_or(|bound| bound.holds(self.value))
+    }
+}
+
+/// `1234567.8` → `1,234,568`; small numbers keep digits that mean something.
+pub fn number(value: f64) -> String {
+    if value.fract() != 0.0 && value.abs() < 1_000.0 {
+        return format!("{value:.3}");
+    }
+    let digits = format!("{:.0}", value.abs());
+    let mut grouped = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    if value < 0.0 { format!("-{grouped}") } else { grouped }
+}
+
+/// The line that stands first when something is wrong.
+pub fn loss_line(standing: &Standing) -> String {
+    let Standing { lost, duplicated, disordered, stray, overclaimed, seq_breaks, faulty_clients, clients, .. } =
+        standing;
+    format!(
+        "LOST {lost}, DUPLICATED {duplicated}, DISORDERED {disordered}, STRAY {stray}, OVERCLAIMED {overclaimed}, \
+         SEQ BREAKS {seq_breaks} at {faulty_clients} of {clients} clients"
+    )
+}
+
+pub fn distribution_line(name: &str, unit: &str, distribution: &Distribution) -> String {
+    let p = distribution.percentiles();
+    if p.count == 0 {
+        return format!("{name:<12} nothing measured");
+    }
+    let [p50, p90, p99, p999, max] = [p.p50, p.p90, p.p99, p.p999, p.max].map(|value| number(value as f64));
+    format!("{name:<12} p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max} {unit}  ({} values)", p.count)
+}
+
+/// Prints JSON or lines.
+pub fn print(json: bool, outcome: &impl Serialize, lines: &[String]) -> anyhow::Result<ExitCode> {
+    if json {
+        println!("{}", serde_json::to_string(outcome)?);
+    } else {
+        lines.iter().for_each(|line| println!("{line}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A bar on stderr; nothing when stderr is not a terminal.
+pub fn progress(length: u64, what: &str) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{msg:<24} [{bar:40}] {pos}/{len} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(length), target).with_style(style).with_message(what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_is_the_first_line() {
+        let mut report = Report::new("broadcast");
+        report.figure("deliveries", 5.0, "");
+        report.fault(loss_line(&Standing { lost: 3, clients: 9, faulty_clients: 1, ..Standing::default() }));
+
+        report.conclude();
+
+        assert!(!report.sound);
+        assert!(report.lines()[0].contains("LOST 3"), "{:?}", report.lines());
+    }
+
+    #[test]
+    fn a_missed_bound_is_marked() {
+        let mut report = Report::new("delivery");
+        report.bounded("ratio", 1.2, "×", Bound::AtMost(1.15));
+
+        report.conclude();
+
+        assert!(report.sound && !report.targets_met);
+        assert!(report.lines().iter().any(|line| line.contains("MISSED")));
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!(number(1_234_567.0), "1,234,567");
+        assert_eq!(number(-999.0), "-999");
+        assert_eq!(number(1.15), "1.150");
+        assert_eq!(number(12_345.678), "12,346");
+    }
+
+    #[test]
+    fn a_report_survives_json() {
+        let mut report = Report::new("idle");
+        report.bounded("a", 1.0, "B", Bound::Exactly(1.0));
+
+        let json = serde_json::to_string(&report).expect("serializes");
+        let again: Report = serde_json::from_str(&json).expect("parses");
+
+        assert_eq!(again.figures[0].bound, Some(Bound::Exactly(1.0)));
+        assert_eq!(again.schema, SCHEMA);
+    }
+}

@@ -1,0 +1,119 @@
+//! Scenarios: start the server, load it, check every client, judge against the bounds, report.
+//! This file is the command line; `bed` starts processes, `session` loads and measures, each scenario has a file.
+
+mod bed;
+mod broadcast;
+mod delivery;
+mod handshakes;
+mod idle;
+mod lonely;
+mod memory;
+mod merged;
+mod session;
+mod slow;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::report::Report;
+use crate::{clock, report};
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    #[arg(value_enum)]
+    pub scenario: Scenario,
+    /// Clients; each scenario has its own default.
+    #[arg(long)]
+    pub connections: Option<u64>,
+    /// How long each phase publishes or holds.
+    #[arg(long, value_parser = clock::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Messages per second.
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Bytes of a message.
+    #[arg(long)]
+    pub size: Option<usize>,
+    /// Write the report here as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Leave the server running and say where it is.
+    #[arg(long)]
+    pub keep: bool,
+    /// Exit 2 when a bound is missed.
+    #[arg(long)]
+    pub strict: bool,
+    /// The binary under test; this one when absent. For comparing two commits with one harness.
+    #[arg(long, value_name = "FILE")]
+    pub server: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// 9,000 clients × 2,000 messages to everyone in bursts: nothing lost, one encoding a tick.
+    Broadcast,
+    /// Many small messages a second to 9,000 clients: at least 5 million deliveries a second.
+    Merged,
+    /// 1 KB to 9,000 clients, unmerged: gateway CPU a delivery against the bare loop.
+    Delivery,
+    /// One message to an idle room of 9,000: when does the last client have it.
+    Lonely,
+    /// Memory of an idle connection: slope from 1,000 to 19,000.
+    Memory,
+    /// Handshakes per second; half-open and slow-header sockets.
+    Handshakes,
+    /// One client in 50 stops reading: what the others notice.
+    Slow,
+    /// CPU of connections that do nothing.
+    Idle,
+}
+
+impl Scenario {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Broadcast => "broadcast",
+            Self::Merged => "merged",
+            Self::Delivery => "delivery",
+            Self::Lonely => "lonely",
+            Self::Memory => "memory",
+            Self::Handshakes => "handshakes",
+            Self::Slow => "slow",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
+    let mut outcome = Report::new(options.scenario.name());
+    let started_ns = clock::now_ns();
+    outcome.commands.push(std::env::args().collect::<Vec<_>>().join(" "));
+    let scenario = match options.scenario {
+        Scenario::Broadcast => broadcast::run,
+        Scenario::Merged => merged::run,
+        Scenario::Delivery => delivery::run,
+        Scenario::Lonely => lonely::run,
+        Scenario::Memory => memory::run,
+        Scenario::Handshakes => handshakes::run,
+        Scenario::Slow => slow::run,
+        Scenario::Idle => idle::run,
+    };
+    let ran = scenario(options, &mut outcome);
+    if let Err(error) = &ran {
+        outcome.fault(format!("the scenario did not finish: {error:#}"));
+    }
+    outcome.seconds = (clock::now_ns() - started_ns) as f64 / 1e9;
+    outcome.conclude();
+    report::print(false, &outcome, &outcome.lines())?;
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&outcome)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(match (outcome.sound, outcome.targets_met || !options.strict) {
+        (false, _) => ExitCode::FAILURE,
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(2),
+    })
+}

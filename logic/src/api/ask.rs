@@ -1,0 +1,296 @@
+//! `GET` of connections, users and rooms: questions to the gateways, asked side by side where order does not matter.
+//! A gateway that cannot answer is named in `missing`; the others' answers stand. Every list is paged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::records::{self, ConnectionInfo, QueryKind, QueryReply, QueryRequest};
+use tokio::task::JoinSet;
+
+use super::answer::{Answer, json};
+use super::paging::{self, Page, Place};
+use super::query::Pairs;
+use crate::backplane::Link;
+use crate::interest::GatewaySet;
+use crate::node::Node;
+use crate::problem::Refusal;
+use crate::route::{holders, id_bytes};
+
+/// One connection as lists show it.
+#[derive(Serialize)]
+struct Connection {
+    id: String,
+    gateway: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    user: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    platform: String,
+    rooms: Vec<String>,
+    address: String,
+    age_ms: u64,
+    idle_ms: u64,
+    pending_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Connections {
+    connections: Vec<Connection>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    /// Gateways that did not answer.
+    missing: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Room {
+    room: String,
+    online: u64,
+}
+
+#[derive(Serialize)]
+struct Rooms {
+    rooms: Vec<Room>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+    missing: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RoomPart {
+    gateway: String,
+    online: u64,
+    epoch: String,
+    seq: u64,
+}
+
+#[derive(Serialize)]
+struct RoomDetail {
+    room: String,
+    online: u64,
+    users: BTreeSet<String>,
+    /// Whether there are more members than were looked at for `users`.
+    is_users_cut: bool,
+    gateways: Vec<RoomPart>,
+    missing: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct User {
+    user: String,
+    online: bool,
+    connections: Vec<Connection>,
+    platforms: BTreeMap<String, u64>,
+    /// Whether there are more connections than shown; `/v1/connections?user=` has them all.
+    is_cut: bool,
+    missing: Vec<String>,
+}
+
+/// `GET /v1/connections`, and `GET /v1/rooms/{room}/members` with the room from the path.
+pub async fn connections(node: &Node, query: Option<&str>, room: Option<String>) -> Result<Answer, Refusal> {
+    let mut pairs = Pairs::of_query(query)?;
+    let place = pairs.take("cursor").map_or(Ok(Place::default()), |c| Place::decode(&c))?;
+    let limit = limit(node, &mut pairs)?;
+    let mut request = QueryRequest { kind: QueryKind::Connections.into(), ..QueryRequest::default() };
+    request.platform = pairs.take_platform()?.unwrap_or_default();
+    request.user = pairs.take_name("user")?.unwrap_or_default();
+    request.room = match room {
+        Some(room) => room,
+        None => pairs.take_name("room")?.unwrap_or_default(),
+    };
+    pairs.finish()?;
+    Ok(json(StatusCode::OK, &walk(node, request, place, limit).await))
+}
+
+/// Fills a page from one gateway after the other.
+async fn walk(node: &Node, mut request: QueryRequest, mut place: Place, limit: usize) -> Connections {
+    let mut page = Connections { connections: Vec::new(), cursor: None, missing: Vec::new() };
+    let links = node.fleet.links();
+    while let Some(link) = links.get(place.gateway) {
+        let (epoch, _) = link.account();
+        // After a restart its connections are others: all of them are still to be shown.
+        request.cursor = if place.epoch == epoch { place.inner } else { String::new() };
+        request.limit = u32::try_from(limit - page.connections.len()).unwrap_or(u32::MAX);
+        let mut inner = String::new();
+        match link.query(&request, node.fleet.request_deadline()).await {
+            Ok(reply) => {
+                inner = reply.cursor;
+                page.connections.extend(reply.connections.into_iter().map(|c| connection(link, c)));
+            }
+            Err(_) => page.missing.push(link.name.clone()),
+        }
+        let gateway = if inner.is_empty() { place.gateway + 1 } else { place.gateway };
+        place = Place { gateway, epoch, inner };
+        if page.connections.len() >= limit {
+            page.cursor = (place.gateway < links.len()).then(|| place.encode());
+            break;
+        }
+    }
+    page
+}
+
+/// `GET /v1/connections/{id}`.
+pub async fn one_connection(node: &Node, id: &str) -> Result<Answer, Refusal> {
+    let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
+    let set = holders(id, &node.fleet.identities());
+    let request = QueryRequest {
+        kind: QueryKind::Connection.into(),
+        connection: id_bytes(id),
+        limit: 1,
+        ..QueryRequest::default()
+    };
+    let mut silent = Vec::new();
+    for (link, reply) in ask(node, set, &request).await {
+        match reply.map(|r| r.connections.into_iter().next()) {
+            Some(Some(info)) => return Ok(json(StatusCode::OK, &connection(&link, info))),
+            Some(None) => {}
+            None => silent.push((link.name.clone(), "no_answer")),
+        }
+    }
+    // Only who has heard "no" from everyone who could know may say so.
+    Err(if silent.is_empty() { Refusal::NoSuchConnection } else { Refusal::NoGateway { failed: silent } })
+}
+
+/// `GET /v1/users/{user}`.
+pub async fn user(node: &Node, user: String) -> Answer {
+    let set = node.interest.view().user(&user);
+    let request = QueryRequest {
+        kind: QueryKind::Connections.into(),
+        user: user.clone(),
+        limit: page_max(node),
+        ..QueryRequest::default()
+    };
+    let mut answer = User {
+        user,
+        online: false,
+        connections: Vec::new(),
+        platforms: BTreeMap::new(),
+        is_cut: false,
+        missing: Vec::new(),
+    };
+    for (link, reply) in ask(node, set, &request).await {
+        let Some(reply) = reply else {
+            answer.missing.push(link.name.clone());
+            continue;
+        };
+        answer.is_cut |= !reply.cursor.is_empty();
+        for info in reply.connections {
+            if !info.platform.is_empty() {
+                *answer.platforms.entry(info.platform.clone()).or_default() += 1;
+            }
+            answer.connections.push(connection(&link, info));
+        }
+    }
+    answer.online = !answer.connections.is_empty();
+    json(StatusCode::OK, &answer)
+}
+
+/// `GET /v1/rooms`.
+pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
+    let mut pairs = Pairs::of_query(query)?;
+    let limit = limit(node, &mut pairs)?;
+    let after = pairs.take("cursor").map_or(Ok(String::new()), |c| paging::decode(&c))?;
+    let prefix = pairs.take_name("prefix")?.unwrap_or_default();
+    pairs.finish()?;
+    let request = QueryRequest {
+        kind: QueryKind::Rooms.into(),
+        prefix,
+        cursor: after,
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        ..QueryRequest::default()
+    };
+    let (mut pages, mut missing) = (Vec::new(), Vec::new());
+    for (link, reply) in ask(node, every(node), &request).await {
+        match reply {
+            Some(reply) => pages.push(Page {
+                has_more: !reply.cursor.is_empty(),
+                rows: reply.rooms.into_iter().map(|r| (r.name, r.online)).collect(),
+            }),
+            None => missing.push(link.name.clone()),
+        }
+    }
+    let (rows, next) = paging::merge(pages, limit);
+    let rooms = rows.into_iter().map(|(room, online)| Room { room, online }).collect();
+    Ok(json(StatusCode::OK, &Rooms { rooms, cursor: next.map(|name| paging::encode(&name)), missing }))
+}
+
+/// `GET /v1/rooms/{room}`.
+pub async fn one_room(node: &Node, room: String) -> Answer {
+    let set = node.interest.view().room(&room);
+    let counts =
+        QueryRequest { kind: QueryKind::Room.into(), room: room.clone(), limit: 1, ..QueryRequest::default() };
+    let members = QueryRequest { kind: QueryKind::Connections.into(), limit: page_max(node), ..counts.clone() };
+    let mut answer = RoomDetail {
+        room,
+        online: 0,
+        users: BTreeSet::new(),
+        is_users_cut: false,
+        gateways: Vec::new(),
+        missing: Vec::new(),
+    };
+    for (link, reply) in ask(node, set, &counts).await {
+        let Some(reply) = reply else {
+            answer.missing.push(link.name.clone());
+            continue;
+        };
+        for info in reply.rooms {
+            answer.online += info.online;
+            let records::RoomInfo { online, seq, epoch, .. } = info;
+            answer.gateways.push(RoomPart { gateway: link.name.clone(), online, epoch, seq });
+        }
+    }
+    for (_, reply) in ask(node, set, &members).await {
+        let Some(reply) = reply else { continue };
+        answer.is_users_cut |= !reply.cursor.is_empty();
+        answer.users.extend(reply.connections.into_iter().map(|c| c.user).filter(|u| !u.is_empty()));
+    }
+    json(StatusCode::OK, &answer)
+}
+
+/// Asks several gateways side by side; answers in the gateways' order, `None` for one that did not.
+async fn ask(node: &Node, set: GatewaySet, request: &QueryRequest) -> Vec<(Arc<Link>, Option<QueryReply>)> {
+    let deadline = node.fleet.request_deadline();
+    let mut asked = JoinSet::new();
+    for link in set.iter().filter_map(|g| node.fleet.links().get(g.get())) {
+        let (link, request) = (Arc::clone(link), request.clone());
+        asked.spawn(async move {
+            let reply = link.query(&request, deadline).await.ok();
+            (link, reply)
+        });
+    }
+    let mut replies = asked.join_all().await;
+    replies.sort_by_key(|(link, _)| link.index);
+    replies
+}
+
+fn every(node: &Node) -> GatewaySet {
+    let mut set = GatewaySet::default();
+    node.fleet.links().iter().for_each(|link| set.insert(link.index));
+    set
+}
+
+fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
+    let limit = pairs.take_number("limit", 1, page_max(node))?;
+    Ok(limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(node.config.limits.page))
+}
+
+fn page_max(node: &Node) -> u32 {
+    u32::try_from(node.config.limits.page_max).unwrap_or(u32::MAX)
+}
+
+fn connection(link: &Link, info: ConnectionInfo) -> Connection {
+    let id = <[u8; 16]>::try_from(info.id.as_ref()).map(u128::from_be_bytes).unwrap_or_default();
+    Connection {
+        id: ConnectionId::from_u128(id).to_string(),
+        gateway: link.name.clone(),
+        user: info.user,
+        platform: info.platform,
+        rooms: info.rooms,
+        address: info.address,
+        age_ms: info.age_ms,
+        idle_ms: info.idle_ms,
+        pending_bytes: info.pending_bytes,
+    }
+}

@@ -1,0 +1,138 @@
+//! `POST /v1/push/batch`: many pushes in one request, as one JSON document or as NDJSON read line by line.
+//! One bad push fails alone: the answer has, in order, a receipt or a problem for each. Invariant: at most
+//! [`WINDOW`] pushes of one NDJSON body are on their way, so a long body is slowed by its gateways, not queued.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use super::answer::{Answer, json, with_type};
+use super::body::{self, Lines};
+use super::envelope;
+use super::json::{self as syntax, Object};
+use super::push::{Outcome, Walking, bounds, submit};
+use crate::keys::Caller;
+use crate::metrics::RefusalLabels;
+use crate::node::Node;
+use crate::problem::{Problem, Refusal};
+use crate::receipt::Receipt;
+
+/// Pushes of one NDJSON body on their way at once: enough to fill batches, small beside `backplane.queue_pushes`.
+const WINDOW: usize = 1_024;
+
+/// One push's part of the answer.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Item {
+    Receipt(Receipt),
+    Problem(Problem),
+}
+
+#[derive(Serialize)]
+struct Receipts {
+    receipts: Vec<Item>,
+}
+
+/// Answers `POST /v1/push/batch`.
+pub async fn many(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
+    if body::is_media_type(headers, "application/json") {
+        document(node, caller, incoming).await
+    } else if body::is_media_type(headers, "application/x-ndjson") {
+        lines(node, caller, incoming).await
+    } else {
+        Err(Refusal::WrongMediaType { expected: "application/json or application/x-ndjson" })
+    }
+}
+
+async fn document(node: &Arc<Node>, caller: Caller, incoming: Incoming) -> Result<Answer, Refusal> {
+    let limits = &node.config.limits;
+    let body = body::read(incoming, &node.budget, limits, &node.config.http).await?;
+    // Two levels stand above each push.
+    let text = syntax::text(&body.bytes, limits.json_depth + 2)?;
+    let mut object = Object::read(text, "")?;
+    let list = object.take("pushes").ok_or(Refusal::MissingField { pointer: String::new(), name: "pushes" })?;
+    object.finish()?;
+    let raws = list
+        .list(limits.batch_pushes, "a list of pushes")?
+        .ok_or(Refusal::TooManyPushes { limit: limits.batch_pushes })?;
+    let mut walks = Vec::with_capacity(raws.len());
+    for (i, raw) in raws.into_iter().enumerate() {
+        let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, bounds(node));
+        walks.push(push.map(|push| submit(node, caller, push)));
+    }
+    let mut receipts = Vec::with_capacity(walks.len());
+    for walk in walks {
+        receipts.push(item(node, walk).await);
+    }
+    Ok(json(StatusCode::ACCEPTED, &Receipts { receipts }))
+}
+
+async fn lines(node: &Arc<Node>, caller: Caller, incoming: Incoming) -> Result<Answer, Refusal> {
+    let limits = &node.config.limits;
+    let mut lines = Lines::new(incoming, &node.budget, limits, &node.config.http);
+    let mut walks: VecDeque<Result<Walking, Refusal>> = VecDeque::new();
+    let mut answer = Vec::new();
+    let mut count = 0;
+    let broken = loop {
+        let line = match lines.next().await {
+            Ok(Some(_)) if count == limits.batch_pushes => break Some(Refusal::TooManyPushes { limit: count }),
+            Ok(Some(line)) => line,
+            Ok(None) => break None,
+            Err(refusal) => break Some(refusal),
+        };
+        count += 1;
+        walks.push_back(read(node, &line).map(|push| submit(node, caller, push)));
+        if walks.len() > WINDOW
+            && let Some(walk) = walks.pop_front()
+        {
+            write(&mut answer, &item(node, walk).await);
+        }
+    };
+    if count == 0
+        && let Some(refusal) = broken
+    {
+        return Err(refusal);
+    }
+    for walk in walks {
+        write(&mut answer, &item(node, walk).await);
+    }
+    let is_broken = broken.is_some();
+    if let Some(refusal) = broken {
+        // What came before has been sent; the last line says why there is no more.
+        write(&mut answer, &item(node, Err(refusal)).await);
+    }
+    let mut response = with_type(StatusCode::ACCEPTED, "application/x-ndjson", answer);
+    if is_broken {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+fn read(node: &Node, line: &Bytes) -> Result<crate::push::Push, Refusal> {
+    envelope::read(line, bounds(node))
+}
+
+async fn item(node: &Arc<Node>, walk: Result<Walking, Refusal>) -> Item {
+    let outcome: Outcome = match walk {
+        Ok(walk) => walk.outcome(node).await,
+        Err(refusal) => Err(refusal),
+    };
+    match outcome {
+        Ok(receipt) => Item::Receipt(receipt),
+        Err(refusal) => {
+            node.metrics.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
+            Item::Problem(refusal.document())
+        }
+    }
+}
+
+fn write(answer: &mut Vec<u8>, item: &Item) {
+    // Writing a struct of strings and numbers to memory cannot fail.
+    let _ = serde_json::to_writer(&mut *answer, item);
+    answer.push(b'\n');
+}

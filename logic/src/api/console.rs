@@ -1,0 +1,42 @@
+//! The console over HTTP: the embedded files of [`crate::console`] under a strict policy, and one document of settings.
+//! The page gets no secret and no data; what it shows comes from the API and the WebSocket, under their rules.
+
+use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use super::answer::{Answer, json, with_type};
+use crate::console::asset;
+use crate::node::Node;
+use crate::problem::Refusal;
+
+/// The page may load its own files, and talk to this server and to WebSockets. Nothing inline.
+const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
+
+#[derive(Serialize)]
+struct Settings<'a> {
+    /// Where the page connects; null: it works it out from its own address.
+    ws_url: Option<&'a str>,
+    version: &'static str,
+    /// Whether the demo's rooms are there to be joined.
+    demo: bool,
+}
+
+/// `GET /` and `GET /console/{file}`.
+pub fn file(path: &str) -> Result<Answer, Refusal> {
+    let asset = asset(path).ok_or(Refusal::NoSuchPath)?;
+    let mut answer = with_type(StatusCode::OK, asset.media_type, asset.body);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    Ok(answer)
+}
+
+/// `GET /console/config.json`.
+pub fn settings(node: &Node) -> Answer {
+    let ws_url = node.extras.gateway_public_url.as_deref();
+    json(StatusCode::OK, &Settings { ws_url, version: env!("CARGO_PKG_VERSION"), demo: node.extras.is_demo })
+}

@@ -1,0 +1,226 @@
+//! From the JSON of one push to a [`Push`] that cannot be wrong. Every refusal names the place by JSON pointer and
+//! every limit by its key. Messages stay the publisher's bytes: slices of the body, never copied.
+
+use std::borrow::Cow;
+
+use ahash::HashSet;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::limits::{is_valid_name, is_valid_platform};
+use tidegate_protocol::records::Lane;
+
+use super::json::{self, Object, Value};
+use crate::config::{HttpConfig, LimitsConfig};
+use crate::problem::Refusal;
+use crate::push::{Narrow, Push, To, Wait};
+
+const NAME: &str = "a name of 1 to 128 bytes without control characters";
+const ID: &str = "a connection id of 26 characters, as HELLO gives it";
+const PLATFORM: &str = "a platform of 1 to 32 characters a-z, 0-9, _ or -";
+const TARGETS: &str =
+    "an object with exactly one of all, room, rooms, user, users, connection, connections";
+
+/// What bounds a push.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    /// Sizes and counts.
+    pub limits: &'a LimitsConfig,
+    /// Waits.
+    pub http: &'a HttpConfig,
+}
+
+/// Reads one push. `body` holds nothing else.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn read(body: &Bytes, bounds: Bounds<'_>) -> Result<Push, Refusal> {
+    let text = json::text(body, bounds.limits.json_depth)?;
+    read_text(text, "", body, bounds)
+}
+
+/// As [`read`], for text within `body` at `pointer` that is known to be shallow.
+pub fn read_text(text: &str, pointer: &str, body: &Bytes, bounds: Bounds<'_>) -> Result<Push, Refusal> {
+    let mut push = Object::read(text, pointer)?;
+    let to = push.take("to").ok_or_else(|| missing(pointer, "to"))?;
+    let (to, narrow) = targets(&to, bounds.limits)?;
+    let messages = match (push.take("messages"), push.take("message")) {
+        (Some(list), None) => messages(&list, body, bounds.limits)?,
+        (None, Some(one)) => vec![message(one.raw, &|| one.pointer.clone(), body, bounds.limits)?],
+        (None, None) => return Err(missing(pointer, "messages (a list) or message (one)")),
+        (Some(_), Some(one)) => return Err(bad(&one, "left out when messages is given")),
+    };
+    let lane = push.take("lane").map_or(Ok(Lane::Normal), |v| lane(&v))?;
+    let ttl_ms = push.take("ttl_ms").map_or(Ok(0), |v| v.number("a whole number of milliseconds, 0 to 4294967295"))?;
+    let dedupe = push.take("dedupe").map(|v| name(v.raw, &|| v.pointer.clone())).transpose()?;
+    let wait = wait(push.take("wait"), push.take("timeout_ms"), bounds.http)?;
+    push.finish()?;
+    Ok(Push { to, narrow, messages, lane, ttl_ms, dedupe: dedupe.map(Cow::into_owned), wait })
+}
+
+/// The messages of a list that stands alone (go-push's `items`).
+///
+/// # Errors
+/// As [`read`].
+pub fn items(body: &Bytes, limits: &LimitsConfig) -> Result<Vec<Bytes>, Refusal> {
+    let text = json::text(body, limits.json_depth)?;
+    let raw: &RawValue = serde_json::from_str(text).map_err(|e| Refusal::BadJson { detail: format!("items: {e}") })?;
+    messages(&Value { pointer: "/items".into(), raw }, body, limits)
+}
+
+fn missing(pointer: &str, name: &'static str) -> Refusal {
+    Refusal::MissingField { pointer: pointer.to_owned(), name }
+}
+
+fn bad(value: &Value<'_>, expected: impl Into<String>) -> Refusal {
+    Refusal::BadValue { pointer: value.pointer.clone(), expected: expected.into() }
+}
+
+fn targets(value: &Value<'_>, limits: &LimitsConfig) -> Result<(To, Narrow), Refusal> {
+    let mut object = value.object()?;
+    let mut kinds = Vec::new();
+    for key in ["all", "room", "rooms", "user", "users", "connection", "connections"] {
+        kinds.extend(object.take(key).map(|v| (key, v)));
+    }
+    let (Some((kind, target)), None) = (kinds.first(), kinds.get(1)) else {
+        return Err(bad(value, TARGETS));
+    };
+    let to = match *kind {
+        "all" if target.is_true() => To::All,
+        "all" => return Err(bad(target, "true")),
+        "room" => To::Rooms(vec![owned_name(target)?]),
+        "user" => To::Users(vec![owned_name(target)?]),
+        "connection" => To::Connections(vec![id(target.raw, &|| target.pointer.clone())?]),
+        "rooms" => To::Rooms(names(target, limits)?),
+        "users" => To::Users(names(target, limits)?),
+        _ => To::Connections(ids(target, limits)?),
+    };
+    let mut narrow = Narrow::default();
+    if let Some(platforms) = object.take("platform") {
+        narrow.platforms = list(&platforms, limits, PLATFORM, |raw, at| {
+            let name = json::string(raw).ok_or_else(|| Refusal::WrongType { pointer: at(), expected: PLATFORM })?;
+            if is_valid_platform(&name) { Ok(name.into_owned()) } else { Err(invalid(at, PLATFORM)) }
+        })?;
+    }
+    if let Some(except) = object.take("except") {
+        let mut except = except.object()?;
+        narrow.except_connections = except.take("connections").map_or(Ok(Vec::new()), |v| ids(&v, limits))?;
+        narrow.except_users = except.take("users").map_or(Ok(Vec::new()), |v| names(&v, limits))?;
+        except.finish()?;
+    }
+    object.finish()?;
+    let left_out = narrow.except_connections.len() + narrow.except_users.len();
+    if count(&to) + left_out > limits.targets {
+        return Err(Refusal::TooManyTargets { pointer: value.pointer.clone(), limit: limits.targets });
+    }
+    Ok((to, narrow))
+}
+
+fn count(to: &To) -> usize {
+    match to {
+        To::All => 1,
+        To::Rooms(names) | To::Users(names) => names.len(),
+        To::Connections(ids) => ids.len(),
+    }
+}
+
+/// A list of targets: not empty, bounded, each element read, none kept twice.
+fn list<'a, T: std::hash::Hash + Eq + Clone>(
+    value: &Value<'a>,
+    limits: &LimitsConfig,
+    expected: &'static str,
+    read: impl Fn(&'a RawValue, &dyn Fn() -> String) -> Result<T, Refusal>,
+) -> Result<Vec<T>, Refusal> {
+    let raws = value
+        .list(limits.targets, "a list")?
+        .ok_or_else(|| Refusal::TooManyTargets { pointer: value.pointer.clone(), limit: limits.targets })?;
+    if raws.is_empty() {
+        return Err(bad(value, format!("a list with at least one {}", expected.trim_start_matches("a "))));
+    }
+    let mut seen = HashSet::default();
+    let mut out = Vec::with_capacity(raws.len());
+    for (i, raw) in raws.into_iter().enumerate() {
+        let item = read(raw, &|| format!("{}/{i}", value.pointer))?;
+        if seen.insert(item.clone()) {
+            out.push(item);
+        }
+    }
+    Ok(out)
+}
+
+fn names(value: &Value<'_>, limits: &LimitsConfig) -> Result<Vec<String>, Refusal> {
+    list(value, limits, NAME, |raw, at| name(raw, at).map(Cow::into_owned))
+}
+
+fn ids(value: &Value<'_>, limits: &LimitsConfig) -> Result<Vec<ConnectionId>, Refusal> {
+    list(value, limits, ID, id)
+}
+
+fn invalid(at: &dyn Fn() -> String, expected: &str) -> Refusal {
+    Refusal::BadValue { pointer: at(), expected: expected.to_owned() }
+}
+
+fn owned_name(value: &Value<'_>) -> Result<String, Refusal> {
+    name(value.raw, &|| value.pointer.clone()).map(Cow::into_owned)
+}
+
+fn name<'a>(raw: &'a RawValue, at: &dyn Fn() -> String) -> Result<Cow<'a, str>, Refusal> {
+    let name = json::string(raw).ok_or_else(|| Refusal::WrongType { pointer: at(), expected: NAME })?;
+    if is_valid_name(&name) { Ok(name) } else { Err(invalid(at, NAME)) }
+}
+
+fn id(raw: &RawValue, at: &dyn Fn() -> String) -> Result<ConnectionId, Refusal> {
+    let text = json::string(raw).ok_or_else(|| Refusal::WrongType { pointer: at(), expected: ID })?;
+    text.parse().map_err(|_| invalid(at, ID))
+}
+
+fn messages(value: &Value<'_>, body: &Bytes, limits: &LimitsConfig) -> Result<Vec<Bytes>, Refusal> {
+    let raws = value
+        .list(limits.messages, "a list of messages")?
+        .ok_or_else(|| Refusal::TooManyMessages { pointer: value.pointer.clone(), limit: limits.messages })?;
+    if raws.is_empty() {
+        return Err(bad(value, "a list with at least one message"));
+    }
+    let read = |(i, raw): (usize, &RawValue)| message(raw, &|| format!("{}/{i}", value.pointer), body, limits);
+    raws.into_iter().enumerate().map(read).collect()
+}
+
+fn message(raw: &RawValue, at: &dyn Fn() -> String, body: &Bytes, limits: &LimitsConfig) -> Result<Bytes, Refusal> {
+    let text = raw.get();
+    if text.len() > limits.message_bytes {
+        return Err(Refusal::MessageTooLarge { pointer: at(), bytes: text.len(), limit: limits.message_bytes });
+    }
+    json::check_meaning(text, at)?;
+    Ok(body.slice_ref(text.as_bytes()))
+}
+
+fn lane(value: &Value<'_>) -> Result<Lane, Refusal> {
+    const LANES: &str = "\"normal\", \"urgent\" or \"bulk\"";
+    match value.string(LANES)?.as_ref() {
+        "normal" => Ok(Lane::Normal),
+        "urgent" => Ok(Lane::Urgent),
+        "bulk" => Ok(Lane::Bulk),
+        _ => Err(bad(value, LANES)),
+    }
+}
+
+fn wait(wait: Option<Value<'_>>, timeout: Option<Value<'_>>, http: &HttpConfig) -> Result<Wait, Refusal> {
+    const WAITS: &str = "\"accepted\" or \"written\"";
+    let is_written = match &wait {
+        None => false,
+        Some(value) => match value.string(WAITS)?.as_ref() {
+            "accepted" => false,
+            "written" => true,
+            _ => return Err(bad(value, WAITS)),
+        },
+    };
+    let timeout_ms = match &timeout {
+        None => http.wait_ms,
+        Some(value) if !is_written => return Err(bad(value, "left out unless wait is \"written\"")),
+        Some(value) => match value.number("a whole number of milliseconds")? {
+            ms if (1..=http.wait_ms_max).contains(&ms) => ms,
+            _ => return Err(bad(value, format!("1 to {} (http.wait_ms_max)", http.wait_ms_max))),
+        },
+    };
+    Ok(if is_written { Wait::Written { timeout_ms } } else { Wait::Accepted })
+}

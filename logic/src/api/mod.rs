@@ -1,0 +1,141 @@
+//! The push API's server: accepts, bounds and serves HTTP/1.1 and HTTP/2 on one port.
+//! Parts: `routes` (which call), `body`, `json`, `envelope`, `query` (what came in), `push`, `batch`, `go_push`, `ask`,
+//! `steer`, `operate`, `console` (what is done), `answer`, `paging` (what goes out), `socket` (deadlines).
+//! Invariant: every spawned task holds a permit of `Node::connections`.
+
+mod answer;
+mod ask;
+mod batch;
+pub(crate) mod body;
+mod console;
+mod envelope;
+mod go_push;
+mod json;
+mod operate;
+mod paging;
+mod push;
+mod query;
+mod routes;
+mod socket;
+mod steer;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::sleep;
+
+use self::routes::Routes;
+use self::socket::Socket;
+use crate::node::Node;
+
+/// Pause after a failed accept (out of files): long enough not to spin, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Most header fields of a request.
+const HEADERS_MAX: usize = 64;
+/// Requests of one HTTP/2 connection at once.
+const STREAMS_MAX: u32 = 100;
+/// Flow control of request bodies: what HTTP/2 peers may have in our buffers unread.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// HTTP/2 peers that are gone without a word are noticed by pings.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
+
+/// Serves until `leave` changes; then finishes what is in progress on each connection.
+pub async fn serve(node: Arc<Node>, listener: TcpListener, mut leave: watch::Receiver<bool>) {
+    let routes = Arc::new(Routes::new());
+    let builder = Arc::new(builder(&node));
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&node.connections).acquire_owned() => permit,
+            _ = leave.changed() => return,
+        };
+        // The semaphore is never closed.
+        let Ok(permit) = permit else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = leave.changed() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = Connection {
+                    node: Arc::clone(&node),
+                    routes: Arc::clone(&routes),
+                    builder: Arc::clone(&builder),
+                    leave: leave.clone(),
+                    _permit: permit,
+                };
+                tokio::spawn(connection.run(stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an API connection");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+type Builder = auto::Builder<TokioExecutor>;
+
+fn builder(node: &Node) -> Builder {
+    let config = &node.config;
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        // Without a timer hyper has no defence against slow headers (research/reliability.md, finding 4).
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(u64::from(config.http.header_ms)))
+        .max_buf_size(config.limits.header_bytes)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(20)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(u32::try_from(config.limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_ANSWER);
+    builder
+}
+
+struct Connection {
+    node: Arc<Node>,
+    routes: Arc<Routes>,
+    builder: Arc<Builder>,
+    leave: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn run(mut self, stream: TcpStream) {
+        // Answers are one write each; waiting for more would only delay them. A socket that refuses is broken anyway.
+        let _ = stream.set_nodelay(true);
+        let http = &self.node.config.http;
+        let ms = |ms: u32| Duration::from_millis(u64::from(ms));
+        let socket = Socket::new(stream, ms(http.header_ms), ms(http.write_ms));
+        let service = service_fn(|request| {
+            let (node, routes) = (Arc::clone(&self.node), Arc::clone(&self.routes));
+            async move { Ok::<_, Infallible>(routes.answer(&node, request).await) }
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(socket), service);
+        tokio::pin!(connection);
+        let outcome = tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            _ = self.leave.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(error = %error, "API connection ended");
+        }
+    }
+}

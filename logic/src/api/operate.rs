@@ -1,0 +1,225 @@
+//! For operators: whether the node lives and can work, what it counts, which gateways it has.
+//! Reads only what the links' tasks have learnt; asks no gateway, so a slow one never slows a probe.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::answer::{Answer, json, with_type};
+use crate::backplane::{Link, LinkState};
+use crate::metrics::GatewayLabels;
+use crate::node::Node;
+
+/// One gateway as `/v1/gateways` and `/v1/stats` show it.
+#[derive(Serialize)]
+struct Gateway {
+    gateway: String,
+    /// `joining`, `up` or `down`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// Whether its interest is complete: until then it gets every push.
+    is_known: bool,
+    epoch: u64,
+    name: String,
+    version: String,
+    is_draining: bool,
+    queue: Queue,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+#[derive(Serialize)]
+struct Queue {
+    pushes: usize,
+    bytes: usize,
+}
+
+/// Sums over a gateway's life, or over all gateways.
+#[derive(Default, Serialize)]
+struct Figures {
+    connections: u64,
+    connections_max: u64,
+    rooms: u64,
+    users: u64,
+    messages: Messages,
+    frames: Frames,
+    window_ms: u32,
+}
+
+#[derive(Default, Serialize)]
+struct Messages {
+    queued: u64,
+    written: u64,
+    dropped: u64,
+    pending: u64,
+}
+
+#[derive(Default, Serialize)]
+struct Frames {
+    encoded: u64,
+    written: u64,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    #[serde(flatten)]
+    total: Figures,
+    /// Messages that reached the kernel, one for each connection.
+    deliveries: u64,
+    gateways: Vec<Gateway>,
+}
+
+#[derive(Serialize)]
+struct Gateways {
+    gateways: Vec<Gateway>,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    /// What is missing, in words.
+    missing: Vec<String>,
+}
+
+/// `GET /healthz`: the process answers.
+pub fn health() -> Answer {
+    with_type(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
+}
+
+/// `GET /readyz`: 200 while at least one gateway is linked and known.
+pub fn readiness(node: &Node) -> Answer {
+    let mut missing = Vec::new();
+    let mut able = 0;
+    for link in node.fleet.links() {
+        match link.state() {
+            LinkState::Up if node.interest.is_known(link.index) => able += 1,
+            LinkState::Up => missing.push(format!("gateway {}: its interest is not complete yet", link.name)),
+            LinkState::Joining => missing.push(format!("gateway {}: connecting", link.name)),
+            LinkState::Down(why) => missing.push(format!("gateway {}: {}", link.name, why.label())),
+        }
+    }
+    if node.fleet.links().is_empty() {
+        missing.push("no gateway is configured (logic.gateways)".into());
+    }
+    let is_leaving = node.is_leaving.load(Ordering::Relaxed);
+    if is_leaving {
+        missing.push("this node is leaving".into());
+    }
+    let ready = able > 0 && !is_leaving;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &Readiness { ready, missing })
+}
+
+/// `GET /v1/gateways`.
+pub fn gateways(node: &Node) -> Answer {
+    json(StatusCode::OK, &Gateways { gateways: list(node) })
+}
+
+/// `GET /v1/stats`: totals of the gateways' latest accounts, at most `backplane.hold_ms` old, and each of them.
+pub fn stats(node: &Node) -> Answer {
+    let gateways = list(node);
+    let mut total = Figures::default();
+    for gateway in &gateways {
+        // A gateway that is down has no connections; what it had counted died with it or comes back with it.
+        if gateway.state == "up" {
+            total.add(&gateway.figures);
+        }
+    }
+    let deliveries = total.messages.written;
+    json(StatusCode::OK, &Stats { total, deliveries, gateways })
+}
+
+impl Figures {
+    fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.connections_max += other.connections_max;
+        self.rooms += other.rooms;
+        self.users += other.users;
+        self.messages.queued += other.messages.queued;
+        self.messages.written += other.messages.written;
+        self.messages.dropped += other.messages.dropped;
+        self.messages.pending += other.messages.pending;
+        self.frames.encoded += other.frames.encoded;
+        self.frames.written += other.frames.written;
+        self.window_ms = self.window_ms.max(other.window_ms);
+    }
+}
+
+fn list(node: &Node) -> Vec<Gateway> {
+    node.fleet.links().iter().map(|link| gateway(node, link)).collect()
+}
+
+fn gateway(node: &Node, link: &Arc<Link>) -> Gateway {
+    let (epoch, info) = link.account();
+    let info = info.unwrap_or_default();
+    let (pushes, bytes) = link.waiting();
+    let (state, reason) = match link.state() {
+        LinkState::Joining => ("joining", None),
+        LinkState::Up => ("up", None),
+        LinkState::Down(why) => ("down", Some(why.label())),
+    };
+    Gateway {
+        gateway: link.name.clone(),
+        state,
+        reason,
+        is_known: node.interest.is_known(link.index),
+        epoch,
+        name: info.name,
+        version: info.version,
+        is_draining: info.is_draining,
+        queue: Queue { pushes, bytes },
+        figures: Figures {
+            connections: info.connections,
+            connections_max: info.connections_max,
+            rooms: info.rooms,
+            users: info.users,
+            messages: Messages {
+                queued: info.messages_queued,
+                written: info.messages_written,
+                dropped: info.messages_dropped,
+                pending: info.messages_pending,
+            },
+            frames: Frames { encoded: info.frames_encoded, written: info.frames_written },
+            window_ms: info.window_ms,
+        },
+    }
+}
+
+/// `GET /metrics`: ours, then the other tier's when it shares the process.
+pub fn metrics(node: &Node) -> Answer {
+    refresh(node);
+    let mut text = String::new();
+    node.metrics.encode(&mut text);
+    if let Some(extra) = &node.extras.metrics {
+        extra(&mut text);
+        let end = text.trim_end_matches("# EOF\n").len();
+        text.truncate(end);
+    }
+    text.push_str("# EOF\n");
+    with_type(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+}
+
+/// Gauges of bounds, read where they live.
+fn refresh(node: &Node) {
+    let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    let limits = &node.config.limits;
+    let m = &node.metrics;
+    m.connections.set(gauge(limits.connections.saturating_sub(node.connections.available_permits())));
+    m.in_flight.set(gauge(limits.in_flight.saturating_sub(node.in_flight.available_permits())));
+    m.bodies_bytes.set(gauge(node.budget.held()));
+    m.dedupe_keys.set(gauge(node.dedupe.len()));
+    let (rooms, users) = node.interest.sizes();
+    m.interest_rooms.set(gauge(rooms));
+    m.interest_users.set(gauge(users));
+    for link in node.fleet.links() {
+        let labels = GatewayLabels { gateway: link.name.clone() };
+        let (pushes, bytes) = link.waiting();
+        m.queue_pushes.get_or_create(&labels).set(gauge(pushes));
+        m.queue_bytes.get_or_create(&labels).set(gauge(bytes));
+        m.up.get_or_create(&labels).set(i64::from(link.state().is_up()));
+        m.known.get_or_create(&labels).set(i64::from(node.interest.is_known(link.index)));
+    }
+}

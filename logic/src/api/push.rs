@@ -1,0 +1,180 @@
+//! `POST /v1/push`: the start of a push's walk. Body → [`Push`] (`envelope`), → shares (`route`), → queues (`backplane`),
+//! and back as a receipt. `batch` and `go_push` take the same steps. Invariant: [`submit`] queues without waiting, so
+//! pushes submitted one after the other reach each gateway in that order (rule M-4).
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use hyper::body::Incoming;
+use tidegate_protocol::records::WaitRequest;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use super::answer::{Answer, json};
+use super::{body, envelope};
+use crate::backplane::{Failure, Link, LinkState, Sent};
+use crate::dedupe::{Claim, Earlier};
+use crate::keys::Caller;
+use crate::metrics::{PushLabels, PushResult};
+use crate::node::Node;
+use crate::problem::Refusal;
+use crate::push::{Push, Wait};
+use crate::receipt::{Receipt, Written};
+use crate::route::route;
+
+/// What a wait may take longer than its publisher said: the way to the gateway and back.
+const WAIT_SLACK: Duration = Duration::from_millis(500);
+
+/// What became of a push.
+pub type Outcome = Result<Receipt, Refusal>;
+
+/// A push on its way.
+pub enum Walking {
+    /// Ends with the request: a publisher that leaves does not learn what became of it.
+    Here(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+    /// Goes on when the publisher leaves, so that its retry finds the receipt.
+    Apart(JoinHandle<Outcome>),
+    /// Its dedupe key is known.
+    Repeat(Earlier),
+}
+
+/// Answers `POST /v1/push`.
+pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
+    if !body::is_media_type(headers, "application/json") {
+        return Err(Refusal::WrongMediaType { expected: "application/json" });
+    }
+    let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
+    let push = envelope::read(&body.bytes, bounds(node))?;
+    let receipt = submit(node, caller, push).outcome(node).await?;
+    Ok(answer(&receipt))
+}
+
+/// 202, or 200 when the push was waited for.
+pub fn answer(receipt: &Receipt) -> Answer {
+    json(if receipt.written.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED }, receipt)
+}
+
+/// The bounds of this node.
+pub fn bounds(node: &Node) -> envelope::Bounds<'_> {
+    envelope::Bounds { limits: &node.config.limits, http: &node.config.http }
+}
+
+/// Sends a push on its way; does not wait.
+pub fn submit(node: &Arc<Node>, caller: Caller, mut push: Push) -> Walking {
+    let mut guard = None;
+    if let Some(name) = push.dedupe.take() {
+        match node.dedupe.claim((caller, name.into()), Instant::now()) {
+            Claim::First(first) => guard = Some(first),
+            Claim::Repeat(earlier) => return Walking::Repeat(earlier),
+        }
+    }
+    let started = Instant::now();
+    let shares = route(&push, &node.interest, &node.fleet.identities());
+    let sent = node.fleet.send(shares);
+    node.metrics.messages.inc_by(push.messages.len() as u64);
+    let walk = finish(Arc::clone(node), sent, push.wait, started);
+    let Some(guard) = guard else { return Walking::Here(Box::pin(walk)) };
+    Walking::Apart(tokio::spawn(async move {
+        let outcome = walk.await;
+        match &outcome {
+            // A retry of what nobody took should try again.
+            Ok(receipt) if receipt.gateways.sent > 0 || receipt.gateways.failed.is_empty() => guard.settle(receipt),
+            Ok(_) | Err(_) => drop(guard),
+        }
+        outcome
+    }))
+}
+
+impl Walking {
+    /// Waits for the receipt.
+    pub async fn outcome(self, node: &Node) -> Outcome {
+        match self {
+            Self::Here(walk) => walk.await,
+            // The task neither panics nor is aborted while the runtime lives.
+            Self::Apart(task) => task.await.unwrap_or(Err(Refusal::ShuttingDown)),
+            Self::Repeat(earlier) => {
+                count(node, PushResult::Repeated);
+                let receipt = earlier.receipt().await.ok_or(Refusal::NoGateway { failed: Vec::new() })?;
+                Ok((*receipt).clone())
+            }
+        }
+    }
+}
+
+async fn finish(node: Arc<Node>, sent: Sent, wait: Wait, started: Instant) -> Outcome {
+    let mut receipt = Receipt::new(ulid::Ulid::generate().to_string());
+    let mut tickets = Vec::new();
+    let mut failures = Vec::new();
+    for (link, taken) in sent.settle().await {
+        match taken {
+            Ok(part) => {
+                receipt.add(&part);
+                tickets.push((link, part.ticket));
+            }
+            Err(failure) => {
+                receipt.fail(link.name.clone(), failure.label());
+                failures.push(failure);
+            }
+        }
+    }
+    node.metrics.push_seconds.observe(started.elapsed().as_secs_f64());
+    node.metrics.matched.inc_by(receipt.matched);
+    if receipt.gateways.sent == 0
+        && let Some(refusal) = nobody_took_it(&node, &receipt, &failures)
+    {
+        count(&node, PushResult::Unavailable);
+        return Err(refusal);
+    }
+    count(&node, match (receipt.gateways.sent, failures.len()) {
+        (0, 0) => PushResult::Nobody,
+        (_, 0) => PushResult::Sent,
+        (_, _) => PushResult::Partial,
+    });
+    if let Wait::Written { timeout_ms } = wait {
+        written(&mut receipt, tickets, timeout_ms).await;
+    }
+    Ok(receipt)
+}
+
+/// All gateways down, or every queue full. A push whose only gateway of several is down is not refused: its receipt says so.
+fn nobody_took_it(node: &Node, receipt: &Receipt, failures: &[Failure]) -> Option<Refusal> {
+    let links = node.fleet.links();
+    let named = || receipt.gateways.failed.iter().map(|f| (f.gateway.clone(), f.reason)).collect();
+    let is_full = !failures.is_empty() && failures.iter().all(|f| *f == Failure::Overloaded);
+    let is_down = links.iter().all(|link| link.state() != LinkState::Up);
+    if is_full {
+        return Some(Refusal::QueuesFull { failed: named() });
+    }
+    let is_nowhere = !failures.is_empty() && (is_down || failures.len() == links.len());
+    (is_nowhere || links.is_empty()).then(|| Refusal::NoGateway { failed: named() })
+}
+
+/// Asks every gateway that took a share what became of it, side by side.
+async fn written(receipt: &mut Receipt, tickets: Vec<(Arc<Link>, u64)>, timeout_ms: u32) {
+    let deadline = Duration::from_millis(u64::from(timeout_ms)) + WAIT_SLACK;
+    let mut waits = JoinSet::new();
+    for (link, ticket) in tickets.into_iter().filter(|(_, ticket)| *ticket != 0) {
+        waits.spawn(async move { link.wait(&WaitRequest { tickets: vec![ticket], timeout_ms }, deadline).await });
+    }
+    let mut total = Written::default();
+    while let Some(reply) = waits.join_next().await {
+        // A gateway that is lost meanwhile, or has forgotten the ticket, leaves its share's fate unknown.
+        let outcome = reply.ok().and_then(Result::ok).and_then(|reply| reply.outcomes.into_iter().next());
+        let Some(outcome) = outcome else {
+            total.timed_out = true;
+            continue;
+        };
+        total.written += outcome.written;
+        total.pending += outcome.pending;
+        total.timed_out |= !outcome.is_done;
+        receipt.add_dropped(&outcome.dropped);
+    }
+    receipt.written = Some(total);
+}
+
+fn count(node: &Node, result: PushResult) {
+    node.metrics.pushes.get_or_create(&PushLabels { result }).inc();
+}

@@ -1,0 +1,86 @@
+//! `DELETE` of connections: tells gateways to close, with a code and reason for the client.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Serialize;
+use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::limits::CONTROL_BYTES_MAX;
+use tidegate_protocol::records::CommandRequest;
+use tokio::task::JoinSet;
+
+use super::answer::{Answer, json};
+use super::query::Pairs;
+use crate::interest::GatewaySet;
+use crate::node::Node;
+use crate::problem::Refusal;
+use crate::receipt::Gateways;
+use crate::route::{holders, id_bytes};
+
+#[derive(Serialize)]
+struct Closed {
+    closed: u64,
+    gateways: Gateways,
+}
+
+/// `DELETE /v1/connections/{id}`.
+pub async fn close_connection(node: &Node, id: &str, query: Option<&str>) -> Result<Answer, Refusal> {
+    let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
+    let request = CommandRequest { close_connections: vec![id_bytes(id)], ..command(query)? };
+    let set = holders(id, &node.fleet.identities());
+    let closed = tell(node, set, &request).await?;
+    if closed.closed == 0 && closed.gateways.failed.is_empty() {
+        return Err(Refusal::NoSuchConnection);
+    }
+    Ok(json(StatusCode::OK, &closed))
+}
+
+/// `DELETE /v1/users/{user}/connections`.
+pub async fn close_user(node: &Node, user: String, query: Option<&str>) -> Result<Answer, Refusal> {
+    let set = node.interest.view().user(&user);
+    let request = CommandRequest { close_user: user, ..command(query)? };
+    Ok(json(StatusCode::OK, &tell(node, set, &request).await?))
+}
+
+/// `?code=&reason=`.
+fn command(query: Option<&str>) -> Result<CommandRequest, Refusal> {
+    let mut pairs = Pairs::of_query(query)?;
+    let code = pairs.take_number("code", 3_000, 4_999)?.unwrap_or_else(|| CloseReason::Kicked.code().into());
+    let reason = pairs.take("reason").unwrap_or_else(|| CloseReason::Kicked.text(None));
+    pairs.finish()?;
+    // Two bytes of a close frame are its code (RFC 6455 section 5.5.1).
+    let max = CONTROL_BYTES_MAX - 2;
+    if reason.len() > max {
+        return Err(Refusal::BadParameter { name: "reason", expected: format!("at most {max} bytes") });
+    }
+    Ok(CommandRequest { code, reason, ..CommandRequest::default() })
+}
+
+/// Tells several gateways side by side; an error when all of them were needed and none could be told.
+async fn tell(node: &Node, set: GatewaySet, request: &CommandRequest) -> Result<Closed, Refusal> {
+    let deadline = node.fleet.request_deadline();
+    let mut told = JoinSet::new();
+    for link in set.iter().filter_map(|g| node.fleet.links().get(g.get())) {
+        let (link, request) = (Arc::clone(link), request.clone());
+        told.spawn(async move {
+            let reply = link.command(&request, deadline).await.ok();
+            (link.name.clone(), reply)
+        });
+    }
+    let mut closed = Closed { closed: 0, gateways: Gateways::default() };
+    for (gateway, reply) in told.join_all().await {
+        match reply {
+            Some(reply) => {
+                closed.closed += reply.closed;
+                closed.gateways.sent += 1;
+            }
+            None => closed.gateways.failed.push(crate::receipt::Failed { gateway, reason: "no_answer" }),
+        }
+    }
+    if closed.gateways.sent == 0 && !closed.gateways.failed.is_empty() {
+        let failed = closed.gateways.failed.into_iter().map(|f| (f.gateway, f.reason)).collect();
+        return Err(Refusal::NoGateway { failed });
+    }
+    Ok(closed)
+}

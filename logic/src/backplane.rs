@@ -1,0 +1,296 @@
+//! The links to the gateways: pushes that wait for one gateway become one batch, one HTTP/2 POST; interest, queries and
+//! commands travel on the same connection. This file is what the rest of logic sees of it: a [`Fleet`] of [`Link`]s.
+//! Parts: `queue` (what waits), `dial` (how a connection comes about), `line` (one request), `session` (the life of a
+//! connection), `lane` (batches and their sequence), `events` (interest). One gateway never waits for another.
+
+mod dial;
+mod events;
+mod lane;
+mod line;
+mod queue;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::Histogram;
+use tidegate_protocol::records::{self, GatewayInfo, path};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub use self::dial::{GatewayLink, PipeDial, PipeStream, authority_of};
+pub use self::line::CallError;
+pub use self::queue::LinkState;
+
+use self::line::Line;
+use self::queue::Queue;
+use crate::config::BackplaneConfig;
+use crate::interest::{GatewayIndex, Interest};
+use crate::metrics::{FailureLabels, GatewayLabels, Metrics};
+use crate::route::{Identity, Share};
+
+/// Why a gateway did not take a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// Its link is down.
+    Unreachable,
+    /// Its link broke before the reply and did not come back in time: it may or may not have taken the push.
+    Lost,
+    /// It has restarted before the reply; what it had taken is gone with it.
+    Restarted,
+    /// It did not reply in time: it may or may not have taken the push.
+    Timeout,
+    /// Too much waits for it already, or it says so itself.
+    Overloaded,
+    /// It does not accept our secret.
+    Unauthorized,
+    /// It does not understand us, or we do not understand it.
+    Incompatible,
+}
+
+impl Failure {
+    /// One word for receipts and metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+            Self::Restarted => "restarted",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Unauthorized => "unauthorized",
+            Self::Incompatible => "incompatible",
+        }
+    }
+}
+
+/// What became of one gateway's share of a push.
+pub type Taken = Result<records::Receipt, Failure>;
+
+/// Counters of one link, looked up once.
+struct LinkMetrics {
+    batches: Counter,
+    pushes: Counter,
+    resends: Counter,
+    dials: Counter,
+    events: Counter,
+    batch_pushes: Histogram,
+    reply_seconds: Histogram,
+}
+
+/// One gateway as the rest of logic sees it.
+pub struct Link {
+    /// Backplane address (`host:port`), or `local`: the name in receipts and metrics.
+    pub name: String,
+    /// Its place in the configuration.
+    pub index: GatewayIndex,
+    /// What waits for it, and whether the link is up; the link's task takes from it.
+    queue: Queue,
+    /// The open connection, while there is one; set and cleared by the link's task.
+    line: Mutex<Option<Line>>,
+    /// The gateway's latest account of itself and its epoch; kept over a loss; set by the link's task.
+    account: Mutex<Account>,
+    metrics: LinkMetrics,
+}
+
+#[derive(Default)]
+struct Account {
+    epoch: u64,
+    info: Option<GatewayInfo>,
+}
+
+/// What every link shares.
+struct Shared {
+    config: BackplaneConfig,
+    secret: String,
+    /// This process, in sequence numbers: a gateway tells two logic nodes, or two lives of one, apart by it.
+    logic: u64,
+    interest: Arc<Interest>,
+}
+
+/// All gateways of the configuration, in its order.
+pub struct Fleet {
+    links: Vec<Arc<Link>>,
+    tasks: Vec<JoinHandle<()>>,
+    metrics: Arc<Metrics>,
+    request: Duration,
+}
+
+/// One share: its reply to come, or why there will be none.
+type Part = Result<oneshot::Receiver<Taken>, Failure>;
+
+/// Shares on their way; [`Sent::settle`] waits for what becomes of them.
+pub struct Sent {
+    parts: Vec<(Arc<Link>, Part)>,
+    metrics: Arc<Metrics>,
+}
+
+impl Fleet {
+    /// Starts one task per gateway.
+    pub fn start(
+        config: &BackplaneConfig,
+        secret: &str,
+        links: Vec<GatewayLink>,
+        interest: &Arc<Interest>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            secret: secret.to_owned(),
+            logic: fastrand::u64(1..),
+            interest: Arc::clone(interest),
+        });
+        let (mut seen, mut tasks) = (Vec::new(), Vec::new());
+        for (i, how) in links.into_iter().enumerate() {
+            let Some(index) = GatewayIndex::new(i) else { break };
+            let link = Arc::new(Link::new(how.name(), index, config, metrics));
+            tasks.push(tokio::spawn(session::keep(Arc::clone(&shared), Arc::clone(&link), how)));
+            seen.push(link);
+        }
+        let request = Duration::from_millis(u64::from(config.request_ms));
+        Self { links: seen, tasks, metrics: Arc::clone(metrics), request }
+    }
+
+    /// The gateways.
+    #[must_use]
+    pub fn links(&self) -> &[Arc<Link>] {
+        &self.links
+    }
+
+    /// Which connection ids each gateway gives out. A gateway that is down keeps its last ones.
+    #[must_use]
+    pub fn identities(&self) -> Vec<Identity> {
+        self.links.iter().map(|link| link.identity()).collect()
+    }
+
+    /// Queues each share with its gateway, in order of calls; does not wait.
+    pub fn send(&self, shares: Vec<Share>) -> Sent {
+        let parts = shares
+            .into_iter()
+            .filter_map(|share| {
+                let link = self.links.get(share.gateway.get())?;
+                let queued = link.queue.push(share.push, Instant::now());
+                if queued.is_ok() {
+                    link.metrics.pushes.inc();
+                }
+                Some((Arc::clone(link), queued))
+            })
+            .collect();
+        Sent { parts, metrics: Arc::clone(&self.metrics) }
+    }
+
+    /// Longest wait for an answer to a query or command.
+    #[must_use]
+    pub fn request_deadline(&self) -> Duration {
+        self.request
+    }
+
+    /// Fails what still waits and ends the links.
+    pub fn stop(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.links.iter().for_each(|link| link.queue.close(Failure::Unreachable));
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Sent {
+    /// What became of each share. Every wait is bounded: the link's task answers or fails all it has taken.
+    pub async fn settle(self) -> Vec<(Arc<Link>, Taken)> {
+        let mut out = Vec::with_capacity(self.parts.len());
+        for (link, part) in self.parts {
+            let taken = match part {
+                // A link's task that is gone (shutdown) drops its pushes.
+                Ok(reply) => reply.await.unwrap_or(Err(Failure::Lost)),
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = &taken {
+                let labels = FailureLabels { gateway: link.name.clone(), reason: failure.label() };
+                self.metrics.failures.get_or_create(&labels).inc();
+            }
+            out.push((link, taken));
+        }
+        out
+    }
+}
+
+impl Link {
+    fn new(name: String, index: GatewayIndex, config: &BackplaneConfig, metrics: &Metrics) -> Self {
+        let labels = GatewayLabels { gateway: name.clone() };
+        let metrics = LinkMetrics {
+            batches: metrics.batches.get_or_create_owned(&labels),
+            pushes: metrics.gateway_pushes.get_or_create_owned(&labels),
+            resends: metrics.resends.get_or_create_owned(&labels),
+            dials: metrics.dials.get_or_create_owned(&labels),
+            events: metrics.events.get_or_create_owned(&labels),
+            batch_pushes: metrics.batch_pushes.get_or_create_owned(&labels),
+            reply_seconds: metrics.reply_seconds.get_or_create_owned(&labels),
+        };
+        let (line, account) = (Mutex::default(), Mutex::default());
+        Self { name, index, queue: Queue::new(config), line, account, metrics }
+    }
+
+    /// Whether the link is up.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        self.queue.state()
+    }
+
+    /// Pushes and bytes that wait.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        self.queue.waiting()
+    }
+
+    /// The gateway's latest account of itself, and the epoch it belongs to.
+    #[must_use]
+    pub fn account(&self) -> (u64, Option<GatewayInfo>) {
+        let account = self.account.lock();
+        (account.epoch, account.info.clone())
+    }
+
+    fn identity(&self) -> Identity {
+        let account = self.account.lock();
+        let info = account.info.as_ref()?;
+        Some((u16::try_from(info.id).ok()?, info.id_epoch))
+    }
+
+    /// Asks the gateway.
+    ///
+    /// # Errors
+    /// [`CallError`]; `Down` when there is no connection.
+    pub async fn query(&self, request: &records::QueryRequest, deadline: Duration) -> Result<records::QueryReply, CallError> {
+        self.line()?.call(path::QUERY, request, deadline).await
+    }
+
+    /// Tells the gateway to close connections.
+    ///
+    /// # Errors
+    /// As [`Link::query`].
+    pub async fn command(
+        &self,
+        request: &records::CommandRequest,
+        deadline: Duration,
+    ) -> Result<records::CommandReply, CallError> {
+        self.line()?.call(path::COMMAND, request, deadline).await
+    }
+
+    /// Waits until pushes are written, or time is up.
+    ///
+    /// # Errors
+    /// As [`Link::query`].
+    pub async fn wait(&self, request: &records::WaitRequest, deadline: Duration) -> Result<records::WaitReply, CallError> {
+        self.line()?.call(path::WAIT, request, deadline).await
+    }
+
+    fn line(&self) -> Result<Line, CallError> {
+        self.line.lock().clone().ok_or(CallError::Down)
+    }
+}

@@ -1,0 +1,106 @@
+//! How a connection to a gateway comes about: TCP, or an in-memory pipe when both tiers share a process.
+//! Knows nothing of HTTP/2 (see `session`). Invariant: delays between dials are jittered and bounded by `dial_max_ms`.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::BackplaneConfig;
+
+/// A byte stream to a gateway.
+pub trait PipeStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> PipeStream for T {}
+
+/// Opens a new in-memory stream to the gateway of this process; called again after each loss.
+pub type PipeDial =
+    Box<dyn Fn() -> Pin<Box<dyn Future<Output = io::Result<Box<dyn PipeStream>>> + Send>> + Send + Sync>;
+
+/// Where a gateway is.
+pub enum GatewayLink {
+    /// `http://host:port`.
+    Dial(String),
+    /// In this process.
+    Pipe(PipeDial),
+}
+
+impl GatewayLink {
+    /// What receipts and metrics call it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Dial(url) => authority_of(url).map_or_else(|_| url.clone(), str::to_owned),
+            Self::Pipe(_) => "local".to_owned(),
+        }
+    }
+
+    /// Opens a stream, or gives up after the longest delay.
+    pub(super) async fn open(&self, config: &BackplaneConfig) -> io::Result<Box<dyn PipeStream>> {
+        let late = Duration::from_millis(u64::from(config.dial_max_ms));
+        match self {
+            Self::Dial(url) => {
+                let authority = authority_of(url).map_err(io::Error::other)?;
+                let stream = timeout(late, TcpStream::connect(authority)).await??;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+            Self::Pipe(dial) => timeout(late, dial()).await?,
+        }
+    }
+}
+
+/// `host:port` of a gateway's URL.
+///
+/// # Errors
+/// What the URL should look like.
+pub fn authority_of(url: &str) -> Result<&str, &'static str> {
+    const SHAPE: &str = "must be http://host:port";
+    let rest = url.strip_prefix("http://").ok_or(SHAPE)?;
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let parsed: http::uri::Authority = authority.parse().map_err(|_| SHAPE)?;
+    if parsed.host().is_empty() || parsed.port_u16().is_none_or(|port| port == 0) || authority.contains('@') {
+        return Err(SHAPE);
+    }
+    Ok(authority)
+}
+
+/// Delay before dial number `attempt` in a row (0: the first): none, then doubling, each at random between half and whole,
+/// so that many logic nodes do not call a restarted gateway at once.
+pub(super) fn delay(config: &BackplaneConfig, attempt: u32) -> Duration {
+    if attempt == 0 {
+        return Duration::ZERO;
+    }
+    let base = u64::from(config.dial_base_ms);
+    let whole = base.saturating_mul(1 << (attempt - 1).min(16)).min(u64::from(config.dial_max_ms));
+    Duration::from_millis(fastrand::u64(whole / 2..=whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_with_jitter_up_to_the_longest() {
+        let config = BackplaneConfig { dial_base_ms: 50, dial_max_ms: 1_000, ..BackplaneConfig::default() };
+
+        assert_eq!(delay(&config, 0), Duration::ZERO);
+        for (attempt, whole) in [(1, 50), (2, 100), (3, 200), (6, 1_000), (40, 1_000)] {
+            for _ in 0..100 {
+                let ms = delay(&config, attempt).as_millis();
+                assert!((whole / 2..=whole).contains(&ms), "attempt {attempt}: {ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_urls_with_host_and_port_are_gateways() {
+        assert_eq!(authority_of("http://10.0.0.1:8002"), Ok("10.0.0.1:8002"));
+        assert_eq!(authority_of("http://[::1]:8002/"), Ok("[::1]:8002"));
+        for bad in ["10.0.0.1:8002", "https://a:1", "http://a", "http://a:0", "http://a:1/x", "http://u@a:1", "http://:1"] {
+            assert!(authority_of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The gateway's news: interest deltas, snapshots, its account of itself, fetched one held request after another.
+//! Invariant: a reply is applied before the next request leaves, because that request acknowledges it and the gateway
+//! answers JOINED only then; so a push sent after JOINED finds the interest.
+
+use std::time::Duration;
+
+use tidegate_protocol::records::{EventsReply, EventsRequest, path};
+
+use super::line::{CallError, Line};
+use super::{Link, Shared};
+
+/// Where we are in one gateway's news; outlives a connection.
+#[derive(Default)]
+pub(super) struct Position {
+    epoch: u64,
+    cursor: u64,
+    page: String,
+}
+
+impl Position {
+    /// Asks once, applies the answer, and returns the gateway's epoch.
+    pub async fn step(&mut self, shared: &Shared, link: &Link, line: &Line, hold: Duration) -> Result<u64, CallError> {
+        let request = EventsRequest {
+            logic: shared.logic,
+            epoch: self.epoch,
+            cursor: self.cursor,
+            page: self.page.clone(),
+            hold_ms: u32::try_from(hold.as_millis()).unwrap_or(u32::MAX),
+        };
+        let deadline = hold + Duration::from_millis(u64::from(shared.config.request_ms));
+        let reply: EventsReply = line.call(path::EVENTS, &request, deadline).await?;
+        let epoch = reply.epoch;
+        if epoch != self.epoch && !reply.is_snapshot {
+            // News of an epoch whose beginning we have not seen: start over with a snapshot.
+            *self = Self { epoch, ..Self::default() };
+            shared.interest.doubt(link.index);
+            return Ok(epoch);
+        }
+        shared.interest.apply(link.index, &reply);
+        link.metrics.events.inc_by(reply.interest.len() as u64);
+        let mut account = link.account.lock();
+        if account.epoch != epoch {
+            *account = super::Account { epoch, info: None };
+        }
+        if reply.gateway.is_some() {
+            account.info = reply.gateway;
+        }
+        *self = Self { epoch, cursor: reply.cursor, page: reply.page };
+        Ok(epoch)
+    }
+}

@@ -1,0 +1,131 @@
+//! Batches to one gateway: strictly one in flight, numbered, and kept until answered, over a loss of the connection too.
+//! What arrives meanwhile waits in `queue` and becomes the next batch. Invariants: a number is used for one batch
+//! only; a batch is sent again only to the epoch it was made for, so a gateway can answer a repeat from memory.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use prost::Message;
+use tidegate_protocol::records::{PushBatch, PushReply, path};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::line::{CallError, Line};
+use super::queue::Queued;
+use super::{Failure, Link, Taken};
+
+/// The batch that awaits its reply.
+struct InFlight {
+    body: Bytes,
+    epoch: u64,
+    replies: Vec<oneshot::Sender<Taken>>,
+    is_resend: bool,
+    /// From when the reply is too late, losses of the connection included.
+    deadline: Instant,
+}
+
+/// The state of batches that outlives a connection; owned by the link's task.
+pub(super) struct Lane {
+    logic: u64,
+    epoch: u64,
+    sequence: u64,
+    in_flight: Option<InFlight>,
+    request: Duration,
+}
+
+/// Why batches cannot go on over this connection.
+pub(super) enum LaneEnd {
+    /// It broke; the batch in flight may be sent again on the next one.
+    Broken,
+    /// The gateway says that its epoch is another one.
+    OtherEpoch,
+}
+
+impl Lane {
+    pub fn new(logic: u64, request: Duration) -> Self {
+        Self { logic, epoch: 0, sequence: 0, in_flight: None, request }
+    }
+
+    /// A connection to this epoch of the gateway is open: batches of an earlier one have failed.
+    pub fn begin(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.fail(Failure::Restarted);
+            (self.epoch, self.sequence) = (epoch, 0);
+        }
+    }
+
+    /// Answers whoever waits for the batch in flight.
+    pub fn fail(&mut self, why: Failure) {
+        for reply in self.in_flight.take().into_iter().flat_map(|batch| batch.replies) {
+            // The publisher may be gone; then nobody needs to know.
+            let _ = reply.send(Err(why));
+        }
+    }
+
+    /// Sends batch after batch until the connection ends. Cancel-safe: the batch in flight stays in `self`.
+    pub async fn run(&mut self, link: &Link, line: &Line) -> LaneEnd {
+        loop {
+            if self.in_flight.is_none() {
+                let pushes = link.queue.take().await;
+                self.make(link, pushes);
+            }
+            let Some(batch) = &mut self.in_flight else { continue };
+            debug_assert_eq!(batch.epoch, self.epoch, "begin() fails batches of other epochs");
+            if std::mem::replace(&mut batch.is_resend, true) {
+                link.metrics.resends.inc();
+            }
+            let started = Instant::now();
+            let left = batch.deadline.saturating_duration_since(started);
+            let reply: Result<PushReply, _> = line.call_encoded(path::PUSH, batch.body.clone(), left).await;
+            link.metrics.reply_seconds.observe(started.elapsed().as_secs_f64());
+            if let Some(end) = self.conclude(reply) {
+                return end;
+            }
+        }
+    }
+
+    fn make(&mut self, link: &Link, queued: Vec<Queued>) {
+        let (pushes, replies): (Vec<_>, Vec<_>) = queued.into_iter().map(|q| (q.push, q.reply)).unzip();
+        self.sequence += 1;
+        link.metrics.batches.inc();
+        // At most 4,096.
+        link.metrics.batch_pushes.observe(pushes.len() as f64);
+        let batch = PushBatch { logic: self.logic, sequence: self.sequence, epoch: self.epoch, pushes };
+        self.in_flight = Some(InFlight {
+            body: Bytes::from(batch.encode_to_vec()),
+            epoch: self.epoch,
+            replies,
+            is_resend: false,
+            deadline: Instant::now() + self.request,
+        });
+    }
+
+    fn conclude(&mut self, reply: Result<PushReply, CallError>) -> Option<LaneEnd> {
+        let why = match reply {
+            Ok(reply) => return self.deliver(reply),
+            Err(CallError::Broken(_) | CallError::Down) => return Some(LaneEnd::Broken),
+            Err(CallError::Status(StatusCode::CONFLICT)) => {
+                self.fail(Failure::Restarted);
+                return Some(LaneEnd::OtherEpoch);
+            }
+            Err(CallError::Late) => Failure::Timeout,
+            Err(CallError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => Failure::Unauthorized,
+            Err(CallError::Status(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)) => Failure::Overloaded,
+            Err(CallError::Status(_) | CallError::Unreadable) => Failure::Incompatible,
+        };
+        self.fail(why);
+        None
+    }
+
+    fn deliver(&mut self, reply: PushReply) -> Option<LaneEnd> {
+        let replies = self.in_flight.take().map(|batch| batch.replies).unwrap_or_default();
+        let is_whole = reply.receipts.len() == replies.len();
+        let mut receipts = reply.receipts.into_iter();
+        for waiting in replies {
+            let receipt = if is_whole { receipts.next() } else { None };
+            let _ = waiting.send(receipt.ok_or(Failure::Incompatible));
+        }
+        None
+    }
+}

@@ -1,0 +1,228 @@
+//! The life of one link: dial, shake hands, learn the gateway's epoch, then batches, events and pings side by side until
+//! the connection ends; and again. One task per gateway owns all of it. Invariant: the queue is `Up` only while a
+//! connection to a known epoch is open, and `Down` at the latest `retry_ms` after its loss.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::{Ping, PingPong};
+use http::{HeaderValue, StatusCode};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::dial::{GatewayLink, PipeStream, delay};
+use super::events::Position;
+use super::lane::{Lane, LaneEnd};
+use super::line::{CallError, Line};
+use super::{Failure, Link, LinkState, Shared};
+
+/// Flow control of answers: events pages of up to a few MB, batches' receipts of a few hundred KB
+/// (research/performance.md section 5.2).
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 5 * 1024 * 1024;
+const FRAME_BYTES: u32 = 256 * 1024;
+/// At least two batches.
+const SEND_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+const HEADER_LIST_BYTES: u32 = 8 * 1024;
+
+/// An open connection.
+struct Session {
+    line: Line,
+    pings: Option<PingPong>,
+    /// Drives the connection's bytes; ends with it.
+    driver: JoinHandle<()>,
+    epoch: u64,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Why a connection ended or did not come about.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("cannot connect: {0}")]
+    Dial(#[from] std::io::Error),
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("closed")]
+    Closed,
+    #[error("silent")]
+    Silent,
+    #[error("restarted")]
+    OtherEpoch,
+}
+
+/// Keeps a link for as long as the process lives.
+pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink) {
+    let request = Duration::from_millis(u64::from(shared.config.request_ms));
+    let mut lane = Lane::new(shared.logic, request);
+    let mut position = Position::default();
+    let mut attempt = 0;
+    let mut why = Failure::Unreachable;
+    loop {
+        let session = {
+            let give_up = Instant::now() + Duration::from_millis(u64::from(shared.config.retry_ms));
+            let connecting = connect(&shared, &link, &how, &mut position, &mut attempt);
+            tokio::pin!(connecting);
+            tokio::select! {
+                session = &mut connecting => session,
+                () = sleep_until(give_up), if link.state() == LinkState::Joining => {
+                    lane.fail(Failure::Lost);
+                    link.queue.close(why);
+                    tracing::warn!(gateway = %link.name, "link is down: pushes to it fail until it is back");
+                    connecting.await
+                }
+            }
+        };
+        let session = match session {
+            Ok(session) => session,
+            Err(refused) => {
+                // Logged once by the change of state; an operator has to act.
+                if why != refused {
+                    tracing::error!(gateway = %link.name, reason = refused.label(), "gateway refuses this node");
+                }
+                why = refused;
+                lane.fail(refused);
+                link.queue.close(refused);
+                continue;
+            }
+        };
+        why = Failure::Unreachable;
+        lane.begin(session.epoch);
+        *link.line.lock() = Some(session.line.clone());
+        link.queue.open();
+        tracing::info!(gateway = %link.name, epoch = session.epoch, "link is up");
+
+        let opened = Instant::now();
+        let end = run(&shared, &link, session, &mut lane, &mut position).await;
+        if opened.elapsed() >= Duration::from_millis(u64::from(shared.config.dial_max_ms)) {
+            // It was a connection: the next is dialled at once. One that breaks as soon as it opens is not.
+            attempt = 0;
+        }
+
+        *link.line.lock() = None;
+        link.queue.lose();
+        shared.interest.doubt(link.index);
+        tracing::warn!(gateway = %link.name, reason = %end, "link is lost");
+    }
+}
+
+/// Dials until a connection is open and the gateway has said its epoch.
+/// Errors only when the gateway refuses us, which another dial will hardly change.
+async fn connect(
+    shared: &Shared,
+    link: &Link,
+    how: &GatewayLink,
+    position: &mut Position,
+    attempt: &mut u32,
+) -> Result<Session, Failure> {
+    loop {
+        sleep(delay(&shared.config, *attempt)).await;
+        *attempt = attempt.saturating_add(1);
+        link.metrics.dials.inc();
+        match open(shared, link, how, position).await {
+            Ok(session) => return Ok(session),
+            Err(End::Call(CallError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))) => {
+                return Err(Failure::Unauthorized);
+            }
+            Err(End::Call(CallError::Status(_) | CallError::Unreadable)) => return Err(Failure::Incompatible),
+            Err(end) => tracing::debug!(gateway = %link.name, attempt = *attempt, reason = %end, "dial failed"),
+        }
+    }
+}
+
+async fn open(shared: &Shared, link: &Link, how: &GatewayLink, position: &mut Position) -> Result<Session, End> {
+    let silence = Duration::from_millis(u64::from(shared.config.ping_ms));
+    let stream = how.open(&shared.config).await?;
+    let mut session = timeout(silence, shake_hands(shared, link, stream)).await.map_err(|_| End::Silent)??;
+    // Not held: the epoch is needed now.
+    let first = position.step(shared, link, &session.line, Duration::ZERO);
+    session.epoch = timeout(silence, first).await.map_err(|_| End::Silent)??;
+    Ok(session)
+}
+
+async fn shake_hands(shared: &Shared, link: &Link, stream: Box<dyn PipeStream>) -> Result<Session, End> {
+    let (send, mut connection) = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_LIST_BYTES)
+        .enable_push(false)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .map_err(CallError::from)?;
+    let pings = connection.ping_pong();
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "backplane connection ended");
+        }
+    });
+    let bearer = match shared.secret.as_str() {
+        "" => None,
+        secret => HeaderValue::from_str(&format!("Bearer {secret}")).ok().map(|mut value| {
+            value.set_sensitive(true);
+            value
+        }),
+    };
+    let line = Line { send, authority: link.name.clone(), bearer };
+    Ok(Session { line, pings, driver, epoch: 0 })
+}
+
+/// Batches, events and pings until one of them cannot go on.
+async fn run(shared: &Shared, link: &Link, mut session: Session, lane: &mut Lane, position: &mut Position) -> End {
+    let silence = Duration::from_millis(u64::from(shared.config.ping_ms));
+    let hold = Duration::from_millis(u64::from(shared.config.hold_ms));
+    let pings = session.pings.take();
+    let (line, epoch) = (session.line.clone(), session.epoch);
+    let news = async {
+        loop {
+            match position.step(shared, link, &line, hold).await {
+                Ok(now) if now == epoch => {}
+                Ok(_) => return End::OtherEpoch,
+                Err(error) => return End::Call(error),
+            }
+        }
+    };
+    let batches = async {
+        match lane.run(link, &line).await {
+            LaneEnd::Broken => End::Closed,
+            LaneEnd::OtherEpoch => End::OtherEpoch,
+        }
+    };
+    tokio::select! {
+        end = batches => end,
+        end = news => end,
+        _ = &mut session.driver => End::Closed,
+        () = watch(pings, silence) => End::Silent,
+    }
+}
+
+/// Returns when the last pong is older than `silence`.
+async fn watch(pings: Option<PingPong>, silence: Duration) {
+    // Always there: it is taken once per connection.
+    let Some(mut pings) = pings else { return };
+    let mut heard = Instant::now();
+    loop {
+        let left = (heard + silence).saturating_duration_since(Instant::now());
+        match timeout(left, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => heard = Instant::now(),
+            // The driver notices a broken connection by itself.
+            Ok(Err(_)) => return,
+            Err(_) => return,
+        }
+        sleep(silence / 4).await;
+    }
+}
+
+impl LinkState {
+    /// Whether pushes reach the gateway.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        self == Self::Up
+    }
+}

@@ -1,0 +1,311 @@
+//! What an operator may set on a logic node; the section `[logic]` of the configuration file.
+//! Plain values with their defaults; durations in milliseconds, sizes in bytes. The meaning of each key stands on
+//! its field. Parsing and precedence live in the binary. Bounds that both tiers share are in `tidegate_protocol::limits`.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_PAGE_MAX};
+
+use crate::keys::Scope;
+
+/// Most gateways one logic node serves: the width of the set kept for each room and user (see `interest`).
+pub const GATEWAYS_MAX: usize = 128;
+
+/// Everything a logic node can be told.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogicConfig {
+    /// Where the push API and the console are served.
+    pub api: SocketAddr,
+    /// Backplane addresses of the gateways, `http://host:port`.
+    pub gateways: Vec<String>,
+    /// Shared secret presented to gateways; empty: none (loopback only).
+    pub backplane_secret: String,
+    /// Who may call; empty: everyone (loopback only).
+    pub keys: Vec<KeyConfig>,
+    /// What one request may ask for.
+    pub limits: LimitsConfig,
+    /// Deadlines of the API's sockets.
+    pub http: HttpConfig,
+    /// Remembered `dedupe` keys.
+    pub dedupe: DedupeConfig,
+    /// The links to the gateways.
+    pub backplane: BackplaneConfig,
+}
+
+/// `[[logic.keys]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// Name of the key in logs.
+    pub id: String,
+    /// SHA-256 of the key, 64 hex digits, as `tidegate token key` prints it.
+    pub sha256: String,
+    /// What its bearer may do.
+    pub scopes: Vec<Scope>,
+}
+
+/// `[logic.limits]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Largest request body; of NDJSON, largest line.
+    pub body_bytes: usize,
+    /// Largest message.
+    pub message_bytes: usize,
+    /// Most messages of one push.
+    pub messages: usize,
+    /// Most targets of one push, those it leaves out included.
+    pub targets: usize,
+    /// Deepest JSON.
+    pub json_depth: usize,
+    /// Most pushes of one batch.
+    pub batch_pushes: usize,
+    /// Largest NDJSON batch in all.
+    pub ndjson_bytes: usize,
+    /// Most requests answered at once; one more is answered 503.
+    pub in_flight: usize,
+    /// Most bytes of request bodies held at once; beyond it 503.
+    pub bodies_bytes: usize,
+    /// Most API connections; beyond it they wait in the listen queue.
+    pub connections: usize,
+    /// Largest request head.
+    pub header_bytes: usize,
+    /// Rows of a list page when the caller gives no `limit`.
+    pub page: usize,
+    /// Most rows of a list page.
+    pub page_max: usize,
+}
+
+/// `[logic.http]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpConfig {
+    /// From the last answer (or accept) to a complete request head; so also how long a connection may idle.
+    pub header_ms: u32,
+    /// From a request's head to the end of its body; of NDJSON, longest silence between two reads.
+    pub body_ms: u32,
+    /// From a request's head to the end of an NDJSON body.
+    pub ndjson_ms: u32,
+    /// Longest time a peer may refuse to take any byte of an answer.
+    pub write_ms: u32,
+    /// `timeout_ms` of a push with `wait: "written"` that gives none.
+    pub wait_ms: u32,
+    /// Largest `timeout_ms`.
+    pub wait_ms_max: u32,
+    /// How long a shutdown waits for requests in flight.
+    pub shutdown_ms: u32,
+}
+
+/// `[logic.dedupe]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DedupeConfig {
+    /// How long a key answers with its first receipt.
+    pub window_ms: u32,
+    /// Most keys remembered; the oldest makes room.
+    pub keys_max: usize,
+}
+
+/// `[logic.backplane]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackplaneConfig {
+    /// Most bytes of pushes that wait for one gateway.
+    pub queue_bytes: usize,
+    /// Most pushes that wait for one gateway.
+    pub queue_pushes: usize,
+    /// Longest wait for a gateway's answer, and of a push in the queue.
+    pub request_ms: u32,
+    /// Silence of a gateway (pings unanswered) after which its link is down.
+    pub ping_ms: u32,
+    /// How long pushes wait for a lost link before they are failed.
+    pub retry_ms: u32,
+    /// First delay between two dials (jittered).
+    pub dial_base_ms: u32,
+    /// Longest delay between two dials.
+    pub dial_max_ms: u32,
+    /// How long a gateway may hold the request for its events; also how old its figures may be.
+    pub hold_ms: u32,
+}
+
+impl Default for LogicConfig {
+    fn default() -> Self {
+        Self {
+            api: SocketAddr::from(([127, 0, 0, 1], 8001)),
+            gateways: Vec::new(),
+            backplane_secret: String::new(),
+            keys: Vec::new(),
+            limits: LimitsConfig::default(),
+            http: HttpConfig::default(),
+            dedupe: DedupeConfig::default(),
+            backplane: BackplaneConfig::default(),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            body_bytes: 1024 * 1024,
+            message_bytes: 64 * 1024,
+            messages: 1_000,
+            targets: 10_000,
+            json_depth: JSON_DEPTH_MAX,
+            batch_pushes: 10_000,
+            ndjson_bytes: 64 * 1024 * 1024,
+            in_flight: 1_024,
+            bodies_bytes: 64 * 1024 * 1024,
+            connections: 4_096,
+            header_bytes: 16 * 1024,
+            page: 100,
+            page_max: QUERY_PAGE_MAX,
+        }
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            header_ms: 5_000,
+            body_ms: 10_000,
+            ndjson_ms: 60_000,
+            write_ms: 10_000,
+            wait_ms: 5_000,
+            wait_ms_max: 30_000,
+            shutdown_ms: 5_000,
+        }
+    }
+}
+
+impl Default for DedupeConfig {
+    fn default() -> Self {
+        Self { window_ms: 300_000, keys_max: 1_000_000 }
+    }
+}
+
+impl Default for BackplaneConfig {
+    fn default() -> Self {
+        Self {
+            queue_bytes: 16 * 1024 * 1024,
+            queue_pushes: 65_536,
+            request_ms: 5_000,
+            ping_ms: 1_000,
+            retry_ms: 500,
+            dial_base_ms: 50,
+            dial_max_ms: 1_000,
+            hold_ms: 1_000,
+        }
+    }
+}
+
+impl LogicConfig {
+    /// Says what contradicts itself, in the operator's words; empty when all is well.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.gateway_problems(&mut out);
+        self.key_problems(&mut out);
+        self.limit_problems(&mut out);
+        self.backplane_problems(&mut out);
+        out
+    }
+
+    fn gateway_problems(&self, out: &mut Vec<String>) {
+        if self.gateways.len() > GATEWAYS_MAX {
+            out.push(format!("logic.gateways: at most {GATEWAYS_MAX}"));
+        }
+        for (i, url) in self.gateways.iter().enumerate() {
+            if let Err(why) = crate::backplane::authority_of(url) {
+                out.push(format!("logic.gateways: {url:?}: {why}"));
+            }
+            if self.gateways[..i].contains(url) {
+                out.push(format!("logic.gateways: {url:?} is listed twice"));
+            }
+        }
+    }
+
+    fn key_problems(&self, out: &mut Vec<String>) {
+        for (i, key) in self.keys.iter().enumerate() {
+            if key.id.is_empty() || self.keys[..i].iter().any(|k| k.id == key.id) {
+                out.push(format!("logic.keys: id {:?} must be unique and not empty", key.id));
+            }
+            if crate::keys::parse_sha256(&key.sha256).is_none() {
+                out.push(format!("logic.keys: sha256 of {:?} must be 64 hex digits (the hash, not the key)", key.id));
+            }
+            if key.scopes.is_empty() {
+                out.push(format!("logic.keys: {:?} has no scopes; known are push, read and admin", key.id));
+            }
+        }
+    }
+
+    fn limit_problems(&self, out: &mut Vec<String>) {
+        let l = &self.limits;
+        if l.message_bytes == 0 || l.message_bytes > l.body_bytes || l.body_bytes > BACKPLANE_BODY_BYTES_MAX / 2 {
+            out.push(format!(
+                "logic.limits: 1 <= message_bytes <= body_bytes <= {} is needed",
+                BACKPLANE_BODY_BYTES_MAX / 2
+            ));
+        }
+        if l.body_bytes > l.bodies_bytes || l.body_bytes > l.ndjson_bytes {
+            out.push("logic.limits: bodies_bytes and ndjson_bytes must be at least body_bytes".into());
+        }
+        if l.json_depth == 0 || l.json_depth > JSON_DEPTH_MAX {
+            out.push(format!("logic.limits: json_depth must be 1 to {JSON_DEPTH_MAX}"));
+        }
+        let counts = [l.messages, l.targets, l.batch_pushes, l.in_flight, l.connections, l.page];
+        if counts.contains(&0) || l.page > l.page_max || l.page_max > QUERY_PAGE_MAX {
+            out.push(format!("logic.limits: counts must be at least 1, and page <= page_max <= {QUERY_PAGE_MAX}"));
+        }
+        // hyper keeps at least 8 KiB of buffer for a head.
+        if l.header_bytes < 8 * 1024 {
+            out.push("logic.limits: header_bytes must be at least 8192".into());
+        }
+        let h = &self.http;
+        let waits = [h.header_ms, h.body_ms, h.ndjson_ms, h.write_ms, h.wait_ms];
+        if waits.iter().any(|&ms| ms < 100) || h.wait_ms > h.wait_ms_max {
+            out.push("logic.http: deadlines must be at least 100, and wait_ms at most wait_ms_max".into());
+        }
+        if self.dedupe.keys_max == 0 || self.dedupe.window_ms == 0 {
+            out.push("logic.dedupe: window_ms and keys_max must be at least 1".into());
+        }
+    }
+
+    fn backplane_problems(&self, out: &mut Vec<String>) {
+        let b = &self.backplane;
+        if b.queue_bytes < 4 * self.limits.body_bytes || b.queue_pushes == 0 {
+            out.push("logic.backplane: queue_bytes must hold 4 bodies (limits.body_bytes), queue_pushes 1 push".into());
+        }
+        if b.ping_ms < 100 || b.request_ms < b.ping_ms || b.hold_ms < 10 || b.retry_ms < 10 {
+            out.push("logic.backplane: ping_ms >= 100, request_ms >= ping_ms, hold_ms and retry_ms >= 10 are needed".into());
+        }
+        if b.dial_base_ms == 0 || b.dial_base_ms > b.dial_max_ms {
+            out.push("logic.backplane: 1 <= dial_base_ms <= dial_max_ms is needed".into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_have_no_problems() {
+        assert_eq!(LogicConfig::default().problems(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_contradiction_is_named() {
+        let mut config = LogicConfig::default();
+        config.gateways = vec!["https://a:1".into(), "http://b".into(), "http://c:1".into(), "http://c:1".into()];
+        config.keys = vec![KeyConfig { id: String::new(), sha256: "secret".into(), scopes: vec![] }];
+        config.limits.message_bytes = 2 * config.limits.body_bytes;
+        config.limits.json_depth = 65;
+        config.backplane.queue_pushes = 0;
+
+        let problems = config.problems();
+
+        assert_eq!(problems.len(), 9, "{problems:#?}");
+    }
+}

@@ -1,0 +1,215 @@
+// The connection of this page: connects, reconnects as the server advises, keeps rooms and their numbering.
+// Draws nothing; tells the panels through `on`. The arithmetic of the rules is in `rules.js`.
+// Invariant: only frames of the current socket count; a room in `rooms` is wanted, `joined` says whether the server has it.
+
+import { clip, config, parseOr, plural, remember, seconds } from "./page.js";
+import { afterClose, follow } from "./rules.js";
+
+const STABLE_MS = 10_000; // a connection that lasted so long resets the back-off
+
+export const session = {
+  socket: null,
+  state: "idle", // idle → connecting → open → waiting → connecting …, or closed for good
+  text: "Not connected",
+  user: "",
+  hello: null, // what the server said, while connected
+  advice: null, // HELLO.reconnect of the last connection
+  goaway: null, // [lo, hi] in ms, once the server has announced its close
+  rtt: null,
+  skew: 0,
+  attempt: 0,
+  openedAt: 0,
+  retryAt: 0,
+  timers: [],
+  rooms: new Map(), // room → {joined, online, epoch, seq, received, gaps, order, detail}
+  others: new Map(), // numberings outside rooms: everyone, the user
+  nextId: 1,
+};
+
+const listeners = { state: [], hello: [], rooms: [], refused: [], push: [], note: [] };
+
+/** Events: state(), hello(), rooms(), refused(text), push(kind, data, first), note(kind, to, text). */
+export const on = (event, listener) => listeners[event].push(listener);
+const tell = (event, ...values) => listeners[event].forEach((listener) => listener(...values));
+
+export const isWanted = () => session.state !== "idle" && session.state !== "closed";
+
+function become(state, text) {
+  Object.assign(session, { state, text });
+  tell("state");
+}
+
+export function connect() {
+  session.timers.splice(0).forEach(clearTimeout);
+  const url = new URL(config.ws_url);
+  if (session.user) url.searchParams.set("user", session.user);
+  url.searchParams.set("platform", "web");
+  Object.assign(session, { goaway: null, openedAt: 0, rtt: null });
+  become("connecting", "Connecting…");
+  let socket;
+  try {
+    socket = new WebSocket(url);
+  } catch (error) {
+    become("closed", `Cannot connect to ${url.host}: ${error.message}`);
+    return;
+  }
+  session.socket = socket;
+  socket.onmessage = (event) => socket === session.socket && receive(event.data);
+  socket.onclose = (event) => socket === session.socket && closed(event);
+}
+
+export function disconnect() {
+  const { socket } = session;
+  release();
+  socket?.close(1000);
+  session.attempt = 0;
+  become("idle", "Disconnected");
+}
+
+/** Forgets what belonged to the connection that ends; rooms stay wanted. */
+function release() {
+  session.timers.splice(0).forEach(clearTimeout);
+  Object.assign(session, { socket: null, hello: null });
+  session.others.clear();
+  for (const room of session.rooms.values()) room.joined = false;
+  tell("hello");
+  tell("rooms");
+}
+
+function closed({ code, reason }) {
+  const wasOpen = session.hello !== null;
+  if (session.openedAt && performance.now() - session.openedAt > STABLE_MS) session.attempt = 0;
+  const next = afterClose(code, reason, {
+    attempt: session.attempt++, advice: session.advice, goaway: session.goaway, chance: Math.random() });
+  release();
+  const said = parseOr(reason, null)?.reason ?? reason;
+  session.why = wasOpen || code !== 1006 ? `Closed ${code}${said ? ` (${said})` : ""}` : "No connection";
+  if (wasOpen) tell("note", "note", "", session.why);
+  if (next.stop) return become("closed", `${session.why}; the server asks not to reconnect`);
+  session.retryAt = performance.now() + next.delay;
+  session.timers.push(setTimeout(connect, next.delay));
+  countDown();
+}
+
+function countDown() {
+  const left = session.retryAt - performance.now();
+  become("waiting", `${session.why}; again in ${seconds(Math.max(left, 0))}`);
+  if (left > 200) session.timers.push(setTimeout(countDown, Math.min(500, left)));
+}
+
+function send(type, data) {
+  if (session.socket?.readyState !== WebSocket.OPEN) return;
+  session.socket.send(JSON.stringify({ type, id: session.nextId++, data }));
+}
+
+function ping() {
+  send("PING", { sent: Math.round(performance.now() * 1000) });
+  // The server pings by itself; this one only measures the round trip.
+  session.timers.push(setTimeout(ping, 10_000));
+}
+
+export function join(room) {
+  if (session.rooms.has(room)) return;
+  session.rooms.set(room, { received: 0, gaps: 0, order: "whole", joined: false });
+  send("JOIN", { room });
+  roomsChanged();
+}
+
+export function leave(room) {
+  const joined = session.rooms.get(room)?.joined;
+  session.rooms.delete(room);
+  if (joined) send("LEAVE", { room });
+  roomsChanged();
+}
+
+function roomsChanged() {
+  remember("rooms", JSON.stringify([...session.rooms.keys()]));
+  tell("rooms");
+}
+
+function receive(text) {
+  const frame = parseOr(text, null);
+  const handler = Object.hasOwn(handlers, frame?.type) && handlers[frame.type];
+  if (handler) handler(frame.data ?? {});
+  else tell("note", "note", "", `Unknown frame: ${clip(String(text))}`);
+}
+
+const handlers = {
+  HELLO(data) {
+    Object.assign(session, { hello: data, advice: data.reconnect, skew: data.time_ms - Date.now(), openedAt: performance.now() });
+    become("open", data.user ? `Connected as ${data.user}` : "Connected");
+    const rooms = [...session.rooms.keys()];
+    if (rooms.length) send("JOIN", { rooms });
+    // After the page has settled, so that its own start is not measured.
+    session.timers.push(setTimeout(ping, 500));
+    tell("hello");
+  },
+  PONG(data) {
+    session.rtt = performance.now() - data.sent / 1000;
+    tell("hello");
+  },
+  JOINED({ rooms = [] }) {
+    for (const joined of rooms) {
+      const room = session.rooms.get(joined.room);
+      if (!room) continue; // left again in the meantime
+      if (joined.error) {
+        session.rooms.delete(joined.room);
+        tell("refused", `${joined.room}: ${joined.error.message ?? joined.error.code}`);
+        continue;
+      }
+      const missed = room.epoch === joined.epoch ? joined.seq - room.seq : 0;
+      if (missed > 0) missing(room, joined.room, { from: room.seq + 1, to: joined.seq, reason: "while not connected" });
+      Object.assign(room, { online: joined.online, epoch: joined.epoch, seq: joined.seq, joined: true });
+    }
+    roomsChanged();
+  },
+  LEFT() {}, // the room went from the page when LEAVE was sent
+  PUSH(data) {
+    const [first, last] = data.seq ?? [];
+    const kind = data.room !== undefined ? "room" : data.user ? "user" : "all";
+    const track = trackOf(kind, data.room);
+    if (track) {
+      track.received = (track.received ?? 0) + data.items.length;
+      const wrong = first === undefined ? null : follow(track, data.epoch, first, last);
+      if (wrong) broken(track, data.room ?? kind, wrong);
+      if (kind === "room") tell("rooms");
+    }
+    tell("push", kind, data, first);
+  },
+  GAP(data) {
+    const kind = data.room !== undefined ? "room" : data.user ? "user" : "all";
+    missing(trackOf(kind, data.room), data.room ?? kind, data);
+  },
+  ERROR(data) {
+    tell("note", "gap", "", `Error ${data.code}: ${data.message}`);
+  },
+  GOAWAY(data) {
+    session.goaway = data.reconnect_after_ms;
+    const [lo, hi] = session.goaway.map(seconds);
+    tell("note", "note", "", `The server is about to close (${data.reason}); reconnecting in ${lo} to ${hi}`);
+  },
+};
+
+function trackOf(kind, room) {
+  if (kind === "room") return session.rooms.get(room);
+  if (!session.others.has(kind)) session.others.set(kind, {});
+  return session.others.get(kind);
+}
+
+function broken(track, name, detail) {
+  Object.assign(track, { order: "broken", detail });
+  tell("note", "broken", name, `Order broken: ${detail}`);
+}
+
+/** Rule M-3: what is missing, said exactly. A gap that does not begin where the numbering stood is itself a break. */
+function missing(track, name, { from, to, missed, reason }) {
+  const size = missed ?? to - from + 1;
+  const range = from === undefined ? "" : ` (${from} to ${to})`;
+  tell("note", "gap", name, `Gap: ${plural(size, "message")} missing${range}, ${reason}`);
+  if (!track) return;
+  track.gaps = (track.gaps ?? 0) + size;
+  if (track.order !== "broken") track.order = "gap";
+  const wrong = from === undefined ? null : follow(track, undefined, from, to);
+  if (wrong) broken(track, name, wrong);
+  tell("rooms");
+}

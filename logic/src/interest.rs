@@ -1,0 +1,277 @@
+//! Which gateways have which rooms and users: the table that keeps pushes away from gateways without members.
+//! Fed by `backplane::events` in order, read by `route`. A gateway that is not *known* (no complete snapshot, or its
+//! link is down) may have everything. Invariant: a gateway's bit stands only in entries told since its last snapshot.
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use tidegate_protocol::records::{EventsReply, InterestKind};
+
+use crate::config::GATEWAYS_MAX;
+
+/// Position of a gateway in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayIndex(u8);
+
+impl GatewayIndex {
+    /// The `i`-th gateway; `None` past [`GATEWAYS_MAX`].
+    #[must_use]
+    pub fn new(i: usize) -> Option<Self> {
+        if i < GATEWAYS_MAX { u8::try_from(i).ok().map(Self) } else { None }
+    }
+
+    /// As a slice index.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A set of gateways: 16 bytes, so that a million rooms cost no allocation but their names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GatewaySet(u128);
+
+const _: () = assert!(GATEWAYS_MAX <= 128, "a GatewaySet has 128 bits");
+
+impl GatewaySet {
+    /// Puts a gateway in.
+    pub fn insert(&mut self, g: GatewayIndex) {
+        self.0 |= 1 << g.0;
+    }
+
+    /// Takes a gateway out.
+    pub fn remove(&mut self, g: GatewayIndex) {
+        self.0 &= !(1 << g.0);
+    }
+
+    /// Whether a gateway is in.
+    #[must_use]
+    pub fn contains(self, g: GatewayIndex) -> bool {
+        self.0 >> g.0 & 1 == 1
+    }
+
+    /// Whether no gateway is in.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Gateways in either.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The gateways, ascending.
+    pub fn iter(self) -> impl Iterator<Item = GatewayIndex> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            // 128 (none left) does not come up: the set is not empty here.
+            let g = u8::try_from(rest.trailing_zeros()).ok().filter(|_| rest != 0)?;
+            rest &= rest - 1;
+            Some(GatewayIndex(g))
+        })
+    }
+}
+
+type Names = HashMap<Box<str>, GatewaySet, RandomState>;
+
+#[derive(Default)]
+struct Table {
+    rooms: Names,
+    users: Names,
+    /// Gateways whose part of the table is complete and current.
+    known: GatewaySet,
+}
+
+/// The table. Its size is bounded by what the gateways may hold (`gateway.limits.rooms_total`, their connections).
+pub struct Interest {
+    table: RwLock<Table>,
+    all: GatewaySet,
+}
+
+/// Answers about the table at one moment, so that one push sees one state of it.
+pub struct View<'a> {
+    table: parking_lot::RwLockReadGuard<'a, Table>,
+    unknown: GatewaySet,
+}
+
+impl Interest {
+    /// An empty table for so many gateways, none of them known.
+    #[must_use]
+    pub fn new(gateways: usize) -> Self {
+        let mut all = GatewaySet::default();
+        (0..gateways).filter_map(GatewayIndex::new).for_each(|g| all.insert(g));
+        Self { table: RwLock::default(), all }
+    }
+
+    /// Takes over one reply of a gateway, in order.
+    pub fn apply(&self, g: GatewayIndex, reply: &EventsReply) {
+        let mut table = self.table.write();
+        if reply.is_snapshot {
+            table.forget(g);
+        }
+        for interest in &reply.interest {
+            let names = match interest.kind() {
+                InterestKind::Room => &mut table.rooms,
+                InterestKind::User => &mut table.users,
+            };
+            let name = interest.name.as_str();
+            match (names.get_mut(name), interest.is_present) {
+                (Some(set), true) => set.insert(g),
+                (None, true) => {
+                    let mut set = GatewaySet::default();
+                    set.insert(g);
+                    names.insert(name.into(), set);
+                }
+                (Some(set), false) => {
+                    set.remove(g);
+                    if set.is_empty() {
+                        names.remove(name);
+                    }
+                }
+                (None, false) => {}
+            }
+        }
+        if reply.page.is_empty() {
+            table.known.insert(g);
+        } else {
+            table.known.remove(g);
+        }
+    }
+
+    /// The link to a gateway is lost: what is known of it may be old, until its next reply says otherwise.
+    pub fn doubt(&self, g: GatewayIndex) {
+        self.table.write().known.remove(g);
+    }
+
+    /// Looks at the table; short, for the lock is held.
+    pub fn view(&self) -> View<'_> {
+        let table = self.table.read();
+        let unknown = GatewaySet(self.all.0 & !table.known.0);
+        View { table, unknown }
+    }
+
+    /// Names of rooms and of users in the table.
+    #[must_use]
+    pub fn sizes(&self) -> (usize, usize) {
+        let table = self.table.read();
+        (table.rooms.len(), table.users.len())
+    }
+
+    /// Whether a gateway's part is complete and current.
+    #[must_use]
+    pub fn is_known(&self, g: GatewayIndex) -> bool {
+        self.table.read().known.contains(g)
+    }
+}
+
+impl Table {
+    fn forget(&mut self, g: GatewayIndex) {
+        for names in [&mut self.rooms, &mut self.users] {
+            names.retain(|_, set| {
+                set.remove(g);
+                !set.is_empty()
+            });
+        }
+        self.known.remove(g);
+    }
+}
+
+impl View<'_> {
+    /// Gateways that have members of a room, or may have.
+    #[must_use]
+    pub fn room(&self, name: &str) -> GatewaySet {
+        self.table.rooms.get(name).copied().unwrap_or_default().union(self.unknown)
+    }
+
+    /// Gateways that have connections of a user, or may have.
+    #[must_use]
+    pub fn user(&self, name: &str) -> GatewaySet {
+        self.table.users.get(name).copied().unwrap_or_default().union(self.unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_protocol::records;
+
+    fn reply(is_snapshot: bool, page: &str, rooms: &[(&str, bool)]) -> EventsReply {
+        let interest = rooms
+            .iter()
+            .map(|&(name, is_present)| records::Interest { kind: 0, name: name.into(), is_present })
+            .collect();
+        EventsReply { epoch: 1, cursor: 1, is_snapshot, page: page.into(), interest, gateway: None }
+    }
+
+    fn at(i: usize) -> GatewayIndex {
+        GatewayIndex::new(i).expect("small")
+    }
+
+    fn room(table: &Interest, name: &str) -> Vec<usize> {
+        table.view().room(name).iter().map(GatewayIndex::get).collect()
+    }
+
+    #[test]
+    fn a_gateway_without_a_complete_snapshot_may_have_everything() {
+        let table = Interest::new(2);
+        table.apply(at(0), &reply(true, "", &[("a", true)]));
+        assert_eq!(room(&table, "b"), [1]);
+
+        table.apply(at(1), &reply(true, "more", &[("a", true)]));
+        assert_eq!(room(&table, "b"), [1]);
+
+        table.apply(at(1), &reply(false, "", &[("c", true)]));
+        assert_eq!(room(&table, "b"), Vec::<usize>::new());
+        assert_eq!(room(&table, "a"), [0, 1]);
+        assert_eq!(room(&table, "c"), [1]);
+    }
+
+    #[test]
+    fn the_last_word_on_a_name_counts() {
+        let table = Interest::new(1);
+        table.apply(at(0), &reply(true, "", &[]));
+
+        table.apply(at(0), &reply(false, "", &[("a", true), ("a", false), ("b", false), ("b", true)]));
+
+        assert!(room(&table, "a").is_empty());
+        assert_eq!(room(&table, "b"), [0]);
+        assert_eq!(table.sizes(), (1, 0));
+    }
+
+    #[test]
+    fn a_new_snapshot_forgets_what_was_known_of_that_gateway_only() {
+        let table = Interest::new(2);
+        table.apply(at(0), &reply(true, "", &[("a", true)]));
+        table.apply(at(1), &reply(true, "", &[("a", true), ("b", true)]));
+
+        table.apply(at(1), &reply(true, "", &[]));
+
+        assert_eq!(room(&table, "a"), [0]);
+        assert!(room(&table, "b").is_empty());
+    }
+
+    #[test]
+    fn a_doubted_gateway_is_asked_until_it_speaks_again() {
+        let table = Interest::new(1);
+        table.apply(at(0), &reply(true, "", &[("a", true)]));
+
+        table.doubt(at(0));
+        assert_eq!(room(&table, "zzz"), [0]);
+
+        table.apply(at(0), &reply(false, "", &[]));
+        assert!(room(&table, "zzz").is_empty());
+        assert_eq!(room(&table, "a"), [0]);
+    }
+
+    #[test]
+    fn a_set_holds_the_first_and_the_last_gateway() {
+        let mut set = GatewaySet::default();
+        set.insert(at(0));
+        set.insert(at(GATEWAYS_MAX - 1));
+
+        assert_eq!(set.iter().map(GatewayIndex::get).collect::<Vec<_>>(), [0, GATEWAYS_MAX - 1]);
+        assert_eq!(GatewayIndex::new(GATEWAYS_MAX), None);
+    }
+}

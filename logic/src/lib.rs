@@ -1,0 +1,136 @@
+//! The Tidegate tier that answers the push API: takes pushes over HTTP, routes them to the gateways that have their
+//! targets, and says what became of them. Holds no client connection and no message longer than its walk.
+//! A push walks `api/push.rs` → `route.rs` → `backplane.rs`. Start at [`Logic`].
+
+mod api;
+mod backplane;
+mod config;
+mod console;
+mod dedupe;
+mod interest;
+mod keys;
+mod metrics;
+mod node;
+mod problem;
+mod push;
+mod receipt;
+mod route;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use crate::backplane::{GatewayLink, PipeDial, PipeStream};
+pub use crate::config::{
+    BackplaneConfig, DedupeConfig, GATEWAYS_MAX, HttpConfig, KeyConfig, LimitsConfig, LogicConfig,
+};
+pub use crate::keys::Scope;
+pub use crate::node::{Extras, MetricsText};
+
+use crate::api::body::Budget;
+use crate::backplane::Fleet;
+use crate::dedupe::Dedupe;
+use crate::interest::Interest;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::node::Node;
+
+/// Why a logic node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("{}", .0.join("; "))]
+    Config(Vec<String>),
+    /// More gateways than a node can tell apart.
+    #[error("{0} gateways, at most {GATEWAYS_MAX}")]
+    TooManyGateways(usize),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address} for the push API: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// A running logic node.
+pub struct Logic {
+    node: Arc<Node>,
+    api_addr: SocketAddr,
+    leave: watch::Sender<bool>,
+    server: JoinHandle<()>,
+}
+
+impl Logic {
+    /// Listens, and starts to link the gateways. `links` are the gateways, in a fixed order; `config.gateways` is only
+    /// read by whoever makes them of it.
+    ///
+    /// # Errors
+    /// [`StartError`]. A gateway that cannot be reached is none: it is dialled until it can.
+    pub async fn start(config: LogicConfig, links: Vec<GatewayLink>, extras: Extras) -> Result<Self, StartError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(StartError::Config(problems));
+        }
+        if links.len() > GATEWAYS_MAX {
+            return Err(StartError::TooManyGateways(links.len()));
+        }
+        let address = config.api;
+        let listen_error = |error| StartError::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+        let api_addr = listener.local_addr().map_err(listen_error)?;
+        let interest = Arc::new(Interest::new(links.len()));
+        let metrics = Arc::new(Metrics::default());
+        let fleet = Fleet::start(&config.backplane, &config.backplane_secret, links, &interest, &metrics);
+        let node = Arc::new(Node {
+            extras,
+            keys: Keys::new(&config.keys),
+            fleet,
+            interest,
+            dedupe: Dedupe::new(&config.dedupe),
+            budget: Budget::new(config.limits.bodies_bytes),
+            in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
+            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            metrics,
+            is_leaving: AtomicBool::new(false),
+            config,
+        });
+        let (leave, left) = watch::channel(false);
+        let server = tokio::spawn(api::serve(Arc::clone(&node), listener, left));
+        tracing::info!(address = %api_addr, gateways = node.fleet.links().len(), "push API is open");
+        Ok(Self { node, api_addr, leave, server })
+    }
+
+    /// Where the push API listens; tells the port when the configuration said 0.
+    #[must_use]
+    pub fn api_addr(&self) -> SocketAddr {
+        self.api_addr
+    }
+
+    /// The links of `config.gateways`.
+    #[must_use]
+    pub fn links_of(config: &LogicConfig) -> Vec<GatewayLink> {
+        config.gateways.iter().cloned().map(GatewayLink::Dial).collect()
+    }
+
+    /// Leaves: not ready any more, no new connections, requests in progress are finished within `http.shutdown_ms`.
+    pub async fn shutdown(self) {
+        self.node.is_leaving.store(true, Ordering::Relaxed);
+        let _ = self.leave.send(true);
+        // Ends at once: it waits for nothing but `leave`.
+        let _ = self.server.await;
+        let all = u32::try_from(self.node.config.limits.connections).unwrap_or(u32::MAX);
+        let deadline = Duration::from_millis(u64::from(self.node.config.http.shutdown_ms));
+        if timeout(deadline, self.node.connections.acquire_many(all)).await.is_err() {
+            tracing::warn!("some API requests were cut short by the shutdown");
+        }
+        self.node.fleet.stop();
+    }
+}

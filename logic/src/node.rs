@@ -1,0 +1,55 @@
+//! What every request of a logic node shares. Each field has one owner inside; this struct only holds them together.
+//! Built by `Logic::start`, read by everything under `api`.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::Semaphore;
+
+use crate::api::body::Budget;
+use crate::backplane::Fleet;
+use crate::config::LogicConfig;
+use crate::dedupe::Dedupe;
+use crate::interest::Interest;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+
+/// Appends another tier's metrics, in Prometheus text without `# EOF`.
+pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
+
+/// What only the binary knows.
+#[derive(Clone, Default)]
+pub struct Extras {
+    /// In `serve`: the gateway's metrics.
+    pub metrics: Option<MetricsText>,
+    /// Where the page's WebSocket connects (`ws://…/ws`); without, the page asks the person.
+    pub gateway_public_url: Option<String>,
+    /// Whether `serve --demo` fills rooms that the page can offer.
+    pub is_demo: bool,
+}
+
+/// The shared state.
+pub struct Node {
+    /// As started with.
+    pub config: LogicConfig,
+    /// What only the binary knows.
+    pub extras: Extras,
+    /// Who may call.
+    pub keys: Keys,
+    /// The gateways.
+    pub fleet: Fleet,
+    /// Who has which rooms and users; written by the fleet's tasks.
+    pub interest: Arc<Interest>,
+    /// Remembered keys of publishers.
+    pub dedupe: Dedupe,
+    /// What request bodies hold.
+    pub budget: Arc<Budget>,
+    /// Requests in progress; a permit each, but for those of operators.
+    pub in_flight: Arc<Semaphore>,
+    /// API connections; a permit each.
+    pub connections: Arc<Semaphore>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Set once, by the shutdown: not ready any more.
+    pub is_leaving: AtomicBool,
+}

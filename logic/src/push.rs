@@ -1,0 +1,61 @@
+//! A push that cannot be wrong: what `api::envelope` makes of a request's body and `route` sends on its way.
+//! Plain values. Invariants: at least one message and one target; every name is valid; no target twice.
+
+use bytes::Bytes;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::records::Lane;
+
+/// One push, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Push {
+    /// Whom it is for.
+    pub to: To,
+    /// Who of them is meant.
+    pub narrow: Narrow,
+    /// JSON values as the publisher wrote them; slices of the request's body.
+    pub messages: Vec<Bytes>,
+    /// How it is queued.
+    pub lane: Lane,
+    /// Milliseconds after which it is worthless; 0: never.
+    pub ttl_ms: u32,
+    /// The publisher's name for this push.
+    pub dedupe: Option<String>,
+    /// What the answer waits for.
+    pub wait: Wait,
+}
+
+/// Whom a push is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Every connection.
+    All,
+    /// Members of these rooms.
+    Rooms(Vec<String>),
+    /// Connections of these users.
+    Users(Vec<String>),
+    /// These connections.
+    Connections(Vec<ConnectionId>),
+}
+
+/// Who of the targets is meant; empty lists do not narrow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrow {
+    /// Only these platforms.
+    pub platforms: Vec<String>,
+    /// Not these connections.
+    pub except_connections: Vec<ConnectionId>,
+    /// Not these users' connections.
+    pub except_users: Vec<String>,
+}
+
+/// What the answer to a push waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// The gateways have queued it.
+    Accepted,
+    /// It is written, or time is up.
+    Written {
+        /// Longest wait.
+        timeout_ms: u32,
+    },
+}

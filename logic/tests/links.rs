@@ -1,0 +1,267 @@
+//! What a logic node makes of gateways that die, hang, break, restart, or refuse it. Issue 2, point 9.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serde_json::json;
+use support::{FakeGateway, call, config, get, node, node_with, post, until};
+use tidegate_logic::{Extras, GatewayLink, Logic};
+
+const ALL: &str = r#"{"to":{"all":true},"message":1}"#;
+const ROOM: &str = r#"{"to":{"room":"r"},"message":1}"#;
+
+#[tokio::test]
+async fn a_killed_gateway_is_named_within_a_second_and_the_others_lose_nothing() {
+    let (a, b, c) = (FakeGateway::start(1).await, FakeGateway::start(2).await, FakeGateway::start(3).await);
+    let logic = node(&[&a, &b, &c]).await;
+    b.kill();
+
+    let started = Instant::now();
+    let first = post(&logic, "/v1/push", ALL).await;
+    let took = started.elapsed();
+
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(first.status, 202);
+    assert_eq!(first.json["gateways"]["sent"], 2);
+    assert_eq!(first.json["gateways"]["failed"][0]["gateway"], b.name());
+    let started = Instant::now();
+    let second = post(&logic, "/v1/push", ALL).await;
+    assert!(started.elapsed() < Duration::from_millis(100), "a gateway known to be down is not waited for");
+    assert_eq!(second.json["gateways"]["failed"], json!([{"gateway": b.name(), "reason": "unreachable"}]));
+    assert_eq!((a.state.lock().applied.len(), c.state.lock().applied.len()), (2, 2));
+}
+
+/// Its reply never comes; what it may have had is named, others are not slowed meanwhile.
+#[tokio::test]
+async fn a_gateway_killed_with_a_batch_in_flight_is_named_within_a_second() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    a.join("r");
+    let logic = node(&[&a, &b]).await;
+    b.close_gate();
+    let headers = [("content-type", "application/json")];
+    let stuck = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push", &headers, ALL));
+    until(|| async { b.state.lock().received.len() == 1 }).await;
+
+    let started = Instant::now();
+    let other = post(&logic, "/v1/push", ROOM).await;
+    assert_eq!(other.json["gateways"]["sent"], 1);
+    assert!(started.elapsed() < Duration::from_millis(250), "{:?}", started.elapsed());
+
+    let started = Instant::now();
+    b.kill();
+    let stuck = stuck.await.expect("answer");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(stuck.json["gateways"], json!({"sent": 1, "failed": [{"gateway": b.name(), "reason": "lost"}]}));
+}
+
+/// Rule: a (logic, sequence) is applied once. The reply is lost, the batch comes again under its number.
+#[tokio::test]
+async fn a_batch_whose_reply_was_lost_is_sent_again_and_counts_once() {
+    let gateway = FakeGateway::start(1).await;
+    gateway.join("r");
+    let logic = node(&[&gateway]).await;
+    post(&logic, "/v1/push", ROOM).await;
+    gateway.state.lock().lose_next_reply = true;
+
+    let reply = post(&logic, "/v1/push", ROOM).await;
+
+    assert_eq!((reply.status.as_u16(), &reply.json["matched"]), (202, &json!(1)), "{}", reply.text());
+    let state = gateway.state.lock();
+    assert_eq!(state.received.iter().map(|b| b.sequence).collect::<Vec<_>>(), [1, 2, 2]);
+    assert_eq!(state.applied.len(), 2);
+    drop(state);
+    let metrics = get(&logic, "/metrics").await.text();
+    assert!(metrics.contains(&format!("tidegate_backplane_resends_total{{gateway=\"{}\"}} 1\n", gateway.name())));
+}
+
+#[tokio::test]
+async fn a_restarted_gateway_fails_what_its_predecessor_had_and_gets_what_comes() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let logic = node(&[&a, &b]).await;
+    b.close_gate();
+    let headers = [("content-type", "application/json")];
+    let stuck = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push", &headers, ALL));
+    until(|| async { b.state.lock().received.len() == 1 }).await;
+
+    b.kill();
+    b.open_gate();
+    b.restart().await;
+    let stuck = stuck.await.expect("answer");
+
+    assert_eq!(stuck.json["gateways"]["failed"], json!([{"gateway": b.name(), "reason": "restarted"}]));
+    let next = post(&logic, "/v1/push", ALL).await;
+    assert_eq!(next.json["gateways"], json!({"sent": 2, "failed": []}));
+    let state = b.state.lock();
+    let last = state.received.last().expect("received");
+    assert_eq!((last.epoch, last.sequence), (state.epoch, 1), "sequences begin anew with the epoch");
+}
+
+#[tokio::test]
+async fn pushes_reach_a_gateway_within_three_seconds_of_its_return() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let logic = node(&[&a, &b]).await;
+    b.kill();
+    // Long enough for the back-off to reach its longest delay.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    b.restart().await;
+    b.join("r");
+
+    let started = Instant::now();
+    until(|| async { post(&logic, "/v1/push", ROOM).await.json["matched"] == 1 }).await;
+
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+/// The interest learnt before a break holds after it, without a new snapshot, and deltas missed are told.
+#[tokio::test]
+async fn a_broken_connection_is_resumed_where_it_was() {
+    let gateway = FakeGateway::start(1).await;
+    gateway.join("r");
+    let logic = node(&[&gateway]).await;
+
+    gateway.break_connections().await;
+    let cursor = gateway.join("s");
+    gateway.acked(cursor).await;
+
+    assert_eq!(post(&logic, "/v1/push", ROOM).await.json["matched"], 1);
+    let reply = post(&logic, "/v1/push", r#"{"to":{"rooms":["s","nowhere"]},"message":1}"#).await;
+    assert_eq!(reply.json["matched"], 1);
+    assert_eq!(gateway.state.lock().applied.last().expect("applied").targets.len(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_hangs_is_noticed_by_its_silence() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let logic = node(&[&a, &b]).await;
+    // A peer that accepts and never says a word, where the gateway was.
+    b.kill();
+    let hung = loop {
+        match tokio::net::TcpListener::bind(b.addr).await {
+            Ok(listener) => break listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    let _sockets = tokio::spawn(async move {
+        let mut sockets = Vec::new();
+        while let Ok((socket, _)) = hung.accept().await {
+            sockets.push(socket);
+        }
+    });
+
+    let started = Instant::now();
+    let reply = post(&logic, "/v1/push", ALL).await;
+
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(reply.json["gateways"]["failed"][0]["gateway"], b.name());
+}
+
+#[tokio::test]
+async fn with_all_gateways_down_a_push_is_503_and_its_dedupe_key_free() {
+    let gateway = FakeGateway::start(1).await;
+    let logic = node(&[&gateway]).await;
+    gateway.kill();
+    until(|| async { get(&logic, "/v1/gateways").await.json["gateways"][0]["state"] == "down" }).await;
+    let body = r#"{"to":{"all":true},"message":1,"dedupe":"k"}"#;
+
+    let refused = post(&logic, "/v1/push", body).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "no_gateway"));
+    assert_eq!((&refused.json["retryable"], &refused.headers["retry-after"]), (&json!(true), &"1".parse().expect("value")));
+    assert!(refused.json["detail"].as_str().is_some_and(|d| d.contains(&gateway.name())));
+
+    gateway.restart().await;
+    until(|| async { post(&logic, "/v1/push", body).await.status == 202 }).await;
+    assert_eq!(gateway.state.lock().applied.len(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_does_not_take_our_secret_is_named_as_such() {
+    let gateway = FakeGateway::start(1).await;
+    gateway.state.lock().secret = Some("right".into());
+    let mut wrong = config();
+    wrong.backplane_secret = "wrong".into();
+    let links = vec![GatewayLink::Dial(gateway.url())];
+    let logic = Logic::start(wrong, links, Extras::default()).await.expect("start");
+
+    until(|| async { get(&logic, "/readyz").await.text().contains("unauthorized") }).await;
+    assert_eq!(get(&logic, "/readyz").await.status, 503);
+
+    let mut right = config();
+    right.backplane_secret = "right".into();
+    let logic = node_with(right, &[&gateway]).await;
+    assert_eq!(post(&logic, "/v1/push", ALL).await.status, 202);
+}
+
+#[tokio::test]
+async fn a_gateway_that_answers_pushes_with_a_refusal_is_named_with_its_reason() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let logic = node(&[&a, &b]).await;
+    for (status, reason) in [
+        (StatusCode::BAD_REQUEST, "incompatible"),
+        (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+        (StatusCode::CONFLICT, "restarted"),
+    ] {
+        b.state.lock().push_status = Some(status);
+        let reply = post(&logic, "/v1/push", ALL).await;
+        assert_eq!(reply.json["gateways"]["failed"], json!([{"gateway": b.name(), "reason": reason}]));
+    }
+}
+
+#[tokio::test]
+async fn readiness_needs_one_gateway_and_names_the_others() {
+    let gateway = FakeGateway::start(1).await;
+    let logic = node(&[&gateway]).await;
+    let ready = get(&logic, "/readyz").await;
+    assert_eq!((ready.status.as_u16(), &ready.json["ready"]), (200, &json!(true)));
+
+    let nobody = "http://127.0.0.1:9".to_owned();
+    let links = vec![GatewayLink::Dial(gateway.url()), GatewayLink::Dial(nobody)];
+    let logic = Logic::start(config(), links, Extras::default()).await.expect("start");
+    until(|| async { get(&logic, "/readyz").await.json["missing"] == json!(["gateway 127.0.0.1:9: unreachable"]) }).await;
+    assert_eq!(get(&logic, "/readyz").await.status, 200);
+
+    let alone = Logic::start(config(), Vec::new(), Extras::default()).await.expect("start");
+    assert_eq!(get(&alone, "/readyz").await.status, 503);
+    assert_eq!(get(&alone, "/healthz").await.status, 200);
+    assert_eq!(post(&alone, "/v1/push", ALL).await.code(), "no_gateway");
+}
+
+/// In `serve` the gateway is in the same process, behind an in-memory pipe that is dialled again like a socket.
+#[tokio::test]
+async fn a_pipe_is_a_gateway_like_any_other() {
+    let gateway = FakeGateway::start(1).await;
+    let addr = gateway.addr;
+    let dial: tidegate_logic::PipeDial = Box::new(move || {
+        Box::pin(async move {
+            let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+            let mut socket = tokio::net::TcpStream::connect(addr).await?;
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut theirs, &mut socket).await });
+            Ok(Box::new(ours) as Box<dyn tidegate_logic::PipeStream>)
+        })
+    });
+    let logic = Logic::start(config(), vec![GatewayLink::Pipe(dial)], Extras::default()).await.expect("start");
+
+    until(|| async { post(&logic, "/v1/push", ALL).await.status == 202 }).await;
+    gateway.break_connections().await;
+    until(|| async { post(&logic, "/v1/push", ALL).await.status == 202 }).await;
+    assert_eq!(get(&logic, "/v1/gateways").await.json["gateways"][0]["gateway"], "local");
+}
+
+#[tokio::test]
+async fn a_shutdown_finishes_what_is_in_progress() {
+    let gateway = FakeGateway::start(1).await;
+    let logic = node(&[&gateway]).await;
+    gateway.close_gate();
+    let headers = [("content-type", "application/json")];
+    let addr = logic.api_addr();
+    let push = tokio::spawn(call(addr, "POST", "/v1/push", &headers, ALL));
+    until(|| async { gateway.state.lock().received.len() == 1 }).await;
+
+    let leaving = tokio::spawn(logic.shutdown());
+    until(|| async { tokio::net::TcpStream::connect(addr).await.is_err() }).await;
+    gateway.open_gate();
+
+    assert_eq!(push.await.expect("answer").status, 202);
+    leaving.await.expect("left");
+}

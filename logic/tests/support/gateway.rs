@@ -1,0 +1,415 @@
+//! A gateway that holds no clients: a real h2 server that keeps interest and batches as the records say, and can be slow,
+//! silent, killed or restarted. Invariant: like the real one it applies a (logic, sequence) once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use http::{Request, Response, StatusCode};
+use parking_lot::Mutex;
+use prost::Message;
+use tidegate_protocol::records::*;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// What a test looks at and sets.
+pub struct State {
+    pub epoch: u64,
+    pub id: u32,
+    pub id_epoch: u32,
+    /// Rooms and their members; users and their connections.
+    pub rooms: BTreeMap<String, u64>,
+    pub users: BTreeMap<String, u64>,
+    pub connections: Vec<ConnectionInfo>,
+    /// Deltas since the start; the cursor is how many.
+    log: Vec<Interest>,
+    /// What the log began after: an older cursor gets a snapshot.
+    forgotten: usize,
+    /// Names in a page of a snapshot.
+    pub page: usize,
+    /// The cursor of the last events request: what logic has acknowledged.
+    pub acked: u64,
+    /// Batches as they came, repeats included.
+    pub received: Vec<PushBatch>,
+    /// Pushes applied, each once.
+    pub applied: Vec<Push>,
+    replies: HashMap<(u64, u64), PushReply>,
+    pub queries: Vec<QueryRequest>,
+    pub commands: Vec<CommandRequest>,
+    /// Answers pushes with this status instead.
+    pub push_status: Option<StatusCode>,
+    pub secret: Option<String>,
+    pub outcome: Outcome,
+    /// Applies the next batch, then closes the connection instead of replying.
+    pub lose_next_reply: bool,
+}
+
+/// The gateway.
+pub struct FakeGateway {
+    pub addr: SocketAddr,
+    pub state: Arc<Mutex<State>>,
+    /// Push requests take one permit each before they are answered.
+    pub gate: Arc<Semaphore>,
+    changed: watch::Sender<u64>,
+    server: Mutex<Option<AbortHandle>>,
+}
+
+const OPEN: usize = 1 << 20;
+
+impl FakeGateway {
+    /// A gateway on a free port; `id` is the gateway part of its connection ids.
+    pub async fn start(id: u32) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let addr = listener.local_addr().expect("address");
+        let state = State {
+            epoch: 1_000 + u64::from(id),
+            id,
+            id_epoch: 7,
+            rooms: BTreeMap::new(),
+            users: BTreeMap::new(),
+            connections: Vec::new(),
+            log: Vec::new(),
+            forgotten: 0,
+            page: 1_000,
+            acked: 0,
+            received: Vec::new(),
+            applied: Vec::new(),
+            replies: HashMap::new(),
+            queries: Vec::new(),
+            commands: Vec::new(),
+            push_status: None,
+            secret: None,
+            outcome: Outcome { is_done: true, ..Outcome::default() },
+            lose_next_reply: false,
+        };
+        let gateway = Self {
+            addr,
+            state: Arc::new(Mutex::new(state)),
+            gate: Arc::new(Semaphore::new(OPEN)),
+            changed: watch::channel(0).0,
+            server: Mutex::new(None),
+        };
+        gateway.serve(listener);
+        gateway
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    pub fn name(&self) -> String {
+        self.addr.to_string()
+    }
+
+    /// A member joins a room; returns the cursor that acknowledges it.
+    pub fn join(&self, room: &str) -> u64 {
+        self.note(InterestKind::Room, room, true)
+    }
+
+    pub fn leave(&self, room: &str) -> u64 {
+        self.note(InterestKind::Room, room, false)
+    }
+
+    pub fn connect_user(&self, user: &str) -> u64 {
+        self.note(InterestKind::User, user, true)
+    }
+
+    fn note(&self, kind: InterestKind, name: &str, is_present: bool) -> u64 {
+        let cursor = {
+            let mut state = self.state.lock();
+            let names = if kind == InterestKind::Room { &mut state.rooms } else { &mut state.users };
+            if is_present {
+                *names.entry(name.into()).or_default() += 1;
+            } else {
+                names.remove(name);
+            }
+            state.log.push(Interest { kind: kind.into(), name: name.into(), is_present });
+            1 + state.log.len() as u64
+        };
+        self.changed.send_modify(|n| *n += 1);
+        cursor
+    }
+
+    /// Waits until logic has acknowledged a cursor.
+    pub async fn acked(&self, cursor: u64) {
+        super::until(|| async { self.state.lock().acked >= cursor }).await;
+    }
+
+    /// Holds back answers to pushes, until [`FakeGateway::open_gate`].
+    pub fn close_gate(&self) {
+        self.gate.forget_permits(OPEN);
+    }
+
+    pub fn open_gate(&self) {
+        self.gate.add_permits(OPEN);
+    }
+
+    /// kill -9: the listener and every connection close.
+    pub fn kill(&self) {
+        self.server.lock().take().expect("running").abort();
+    }
+
+    /// A new process on the same port: new epoch, nothing remembered.
+    pub async fn restart(&self) {
+        {
+            let mut state = self.state.lock();
+            state.epoch += 1_000;
+            state.id_epoch += 1;
+            state.rooms.clear();
+            state.users.clear();
+            state.log.clear();
+            state.replies.clear();
+        }
+        self.listen_again().await;
+    }
+
+    /// Every connection breaks; the process lives on.
+    pub async fn break_connections(&self) {
+        self.kill();
+        self.listen_again().await;
+    }
+
+    async fn listen_again(&self) {
+        let mut tries = 0;
+        let listener = loop {
+            match TcpListener::bind(self.addr).await {
+                Ok(listener) => break listener,
+                Err(e) => {
+                    tries += 1;
+                    assert!(tries < 100, "{e}");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        };
+        self.serve(listener);
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let (state, gate, changed) = (Arc::clone(&self.state), Arc::clone(&self.gate), self.changed.clone());
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.expect("accept");
+                let (state, gate, changed) = (Arc::clone(&state), Arc::clone(&gate), changed.clone());
+                connections.spawn(async move {
+                    let mut connection = h2::server::Builder::new()
+                        .initial_window_size(4 << 20)
+                        .initial_connection_window_size(16 << 20)
+                        .handshake::<_, Bytes>(stream)
+                        .await
+                        .expect("handshake");
+                    let mut streams = JoinSet::new();
+                    let (fuse, mut blown) = watch::channel(false);
+                    loop {
+                        let next = tokio::select! {
+                            next = connection.accept() => next,
+                            _ = blown.changed() => return,
+                        };
+                        let Some(Ok((request, respond))) = next else { return };
+                        let (state, gate, changed) = (Arc::clone(&state), Arc::clone(&gate), changed.subscribe());
+                        streams.spawn(answer(state, gate, changed, fuse.clone(), request, respond));
+                    }
+                });
+            }
+        });
+        *self.server.lock() = Some(task.abort_handle());
+    }
+}
+
+impl Drop for FakeGateway {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.lock().take() {
+            server.abort();
+        }
+    }
+}
+
+async fn answer(
+    state: Arc<Mutex<State>>,
+    gate: Arc<Semaphore>,
+    changed: watch::Receiver<u64>,
+    fuse: watch::Sender<bool>,
+    request: Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let path = request.uri().path().to_owned();
+    let bearer = request.headers().get("authorization").map(|v| v.to_str().unwrap_or_default().to_owned());
+    let mut stream = request.into_body();
+    let mut body = BytesMut::new();
+    while let Some(Ok(chunk)) = stream.data().await {
+        let _ = stream.flow_control().release_capacity(chunk.len());
+        body.extend_from_slice(&chunk);
+    }
+    let secret = state.lock().secret.clone();
+    let result = if secret.is_some_and(|s| bearer.as_deref() != Some(&format!("Bearer {s}"))) {
+        Err(StatusCode::UNAUTHORIZED)
+    } else {
+        match path.as_str() {
+            path::PUSH => push(&state, &gate, &fuse, PushBatch::decode(body).expect("batch")).await,
+            path::EVENTS => Ok(events(&state, changed, EventsRequest::decode(body).expect("events")).await),
+            path::QUERY => Ok(query(&state, QueryRequest::decode(body).expect("query"))),
+            path::COMMAND => {
+                let request = CommandRequest::decode(body).expect("command");
+                let closed = request.close_connections.len() as u64 + u64::from(!request.close_user.is_empty());
+                state.lock().commands.push(request);
+                Ok(CommandReply { closed }.encode_to_vec())
+            }
+            path::WAIT => {
+                let request = WaitRequest::decode(body).expect("wait");
+                let outcome = state.lock().outcome.clone();
+                if !outcome.is_done {
+                    tokio::time::sleep(Duration::from_millis(request.timeout_ms.into())).await;
+                }
+                let outcomes = request.tickets.iter().map(|t| Outcome { ticket: *t, ..outcome.clone() }).collect();
+                Ok(WaitReply { outcomes }.encode_to_vec())
+            }
+            _ => Err(StatusCode::NOT_FOUND),
+        }
+    };
+    let (status, body) = match result {
+        Ok(body) => (StatusCode::OK, body),
+        Err(status) => (status, Vec::new()),
+    };
+    let response = Response::builder().status(status).body(()).expect("response");
+    if let Ok(mut send) = respond.send_response(response, false) {
+        let _ = send.send_data(Bytes::from(body), true);
+    }
+}
+
+async fn push(
+    state: &Mutex<State>,
+    gate: &Semaphore,
+    fuse: &watch::Sender<bool>,
+    batch: PushBatch,
+) -> Result<Vec<u8>, StatusCode> {
+    let reply = {
+        let mut state = state.lock();
+        state.received.push(batch.clone());
+        if let Some(status) = state.push_status {
+            return Err(status);
+        }
+        if batch.epoch != state.epoch {
+            return Err(StatusCode::CONFLICT);
+        }
+        let key = (batch.logic, batch.sequence);
+        match state.replies.get(&key) {
+            Some(reply) => reply.clone(),
+            None => {
+                let receipts = batch.pushes.iter().map(|p| receipt(&state, p)).collect();
+                state.applied.extend(batch.pushes.iter().cloned());
+                state.replies.insert(key, PushReply { receipts });
+                state.replies[&key].clone()
+            }
+        }
+    };
+    if std::mem::take(&mut state.lock().lose_next_reply) {
+        let _ = fuse.send(true);
+        std::future::pending::<()>().await;
+    }
+    gate.acquire().await.expect("open").forget();
+    gate.add_permits(1);
+    Ok(reply.encode_to_vec())
+}
+
+fn receipt(state: &State, push: &Push) -> Receipt {
+    let count = |t: &Target| match t.to.as_ref().expect("target") {
+        target::To::All(_) => state.connections.len() as u64,
+        target::To::Room(room) => state.rooms.get(room).copied().unwrap_or(0),
+        target::To::User(user) => state.users.get(user).copied().unwrap_or(0),
+        target::To::Connection(id) => state.connections.iter().filter(|c| c.id == id).count() as u64,
+    };
+    let matched = push.targets.iter().map(count).sum();
+    Receipt { matched, queued: matched, dropped: Vec::new(), ticket: u64::from(push.wait_written) }
+}
+
+async fn events(state: &Mutex<State>, mut changed: watch::Receiver<u64>, request: EventsRequest) -> Vec<u8> {
+    let hold = Duration::from_millis(request.hold_ms.into());
+    {
+        let mut state = state.lock();
+        if request.epoch == state.epoch && request.page.is_empty() {
+            state.acked = state.acked.max(request.cursor);
+        }
+    }
+    let deadline = tokio::time::Instant::now() + hold;
+    loop {
+        if let Some(reply) = news(&state.lock(), &request, tokio::time::Instant::now() >= deadline) {
+            return reply.encode_to_vec();
+        }
+        let _ = tokio::time::timeout_at(deadline, changed.changed()).await;
+    }
+}
+
+/// Cursors count from 1, because 0 asks for a snapshot.
+fn news(state: &State, request: &EventsRequest, is_late: bool) -> Option<EventsReply> {
+    let info = GatewayInfo {
+        name: format!("fake-{}", state.id),
+        id: state.id,
+        id_epoch: state.id_epoch,
+        connections: state.connections.len() as u64,
+        messages_written: state.applied.len() as u64,
+        ..GatewayInfo::default()
+    };
+    let mut reply = EventsReply { epoch: state.epoch, gateway: Some(info), ..EventsReply::default() };
+    reply.cursor = 1 + state.log.len() as u64;
+    if request.epoch != state.epoch || request.cursor == 0 || !request.page.is_empty() {
+        let from: usize = if request.epoch == state.epoch { request.page.parse().unwrap_or(0) } else { 0 };
+        let rooms = state.rooms.keys().map(|name| (InterestKind::Room, name));
+        let all = rooms.chain(state.users.keys().map(|name| (InterestKind::User, name)));
+        let page = all.skip(from).take(state.page);
+        reply.interest =
+            page.map(|(kind, name)| Interest { kind: kind.into(), name: name.clone(), is_present: true }).collect();
+        reply.is_snapshot = from == 0;
+        if reply.interest.len() == state.page {
+            reply.page = (from + state.page).to_string();
+        }
+        return Some(reply);
+    }
+    let told = usize::try_from(request.cursor - 1).expect("small");
+    reply.interest = state.log[told.min(state.log.len())..].to_vec();
+    (is_late || !reply.interest.is_empty()).then_some(reply)
+}
+
+fn query(state: &Mutex<State>, request: QueryRequest) -> Vec<u8> {
+    let mut state = state.lock();
+    state.queries.push(request.clone());
+    let limit = request.limit as usize;
+    let mut reply = QueryReply::default();
+    match request.kind() {
+        QueryKind::Connections => {
+            let from: usize = request.cursor.parse().unwrap_or(0);
+            let is_asked = |c: &&ConnectionInfo| {
+                (request.user.is_empty() || c.user == request.user)
+                    && (request.room.is_empty() || c.rooms.contains(&request.room))
+                    && (request.platform.is_empty() || c.platform == request.platform)
+            };
+            let all: Vec<_> = state.connections.iter().filter(is_asked).cloned().collect();
+            reply.connections = all.iter().skip(from).take(limit).cloned().collect();
+            if from + limit < all.len() {
+                reply.cursor = (from + limit).to_string();
+            }
+        }
+        QueryKind::Connection => {
+            reply.connections = state.connections.iter().filter(|c| c.id == request.connection).cloned().collect();
+        }
+        QueryKind::Rooms => {
+            let rooms = state.rooms.iter().filter(|r| r.0.starts_with(&request.prefix) && *r.0 > request.cursor);
+            let all: Vec<_> = rooms.collect();
+            reply.rooms = all.iter().take(limit).map(|r| room(r.0, *r.1)).collect();
+            if all.len() > limit {
+                reply.cursor = reply.rooms.last().map(|r| r.name.clone()).unwrap_or_default();
+            }
+        }
+        QueryKind::Room => {
+            reply.rooms = state.rooms.get(&request.room).map(|n| room(&request.room, *n)).into_iter().collect();
+        }
+    }
+    reply.encode_to_vec()
+}
+
+fn room(name: &str, online: u64) -> RoomInfo {
+    RoomInfo { name: name.into(), online, seq: 1, epoch: "e".into() }
+}

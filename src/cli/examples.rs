@@ -1,0 +1,54 @@
+//! The examples below each `--help`: what to type for the usual tasks, as pasted.
+//! Text only, kept apart from the flags so that both stay readable.
+
+pub const ALL: &str = "\
+Start here:
+  tidegate serve                              clients on 127.0.0.1:8000, push API and page on 127.0.0.1:8001
+  tidegate serve --demo                       the same, with 10,000 flights to watch
+  tidegate doctor --for 1m                    can this machine hold a million connections?
+
+Push a message to everybody:
+  curl -d '{\"to\":{\"all\":true},\"messages\":[{\"hello\":\"world\"}]}' -H 'content-type: application/json' \\
+       http://127.0.0.1:8001/v1/push
+
+Configuration, first wins: flags, --set key=value, TIDEGATE_* environment, --config file, defaults.
+Exit codes: 0 done, 1 failed, 2 usage or configuration.";
+
+pub const SERVE: &str = "\
+Examples:
+  tidegate serve
+  tidegate serve --demo --speed 60                       an hour of flights a second
+  tidegate serve --set gateway.merge.max_ms=200          shorter windows
+  tidegate serve --listen 0.0.0.0:8000 --set auth.allow_open=true
+
+SIGTERM or Ctrl-C drains: no new connections, closes spread over gateway.drain.spread_ms, exit 0.
+A second signal ends the process at once.";
+
+pub const GATEWAY: &str = "\
+Examples:
+  tidegate gateway
+  TIDEGATE_GATEWAY__BACKPLANE_SECRET_FILE=/run/secrets/backplane \\
+    tidegate gateway --listen 0.0.0.0:8000 --backplane 10.0.0.5:8002 --set auth.allow_open=true
+  tidegate gateway --echo                                for Autobahn|Testsuite
+
+Logic nodes dial the backplane; a gateway opens no connection of its own.";
+
+pub const LOGIC: &str = "\
+Examples:
+  tidegate logic --gateway http://127.0.0.1:8002
+  tidegate logic --gateway http://10.0.0.5:8002 --gateway http://10.0.0.6:8002 -c /etc/tidegate/tidegate.toml";
+
+pub const DOCTOR: &str = "\
+Examples:
+  tidegate doctor                                        for 10,000 connections
+  tidegate doctor --for 1m
+  tidegate doctor --for 100k --json | jq '.checks[] | select(.verdict != \"ok\") | .fix'
+
+Exit codes: 0 all is well, 1 there are warnings, 2 N connections will not fit. Changes nothing.";
+
+pub const CONFIG: &str = "\
+Examples:
+  tidegate config show                                   every key, its value, where it came from
+  tidegate config show > tidegate.toml                   a file to start from
+  TIDEGATE_GATEWAY__MERGE__MIN_MS=50 tidegate config show --json
+  tidegate config check -c /etc/tidegate/tidegate.toml";

@@ -1,0 +1,148 @@
+//! What may be reached from other machines, and what has to be set first.
+//! The rule: an address that is not loopback needs what protects it; without, the process does not start (exit code
+//! 2) and the sentence says what to set. On loopback nothing is needed, so that the first start has no hurdle.
+//! Does not bind and does not check keys: it reads the configuration alone.
+
+use std::net::SocketAddr;
+
+use super::{AuthMode, Config};
+
+/// Which listeners a command opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Both tiers; the backplane is in memory and health is served by the API.
+    Serve,
+    Gateway,
+    Logic,
+    /// `config check`: whatever any command would refuse.
+    Any,
+}
+
+impl Role {
+    const fn has_clients(self) -> bool {
+        !matches!(self, Self::Logic)
+    }
+
+    const fn has_api(self) -> bool {
+        !matches!(self, Self::Gateway)
+    }
+
+    const fn has_backplane(self) -> bool {
+        matches!(self, Self::Gateway | Self::Any)
+    }
+}
+
+/// Why this configuration must not start; empty when all is well.
+pub fn refusals(config: &Config, role: Role) -> Vec<String> {
+    let gateway = &config.gateway;
+    let mut out = Vec::new();
+    if role.has_clients() && is_open(gateway.listen) && config.auth.mode == AuthMode::None && !config.auth.allow_open {
+        out.push(format!(
+            "gateway.listen = {} can be reached from other machines, where any client may take any name: set \
+             auth.allow_open = true if that is meant, or listen on 127.0.0.1 behind a proxy that knows its users",
+            gateway.listen
+        ));
+    }
+    if role.has_api() && is_open(config.logic.api) && config.logic.keys.is_empty() {
+        out.push(format!(
+            "logic.api = {} can be reached from other machines and would take pushes from anyone: set logic.keys, or \
+             keep the API on 127.0.0.1",
+            config.logic.api
+        ));
+    }
+    if role.has_backplane() && is_open(gateway.backplane) && gateway.backplane_secret.is_empty() {
+        out.push(format!(
+            "gateway.backplane = {} can be reached from other machines and would take pushes from anyone: set \
+             gateway.backplane_secret (TIDEGATE_GATEWAY__BACKPLANE_SECRET_FILE names a file that holds it) and the \
+             same logic.backplane_secret, or keep the backplane on 127.0.0.1",
+            gateway.backplane
+        ));
+    }
+    if role.has_backplane() && is_open(gateway.ops) && !config.auth.allow_open_ops {
+        out.push(format!(
+            "gateway.ops = {} shows health and metrics to other machines and has no keys: scrape it on 127.0.0.1 with \
+             an agent, or set auth.allow_open_ops = true if the network around it is yours",
+            gateway.ops
+        ));
+    }
+    out
+}
+
+/// How protected this is, for the line at start.
+pub fn notice(config: &Config, role: Role) -> &'static str {
+    let open = (role.has_clients() && is_open(config.gateway.listen))
+        || (role.has_api() && is_open(config.logic.api))
+        || (role.has_backplane() && (is_open(config.gateway.backplane) || is_open(config.gateway.ops)));
+    let proven = match role {
+        Role::Gateway => !config.gateway.backplane_secret.is_empty(),
+        Role::Serve | Role::Logic | Role::Any => !config.logic.keys.is_empty(),
+    };
+    match (open, proven) {
+        (false, false) => "loopback only, no keys needed",
+        (false, true) => "loopback only, keys required",
+        (true, false) => "reachable from other machines, clients name themselves",
+        (true, true) => "reachable from other machines, keys required",
+    }
+}
+
+fn is_open(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(port: u16) -> SocketAddr {
+        SocketAddr::from(([0, 0, 0, 0], port))
+    }
+
+    #[test]
+    fn defaults_are_refused_nowhere() {
+        for role in [Role::Serve, Role::Gateway, Role::Logic, Role::Any] {
+            assert_eq!(refusals(&Config::default(), role), Vec::<String>::new());
+        }
+
+        assert_eq!(notice(&Config::default(), Role::Serve), "loopback only, no keys needed");
+    }
+
+    #[test]
+    fn each_open_address_is_refused_until_what_protects_it_is_set() {
+        let mut config = Config::default();
+        config.gateway.listen = open(8000);
+        config.logic.api = open(8001);
+        config.gateway.backplane = open(8002);
+        config.gateway.ops = open(8003);
+
+        let refused = refusals(&config, Role::Any);
+        config.auth.allow_open = true;
+        config.auth.allow_open_ops = true;
+        config.gateway.backplane_secret = "s".into();
+        let left = refusals(&config, Role::Any);
+
+        assert_eq!(refused.len(), 4);
+        for (problem, remedy) in
+            refused.iter().zip(["auth.allow_open = true", "logic.keys", "backplane_secret", "allow_open_ops"])
+        {
+            assert!(problem.contains(remedy), "{problem} does not name {remedy}");
+        }
+        assert_eq!(left.len(), 1, "the API still has no keys: {left:?}");
+    }
+
+    #[test]
+    fn a_command_is_refused_only_for_listeners_it_opens() {
+        let mut config = Config::default();
+        config.gateway.backplane = open(8002);
+
+        assert!(refusals(&config, Role::Serve).is_empty());
+        assert!(refusals(&config, Role::Logic).is_empty());
+        assert_eq!(refusals(&config, Role::Gateway).len(), 1);
+    }
+
+    #[test]
+    fn a_mapped_loopback_address_is_loopback() {
+        assert!(!is_open("[::ffff:127.0.0.1]:1".parse().expect("a literal")));
+        assert!(!is_open("[::1]:1".parse().expect("a literal")));
+        assert!(is_open("[::]:1".parse().expect("a literal")));
+    }
+}

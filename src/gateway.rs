@@ -1,0 +1,52 @@
+//! `tidegate gateway`: the tier that holds the connections, as a process of its own.
+//! Starts what the gateway crate offers, says where it listens, and leaves by draining.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tidegate_gateway::{Gateway, GatewayConfig, StartError};
+
+use crate::config::Config;
+use crate::config::exposure::{Role, notice};
+use crate::failure::{self, Failure};
+use crate::process::{self, Signals};
+
+/// Runs until a signal.
+pub fn run(config: Config) -> Result<ExitCode, Failure> {
+    process::raise_open_files();
+    process::live(async {
+        let signals = Signals::listen()?;
+        let gateway = start(&config.gateway).await?;
+        let backplane = gateway.serve_backplane().await.map_err(failure)?;
+        let ops = gateway.serve_ops().await.map_err(failure)?;
+        let status = format!(
+            "clients ws://{}/ws, backplane {backplane} (HTTP/2), ops http://{ops}; {}",
+            gateway.listen_addr(),
+            notice(&config, Role::Gateway)
+        );
+        tracing::info!("{status}");
+        process::ready(&status);
+        signals.then(longest_drain(&config.gateway), gateway.drain()).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Starts a gateway.
+pub async fn start(config: &GatewayConfig) -> Result<Gateway, Failure> {
+    Gateway::start(config.clone()).await.map_err(failure)
+}
+
+/// Whose fault it is, in a sentence that names the key.
+fn failure(error: StartError) -> Failure {
+    match error {
+        StartError::Config(problem) => Failure::Usage(vec![problem]),
+        StartError::Bind { address, what, error } => failure::cannot_listen(what, address, &error).into(),
+        StartError::System(error) => anyhow::Error::new(error).context("the gateway cannot start").into(),
+    }
+}
+
+/// What draining may take: the delay, the spread, and a margin for the last closes.
+pub fn longest_drain(config: &GatewayConfig) -> Duration {
+    Duration::from_millis(u64::from(config.drain.delay_ms) + u64::from(config.drain.spread_ms))
+        + Duration::from_secs(10)
+}

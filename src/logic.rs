@@ -1,0 +1,57 @@
+//! `tidegate logic`: the tier that answers the push API, as a process of its own.
+//! Dials the gateways it was told of; none at all is a mistake worth a sentence rather than a server that loses pushes.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tidegate_logic::{Extras, GatewayLink, Logic, LogicConfig, StartError};
+
+use crate::config::Config;
+use crate::config::exposure::{Role, notice};
+use crate::failure::{self, Failure};
+use crate::process::{self, Signals};
+
+/// Runs until a signal.
+pub fn run(config: Config) -> Result<ExitCode, Failure> {
+    if config.logic.gateways.is_empty() {
+        return Err(Failure::Usage(vec![
+            "logic needs to know its gateways: give --gateway http://127.0.0.1:8002 (repeatable) or set logic.gateways"
+                .into(),
+        ]));
+    }
+    process::raise_open_files();
+    process::live(async {
+        let signals = Signals::listen()?;
+        let links = Logic::links_of(&config.logic);
+        let logic = start(&config.logic, links, Extras::default()).await?;
+        let status = format!(
+            "push API http://{}, gateways: {}; {}",
+            logic.api_addr(),
+            config.logic.gateways.len(),
+            notice(&config, Role::Logic)
+        );
+        tracing::info!("{status}");
+        process::ready(&status);
+        signals.then(longest_shutdown(&config.logic), logic.shutdown()).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Starts a logic node.
+pub async fn start(config: &LogicConfig, links: Vec<GatewayLink>, extras: Extras) -> Result<Logic, Failure> {
+    Logic::start(config.clone(), links, extras).await.map_err(failure)
+}
+
+/// Whose fault it is, in a sentence that names the key.
+fn failure(error: StartError) -> Failure {
+    match error {
+        StartError::Config(problems) => Failure::Usage(problems),
+        StartError::TooManyGateways(_) => Failure::Usage(vec![format!("logic.gateways: {error}")]),
+        StartError::Listen { address, error } => failure::cannot_listen("push API", address, &error).into(),
+    }
+}
+
+/// What a shutdown may take: the requests in flight, and a margin.
+pub fn longest_shutdown(config: &LogicConfig) -> Duration {
+    Duration::from_millis(u64::from(config.http.shutdown_ms)) + Duration::from_secs(5)
+}

@@ -1,0 +1,71 @@
+//! The one binary: reads the command line and the configuration, refuses what is unsafe, and runs one command.
+//! Tells the story in order; each step has a file of its own.
+
+mod cli;
+mod config;
+mod demo;
+mod doctor;
+mod failure;
+mod gateway;
+mod log;
+mod logic;
+mod process;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command, ConfigCommand};
+use config::Loaded;
+use config::exposure::{self, Role};
+use failure::Failure;
+
+/// The allocator with the lowest resident memory per idle connection of those measured.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    run(Cli::parse()).unwrap_or_else(Failure::report)
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let given = cli.given();
+    let load = || config::load(&given).map_err(Failure::Usage);
+    match cli.command {
+        Command::Serve(args) => serve::run(settled(load()?, Role::Serve)?, args),
+        Command::Gateway(_) => gateway::run(settled(load()?, Role::Gateway)?),
+        Command::Logic(_) => logic::run(settled(load()?, Role::Logic)?),
+        Command::Config(ConfigCommand::Show { json }) => Ok(show(&load()?, json)),
+        Command::Config(ConfigCommand::Check) => check(&load()?),
+        Command::Doctor(args) => Ok(doctor::run(&args.root, args.need, args.json)),
+        Command::Bench(bench) => Ok(tidegate_bench::main(bench)?),
+    }
+}
+
+/// The configuration of a process that opens listeners: safe to expose, and the log started as it says.
+fn settled(loaded: Loaded, role: Role) -> Result<config::Config, Failure> {
+    refuse_exposure(&loaded, role)?;
+    log::start(&loaded.config.log);
+    Ok(loaded.config)
+}
+
+fn refuse_exposure(loaded: &Loaded, role: Role) -> Result<(), Failure> {
+    let refusals = exposure::refusals(&loaded.config, role);
+    if refusals.is_empty() { Ok(()) } else { Err(Failure::Usage(refusals)) }
+}
+
+fn show(loaded: &Loaded, json: bool) -> ExitCode {
+    if json {
+        println!("{:#}", config::show::json(loaded));
+    } else {
+        print!("{}", config::show::text(loaded));
+    }
+    ExitCode::SUCCESS
+}
+
+fn check(loaded: &Loaded) -> Result<ExitCode, Failure> {
+    refuse_exposure(loaded, Role::Any)?;
+    println!("ok");
+    Ok(ExitCode::SUCCESS)
+}

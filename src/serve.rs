@@ -1,0 +1,97 @@
+//! `tidegate serve`: both tiers in one process, speaking the backplane over an in-memory pipe.
+//! The same code as in two processes, less the TCP between them; nothing here decides anything about pushes.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tidegate_gateway::Gateway;
+use tidegate_logic::{Extras, GatewayLink};
+use tokio::sync::oneshot;
+
+use crate::cli::Serve;
+use crate::config::Config;
+use crate::config::exposure::{Role, notice};
+use crate::demo::{self, DemoOptions};
+use crate::failure::Failure;
+use crate::process::{self, Signals};
+use crate::{gateway, logic};
+
+/// Runs until a signal.
+pub fn run(config: Config, args: Serve) -> Result<ExitCode, Failure> {
+    process::raise_open_files();
+    process::live(async {
+        let signals = Signals::listen()?;
+        let gateway = gateway::start(&config.gateway).await?;
+        let listen = gateway.listen_addr();
+        let link = pipe(&gateway);
+        let tenant = Tenant::new(gateway);
+        let logic = logic::start(&config.logic, vec![link], extras(listen, &tenant, args.demo)).await?;
+        let api = logic.api_addr();
+        let protection = notice(&config, Role::Serve);
+        let status = format!("clients ws://{listen}/ws, push API http://{api} (a page at /); {protection}");
+        tracing::info!("{status}");
+        process::ready(&status);
+
+        let (demo_stop, demo_stopped) = oneshot::channel::<()>();
+        if args.demo {
+            let options = DemoOptions { speed: args.speed, key: args.demo_key };
+            tokio::spawn(demo::run(api, options, async { drop(demo_stopped.await) }));
+        }
+        let takes_at_most = gateway::longest_drain(&config.gateway) + logic::longest_shutdown(&config.logic);
+        let leave = async {
+            drop(demo_stop);
+            if let Some(gateway) = tenant.leave() {
+                gateway.drain().await;
+            }
+            logic.shutdown().await;
+        };
+        signals.then(takes_at_most, leave).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The backplane without a socket: each dial gives the other end to the gateway.
+fn pipe(gateway: &Gateway) -> GatewayLink {
+    let dial = gateway.pipe();
+    GatewayLink::Pipe(Box::new(move || {
+        let stream = dial();
+        Box::pin(async move { Ok(Box::new(stream) as _) })
+    }))
+}
+
+/// What the API shows of the gateway beside it: its metrics, and to the page its address.
+fn extras(listen: SocketAddr, tenant: &Tenant, is_demo: bool) -> Extras {
+    let tenant = tenant.clone();
+    Extras {
+        metrics: Some(Arc::new(move |out: &mut String| tenant.metrics_text(out))),
+        // Listening everywhere says nothing about the address by which a browser gets here.
+        gateway_public_url: (!listen.ip().is_unspecified()).then(|| format!("ws://{listen}/ws")),
+        is_demo,
+    }
+}
+
+/// The gateway while it lives here: the API reads its metrics, and whoever drains it takes it away.
+#[derive(Clone)]
+struct Tenant(Arc<Mutex<Option<Gateway>>>);
+
+impl Tenant {
+    fn new(gateway: Gateway) -> Self {
+        Self(Arc::new(Mutex::new(Some(gateway))))
+    }
+
+    fn metrics_text(&self, out: &mut String) {
+        if let Some(gateway) = &*self.lock() {
+            gateway.metrics_text(out);
+        }
+    }
+
+    fn leave(&self) -> Option<Gateway> {
+        self.lock().take()
+    }
+
+    /// A panic while metrics were written leaves the gateway as it was.
+    fn lock(&self) -> MutexGuard<'_, Option<Gateway>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,236 @@
+//! Three gateways and a logic node as processes of their own (issue 2, point 9): pushes go where members are, a killed
+//! gateway is named and costs the others nothing, and a restarted one is found again.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{Api, Client, Event, PATIENCE, Ranges, Server, until};
+use tokio::task::JoinHandle;
+
+/// A gateway's count of pushes applied.
+const PUSHES: &str = "tidegate_gateway_pushes_total";
+/// A dead gateway is named within this (issue 2, point 9).
+const NAMED_WITHIN: Duration = Duration::from_secs(1);
+/// A gateway that is back is reached within this (issue 2, point 9).
+const BACK_WITHIN: Duration = Duration::from_secs(3);
+
+async fn fleet() -> ([Server; 3], Server) {
+    let gateways =
+        [Server::gateway("g0", &[]).await, Server::gateway("g1", &[]).await, Server::gateway("g2", &[]).await];
+    let logic = Server::logic(&[&gateways[0], &gateways[1], &gateways[2]], &[]).await;
+    (gateways, logic)
+}
+
+async fn pushes(gateways: &[Server]) -> Vec<u64> {
+    let mut counts = Vec::new();
+    for gateway in gateways {
+        counts.push(gateway.metrics().await.sum(PUSHES));
+    }
+    counts
+}
+
+/// Whether the receipt names the gateway behind this backplane address.
+fn names(receipt: &Value, gateway: &Server) -> bool {
+    receipt["gateways"]["failed"].to_string().contains(&gateway.backplane().to_string())
+}
+
+/// Architecture, section 6: interest.
+#[tokio::test]
+async fn a_room_push_goes_only_where_the_room_has_members() {
+    let (gateways, logic) = fleet().await;
+    let mut api = logic.connect_api().await;
+    let mut here = Client::connect(gateways[0].clients()).await;
+    let mut there = Client::connect(gateways[1].clients()).await;
+    here.join("solo").await;
+    here.join("shared").await;
+    there.join("shared").await;
+    let before = pushes(&gateways).await;
+
+    for number in 0..30 {
+        let receipt = api.push_room("solo", json!(number)).await;
+        assert_eq!((&receipt["matched"], &receipt["gateways"]["sent"]), (&json!(1), &json!(1)), "{receipt}");
+    }
+    assert_eq!(here.items(30).await.len(), 30);
+    for number in 0..10 {
+        let receipt = api.push_room("shared", json!(number)).await;
+        assert_eq!((&receipt["matched"], &receipt["gateways"]["sent"]), (&json!(2), &json!(2)), "{receipt}");
+    }
+    assert_eq!((here.items(10).await.len(), there.items(10).await.len()), (10, 10));
+    let after = pushes(&gateways).await;
+
+    let went: Vec<u64> = before.iter().zip(&after).map(|(before, after)| after - before).collect();
+    assert_eq!(went, [40, 10, 0]);
+}
+
+/// Rule R-4 across processes: the logic node must know of the room before JOINED leaves.
+#[tokio::test]
+async fn a_push_right_after_joined_reaches_the_client_on_any_gateway() {
+    let (gateways, logic) = fleet().await;
+    let mut api = logic.connect_api().await;
+    let mut clients = Vec::new();
+    for gateway in &gateways {
+        clients.push(Client::connect(gateway.clients()).await);
+    }
+
+    for number in 0..90 {
+        let client = &mut clients[number % 3];
+        let room = format!("fresh-{number}");
+        client.join(&room).await;
+        let receipt = api.push_room(&room, json!(number)).await;
+        assert_eq!(receipt["matched"], 1, "{room}: {receipt}");
+        assert_eq!(client.items(1).await, [json!(number)]);
+    }
+    for number in 0..30 {
+        let user = format!("user-{number}");
+        let mut client = Client::named(gateways[number % 3].clients(), &user, "web").await;
+        let receipt = api.push(json!({"to": {"user": user}, "message": number})).await;
+        assert_eq!(receipt["matched"], 1, "{user}: {receipt}");
+        assert_eq!(client.items(1).await, [json!(number)]);
+    }
+}
+
+/// A publisher that never stops, and the first receipt that names the dead gateway.
+struct Publisher {
+    task: JoinHandle<Option<Instant>>,
+    is_over: Arc<AtomicBool>,
+    pushed: Arc<AtomicU64>,
+}
+
+impl Publisher {
+    /// Pushes numbers to the room `r`, about 200 a second; `suspect` is the backplane address to be named.
+    fn start(mut api: Api, suspect: String) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let pushed = Arc::new(AtomicU64::new(0));
+        let (stop, count) = (Arc::clone(&is_over), Arc::clone(&pushed));
+        let task = tokio::spawn(async move {
+            let mut named_at = None;
+            let mut pace = tokio::time::interval(Duration::from_millis(5));
+            while !stop.load(Ordering::Relaxed) {
+                pace.tick().await;
+                let receipt = api.push_room("r", json!(count.load(Ordering::Relaxed))).await;
+                count.fetch_add(1, Ordering::Relaxed);
+                if receipt["gateways"]["failed"].to_string().contains(&suspect) {
+                    named_at.get_or_insert(Instant::now());
+                }
+            }
+            named_at
+        });
+        Self { task, is_over, pushed }
+    }
+
+    /// Waits for `n` more pushes.
+    async fn passes(&self, n: u64) {
+        let goal = self.pushed.load(Ordering::Relaxed) + n;
+        until("pushes to go on", PATIENCE, async || (self.pushed.load(Ordering::Relaxed) >= goal).then_some(())).await;
+    }
+
+    /// Stops; how many were pushed, and when the suspect was first named.
+    async fn stop(self) -> (u64, Option<Instant>) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let named_at = self.task.await.expect("every push is answered");
+        (self.pushed.load(Ordering::Relaxed), named_at)
+    }
+}
+
+/// Reads on until `n` messages of the room are accounted for; all of them must have come, once and in order.
+async fn has_all(client: &mut Client, mut ranges: Ranges, n: u64) {
+    let mut due = 0;
+    while due < n {
+        let text = client.next_text().await;
+        assert!(ranges.take(&text), "{text}");
+        let push: Value = serde_json::from_str(&text).expect("a PUSH is JSON");
+        assert_eq!(push["type"], "PUSH", "nothing was lost: {text}");
+        for item in push["data"]["items"].as_array().expect("items are an array") {
+            assert_eq!(item.as_u64(), Some(due), "in order (rule M-4): {text}");
+            due += 1;
+        }
+    }
+}
+
+/// Issue 2, point 9.
+#[tokio::test]
+async fn a_killed_gateway_is_named_within_a_second_and_the_others_lose_nothing() {
+    let (mut gateways, logic) = fleet().await;
+    let mut clients = Vec::new();
+    for gateway in &gateways {
+        let mut client = Client::connect(gateway.clients()).await;
+        let joined = client.join("r").await;
+        clients.push((client, Ranges::after(joined["seq"].as_u64().expect("JOINED.seq is a number"))));
+    }
+    let publisher = Publisher::start(logic.connect_api().await, gateways[2].backplane().to_string());
+    publisher.passes(50).await;
+
+    let killed = Instant::now();
+    gateways[2].kill();
+    publisher.passes(100).await;
+    until("a second to pass", PATIENCE, async || (killed.elapsed() > NAMED_WITHIN).then_some(())).await;
+    let (pushed, named_at) = publisher.stop().await;
+
+    let (lost, _) = clients.pop().expect("three clients are connected");
+    let named_at = named_at.expect("the dead gateway is named");
+    assert!(named_at - killed <= NAMED_WITHIN, "it took {:?}", named_at - killed);
+    for (mut client, ranges) in clients {
+        has_all(&mut client, ranges, pushed).await;
+    }
+    let mut lost = lost;
+    assert_eq!(lost.ending().await.event, Event::Lost, "its client sees the end of the socket");
+}
+
+/// Issue 2, point 9.
+#[tokio::test]
+async fn a_restarted_gateway_gets_pushes_again_without_a_restart_of_logic() {
+    let ([first, second, third], logic) = fleet().await;
+    let mut api = logic.connect_api().await;
+    let mut stays = Client::connect(first.clients()).await;
+    stays.join("r").await;
+    let mut third = third;
+    let mut goes = Client::connect(third.clients()).await;
+    goes.join("r").await;
+    assert_eq!(api.push_room("r", json!("before")).await["matched"], 2);
+
+    third.kill();
+    let all = until("the dead gateway to be named", PATIENCE, async || {
+        let receipt = api.push(json!({"to": {"all": true}, "message": "during"})).await;
+        names(&receipt, &third).then_some(receipt)
+    })
+    .await;
+    assert_eq!(all["gateways"]["sent"], 2, "{all}");
+    let third = third.restart().await;
+    let back = Instant::now();
+    let mut comes = Client::connect(third.clients()).await;
+    comes.join("r").await;
+    until("a push to reach the gateway that is back", PATIENCE, async || {
+        let receipt = api.push_room("r", json!("after")).await;
+        (receipt["matched"] == 2).then_some(())
+    })
+    .await;
+
+    assert_eq!(comes.items(1).await, [json!("after")]);
+    assert!(back.elapsed() <= BACK_WITHIN, "it took {:?}", back.elapsed());
+    assert!(second.metrics().await.sum(PUSHES) > 0, "pushes to everyone go everywhere");
+}
+
+/// http-api.md: all of them down.
+#[tokio::test]
+async fn with_every_gateway_down_a_push_is_refused_with_503() {
+    let gateway = Server::gateway("g0", &[]).await;
+    let logic = Server::logic(&[&gateway], &[]).await;
+    drop(gateway);
+
+    let answer = until("the refusal", PATIENCE, async || {
+        let mut api = logic.connect_api().await;
+        let answer = api.post("/v1/push", json!({"to": {"all": true}, "message": 1}).to_string()).await;
+        (answer.status == 503).then_some(answer)
+    })
+    .await;
+
+    assert_eq!(answer.problem(), (503, "no_gateway".to_owned()));
+    assert!(answer.headers.contains_key("retry-after"));
+    assert_eq!(answer.json()["retryable"], true);
+    assert_eq!(logic.connect_api().await.get("/readyz").await.status, 503, "not ready without a gateway");
+    assert_eq!(logic.connect_api().await.get("/healthz").await.status, 200, "but alive");
+}

@@ -1,0 +1,80 @@
+//! Signs of life: whom the server pings, when it gives up, and whom it leaves alone.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::{Client, Ending, Event, PATIENCE, Raw, Server};
+
+const IDLE: Duration = Duration::from_millis(1_000);
+const PONG: Duration = Duration::from_millis(1_000);
+const FAST: [(&str, &str); 2] =
+    [("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", "1000"), ("TIDEGATE_GATEWAY__HEARTBEAT__PONG_MS", "1000")];
+/// What a sweep's own period and a busy machine may add.
+const ALLOWANCE: Duration = Duration::from_millis(700);
+
+/// Rules L-2 and L-3.
+#[tokio::test]
+async fn a_silent_peer_is_pinged_and_then_closed_3001() {
+    let server = Server::serve(&FAST).await;
+    let mut raw = Raw::open(server.clients(), "/ws").await;
+    let opened = Instant::now();
+
+    let (opcode, _) = raw.frame(PATIENCE).await.expect("a ping was due");
+    let pinged = opened.elapsed();
+    let ending = raw.ending().await;
+    let closed = opened.elapsed();
+
+    assert_eq!(opcode, 9, "RFC 6455 section 5.5.2");
+    assert!(matches!(&ending, Ending::Closed(3001, reason) if reason.contains("idle")), "{ending:?}");
+    assert!(pinged >= IDLE.mul_f64(0.75) && pinged <= IDLE.mul_f64(1.2) + ALLOWANCE, "pinged after {pinged:?}");
+    assert!(closed <= (IDLE + PONG).mul_f64(1.2) + ALLOWANCE, "closed after {closed:?}");
+}
+
+/// Rule L-2.
+#[tokio::test]
+async fn a_peer_that_answers_pings_stays() {
+    let server = Server::serve(&FAST).await;
+    let mut client = Client::connect(server.clients()).await;
+
+    for _ in 0..3 {
+        let event = client.next().await.event;
+        assert!(matches!(event, Event::Ping(_)), "the client answers by itself: {event:?}");
+    }
+
+    assert_eq!(client.ask(json!({"type": "PING"})).await["type"], "PONG");
+}
+
+/// Rule L-2: any inbound byte counts, a frame's first half too.
+#[tokio::test]
+async fn inbound_bytes_count_as_life() {
+    let server = Server::serve(&FAST).await;
+    let mut client = Client::connect(server.clients()).await;
+    let mut talk = tokio::time::interval(Duration::from_millis(300));
+    let until = Instant::now() + 3 * IDLE;
+
+    while Instant::now() < until {
+        talk.tick().await;
+        client.say(json!({"type": "PING"})).await;
+        let event = client.next().await.event;
+        assert!(matches!(event, Event::Text(_)), "not pinged while it talks: {event:?}");
+    }
+}
+
+/// Rule L-2: acknowledged outbound bytes count.
+#[tokio::test]
+async fn a_client_that_receives_pushes_is_not_pinged() {
+    let server = Server::serve(&FAST).await;
+    let mut api = server.connect_api().await;
+    let mut client = Client::connect(server.clients()).await;
+    client.join("r").await;
+    let mut pace = tokio::time::interval(Duration::from_millis(200));
+
+    for number in 0..20 {
+        pace.tick().await;
+        api.push_room("r", json!(number)).await;
+        let event = client.next().await.event;
+        assert!(matches!(event, Event::Text(_)), "not pinged while it receives: {event:?}");
+    }
+}

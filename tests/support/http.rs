@@ -1,0 +1,117 @@
+//! The push API as a publisher uses it: one keep-alive HTTP/1.1 connection, by hyper.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper::{HeaderMap, Request};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use super::PATIENCE;
+
+/// A connection to an HTTP listener.
+pub struct Api {
+    sender: SendRequest<Full<Bytes>>,
+    host: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {} {}", self.status, self.text()))
+    }
+
+    /// A refusal's stable `code`, with its status, from a problem+json body.
+    pub fn problem(&self) -> (u16, String) {
+        let kind = self.headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        assert!(kind.starts_with("application/problem+json"), "{} is a problem, not {kind:?}", self.status);
+        let code = self.json()["code"].as_str().unwrap_or_default().to_owned();
+        (self.status, code)
+    }
+}
+
+impl Api {
+    /// Connects; panics when nobody listens.
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address).await.unwrap_or_else(|| panic!("nobody listens on {address}"))
+    }
+
+    /// Connects, if somebody listens.
+    pub async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::spawn(connection);
+        Some(Self { sender, host: address.to_string() })
+    }
+
+    /// One request, if the connection bears it.
+    pub async fn try_send(&mut self, method: &str, path: &str, kind: &str, body: impl Into<Bytes>) -> Option<Answer> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Host", &self.host)
+            .header("Content-Type", kind)
+            .body(Full::new(body.into()))
+            .expect("the request is well formed");
+        let answer = async {
+            let response = self.sender.send_request(request).await.ok()?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        };
+        tokio::time::timeout(PATIENCE, answer).await.ok().flatten()
+    }
+
+    /// One request.
+    pub async fn send(&mut self, method: &str, path: &str, kind: &str, body: impl Into<Bytes>) -> Answer {
+        let answer = self.try_send(method, path, kind, body).await;
+        answer.unwrap_or_else(|| panic!("no answer to {method} {path}"))
+    }
+
+    /// A GET, if it is answered.
+    pub async fn try_get(&mut self, path: &str) -> Option<Answer> {
+        self.try_send("GET", path, "application/json", "").await
+    }
+
+    /// A GET.
+    pub async fn get(&mut self, path: &str) -> Answer {
+        self.send("GET", path, "application/json", "").await
+    }
+
+    /// A POST of these bytes as JSON.
+    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
+        self.send("POST", path, "application/json", body).await
+    }
+
+    /// A push that must be taken: its receipt.
+    pub async fn push(&mut self, push: Value) -> Value {
+        let answer = self.post("/v1/push", push.to_string()).await;
+        assert!(matches!(answer.status, 200 | 202), "{push} was answered {} {}", answer.status, answer.text());
+        answer.json()
+    }
+
+    /// One message to a room, taken.
+    pub async fn push_room(&mut self, room: &str, message: Value) -> Value {
+        self.push(json!({"to": {"room": room}, "messages": [message]})).await
+    }
+}

@@ -1,0 +1,203 @@
+//! The part of the house style that a machine can keep, so that reviews are about design.
+//! Each test is one rule over the whole tree; a list of exceptions may only shrink.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Longest file without a wall.
+const LINES_MAX: usize = 500;
+
+/// Files that are longer, with the length they must not pass. Shrink a line or remove it; never add one.
+const LONG_FILES: &[(&str, usize)] = &[];
+
+/// Crate, and what it must not depend on, for any purpose.
+const FORBIDDEN_ARROWS: &[(&str, &[&str])] = &[
+    (
+        "protocol",
+        &[
+            "tidegate-gateway",
+            "tidegate-logic",
+            "tidegate-bench",
+            "tokio",
+            "h2",
+            "hyper",
+            "hyper-util",
+            "socket2",
+            "rustix",
+            "tracing",
+        ],
+    ),
+    ("gateway", &["tidegate-logic", "tidegate-bench"]),
+    ("logic", &["tidegate-gateway", "tidegate-bench"]),
+    ("bench", &["tidegate-gateway", "tidegate-logic"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Path below the root and contents of every Rust file of the workspace.
+fn sources() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for folder in ["src", "tests", "protocol", "gateway", "logic", "bench"] {
+        gather(&root().join(folder), &mut files);
+    }
+    files.sort();
+    assert!(files.len() > 20, "the sources were not found below {}", root().display());
+    files
+}
+
+fn gather(folder: &Path, files: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path: PathBuf = entry.expect("a readable folder").path();
+        if path.is_dir() {
+            if path.file_name().is_none_or(|name| name != "target") {
+                gather(&path, files);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root()).expect("below the root").display().to_string();
+            files.push((name, fs::read_to_string(&path).expect("a readable source")));
+        }
+    }
+}
+
+/// A page of `docs/`, if it is written yet.
+fn page(name: &str) -> Option<String> {
+    fs::read_to_string(root().join("docs").join(name)).ok()
+}
+
+fn assert_none(rule: &str, offenders: &[String]) {
+    assert!(offenders.is_empty(), "{rule}:\n  {}", offenders.join("\n  "));
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    let bare = sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(name, _)| name);
+
+    assert_none("these files do not open with `//! `", &bare.collect::<Vec<_>>());
+}
+
+#[test]
+fn no_file_outgrows_a_screen_or_ten() {
+    let allowed = |name: &str| LONG_FILES.iter().find(|(file, _)| *file == name).map_or(LINES_MAX, |(_, lines)| *lines);
+    let files: Vec<(String, usize)> = sources().into_iter().map(|(name, text)| (name, text.lines().count())).collect();
+
+    let long = files.iter().filter(|(name, lines)| *lines > allowed(name));
+    let long: Vec<String> =
+        long.map(|(name, lines)| format!("{name}: {lines} lines, at most {}", allowed(name))).collect();
+    assert_none("these files want a wall", &long);
+    for (name, _) in LONG_FILES {
+        let still = files.iter().any(|(file, lines)| file == name && *lines > LINES_MAX);
+        assert!(still, "{name} is no exception any more: take it off the list");
+    }
+}
+
+#[test]
+fn crates_depend_only_downwards() {
+    let mut wrong = Vec::new();
+    for (member, forbidden) in FORBIDDEN_ARROWS {
+        let text = fs::read_to_string(root().join(member).join("Cargo.toml")).expect("a member's manifest");
+        let manifest: toml::Table = toml::from_str(&text).expect("a manifest");
+        for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
+            let names = manifest.get(section).and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);
+            let bad = names.filter(|name| forbidden.contains(&name.as_str()));
+            wrong.extend(bad.map(|name| format!("{member}/Cargo.toml [{section}]: {name}")));
+        }
+    }
+
+    assert_none("these arrows are not in the architecture", &wrong);
+}
+
+#[test]
+fn every_dependency_says_what_for() {
+    let text = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest");
+    let versions = text.split("[workspace.dependencies]").nth(1).and_then(|rest| rest.split("\n[").next());
+
+    let mut said = false;
+    let mut silent = Vec::new();
+    for line in versions.expect("the version list").lines() {
+        match line.trim() {
+            "" => said = false,
+            line if line.starts_with('#') => said = true,
+            line if !said && !line.contains("path = ") => silent.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    assert_none("these dependencies have no line above them that says what for", &silent);
+}
+
+#[test]
+fn nothing_is_left_for_later_in_the_sources() {
+    // Put together here, so that this file does not offend.
+    let marks = ["TO\u{200b}DO", "FIX\u{200b}ME", "to\u{200b}do!(", "unimplement\u{200b}ed!(", "db\u{200b}g!("];
+    let marks = marks.map(|mark| mark.replace('\u{200b}', ""));
+    let mut left = Vec::new();
+    for (name, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            if marks.iter().any(|mark| line.contains(mark.as_str())) {
+                left.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+
+    assert_none("these lines promise something that is not there", &left);
+}
+
+/// A rule is a table row or list item of `docs/protocol.md` with its id (`C-3`) and the word `now` for its status.
+#[test]
+fn every_rule_of_the_protocol_in_force_has_a_test() {
+    let Some(page) = page("protocol.md") else { return };
+    let rules: BTreeSet<String> = page.lines().filter_map(rule_in_force).collect();
+    let tested: BTreeSet<String> = sources().iter().flat_map(|(_, text)| text.lines().flat_map(rules_tested)).collect();
+
+    let untested: Vec<String> = rules.difference(&tested).cloned().collect();
+    assert!(!rules.is_empty(), "docs/protocol.md names no rule that is in force; its notation changed");
+    assert_none("no test says `/// Rule …` with these ids of docs/protocol.md", &untested);
+}
+
+/// The id of a row such as `| **C-3** | now | … |`.
+fn rule_in_force(line: &str) -> Option<String> {
+    let mut cells = line.trim().strip_prefix('|')?.split('|').map(|cell| cell.trim().trim_matches(['*', '`']));
+    let id = cells.next().filter(|cell| is_rule_id(cell))?;
+    cells.any(|cell| cell == "now").then(|| id.to_owned())
+}
+
+/// The ids of a doc line such as `/// Rule C-3.` or `/// Rules C-3 and C-4: …`.
+fn rules_tested(line: &str) -> Vec<String> {
+    let Some(rest) = line.trim().strip_prefix("/// Rule") else { return Vec::new() };
+    let words = rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    words.filter(|word| is_rule_id(word)).map(str::to_owned).collect()
+}
+
+fn is_rule_id(word: &str) -> bool {
+    word.split_once('-').is_some_and(|(group, number)| {
+        group.len() == 1
+            && group.bytes().all(|byte| byte.is_ascii_uppercase())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+#[test]
+fn every_configuration_key_has_a_line_for_operators() {
+    let Some(page) = page("operations.md") else { return };
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).args(["config", "show", "--json"]).output();
+    let output = output.expect("the binary was built");
+    let keys: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+
+    let keys = keys.as_object().expect("an object of keys");
+    let unlisted: Vec<String> = keys.keys().filter(|key| !page.contains(&format!("`{key}`"))).cloned().collect();
+    assert!(keys.len() > 30, "`config show` lists every key");
+    assert_none("docs/operations.md does not mention these keys in backticks", &unlisted);
+}
+
+#[test]
+fn rule_ids_are_read_as_written() {
+    assert_eq!(rule_in_force("| **C-3** | now | Origin |"), Some("C-3".into()));
+    assert_eq!(rule_in_force("| C-4 | later | JWT |"), None);
+    assert_eq!(rule_in_force("- **C-3** now"), None);
+    assert_eq!(rules_tested("    /// Rules C-1 and M-12: both."), ["C-1", "M-12"]);
+    assert_eq!(rules_tested("// Rule C-1."), Vec::<String>::new());
+}
