@@ -3,8 +3,8 @@
 #
 #   conformance/autobahn.sh [CASES]     CASES: "1.*" "7.1.5,7.7.*" … ; default: sections 1 to 10, 301 cases
 #
-# TIDEGATE_BIN=PATH     binary to test; default: a release build of this tree
-# TIDEGATE_TARGET=URL   a server that already runs; nothing is built or started
+# AUTOBAHN_BIN=PATH     binary to test; default: a release build of this tree
+# AUTOBAHN_TARGET=URL   a server that already runs; nothing is built or started
 #
 # The suite is Python 2 and pins its dependencies; its environment (74 MB) is made once under target/conformance.
 # Prints one line with the counts and the failing cases; exit 0: none failed, 1: some failed, 2: could not run.
@@ -74,9 +74,10 @@ prepare() {
 # Starts the gateway in its conformance profile and sets `url`. The suite sends messages of 16 MiB, 65,536 fragments
 # a message and bursts of pings, all far above the production limits, which answer 1009 and 3504 there.
 start_gateway() {
-  local binary=${TIDEGATE_BIN:-$here/target/release/tidegate} log=$home/gateway.log tries
-  [ -n "${TIDEGATE_BIN:-}" ] || (cd "$here" && cargo build --release --locked --quiet --bin tidegate)
+  local binary=${AUTOBAHN_BIN:-$here/target/release/tidegate} log=$home/gateway.log tries
+  [ -n "${AUTOBAHN_BIN:-}" ] || (cd "$here" && cargo build --release --locked --quiet --bin tidegate)
   [ -x "$binary" ] || die "no binary at $binary"
+  : >"$log"
   TIDEGATE_GATEWAY__LIMITS__MESSAGE_BYTES=16777216 \
     TIDEGATE_GATEWAY__LIMITS__FRAGMENTS=1048576 \
     TIDEGATE_GATEWAY__LIMITS__CONTROL_PER_S=1000000 \
@@ -143,8 +144,8 @@ PY
 
 mkdir -p "$home"
 prepare
-if [ -n "${TIDEGATE_TARGET:-}" ]; then
-  url=$TIDEGATE_TARGET
+if [ -n "${AUTOBAHN_TARGET:-}" ]; then
+  url=$AUTOBAHN_TARGET
 else
   start_gateway
 fi

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tidegate_gateway::Gateway;
 use tidegate_logic::{Extras, GatewayLink};
@@ -25,8 +25,8 @@ pub fn run(config: Config, args: Serve) -> Result<ExitCode, Failure> {
         let gateway = gateway::start(&config.gateway).await?;
         let listen = gateway.listen_addr();
         let link = pipe(&gateway);
-        let tenant = Tenant::new(gateway);
-        let logic = logic::start(&config.logic, vec![link], extras(listen, &tenant, args.demo)).await?;
+        let gateway = Arc::new(gateway);
+        let logic = logic::start(&config.logic, vec![link], extras(listen, &gateway, args.demo)).await?;
         let api = logic.api_addr();
         let protection = notice(&config, Role::Serve);
         let status = format!("clients ws://{listen}/ws, push API http://{api} (a page at /); {protection}");
@@ -41,9 +41,7 @@ pub fn run(config: Config, args: Serve) -> Result<ExitCode, Failure> {
         let takes_at_most = gateway::longest_drain(&config.gateway) + logic::longest_shutdown(&config.logic);
         let leave = async {
             drop(demo_stop);
-            if let Some(gateway) = tenant.leave() {
-                gateway.drain().await;
-            }
+            gateway.drain().await;
             logic.shutdown().await;
         };
         signals.then(takes_at_most, leave).await?;
@@ -61,37 +59,12 @@ fn pipe(gateway: &Gateway) -> GatewayLink {
 }
 
 /// What the API shows of the gateway beside it: its metrics, and to the page its address.
-fn extras(listen: SocketAddr, tenant: &Tenant, is_demo: bool) -> Extras {
-    let tenant = tenant.clone();
+fn extras(listen: SocketAddr, gateway: &Arc<Gateway>, is_demo: bool) -> Extras {
+    let gateway = Arc::clone(gateway);
     Extras {
-        metrics: Some(Arc::new(move |out: &mut String| tenant.metrics_text(out))),
+        metrics: Some(Arc::new(move |out: &mut String| gateway.metrics_text(out))),
         // Listening everywhere says nothing about the address by which a browser gets here.
         gateway_public_url: (!listen.ip().is_unspecified()).then(|| format!("ws://{listen}/ws")),
         is_demo,
-    }
-}
-
-/// The gateway while it lives here: the API reads its metrics, and whoever drains it takes it away.
-#[derive(Clone)]
-struct Tenant(Arc<Mutex<Option<Gateway>>>);
-
-impl Tenant {
-    fn new(gateway: Gateway) -> Self {
-        Self(Arc::new(Mutex::new(Some(gateway))))
-    }
-
-    fn metrics_text(&self, out: &mut String) {
-        if let Some(gateway) = &*self.lock() {
-            gateway.metrics_text(out);
-        }
-    }
-
-    fn leave(&self) -> Option<Gateway> {
-        self.lock().take()
-    }
-
-    /// A panic while metrics were written leaves the gateway as it was.
-    fn lock(&self) -> MutexGuard<'_, Option<Gateway>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -159,7 +159,7 @@ async fn a_killed_gateway_is_named_within_a_second_and_the_others_lose_nothing()
     for gateway in &gateways {
         let mut client = Client::connect(gateway.clients()).await;
         let joined = client.join("r").await;
-        clients.push((client, Ranges::after(joined["seq"].as_u64().expect("JOINED.seq is a number"))));
+        clients.push((client, Ranges::after(&joined)));
     }
     let publisher = Publisher::start(logic.connect_api().await, gateways[2].backplane().to_string());
     publisher.passes(50).await;

@@ -70,6 +70,20 @@ async fn only_a_correct_upgrade_becomes_a_session() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Rule C-1: whether the request is there when the socket is accepted, or comes later, is a race that each side wins.
+#[tokio::test]
+async fn refused_handshakes_leave_the_door_open() {
+    let server = Server::serve(&[]).await;
+
+    for number in 0..200 {
+        let refused = if number % 2 == 0 { good().replace("/ws", "/other") } else { "\x16\x03\x01\r\n\r\n".into() };
+        let status = status_of(server.clients(), &refused).await;
+        assert!(matches!(status, Some(400 | 404)), "refusal {number}: {status:?}");
+    }
+
+    assert_eq!(status_of(server.clients(), &good()).await, Some(101));
+}
+
 /// Rule C-1, RFC 6455 section 4.2.2: the answer says which version would do.
 #[tokio::test]
 async fn a_wrong_version_is_told_the_right_one() {

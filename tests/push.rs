@@ -149,7 +149,7 @@ async fn urgent_leaves_at_once_and_keeps_the_numbering() {
     let mut client = Client::connect(server.clients()).await;
     let joined = client.join("r").await;
     api.push_room("r", json!("first")).await;
-    let mut ranges = Ranges::after(joined["seq"].as_u64().expect("JOINED.seq is a number"));
+    let mut ranges = Ranges::after(&joined);
     assert!(ranges.take(&client.next_text().await));
     api.push_room("r", json!("waits")).await;
 
@@ -176,7 +176,7 @@ async fn a_message_past_its_ttl_is_not_delivered_and_its_number_is_told() {
     let mut api = server.connect_api().await;
     let mut client = Client::connect(server.clients()).await;
     let joined = client.join("r").await;
-    let mut ranges = Ranges::after(joined["seq"].as_u64().expect("JOINED.seq is a number"));
+    let mut ranges = Ranges::after(&joined);
     api.push_room("r", json!("opens the window")).await;
     ranges.take(&client.next_text().await);
 
@@ -297,7 +297,7 @@ async fn a_thousand_pushes_on_one_connection_arrive_in_order_and_without_holes()
     for _ in 0..5 {
         let mut client = Client::connect(server.clients()).await;
         let joined = client.join("r").await;
-        clients.push((client, Ranges::after(joined["seq"].as_u64().expect("JOINED.seq is a number"))));
+        clients.push((client, Ranges::after(&joined)));
     }
 
     for number in 0..1_000 {

@@ -60,7 +60,7 @@ async fn slow_clients(gateway: &Server, n: usize) -> Vec<(Client, Ranges)> {
         let mut client = Client::open(gateway.clients(), "/ws", Some(RECEIVE_BYTES)).await;
         let joined = client.join("flood").await;
         client.pause(true);
-        slow.push((client, Ranges::after(joined["seq"].as_u64().expect("JOINED.seq is a number"))));
+        slow.push((client, Ranges::after(&joined)));
     }
     slow
 }
@@ -73,7 +73,7 @@ async fn what_a_slow_client_misses_is_told_and_the_others_go_on() {
     let mut crowd = Crowd::connect(gateway.clients(), CLIENTS - SLOW - 1).await;
     let mut reader = Client::connect(gateway.clients()).await;
     let joined = reader.join("flood").await;
-    let mut reader_ranges = Ranges::after(joined["seq"].as_u64().expect("JOINED.seq is a number"));
+    let mut reader_ranges = Ranges::after(&joined);
     let slow = slow_clients(&gateway, SLOW).await;
     crowd.beats(&mut api, 3).await;
     let calm = percentile(&mut crowd.beats(&mut api, 10).await, 99);

@@ -58,15 +58,17 @@ pub struct Lobby {
 ///
 /// # Errors
 /// The system's, for example when the address is in use.
-pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+pub fn bind(address: SocketAddr, user_timeout_ms: u32) -> io::Result<OwnedFd> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
         socket2::Type::STREAM.nonblocking().cloexec(),
         Some(socket2::Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
-    // Inherited by every accepted socket: frames leave at once, they were merged before.
+    // Inherited by every accepted socket: frames leave at once, they were merged before; and a peer that does not
+    // acknowledge what was written ends after this time (rule L-3).
     socket.set_tcp_nodelay(true)?;
+    sockopt::set_tcp_user_timeout(&socket, user_timeout_ms)?;
     socket.bind(&address.into())?;
     // The kernel cuts this to somaxconn; `tidegate doctor` says when that is too small.
     socket.listen(65_535)?;
@@ -189,7 +191,7 @@ impl Lobby {
             Ok((_, 0)) => {}
             Ok((_, n)) => {
                 let head = std::mem::take(&mut self.buffer);
-                let fd = self.consider(node, fd, &head[..n]);
+                let fd = self.consider(node, fd, &head[..n], false);
                 if let Some(fd) = fd {
                     self.seat(node, fd, head[..n].to_vec());
                 }
@@ -239,7 +241,7 @@ impl Lobby {
                 let Some(guest) = self.unseat(node, slot) else { return };
                 // The socket goes to a bucket's set or is closed; if its head is still unfinished it is seated anew below.
                 let number = guest.number;
-                if let Some(fd) = self.consider(node, guest.fd, &guest.head) {
+                if let Some(fd) = self.consider(node, guest.fd, &guest.head, true) {
                     self.reseat(node, slot, Guest { fd, head: guest.head, number });
                 }
             }
@@ -258,7 +260,7 @@ impl Lobby {
     }
 
     /// Decides over a head: gives the socket back when it is unfinished.
-    fn consider(&mut self, node: &Node, fd: OwnedFd, head: &[u8]) -> Option<OwnedFd> {
+    fn consider(&mut self, node: &Node, fd: OwnedFd, head: &[u8], is_seated: bool) -> Option<OwnedFd> {
         let policy = Policy {
             paths: &["/ws", "/connect"],
             origins: &node.origins,
@@ -267,7 +269,7 @@ impl Lobby {
         match handshake::parse(head, &policy) {
             Ok(Parsed::Incomplete) => return Some(fd),
             Ok(Parsed::Upgrade(upgrade, used)) => {
-                if let Err((fd, refusal)) = self.admit(node, fd, &upgrade, &head[used..]) {
+                if let Err((fd, refusal)) = self.admit(node, fd, &upgrade, &head[used..], is_seated) {
                     self.refuse(node, &fd, refusal);
                 }
             }
@@ -282,15 +284,16 @@ impl Lobby {
         fd: OwnedFd,
         upgrade: &Upgrade<'_>,
         early: &[u8],
+        is_seated: bool,
     ) -> Result<(), (OwnedFd, Refusal)> {
         let identity = match Identity::claimed(upgrade, &node.platforms) {
             Ok(identity) => identity,
             Err(refusal) => return Err((fd, refusal)),
         };
-        // The set must let go of the socket before a bucket's takes it; one that never waited here was never in it.
-        let _ = epoll::delete(&self.epoll, fd.as_fd());
-        // A dead peer that is being written to ends after this time (rule L-3).
-        let _ = sockopt::set_tcp_user_timeout(&fd, node.config.heartbeat.pong_ms);
+        if is_seated {
+            // This set must let go of the socket before a bucket's takes it.
+            let _ = epoll::delete(&self.epoll, fd.as_fd());
+        }
         self.response.clear();
         handshake::accept_response(upgrade, &mut self.response);
         node.open(fd, identity, &self.response, early);

@@ -175,7 +175,7 @@ impl Node {
         let bucket = &self.buckets[usize::from(index)];
         let now = self.clock.now();
         let mut d = Delta::default();
-        let (slot, generation) = {
+        {
             let mut table = bucket.table.write();
             let (slot, generation) = table.insert(fd, platform, now);
             self.connections.fetch_add(1, Ordering::Relaxed);
@@ -202,17 +202,17 @@ impl Node {
                     *hot.outbox.lock() = Some(pending);
                 }
             }
+            if !early.is_empty() {
+                // Before the socket is watched, so that the task finds these bytes before any that follow.
+                bucket.command(Command::Early { slot, generation, bytes: early.to_vec() });
+            }
             if bucket.watch(fd, slot, generation).is_err() {
                 // Not watched, it is found and ended by the sweep as silent.
                 self.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
             }
-            (slot, generation)
-        };
+        }
         bucket.counters.add(&d);
         self.totals.opened.fetch_add(1, Ordering::Relaxed);
-        if !early.is_empty() {
-            bucket.command(Command::Early { slot, generation, bytes: early.to_vec() });
-        }
     }
 
     fn greeting(&self, at: (u16, u32, u32), user: Option<&str>, response: &[u8]) -> bytes::Bytes {
@@ -269,7 +269,7 @@ impl Node {
 pub struct Gateway {
     pub(crate) node: Arc<Node>,
     listen: SocketAddr,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Gateway {
@@ -291,7 +291,7 @@ impl Gateway {
             config.pending.bytes = config.pending.bytes.max(128 << 20);
             config.limits.control_per_s = config.limits.control_per_s.max(10_000);
         }
-        let listener = lobby::bind(config.listen).map_err(|error| StartError::Bind {
+        let listener = lobby::bind(config.listen, config.heartbeat.pong_ms).map_err(|error| StartError::Bind {
             address: config.listen,
             what: "clients",
             error,
@@ -311,7 +311,7 @@ impl Gateway {
         for _ in 0..lobbies {
             tokio::spawn(Lobby::new(Arc::clone(&node), Arc::clone(&listener))?.run());
         }
-        Ok(Self { node, listen, threads })
+        Ok(Self { node, listen, threads: Mutex::new(threads) })
     }
 
     fn build(
@@ -411,7 +411,6 @@ impl Gateway {
     }
 
     /// A new in-memory link to the backplane, for a logic node in the same process.
-    #[must_use]
     pub fn pipe(&self) -> impl Fn() -> tokio::io::DuplexStream + Send + Sync + 'static {
         let node = Arc::clone(&self.node);
         move || {
@@ -431,11 +430,12 @@ impl Gateway {
     }
 
     /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes spread over `drain.spread_ms`, then stops.
-    pub async fn drain(self) {
+    pub async fn drain(&self) {
         crate::drain::run(&self.node).await;
         let _ = self.node.stop.send(true);
         self.node.fanout.stop();
-        for thread in self.threads {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             // A fan-out thread that panicked has said so already.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }

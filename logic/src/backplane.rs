@@ -266,7 +266,11 @@ impl Link {
     ///
     /// # Errors
     /// [`CallError`]; `Down` when there is no connection.
-    pub async fn query(&self, request: &records::QueryRequest, deadline: Duration) -> Result<records::QueryReply, CallError> {
+    pub async fn query(
+        &self,
+        request: &records::QueryRequest,
+        deadline: Duration,
+    ) -> Result<records::QueryReply, CallError> {
         self.line()?.call(path::QUERY, request, deadline).await
     }
 
@@ -286,7 +290,11 @@ impl Link {
     ///
     /// # Errors
     /// As [`Link::query`].
-    pub async fn wait(&self, request: &records::WaitRequest, deadline: Duration) -> Result<records::WaitReply, CallError> {
+    pub async fn wait(
+        &self,
+        request: &records::WaitRequest,
+        deadline: Duration,
+    ) -> Result<records::WaitReply, CallError> {
         self.line()?.call(path::WAIT, request, deadline).await
     }
 

@@ -82,8 +82,10 @@ pub struct LimitsConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
-    /// From the last answer (or accept) to a complete request head; so also how long a connection may idle.
+    /// From accept, or from a request's first byte, to its complete head.
     pub header_ms: u32,
+    /// From an answer to the next complete head: how long a kept connection may idle.
+    pub idle_ms: u32,
     /// From a request's head to the end of its body; of NDJSON, longest silence between two reads.
     pub body_ms: u32,
     /// From a request's head to the end of an NDJSON body.
@@ -169,6 +171,8 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             header_ms: 5_000,
+            // Longer than common load balancers' 60 s, so that they and not we close an idle connection.
+            idle_ms: 75_000,
             body_ms: 10_000,
             ndjson_ms: 60_000,
             write_ms: 10_000,
@@ -263,7 +267,7 @@ impl LogicConfig {
             out.push("logic.limits: header_bytes must be at least 8192".into());
         }
         let h = &self.http;
-        let waits = [h.header_ms, h.body_ms, h.ndjson_ms, h.write_ms, h.wait_ms];
+        let waits = [h.header_ms, h.idle_ms, h.body_ms, h.ndjson_ms, h.write_ms, h.wait_ms];
         if waits.iter().any(|&ms| ms < 100) || h.wait_ms > h.wait_ms_max {
             out.push("logic.http: deadlines must be at least 100, and wait_ms at most wait_ms_max".into());
         }
@@ -278,7 +282,9 @@ impl LogicConfig {
             out.push("logic.backplane: queue_bytes must hold 4 bodies (limits.body_bytes), queue_pushes 1 push".into());
         }
         if b.ping_ms < 100 || b.request_ms < b.ping_ms || b.hold_ms < 10 || b.retry_ms < 10 {
-            out.push("logic.backplane: ping_ms >= 100, request_ms >= ping_ms, hold_ms and retry_ms >= 10 are needed".into());
+            out.push(
+                "logic.backplane: ping_ms >= 100, request_ms >= ping_ms, hold_ms and retry_ms >= 10 are needed".into(),
+            );
         }
         if b.dial_base_ms == 0 || b.dial_base_ms > b.dial_max_ms {
             out.push("logic.backplane: 1 <= dial_base_ms <= dial_max_ms is needed".into());
@@ -297,9 +303,9 @@ mod tests {
 
     #[test]
     fn each_contradiction_is_named() {
-        let mut config = LogicConfig::default();
-        config.gateways = vec!["https://a:1".into(), "http://b".into(), "http://c:1".into(), "http://c:1".into()];
-        config.keys = vec![KeyConfig { id: String::new(), sha256: "secret".into(), scopes: vec![] }];
+        let gateways = ["https://a:1", "http://b", "http://c:1", "http://c:1"].map(String::from).to_vec();
+        let keys = vec![KeyConfig { id: String::new(), sha256: "secret".into(), scopes: vec![] }];
+        let mut config = LogicConfig { gateways, keys, ..LogicConfig::default() };
         config.limits.message_bytes = 2 * config.limits.body_bytes;
         config.limits.json_depth = 65;
         config.backplane.queue_pushes = 0;

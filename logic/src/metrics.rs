@@ -97,7 +97,9 @@ pub struct Metrics {
 
 /// 0.1 ms to 10 s: an idle loopback link answers in 0.2 ms, a dead one is failed after a second or so.
 fn seconds() -> Histogram {
-    Histogram::new([0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
+    Histogram::new([
+        0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
 }
 
 /// Powers of four up to the batch bound of 4,096.
@@ -148,20 +150,40 @@ impl Metrics {
         r.register("tidegate_push_matched", "Connections that pushes were for, added up", self.matched.clone());
         r.register("tidegate_push_seconds", "Time from a parsed push to its receipt", self.push_seconds.clone());
         r.register("tidegate_logic_requests", "API requests by call and status", self.requests.clone());
-        r.register("tidegate_logic_refusals", "Problems answered, batch items included, by code", self.refusals.clone());
+        r.register(
+            "tidegate_logic_refusals",
+            "Problems answered, batch items included, by code",
+            self.refusals.clone(),
+        );
         r.register("tidegate_logic_connections", "Open API connections (limits.connections)", self.connections.clone());
         r.register("tidegate_logic_in_flight", "API requests in progress (limits.in_flight)", self.in_flight.clone());
-        r.register("tidegate_logic_bodies_bytes", "Bytes of request bodies held (limits.bodies_bytes)", self.bodies_bytes.clone());
+        r.register(
+            "tidegate_logic_bodies_bytes",
+            "Bytes of request bodies held (limits.bodies_bytes)",
+            self.bodies_bytes.clone(),
+        );
         r.register("tidegate_logic_dedupe_keys", "Dedupe keys remembered (dedupe.keys_max)", self.dedupe_keys.clone());
-        r.register("tidegate_logic_interest_rooms", "Rooms known to have members somewhere", self.interest_rooms.clone());
-        r.register("tidegate_logic_interest_users", "Users known to be connected somewhere", self.interest_users.clone());
+        r.register(
+            "tidegate_logic_interest_rooms",
+            "Rooms known to have members somewhere",
+            self.interest_rooms.clone(),
+        );
+        r.register(
+            "tidegate_logic_interest_users",
+            "Users known to be connected somewhere",
+            self.interest_users.clone(),
+        );
     }
 
     fn register_backplane(&mut self) {
         let r = &mut self.registry;
         r.register("tidegate_backplane_up", "Whether the link is up", self.up.clone());
         r.register("tidegate_backplane_known", "Whether the gateway's interest is complete", self.known.clone());
-        r.register("tidegate_backplane_queue_pushes", "Pushes waiting (backplane.queue_pushes)", self.queue_pushes.clone());
+        r.register(
+            "tidegate_backplane_queue_pushes",
+            "Pushes waiting (backplane.queue_pushes)",
+            self.queue_pushes.clone(),
+        );
         r.register("tidegate_backplane_queue_bytes", "Bytes waiting (backplane.queue_bytes)", self.queue_bytes.clone());
         r.register("tidegate_backplane_batches", "Batches sent, resends left out", self.batches.clone());
         r.register("tidegate_backplane_pushes", "Pushes routed to the gateway", self.gateway_pushes.clone());

@@ -47,6 +47,7 @@ pub enum Refusal {
     // Not now.
     NoGateway { failed: Vec<(String, &'static str)> },
     QueuesFull { failed: Vec<(String, &'static str)> },
+    FirstFailed,
     Overloaded { what: &'static str, limit: usize },
     ShuttingDown,
 }
@@ -86,19 +87,29 @@ impl Refusal {
             Self::UnknownField { .. } => never(S::UNPROCESSABLE_ENTITY, "unknown_field", "A field is unknown"),
             Self::MissingField { .. } => never(S::UNPROCESSABLE_ENTITY, "missing_field", "A field is missing"),
             Self::WrongType { .. } => never(S::UNPROCESSABLE_ENTITY, "wrong_type", "A field has the wrong type"),
-            Self::BadValue { .. } => never(S::UNPROCESSABLE_ENTITY, "bad_value", "A field has a value that is not allowed"),
+            Self::BadValue { .. } => {
+                never(S::UNPROCESSABLE_ENTITY, "bad_value", "A field has a value that is not allowed")
+            }
             Self::TooManyMessages { .. } => {
                 never(S::UNPROCESSABLE_ENTITY, "too_many_messages", "Too many messages in one push")
             }
-            Self::TooManyTargets { .. } => never(S::UNPROCESSABLE_ENTITY, "too_many_targets", "Too many targets in one push"),
-            Self::TooManyPushes { .. } => never(S::UNPROCESSABLE_ENTITY, "too_many_pushes", "Too many pushes in one batch"),
+            Self::TooManyTargets { .. } => {
+                never(S::UNPROCESSABLE_ENTITY, "too_many_targets", "Too many targets in one push")
+            }
+            Self::TooManyPushes { .. } => {
+                never(S::UNPROCESSABLE_ENTITY, "too_many_pushes", "Too many pushes in one batch")
+            }
             Self::MessageTooLarge { .. } => never(S::PAYLOAD_TOO_LARGE, "message_too_large", "A message is too large"),
             Self::BodyTooLarge { .. } => never(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
-            Self::LineTooLarge { .. } => never(S::PAYLOAD_TOO_LARGE, "line_too_large", "A line of the body is too large"),
+            Self::LineTooLarge { .. } => {
+                never(S::PAYLOAD_TOO_LARGE, "line_too_large", "A line of the body is too large")
+            }
             Self::BodyTimeout { .. } => later(S::REQUEST_TIMEOUT, "body_timeout", "The body came too slowly"),
             Self::BodyCut => never(S::BAD_REQUEST, "body_cut", "The body ended early"),
             Self::BadForm { .. } => never(S::BAD_REQUEST, "bad_form", "The form cannot be read"),
-            Self::UnknownParameter { .. } => never(S::UNPROCESSABLE_ENTITY, "unknown_parameter", "A query parameter is unknown"),
+            Self::UnknownParameter { .. } => {
+                never(S::UNPROCESSABLE_ENTITY, "unknown_parameter", "A query parameter is unknown")
+            }
             Self::BadParameter { .. } => {
                 never(S::UNPROCESSABLE_ENTITY, "bad_parameter", "A parameter has a value that is not allowed")
             }
@@ -109,9 +120,12 @@ impl Refusal {
             Self::NoSuchPath => never(S::NOT_FOUND, "no_such_path", "There is nothing at this path"),
             Self::NoSuchConnection => never(S::NOT_FOUND, "no_such_connection", "There is no such connection"),
             Self::WrongMethod { .. } => never(S::METHOD_NOT_ALLOWED, "wrong_method", "This path takes other methods"),
-            Self::WrongMediaType { .. } => never(S::UNSUPPORTED_MEDIA_TYPE, "wrong_media_type", "The body has another media type"),
+            Self::WrongMediaType { .. } => {
+                never(S::UNSUPPORTED_MEDIA_TYPE, "wrong_media_type", "The body has another media type")
+            }
             Self::NoGateway { .. } => later(S::SERVICE_UNAVAILABLE, "no_gateway", "No gateway can be reached"),
             Self::QueuesFull { .. } => later(S::SERVICE_UNAVAILABLE, "queues_full", "The gateways are behind"),
+            Self::FirstFailed => later(S::SERVICE_UNAVAILABLE, "first_failed", "The first push with this key failed"),
             Self::Overloaded { .. } => later(S::SERVICE_UNAVAILABLE, "overloaded", "The API is at one of its limits"),
             Self::ShuttingDown => later(S::SERVICE_UNAVAILABLE, "shutting_down", "This node is leaving"),
         }
@@ -122,13 +136,17 @@ impl Refusal {
     pub fn detail(&self) -> String {
         match self {
             Self::BadJson { detail } | Self::BadForm { detail } => detail.clone(),
-            Self::JsonTooDeep { limit } => format!("arrays and objects may nest {limit} levels deep (limits.json_depth)"),
+            Self::JsonTooDeep { limit } => {
+                format!("arrays and objects may nest {limit} levels deep (limits.json_depth)")
+            }
             Self::DuplicateKey { pointer } => format!("{pointer} is given twice; it is unclear which one is meant"),
             Self::BadNumber { pointer } => format!("{pointer} holds a number that reads as infinite"),
             Self::LoneSurrogate { pointer } => {
                 format!("{pointer} holds \\ud800 to \\udfff without its other half, which is no text in UTF-8")
             }
-            Self::UnknownField { pointer, name } => format!("{pointer:?} is not known here: remove {name:?} or correct it"),
+            Self::UnknownField { pointer, name } => {
+                format!("{pointer:?} is not known here: remove {name:?} or correct it")
+            }
             Self::MissingField { pointer, name } => format!("{:?} needs {name}", root(pointer)),
             Self::WrongType { pointer, expected } => format!("{:?} must be {expected}", root(pointer)),
             Self::BadValue { pointer, expected } => format!("{:?} must be {expected}", root(pointer)),
@@ -138,9 +156,13 @@ impl Refusal {
             Self::MessageTooLarge { pointer, bytes, limit } => {
                 format!("{pointer} has {bytes} bytes; a message has at most {limit} (limits.message_bytes)")
             }
-            Self::BodyTooLarge { limit } => format!("a body has at most {limit} bytes (limits.body_bytes, limits.ndjson_bytes)"),
+            Self::BodyTooLarge { limit } => {
+                format!("a body has at most {limit} bytes (limits.body_bytes, limits.ndjson_bytes)")
+            }
             Self::LineTooLarge { limit } => format!("a line has at most {limit} bytes (limits.body_bytes)"),
-            Self::BodyTimeout { limit_ms } => format!("the body must arrive within {limit_ms} ms (http.body_ms, http.ndjson_ms)"),
+            Self::BodyTimeout { limit_ms } => {
+                format!("the body must arrive within {limit_ms} ms (http.body_ms, http.ndjson_ms)")
+            }
             Self::BodyCut => "the connection or the encoding of the body broke before its end".into(),
             Self::UnknownParameter { name } => format!("query parameter {name:?} is not known here"),
             Self::BadParameter { name, expected } => format!("{name} must be {expected}"),
@@ -156,6 +178,9 @@ impl Refusal {
             Self::WrongMediaType { expected } => format!("send Content-Type: {expected}"),
             Self::NoGateway { failed } => format!("no gateway took it: {}", named(failed)),
             Self::QueuesFull { failed } => format!("no gateway took it: {}", named(failed)),
+            Self::FirstFailed => {
+                "an earlier push with this dedupe key reached no gateway; the key is free again".into()
+            }
             Self::Overloaded { what, limit } => format!("{what} is at its limit of {limit}"),
             Self::ShuttingDown => "ask another node".into(),
         }
@@ -181,7 +206,11 @@ impl Refusal {
     fn leaves_body(&self) -> bool {
         matches!(
             self,
-            Self::BodyTooLarge { .. } | Self::LineTooLarge { .. } | Self::BodyTimeout { .. } | Self::BodyCut | Self::ShuttingDown
+            Self::BodyTooLarge { .. }
+                | Self::LineTooLarge { .. }
+                | Self::BodyTimeout { .. }
+                | Self::BodyCut
+                | Self::ShuttingDown
         ) || matches!(self, Self::Overloaded { .. })
     }
 

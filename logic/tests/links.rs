@@ -10,6 +10,7 @@ use support::{FakeGateway, call, config, get, node, node_with, post, until};
 use tidegate_logic::{Extras, GatewayLink, Logic};
 
 const ALL: &str = r#"{"to":{"all":true},"message":1}"#;
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 const ROOM: &str = r#"{"to":{"room":"r"},"message":1}"#;
 
 #[tokio::test]
@@ -40,8 +41,7 @@ async fn a_gateway_killed_with_a_batch_in_flight_is_named_within_a_second() {
     a.join("r");
     let logic = node(&[&a, &b]).await;
     b.close_gate();
-    let headers = [("content-type", "application/json")];
-    let stuck = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push", &headers, ALL));
+    let stuck = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push", &JSON, ALL));
     until(|| async { b.state.lock().received.len() == 1 }).await;
 
     let started = Instant::now();
@@ -68,10 +68,9 @@ async fn a_batch_whose_reply_was_lost_is_sent_again_and_counts_once() {
     let reply = post(&logic, "/v1/push", ROOM).await;
 
     assert_eq!((reply.status.as_u16(), &reply.json["matched"]), (202, &json!(1)), "{}", reply.text());
-    let state = gateway.state.lock();
-    assert_eq!(state.received.iter().map(|b| b.sequence).collect::<Vec<_>>(), [1, 2, 2]);
-    assert_eq!(state.applied.len(), 2);
-    drop(state);
+    let sequences: Vec<u64> = gateway.state.lock().received.iter().map(|b| b.sequence).collect();
+    assert_eq!(sequences, [1, 2, 2]);
+    assert_eq!(gateway.state.lock().applied.len(), 2);
     let metrics = get(&logic, "/metrics").await.text();
     assert!(metrics.contains(&format!("tidegate_backplane_resends_total{{gateway=\"{}\"}} 1\n", gateway.name())));
 }
@@ -81,8 +80,7 @@ async fn a_restarted_gateway_fails_what_its_predecessor_had_and_gets_what_comes(
     let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
     let logic = node(&[&a, &b]).await;
     b.close_gate();
-    let headers = [("content-type", "application/json")];
-    let stuck = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push", &headers, ALL));
+    let stuck = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push", &JSON, ALL));
     until(|| async { b.state.lock().received.len() == 1 }).await;
 
     b.kill();
@@ -131,11 +129,29 @@ async fn a_broken_connection_is_resumed_where_it_was() {
     assert_eq!(gateway.state.lock().applied.last().expect("applied").targets.len(), 1);
 }
 
+/// SIGSTOP: the sockets stay open, and nothing but the missing pongs says that nobody is there.
 #[tokio::test]
-async fn a_gateway_that_hangs_is_noticed_by_its_silence() {
+async fn a_stopped_gateway_is_named_by_its_silence_and_used_again_when_it_goes_on() {
     let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
     let logic = node(&[&a, &b]).await;
-    // A peer that accepts and never says a word, where the gateway was.
+    b.freeze(true);
+
+    let started = Instant::now();
+    let reply = post(&logic, "/v1/push", ALL).await;
+    assert!(started.elapsed() < Duration::from_millis(2_000), "{:?}", started.elapsed());
+    assert_eq!(reply.json["gateways"], json!({"sent": 1, "failed": [{"gateway": b.name(), "reason": "lost"}]}));
+
+    b.freeze(false);
+    let started = Instant::now();
+    until(|| async { post(&logic, "/v1/push", ALL).await.json["gateways"]["sent"] == 2 }).await;
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+/// Where a gateway was, a peer that accepts and never says a word.
+#[tokio::test]
+async fn a_peer_that_never_speaks_is_no_gateway() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let logic = node(&[&a, &b]).await;
     b.kill();
     let hung = loop {
         match tokio::net::TcpListener::bind(b.addr).await {
@@ -167,7 +183,10 @@ async fn with_all_gateways_down_a_push_is_503_and_its_dedupe_key_free() {
 
     let refused = post(&logic, "/v1/push", body).await;
     assert_eq!((refused.status.as_u16(), refused.code()), (503, "no_gateway"));
-    assert_eq!((&refused.json["retryable"], &refused.headers["retry-after"]), (&json!(true), &"1".parse().expect("value")));
+    assert_eq!(
+        (&refused.json["retryable"], &refused.headers["retry-after"]),
+        (&json!(true), &"1".parse().expect("value"))
+    );
     assert!(refused.json["detail"].as_str().is_some_and(|d| d.contains(&gateway.name())));
 
     gateway.restart().await;
@@ -218,7 +237,8 @@ async fn readiness_needs_one_gateway_and_names_the_others() {
     let nobody = "http://127.0.0.1:9".to_owned();
     let links = vec![GatewayLink::Dial(gateway.url()), GatewayLink::Dial(nobody)];
     let logic = Logic::start(config(), links, Extras::default()).await.expect("start");
-    until(|| async { get(&logic, "/readyz").await.json["missing"] == json!(["gateway 127.0.0.1:9: unreachable"]) }).await;
+    until(|| async { get(&logic, "/readyz").await.json["missing"] == json!(["gateway 127.0.0.1:9: unreachable"]) })
+        .await;
     assert_eq!(get(&logic, "/readyz").await.status, 200);
 
     let alone = Logic::start(config(), Vec::new(), Extras::default()).await.expect("start");
@@ -253,9 +273,8 @@ async fn a_shutdown_finishes_what_is_in_progress() {
     let gateway = FakeGateway::start(1).await;
     let logic = node(&[&gateway]).await;
     gateway.close_gate();
-    let headers = [("content-type", "application/json")];
     let addr = logic.api_addr();
-    let push = tokio::spawn(call(addr, "POST", "/v1/push", &headers, ALL));
+    let push = tokio::spawn(call(addr, "POST", "/v1/push", &JSON, ALL));
     until(|| async { gateway.state.lock().received.len() == 1 }).await;
 
     let leaving = tokio::spawn(logic.shutdown());

@@ -252,11 +252,12 @@ async fn go_push_forms_push() {
 
     assert_eq!((all.status.as_u16(), room.status.as_u16()), (202, 202), "{} {}", all.text(), room.text());
     assert_eq!(room.json["matched"], 1);
-    let state = gateway.state.lock();
-    assert_eq!(state.applied[0].messages, [&br#"{"name":"hello"}"#[..], b"2"]);
-    assert_eq!(state.applied[1].messages, [&br#""a+b c""#[..]]);
-    drop(state);
-    for (path, body) in [("/push/all", "items=x"), ("/push/all", "room=r"), ("/push/room", "items=[1]"), ("/push/all", "items=[]")] {
+    let applied = gateway.state.lock().applied.clone();
+    assert_eq!(applied[0].messages, [&br#"{"name":"hello"}"#[..], b"2"]);
+    assert_eq!(applied[1].messages, [&br#""a+b c""#[..]]);
+    for (path, body) in
+        [("/push/all", "items=x"), ("/push/all", "room=r"), ("/push/room", "items=[1]"), ("/push/all", "items=[]")]
+    {
         let reply = form(path, body).await;
         assert!(reply.status.is_client_error(), "{path} {body}: {}", reply.text());
     }
@@ -269,7 +270,9 @@ async fn a_full_queue_is_named_and_every_queue_full_is_503() {
     config.backplane.queue_pushes = 1;
     let logic = node_with(config, &[&a, &b]).await;
     let addr = logic.api_addr();
-    let send = || call(addr, "POST", "/v1/push", &[("content-type", "application/json")], r#"{"to":{"all":true},"message":1}"#);
+    let send = || {
+        call(addr, "POST", "/v1/push", &[("content-type", "application/json")], r#"{"to":{"all":true},"message":1}"#)
+    };
     a.close_gate();
     let in_flight = tokio::spawn(send());
     until(|| async { a.state.lock().received.len() == 1 }).await;
@@ -295,4 +298,25 @@ async fn a_full_queue_is_named_and_every_queue_full_is_503() {
     for task in [in_flight, waiting, third, fourth] {
         assert_eq!(task.await.expect("answer").status, 202);
     }
+}
+
+/// HTTP/2 on the same port: the same walk.
+#[tokio::test]
+async fn a_push_over_http2_is_a_push() {
+    let gateway = FakeGateway::start(1).await;
+    gateway.join("r");
+    let logic = node(&[&gateway]).await;
+    let stream = tokio::net::TcpStream::connect(logic.api_addr()).await.expect("connect");
+    let (send, connection) = h2::client::handshake(stream).await.expect("handshake");
+    tokio::spawn(connection);
+
+    let uri = format!("http://{}/v1/push", logic.api_addr());
+    let request = http::Request::post(uri).header("content-type", "application/json").body(()).expect("request");
+    let (response, mut body) = send.ready().await.expect("ready").send_request(request, false).expect("sent");
+    body.send_data(room_push("r").into(), true).expect("sent");
+    let (head, mut body) = response.await.expect("answer").into_parts();
+
+    assert_eq!(head.status, 202);
+    let receipt: Value = serde_json::from_slice(&body.data().await.expect("data").expect("data")).expect("JSON");
+    assert_eq!(receipt["matched"], 1);
 }

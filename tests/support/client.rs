@@ -183,6 +183,16 @@ impl Client {
         message["data"].take()
     }
 
+    /// The next message that is no PUSH, as JSON.
+    pub async fn answer(&mut self) -> Value {
+        loop {
+            let message = self.next_json().await;
+            if message["type"] != "PUSH" {
+                return message;
+            }
+        }
+    }
+
     /// Asks and gets the whole answer; pushes that come between are a failure.
     pub async fn ask(&mut self, request: Value) -> Value {
         self.say(request).await;

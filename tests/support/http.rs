@@ -64,8 +64,14 @@ impl Api {
         Some(Self { sender, host: address.to_string() })
     }
 
-    /// One request, if the connection bears it.
-    pub async fn try_send(&mut self, method: &str, path: &str, kind: &str, body: impl Into<Bytes>) -> Option<Answer> {
+    /// One request, or why it got no answer.
+    async fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, String> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -74,23 +80,26 @@ impl Api {
             .body(Full::new(body.into()))
             .expect("the request is well formed");
         let answer = async {
-            let response = self.sender.send_request(request).await.ok()?;
+            // The connection is a task of its own and may not have seen the end of the answer before.
+            self.sender.ready().await?;
+            let response = self.sender.send_request(request).await?;
             let (head, body) = response.into_parts();
-            let body = body.collect().await.ok()?.to_bytes();
-            Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
+            let body = body.collect().await?.to_bytes();
+            Ok::<_, hyper::Error>(Answer { status: head.status.as_u16(), headers: head.headers, body })
         };
-        tokio::time::timeout(PATIENCE, answer).await.ok().flatten()
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        answer.map_err(|e| e.to_string())?.map_err(|e| format!("{e:?}"))
     }
 
     /// One request.
     pub async fn send(&mut self, method: &str, path: &str, kind: &str, body: impl Into<Bytes>) -> Answer {
-        let answer = self.try_send(method, path, kind, body).await;
-        answer.unwrap_or_else(|| panic!("no answer to {method} {path}"))
+        let answer = self.exchange(method, path, kind, body).await;
+        answer.unwrap_or_else(|why| panic!("no answer to {method} {path}: {why}"))
     }
 
     /// A GET, if it is answered.
     pub async fn try_get(&mut self, path: &str) -> Option<Answer> {
-        self.try_send("GET", path, "application/json", "").await
+        self.exchange("GET", path, "application/json", "").await.ok()
     }
 
     /// A GET.

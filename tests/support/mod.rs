@@ -15,7 +15,7 @@ pub use client::{Client, Event, Received};
 pub use crowd::Crowd;
 pub use http::{Answer, Api};
 pub use metrics::Metrics;
-pub use ranges::{Ranges, numbers};
+pub use ranges::Ranges;
 pub use raw::{Ending, Raw, frame, get_request, masked};
 pub use server::Server;
 

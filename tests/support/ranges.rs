@@ -3,10 +3,12 @@
 use serde_json::Value;
 
 /// Ranges in the order they came; checks that numbers only grow and that nothing is skipped in silence.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ranges {
+    /// Whose numbering; what is for others is passed over.
+    room: String,
     /// Last number accounted for.
-    last: Option<u64>,
+    last: u64,
     /// Messages received.
     pub received: u64,
     /// Messages named by gaps.
@@ -16,25 +18,29 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Numbers after `seq`, as JOINED states it.
-    pub fn after(seq: u64) -> Self {
-        Self { last: Some(seq), ..Self::default() }
+    /// Numbers after the one that this part of a JOINED states.
+    pub fn after(joined: &Value) -> Self {
+        let room = joined["room"].as_str().expect("JOINED names the room (rule R-1)").to_owned();
+        let last = joined["seq"].as_u64().expect("JOINED says where the numbering stands (rule R-1)");
+        Self { room, last, received: 0, missing: 0, gaps: 0 }
     }
 
     /// The last number accounted for.
     pub fn last(&self) -> u64 {
-        self.last.unwrap_or_default()
+        self.last
     }
 
-    /// Takes one text of the server's; says whether it was a PUSH or GAP with numbers.
+    /// Takes one text of the server's; says whether it was about this room.
     pub fn take(&mut self, text: &str) -> bool {
-        let Some((from, to)) = numbers(text) else { return false };
-        if let Some(last) = self.last {
-            assert_eq!(from, last + 1, "after {last} comes {}, not {}", last + 1, &text[..text.len().min(120)]);
+        let start = &text[..text.floor_char_boundary(120)];
+        let Some(Numbers { room, from, to, is_gap }) = numbers(text) else { return false };
+        if room != self.room {
+            return false;
         }
-        assert!(to >= from, "a range grows: {}", &text[..text.len().min(120)]);
-        self.last = Some(to);
-        if text.starts_with(r#"{"type":"GAP""#) {
+        assert_eq!(from, self.last + 1, "nothing is skipped or repeated (rule M-2): {start}");
+        assert!(to >= from, "a range grows: {start}");
+        self.last = to;
+        if is_gap {
             self.missing += to + 1 - from;
             self.gaps += 1;
         } else {
@@ -44,14 +50,24 @@ impl Ranges {
     }
 }
 
-/// `seq` of a PUSH or `from`, `to` of a GAP, without parsing the items: a slow test's texts are megabytes.
-pub fn numbers(text: &str) -> Option<(u64, u64)> {
-    if text.starts_with(r#"{"type":"GAP""#) {
-        let gap: Value = serde_json::from_str(text).ok()?;
-        return Some((gap["data"]["from"].as_u64()?, gap["data"]["to"].as_u64()?));
-    }
-    let head = &text[..text.find(r#""items":["#)?];
-    let numbers = &head[head.find(r#""seq":["#)? + 7..];
-    let (first, last) = numbers[..numbers.find(']')?].split_once(',')?;
-    Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+/// What a PUSH or GAP of a room says of its numbers.
+struct Numbers {
+    room: String,
+    from: u64,
+    to: u64,
+    is_gap: bool,
+}
+
+/// Reads them without parsing the items: a slow client's texts are megabytes.
+fn numbers(text: &str) -> Option<Numbers> {
+    let is_gap = text.starts_with(r#"{"type":"GAP""#);
+    let head = match text.find(r#","items":["#) {
+        Some(items) if !is_gap => format!("{}}}}}", &text[..items]),
+        _ if is_gap => text.to_owned(),
+        _ => return None,
+    };
+    let message: Value = serde_json::from_str(&head).ok()?;
+    let data = &message["data"];
+    let (from, to) = if is_gap { (&data["from"], &data["to"]) } else { (&data["seq"][0], &data["seq"][1]) };
+    Some(Numbers { room: data["room"].as_str()?.to_owned(), from: from.as_u64()?, to: to.as_u64()?, is_gap })
 }

@@ -29,11 +29,14 @@ pub struct Last {
 /// A logic node's last batch, locked while a batch of it is applied.
 pub type LastOf = Arc<tokio::sync::Mutex<Last>>;
 
+/// Things by number, and the numbers in order of arrival.
+type Aging<T> = Mutex<(HashMap<u64, T>, VecDeque<u64>)>;
+
 /// Memory of logic nodes.
 #[derive(Debug, Default)]
 pub struct Links {
-    last: Mutex<(HashMap<u64, LastOf>, VecDeque<u64>)>,
-    tickets: Mutex<(HashMap<u64, Arc<Waiter>>, VecDeque<u64>)>,
+    last: Aging<LastOf>,
+    tickets: Aging<Arc<Waiter>>,
     next_ticket: AtomicU64,
 }
 

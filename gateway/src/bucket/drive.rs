@@ -15,13 +15,12 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use tidegate_protocol::close::CloseReason;
-use tidegate_protocol::ws::{self, Decoder, Event, Violation};
+use tidegate_protocol::ws::{self, Decoder, Event};
 
 use super::flush;
 use super::pending::Queued;
-use super::table::Table;
 use super::{Bucket, Command};
-use crate::clock::{Millis, is_due, since};
+use crate::clock::Millis;
 use crate::counters::Delta;
 use crate::node::Node;
 use crate::poll;
@@ -33,8 +32,6 @@ const READ_BYTES: usize = 64 * 1024;
 const READS_MAX: usize = 4;
 /// Most events taken from epoll at once.
 const EVENTS_MAX: usize = 256;
-/// How long a peer may take to answer a close.
-const CLOSE_MS: u32 = 2_000;
 /// Time between sweeps.
 const SWEEP_MS: u64 = 500;
 
@@ -47,16 +44,16 @@ pub struct Drive {
     pub(super) node: Arc<Node>,
     pub(super) index: usize,
     /// Frames and messages cut off in the middle, by slot.
-    partial: HashMap<u32, Decoder, ahash::RandomState>,
+    pub(super) partial: HashMap<u32, Decoder, ahash::RandomState>,
     /// Connections told to go, by slot: when they are cut off.
-    closing: HashMap<u32, Millis, ahash::RandomState>,
+    pub(super) closing: HashMap<u32, Millis, ahash::RandomState>,
     /// Control frames since the last sweep, by slot.
-    chatty: HashMap<u32, u32, ahash::RandomState>,
+    pub(super) chatty: HashMap<u32, u32, ahash::RandomState>,
     /// Sockets with more to read, or whose reading waits until their answers have left.
     again: Vec<(u32, u32)>,
     /// Malformed messages in a row, by slot (rule E-1).
     pub(super) bad_json: HashMap<u32, u8, ahash::RandomState>,
-    paused: HashMap<u32, u32, ahash::RandomState>,
+    pub(super) paused: HashMap<u32, u32, ahash::RandomState>,
 }
 
 /// What reading a socket led to.
@@ -111,10 +108,10 @@ impl Drive {
             tokio::select! {
                 biased;
                 () = node.stopped() => return,
-                guard = epoll.readable() => if let Ok(mut guard) = guard {
-                    if self.take_events(&node) {
-                        guard.clear_ready();
-                    }
+                guard = epoll.readable() => if let Ok(mut guard) = guard
+                    && self.take_events(&node)
+                {
+                    guard.clear_ready();
                 },
                 () = bucket.wake.notified() => self.obey(&node),
                 _ = sweep.tick() => self.sweep(&node),
@@ -138,6 +135,8 @@ impl Drive {
             }
             return error != Errno::INTR;
         }
+        // Bytes that came with a handshake are handed over before its socket is watched: they come first.
+        self.obey(node);
         for event in &events {
             let data = event.data.u64();
             #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in Bucket::watch")]
@@ -157,7 +156,7 @@ impl Drive {
     }
 
     /// Sends what waits for a connection; false when it is over.
-    fn send_pending(&mut self, node: &Node, slot: u32, generation: u32) -> bool {
+    pub(super) fn send_pending(&mut self, node: &Node, slot: u32, generation: u32) -> bool {
         let bucket = &node.buckets[self.index];
         let table = bucket.table.read();
         let Some(hot) = table.find(slot, generation) else { return true };
@@ -231,10 +230,10 @@ impl Drive {
         let mut decoder = self.partial.remove(&slot).unwrap_or_default();
         let mut has_peer_closed = false;
         let result = decoder.decode(bytes, &limits, &mut |event| {
-            if let Event::Close { code, reason } = &event {
+            if let Event::Close { code, .. } = &event {
                 has_peer_closed = true;
                 if !is_closing {
-                    self.answer_close(node, slot, generation, *code, reason);
+                    self.answer_close(node, slot, generation, *code);
                 }
                 return ControlFlow::Break(());
             }
@@ -307,89 +306,6 @@ impl Drive {
         }
     }
 
-    /// Closes politely: a Close frame, then the peer has a moment to answer.
-    pub(super) fn begin_close(&mut self, node: &Node, slot: u32, generation: u32, code: u16, text: &str) {
-        if self.closing.contains_key(&slot) {
-            return;
-        }
-        self.closing.insert(slot, node.clock.now().wrapping_add(CLOSE_MS));
-        let frame = ws::close_frame(code, text);
-        self.say(node, slot, generation, frame, false);
-        if self.is_flushed(node, slot, generation) {
-            self.half_close(node, slot, generation);
-        }
-    }
-
-    /// The last frame has left: tell the peer that nothing follows, and listen for its answer.
-    fn half_close(&self, node: &Node, slot: u32, generation: u32) {
-        let table = node.buckets[self.index].table.read();
-        if let Some(fd) = table.find(slot, generation).and_then(|h| h.fd.as_ref()) {
-            // A peer that has already gone is as good as told.
-            let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
-        }
-    }
-
-    fn answer_close(&mut self, node: &Node, slot: u32, generation: u32, code: Option<u16>, _reason: &str) {
-        self.closing.insert(slot, node.clock.now().wrapping_add(CLOSE_MS));
-        let frame = code.map_or_else(|| ws::frame(ws::OpCode::Close, &[]), |code| ws::close_frame(code, ""));
-        self.say(node, slot, generation, frame, false);
-    }
-
-    fn punish(&mut self, node: &Node, slot: u32, generation: u32, violation: Violation) {
-        node.totals.violations.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(bucket = self.index, slot, violation = violation.label(), "protocol violation");
-        self.begin_close(node, slot, generation, violation.close_code(), &violation.to_string());
-    }
-
-    fn is_flushed(&self, node: &Node, slot: u32, generation: u32) -> bool {
-        let table = node.buckets[self.index].table.read();
-        table.find(slot, generation).is_none_or(|hot| hot.outbox.lock().is_none())
-    }
-
-    /// Ends a connection that cannot even be told why in the stream's order: what waits is dropped for the Close frame.
-    fn cut(&mut self, node: &Node, slot: u32, generation: u32, reason: CloseReason) {
-        {
-            let bucket = &node.buckets[self.index];
-            let table = bucket.table.read();
-            let Some(hot) = table.find(slot, generation) else { return };
-            let mut d = Delta::default();
-            let mut outbox = hot.outbox.lock();
-            if let Some(pending) = outbox.as_mut() {
-                pending.give_up(ws::close_frame(reason.code(), &reason.text(None)), &mut d);
-            }
-            drop(outbox);
-            bucket.counters.add(&d);
-        }
-        self.closing.insert(slot, node.clock.now().wrapping_add(CLOSE_MS));
-    }
-
-    fn remove(&mut self, node: &Node, slot: u32, generation: u32) {
-        let bucket = &node.buckets[self.index];
-        let mut table = bucket.table.write();
-        if table.find(slot, generation).is_none() {
-            return;
-        }
-        leave_all(node, &mut table, slot, bucket.index);
-        let Some((removed, is_user_gone)) = table.remove(slot) else { return };
-        if is_user_gone && let Some(user) = &removed.cold.user {
-            node.users_present.fetch_sub(1, Ordering::Relaxed);
-            node.interest.announce(tidegate_protocol::records::InterestKind::User, user, false);
-        }
-        drop(table);
-        self.partial.remove(&slot);
-        self.closing.remove(&slot);
-        self.chatty.remove(&slot);
-        self.paused.remove(&slot);
-        self.bad_json.remove(&slot);
-        bucket.count_out();
-        node.count_out();
-        if let Some(mut pending) = removed.pending {
-            let mut d = Delta::default();
-            pending.clear(&mut d);
-            bucket.counters.add(&d);
-        }
-    }
-
     fn obey(&mut self, node: &Node) {
         let commands = std::mem::take(&mut *self.bucket().commands.lock());
         for command in commands {
@@ -413,111 +329,4 @@ impl Drive {
             self.read(node, slot, generation);
         }
     }
-
-    /// Looks at every connection's last sign of life, and at what has waited too long.
-    fn sweep(&mut self, node: &Node) {
-        self.chatty.clear();
-        let now = node.clock.now();
-        let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
-        let (idle, dead, slow) = {
-            let table = node.buckets[self.index].table.read();
-            let has_pending = self.bucket().counters.read().pending_bytes != 0;
-            judge(&table, node, has_pending, now)
-        };
-        for slot in over {
-            if let Some(generation) = self.generation_of(node, slot) {
-                self.remove(node, slot, generation);
-            }
-        }
-        for (slot, generation) in slow {
-            if !self.closing.contains_key(&slot) {
-                node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
-                self.cut(node, slot, generation, CloseReason::Slow);
-                let _ = self.send_pending(node, slot, generation);
-            }
-        }
-        for (slot, generation) in dead {
-            if !self.closing.contains_key(&slot) {
-                node.totals.idle_closed.fetch_add(1, Ordering::Relaxed);
-                self.begin_close(node, slot, generation, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
-            }
-        }
-        for (slot, generation) in idle {
-            self.ping(node, slot, generation, now);
-        }
-    }
-
-    fn ping(&mut self, node: &Node, slot: u32, generation: u32, now: Millis) {
-        if self.closing.contains_key(&slot) {
-            return;
-        }
-        {
-            let mut table = node.buckets[self.index].table.write();
-            if table.find(slot, generation).is_none() {
-                return;
-            }
-            table.cold[slot as usize].pinged = now;
-        }
-        node.totals.pings.fetch_add(1, Ordering::Relaxed);
-        self.say(node, slot, generation, ws::frame(ws::OpCode::Ping, &[]), false);
-    }
-
-    fn generation_of(&self, node: &Node, slot: u32) -> Option<u32> {
-        let table = node.buckets[self.index].table.read();
-        table.hot.get(slot as usize).filter(|h| h.fd.is_some()).map(|h| h.generation)
-    }
-}
-
-/// Takes a connection out of all its rooms.
-fn leave_all(node: &Node, table: &mut Table, slot: u32, index: u16) {
-    for room_id in std::mem::take(&mut table.cold[slot as usize].rooms) {
-        table.cold[slot as usize].rooms.push(room_id);
-        if let Some(topic) = table.leave(slot, room_id, index)
-            && let Some(room) = topic.room()
-        {
-            node.rooms.exit(room, &node.interest);
-        }
-    }
-}
-
-type Slots = Vec<(u32, u32)>;
-
-/// Who should be pinged, who is silent beyond hope, and whose pending has not moved for too long.
-/// `has_pending`: whether anything waits in this bucket at all; without, no outbox is looked at.
-#[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits")]
-fn judge(table: &Table, node: &Node, has_pending: bool, now: Millis) -> (Slots, Slots, Slots) {
-    let (mut idle, mut dead, mut slow) = (Vec::new(), Vec::new(), Vec::new());
-    let heartbeat = &node.config.heartbeat;
-    let soonest = heartbeat.pong_ms.min(heartbeat.idle_ms / 5 * 4);
-    for (i, hot) in table.hot.iter().enumerate() {
-        if hot.fd.is_none() {
-            continue;
-        }
-        let (slot, generation) = (i as u32, hot.generation);
-        let seen = hot.seen.load(Ordering::Relaxed);
-        let quiet = since(now, seen).min(since(now, hot.wrote.load(Ordering::Relaxed)));
-        if quiet >= soonest {
-            let pinged = table.cold[i].pinged;
-            let is_unanswered = pinged != 0 && !is_due(seen, pinged);
-            if is_unanswered && quiet >= heartbeat.pong_ms {
-                dead.push((slot, generation));
-            } else if !is_unanswered && quiet >= jittered(heartbeat.idle_ms, slot, generation) {
-                idle.push((slot, generation));
-            }
-        }
-        if has_pending {
-            let stuck = hot.outbox.lock().as_ref().and_then(|p| p.stuck_since());
-            if stuck.is_some_and(|at| since(now, at) >= node.config.pending.age_ms) {
-                slow.push((slot, generation));
-            }
-        }
-    }
-    (idle, dead, slow)
-}
-
-/// `ms` ± 20 %, the same for a connection's whole life (rule L-2).
-fn jittered(ms: u32, slot: u32, generation: u32) -> u32 {
-    let mix = (slot ^ generation.rotate_left(16)).wrapping_mul(0x9e37_79b9) >> 16;
-    let percent = 80 + mix % 41;
-    (u64::from(ms) * u64::from(percent) / 100).try_into().unwrap_or(ms)
 }

@@ -82,8 +82,7 @@ impl<W: Writer> Walk<'_, W> {
                 let n = rest.iter().take_while(|p| (p.0, p.1) == (slot, generation)).count();
                 let (mine, others) = rest.split_at(n);
                 rest = others;
-                let is_same =
-                    (!is_named && table.removals == removals) || table.find(slot, generation).is_some();
+                let is_same = (!is_named && table.removals == removals) || table.find(slot, generation).is_some();
                 self.serve(&table, slot, is_same, mine, batches, &mut shares, now, &mut d);
             }
             self.bucket.counters.add(&d);
@@ -253,6 +252,10 @@ pub fn drain<W: Writer>(writer: &W, hot: &Hot, now: Millis, d: &mut Delta) -> bo
             *outbox = None;
             return true;
         }
+        if pending.is_flushed() && pending.is_last() {
+            half_close(fd.as_fd());
+            return true;
+        }
         let mut slices = Vec::new();
         pending.slices(now, d, &mut slices);
         if slices.is_empty() {
@@ -317,4 +320,25 @@ pub fn send_control<W: Writer>(
         }
         Err(_) => Queued::Dropped,
     }
+}
+
+/// Sends the last frame of a connection, or queues it; nothing follows it either way. `is_hopeless`: what waits before it
+/// is dropped.
+pub fn send_last<W: Writer>(writer: &W, hot: &Hot, frame: bytes::Bytes, is_hopeless: bool, now: Millis, d: &mut Delta) {
+    {
+        let mut outbox = hot.outbox.lock();
+        let pending = outbox.get_or_insert_with(|| Box::new(Pending::new(now)));
+        if is_hopeless {
+            pending.give_up(frame, now, d);
+        } else {
+            pending.push_last(frame, now, d);
+        }
+    }
+    // A connection that is over is found by its bucket's task.
+    let _ = drain(writer, hot, now, d);
+}
+
+/// Tells the peer that nothing follows; a peer that has gone is as good as told.
+fn half_close(fd: std::os::fd::BorrowedFd<'_>) {
+    let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
 }

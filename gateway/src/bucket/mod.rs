@@ -4,8 +4,10 @@
 //! lookups, stats.
 
 pub mod drive;
+mod farewell;
 pub mod flush;
 pub mod pending;
+mod sweep;
 pub mod table;
 mod talk;
 

@@ -69,6 +69,8 @@ pub struct Pending {
     barrier: u64,
     /// The connection is to be given up; only used between finding out and removal.
     is_broken: bool,
+    /// A Close frame is the last entry, or has left: nothing may follow it (RFC 6455 section 5.5.1).
+    is_last: bool,
 }
 
 impl Pending {
@@ -81,7 +83,27 @@ impl Pending {
     /// Whether nothing waits and nothing holds it back.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.barrier == 0 && !self.is_broken
+        self.is_flushed() && !self.is_broken && !self.is_last
+    }
+
+    /// Whether everything has been handed to the kernel.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.entries.is_empty() && self.barrier == 0
+    }
+
+    /// Whether the last word has been queued.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// Queues the last word; nothing is taken after it.
+    pub fn push_last(&mut self, close: Bytes, now: Millis, d: &mut Delta) {
+        if !self.is_last && !self.is_broken {
+            self.append(Entry::Control(close), now, d);
+            self.is_last = true;
+        }
     }
 
     /// Bytes that wait.
@@ -130,6 +152,9 @@ impl Pending {
 
     /// Queues a frame that must not be dropped.
     pub fn push_control(&mut self, frame: Bytes, bytes_max: usize, now: Millis, d: &mut Delta) -> Queued {
+        if self.is_last || self.is_broken {
+            return Queued::Dropped;
+        }
         // Control frames may use a quarter more, so that a queue full of messages can still be closed politely.
         if self.bytes + frame.len() > bytes_max + bytes_max / 4 {
             return Queued::Close;
@@ -141,6 +166,9 @@ impl Pending {
     /// Queues a pong; one that has not begun to leave is replaced, because only the latest ping needs an answer
     /// (RFC 6455 section 5.5.3).
     pub fn push_pong(&mut self, frame: Bytes, bytes_max: usize, now: Millis, d: &mut Delta) -> Queued {
+        if self.is_last || self.is_broken {
+            return Queued::Dropped;
+        }
         let begun = usize::from(self.sent > 0);
         if let Some(Entry::Pong(waiting)) = self.entries.iter_mut().skip(begun).find(|e| matches!(e, Entry::Pong(_))) {
             let before = std::mem::replace(waiting, frame);
@@ -179,7 +207,7 @@ impl Pending {
         now: Millis,
         d: &mut Delta,
     ) -> Queued {
-        if self.is_broken {
+        if self.is_broken || self.is_last {
             d.drop_messages(DropReason::Closed, u64::from(segment.messages));
             return Queued::Dropped;
         }
@@ -252,19 +280,21 @@ impl Pending {
     }
 
     /// Drops everything but what has begun to leave, for the last word.
-    pub fn give_up(&mut self, close: Bytes, d: &mut Delta) {
-        let begun = if self.sent > 0 { self.entries.pop_front() } else { None };
-        let (sent, since) = (self.sent, self.since);
-        self.bytes -= begun.as_ref().map_or(0, |b| b.len() - sent);
-        d.pending_bytes -= begun.as_ref().map_or(0, |b| b.len() - sent) as i64;
-        self.clear(d);
-        (self.sent, self.since, self.barrier) = (sent, since, 0);
-        if let Some(begun) = begun {
-            self.account((begun.len() - sent) as i64, d);
-            self.entries.push_back(begun);
+    pub fn give_up(&mut self, close: Bytes, now: Millis, d: &mut Delta) {
+        if self.is_last || self.is_broken {
+            return;
         }
-        self.account(close.len() as i64, d);
-        self.entries.push_back(Entry::Control(close));
+        let begun = usize::from(self.sent > 0);
+        let dropped: Vec<Entry> = self.entries.drain(begun..).collect();
+        for entry in dropped {
+            self.account(-(entry.len() as i64), d);
+            if let Entry::Push(_, s) = entry {
+                d.pending -= i64::from(s.messages);
+                d.drop_messages(DropReason::Slow, u64::from(s.messages));
+            }
+        }
+        self.barrier = 0;
+        self.push_last(close, now, d);
     }
 
     fn append(&mut self, entry: Entry, now: Millis, d: &mut Delta) {

@@ -72,6 +72,9 @@ pub struct UserEntry {
     pub announced: u64,
 }
 
+/// A user's connections as (slot, generation).
+pub type UserSlots = SmallVec<[(u32, u32); 2]>;
+
 /// One bucket's connections.
 #[derive(Debug, Default)]
 pub struct Table {
@@ -101,12 +104,6 @@ pub struct Removed {
 }
 
 impl Table {
-    /// Live connections.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.hot.len() - self.free.len()
-    }
-
     /// The slot the next [`Table::insert`] will use, and its generation.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a process has far fewer than 2^32 files")]
@@ -251,7 +248,7 @@ impl Table {
 
     /// Numbering of a user, and its connections as (slot, generation).
     #[must_use]
-    pub fn user_slots(&self, user: &str) -> Option<(&UserEntry, SmallVec<[(u32, u32); 2]>)> {
+    pub fn user_slots(&self, user: &str) -> Option<(&UserEntry, UserSlots)> {
         let entry = self.users.get(user)?;
         let slots = entry.slots.iter().map(|&s| (s, self.hot[s as usize].generation)).collect();
         Some((entry, slots))

@@ -219,8 +219,7 @@ pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> 
 /// `GET /v1/rooms/{room}`.
 pub async fn one_room(node: &Node, room: String) -> Answer {
     let set = node.interest.view().room(&room);
-    let counts =
-        QueryRequest { kind: QueryKind::Room.into(), room: room.clone(), limit: 1, ..QueryRequest::default() };
+    let counts = QueryRequest { kind: QueryKind::Room.into(), room: room.clone(), limit: 1, ..QueryRequest::default() };
     let members = QueryRequest { kind: QueryKind::Connections.into(), limit: page_max(node), ..counts.clone() };
     let mut answer = RoomDetail {
         room,

@@ -39,7 +39,12 @@ struct Receipts {
 }
 
 /// Answers `POST /v1/push/batch`.
-pub async fn many(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
+pub async fn many(
+    node: &Arc<Node>,
+    caller: Caller,
+    headers: &HeaderMap,
+    incoming: Incoming,
+) -> Result<Answer, Refusal> {
     if body::is_media_type(headers, "application/json") {
         document(node, caller, incoming).await
     } else if body::is_media_type(headers, "application/x-ndjson") {

@@ -51,7 +51,10 @@ impl Hold {
         let before = self.budget.held.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
         if before + bytes > self.budget.max {
-            return Err(Refusal::Overloaded { what: "memory for bodies (limits.bodies_bytes)", limit: self.budget.max });
+            return Err(Refusal::Overloaded {
+                what: "memory for bodies (limits.bodies_bytes)",
+                limit: self.budget.max,
+            });
         }
         Ok(())
     }

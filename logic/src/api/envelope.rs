@@ -18,8 +18,7 @@ use crate::push::{Narrow, Push, To, Wait};
 const NAME: &str = "a name of 1 to 128 bytes without control characters";
 const ID: &str = "a connection id of 26 characters, as HELLO gives it";
 const PLATFORM: &str = "a platform of 1 to 32 characters a-z, 0-9, _ or -";
-const TARGETS: &str =
-    "an object with exactly one of all, room, rooms, user, users, connection, connections";
+const TARGETS: &str = "an object with exactly one of all, room, rooms, user, users, connection, connections";
 
 /// What bounds a push.
 #[derive(Clone, Copy)]
@@ -223,4 +222,67 @@ fn wait(wait: Option<Value<'_>>, timeout: Option<Value<'_>>, http: &HttpConfig) 
         },
     };
     Ok(if is_written { Wait::Written { timeout_ms } } else { Wait::Accepted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(message: &[u8]) -> Result<Bytes, Refusal> {
+        let body = Bytes::from([br#"{"to":{"all":true},"message":"#, message, b"}"].concat());
+        let bounds = Bounds { limits: &LimitsConfig::default(), http: &HttpConfig::default() };
+        read(&body, bounds).map(|push| push.messages[0].clone())
+    }
+
+    // In the manner of JSONTestSuite: what every reader must take and what none may.
+    #[rustfmt::skip]
+    const YES: &[&str] = &[
+        "null", "true", "false", "0", "-0", "1", "-1", "1.5", "1e5", "1E+5", "1e-5", "0e1",
+        "123456789012345678901234567890", "\"\"", "\"a\"", "\"\\u0000\"", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
+        "\"\u{7f}\"", "\"\u{2028}\"", "\"\u{10ffff}\"", "\"\\ud834\\udd1e\"", "\"\\\\ud800\"", "[]", "[ ]", "[1,2]",
+        "[[[]]]", "{}", "{ \"a\" : 1 }", "{\"\":0}", "{\"a\":{\"a\":{}}}", " \t\r\n1 \t\r\n", "[\n1\n,\n2\n]",
+        "{\"a\":1,\"a\":2}", "1.7976931348623157e308",
+    ];
+    #[rustfmt::skip]
+    const NO: &[&str] = &[
+        "", " ", "nul", "True", "NaN", "-NaN", "Infinity", "-Infinity", "+1", ".5", "1.", "1.e5", "01", "-01", "1e",
+        "1e+", "0x1", "1_000", "--1", "- 1", "'a'", "\"", "\"a", "\"\\x41\"", "\"\\u12\"", "\"\\u12g4\"", "\"\n\"",
+        "\"\t\"", "\"\0\"", "\"\\", "\"\\ud800\"", "\"\\ud800\\u0041\"", "\"\\udc00\"", "\"\\ud800\\ud800\"", "[",
+        "]", "[1", "[1,]", "[,1]", "[1 2]", "[1,,2]", "{", "{1:1}", "{a:1}", "{\"a\"}", "{\"a\":}", "{\"a\" 1}",
+        "{\"a\":1,}", "{,}", "{\"a\":1 \"b\":2}", "[}", "{]", "1 2", "/**/1", "1//", "\u{feff}1", "1e309", "[1e400]",
+        "-1e309", "undefined", "1,", "1}{",
+    ];
+
+    #[test]
+    fn messages_are_json_by_the_letter() {
+        for text in YES {
+            let message = parse(text.as_bytes());
+            assert_eq!(message.as_deref(), Ok(text.trim_ascii().as_bytes()), "{text}");
+        }
+        for text in NO {
+            let status = parse(text.as_bytes()).map_err(|refusal| refusal.rules().status.as_u16());
+            assert_eq!(status, Err(400), "{text}");
+        }
+    }
+
+    proptest! {
+        /// No bytes make the parser panic, and what it takes as a message every reader takes.
+        #[test]
+        fn what_is_taken_is_json(message in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(taken) = parse(&message) {
+                prop_assert!(serde_json::from_slice::<serde_json::Value>(&taken).is_ok());
+            }
+        }
+
+        /// The same near the grammar, where random bytes seldom get.
+        #[test]
+        fn what_is_taken_near_the_grammar_is_json(message in r#"([\[\]{},:]|"[a\\u0-9d]{0,6}"|-?[0-9.eE+]{1,4}|null| ){0,12}"#) {
+            let whole = serde_json::from_str::<serde_json::Value>(&message);
+            match parse(message.as_bytes()) {
+                Ok(_) => prop_assert!(whole.is_ok(), "{message}"),
+                Err(_) => prop_assert!(whole.is_err(), "{message}"),
+            }
+        }
+    }
 }

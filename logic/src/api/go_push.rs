@@ -23,7 +23,12 @@ pub async fn all(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming
 }
 
 /// Answers `POST /push/room`.
-pub async fn room(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
+pub async fn room(
+    node: &Arc<Node>,
+    caller: Caller,
+    headers: &HeaderMap,
+    incoming: Incoming,
+) -> Result<Answer, Refusal> {
     let to = |form: &mut Pairs| match form.take_name("room")? {
         Some(room) => Ok(To::Rooms(vec![room])),
         None => Err(Refusal::BadForm { detail: "the form needs room=<name>".into() }),

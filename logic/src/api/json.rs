@@ -60,9 +60,10 @@ impl<'a> Object<'a> {
     pub fn finish(self) -> Result<(), Refusal> {
         match self.members.into_iter().next() {
             None => Ok(()),
-            Some((name, _)) => {
-                Err(Refusal::UnknownField { pointer: under(&self.pointer, &name), name: name.chars().take(64).collect() })
-            }
+            Some((name, _)) => Err(Refusal::UnknownField {
+                pointer: under(&self.pointer, &name),
+                name: name.chars().take(64).collect(),
+            }),
         }
     }
 }

@@ -31,7 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 
 use self::routes::Routes;
-use self::socket::Socket;
+use self::socket::{Requests, Socket};
 use crate::node::Node;
 
 /// Pause after a failed accept (out of files): long enough not to spin, short enough not to be noticed.
@@ -88,9 +88,10 @@ fn builder(node: &Node) -> Builder {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        // Without a timer hyper has no defence against slow headers (research/reliability.md, finding 4).
+        // Without a timer hyper has no deadlines at all (research/reliability.md, finding 4). This one runs while a
+        // connection idles, so it is the idle deadline; `socket` has the one for heads.
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(u64::from(config.http.header_ms)))
+        .header_read_timeout(Duration::from_millis(u64::from(config.http.idle_ms)))
         .max_buf_size(config.limits.header_bytes)
         .max_headers(HEADERS_MAX);
     builder
@@ -120,10 +121,16 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let http = &self.node.config.http;
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
-        let socket = Socket::new(stream, ms(http.header_ms), ms(http.write_ms));
+        let requests = Arc::new(Requests::default());
+        let socket = Socket::new(stream, Arc::clone(&requests), ms(http.header_ms), ms(http.write_ms));
         let service = service_fn(|request| {
-            let (node, routes) = (Arc::clone(&self.node), Arc::clone(&self.routes));
-            async move { Ok::<_, Infallible>(routes.answer(&node, request).await) }
+            let (node, routes, requests) = (Arc::clone(&self.node), Arc::clone(&self.routes), Arc::clone(&requests));
+            requests.begin();
+            async move {
+                let answer = routes.answer(&node, request).await;
+                requests.end();
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = self.builder.serve_connection(TokioIo::new(socket), service);
         tokio::pin!(connection);

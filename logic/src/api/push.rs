@@ -97,7 +97,7 @@ impl Walking {
             Self::Apart(task) => task.await.unwrap_or(Err(Refusal::ShuttingDown)),
             Self::Repeat(earlier) => {
                 count(node, PushResult::Repeated);
-                let receipt = earlier.receipt().await.ok_or(Refusal::NoGateway { failed: Vec::new() })?;
+                let receipt = earlier.receipt().await.ok_or(Refusal::FirstFailed)?;
                 Ok((*receipt).clone())
             }
         }
@@ -128,11 +128,14 @@ async fn finish(node: Arc<Node>, sent: Sent, wait: Wait, started: Instant) -> Ou
         count(&node, PushResult::Unavailable);
         return Err(refusal);
     }
-    count(&node, match (receipt.gateways.sent, failures.len()) {
-        (0, 0) => PushResult::Nobody,
-        (_, 0) => PushResult::Sent,
-        (_, _) => PushResult::Partial,
-    });
+    count(
+        &node,
+        match (receipt.gateways.sent, failures.len()) {
+            (0, 0) => PushResult::Nobody,
+            (_, 0) => PushResult::Sent,
+            (_, _) => PushResult::Partial,
+        },
+    );
     if let Wait::Written { timeout_ms } = wait {
         written(&mut receipt, tickets, timeout_ms).await;
     }

@@ -26,7 +26,8 @@ impl Pairs {
     /// Reads an `application/x-www-form-urlencoded` body.
     pub fn of_form(body: &[u8]) -> Result<Self, Refusal> {
         let text = std::str::from_utf8(body).map_err(|_| "percent-encoded UTF-8");
-        text.and_then(Self::read).map_err(|expected| Refusal::BadForm { detail: format!("the form must be {expected}") })
+        text.and_then(Self::read)
+            .map_err(|expected| Refusal::BadForm { detail: format!("the form must be {expected}") })
     }
 
     fn read(text: &str) -> Result<Self, &'static str> {
@@ -118,7 +119,7 @@ mod tests {
         assert!(Pairs::of_query(Some("a=1&a=2")).is_err());
         assert!(Pairs::of_query(Some("a=%ff")).is_err());
         assert!(Pairs::of_form(b"a=\xff").is_err());
-        assert!(Pairs::of_form("a=1&".repeat(1).as_bytes()).is_ok());
+        assert!(Pairs::of_form(b"a=1&").is_ok());
     }
 
     #[test]

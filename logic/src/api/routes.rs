@@ -126,56 +126,48 @@ impl Routes {
 }
 
 async fn serve(node: &Arc<Node>, entry: &Entry, name: String, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let Some(needs) = entry.needs else { return open(node, entry.call, &name) };
-    let caller = node.keys.check(request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes), needs)?;
-    if node.keys.is_open() && needs != Scope::Read {
-        refuse_foreign_pages(&request)?;
-    }
-    if entry.call == Call::Metrics {
-        return Ok(operate::metrics(node));
-    }
-    let Ok(_permit) = node.in_flight.try_acquire() else {
-        let limit = node.config.limits.in_flight;
-        return Err(Refusal::Overloaded { what: "requests in progress (limits.in_flight)", limit });
+    let caller = match entry.needs {
+        None => Caller::ANYONE,
+        Some(scope) => {
+            let key = request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
+            let caller = node.keys.check(key, scope)?;
+            if node.keys.is_open() && scope != Scope::Read {
+                refuse_foreign_pages(&request)?;
+            }
+            caller
+        }
     };
-    if needs == Scope::Push { pushes(node, entry.call, caller, request).await } else { questions(node, entry.call, name, &request).await }
-}
-
-/// Calls that need no key.
-fn open(node: &Node, call: Call, name: &str) -> Result<Answer, Refusal> {
-    match call {
-        Call::Readiness => Ok(operate::readiness(node)),
-        Call::Page => console::file("/"),
-        Call::PageFile => console::file(&format!("/console/{name}")),
-        Call::Settings => Ok(console::settings(node)),
-        _ => Ok(operate::health()),
-    }
-}
-
-async fn pushes(node: &Arc<Node>, call: Call, caller: Caller, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    // Probes and scrapes are answered when nothing else is.
+    let _permit = match entry.call {
+        Call::Health | Call::Readiness | Call::Metrics => None,
+        _ => Some(node.in_flight.try_acquire().map_err(|_| {
+            let limit = node.config.limits.in_flight;
+            Refusal::Overloaded { what: "requests in progress (limits.in_flight)", limit }
+        })?),
+    };
     let (head, body) = request.into_parts();
-    let headers: &HeaderMap = &head.headers;
-    match call {
+    let (headers, query): (&HeaderMap, _) = (&head.headers, head.uri.query());
+    match entry.call {
+        Call::Push => push::one(node, caller, headers, body).await,
         Call::PushBatch => batch::many(node, caller, headers, body).await,
         Call::GoPushAll => go_push::all(node, caller, headers, body).await,
         Call::GoPushRoom => go_push::room(node, caller, headers, body).await,
-        _ => push::one(node, caller, headers, body).await,
-    }
-}
-
-async fn questions(node: &Node, call: Call, name: String, request: &Request<Incoming>) -> Result<Answer, Refusal> {
-    let query = request.uri().query();
-    match call {
         Call::Connections => ask::connections(node, query, None).await,
-        Call::Members => ask::connections(node, query, Some(valid(name)?)).await,
         Call::Connection => ask::one_connection(node, &name).await,
         Call::CloseConnection => steer::close_connection(node, &name, query).await,
         Call::User => Ok(ask::user(node, valid(name)?).await),
         Call::CloseUser => steer::close_user(node, valid(name)?, query).await,
         Call::Rooms => ask::rooms(node, query).await,
         Call::Room => Ok(ask::one_room(node, valid(name)?).await),
+        Call::Members => ask::connections(node, query, Some(valid(name)?)).await,
         Call::Gateways => Ok(operate::gateways(node)),
-        _ => Ok(operate::stats(node)),
+        Call::Stats => Ok(operate::stats(node)),
+        Call::Health => Ok(operate::health()),
+        Call::Readiness => Ok(operate::readiness(node)),
+        Call::Metrics => Ok(operate::metrics(node)),
+        Call::Page => console::file("/"),
+        Call::PageFile => console::file(&format!("/console/{name}")),
+        Call::Settings => Ok(console::settings(node)),
     }
 }
 
@@ -183,7 +175,10 @@ fn valid(name: String) -> Result<String, Refusal> {
     if is_valid_name(&name) {
         return Ok(name);
     }
-    Err(Refusal::BadParameter { name: "the name in the path", expected: "1 to 128 bytes without control characters".into() })
+    Err(Refusal::BadParameter {
+        name: "the name in the path",
+        expected: "1 to 128 bytes without control characters".into(),
+    })
 }
 
 /// Without keys nothing but the browser's same-origin rule stands between a web page and a node on loopback, and

@@ -1,10 +1,16 @@
-//! One API socket with the deadlines that hyper leaves open: first bytes, a peer that takes no answer, and an end that
-//! lets a peer read a refusal while it still sends. Invariant: no state of the socket outlives its deadline
-//! (reliability.md, threat 3).
+//! One API socket with the deadlines that hyper leaves open: a request head that dawdles (hyper's own deadline runs while
+//! a connection idles too), a peer that takes no answer, and an end that lets a peer read a refusal while it still
+//! sends. Invariant: no state of the socket outlives its deadline (reliability.md, threat 3).
+//!
+//! ```text
+//! accepted ──▶ Head ──request──▶ none ──first byte after an answer──▶ Head
+//! ```
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,19 +18,49 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// hyper looks for the HTTP/2 preface in the first 24 bytes, without a deadline of its own.
-const PREFACE_BYTES: usize = 24;
+/// What an HTTP/2 peer says first (RFC 9113 section 3.4). hyper waits for it without a deadline; after it, frames come
+/// at any time and pings tell who is gone.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long, and how much, a peer may go on sending after we have said the last word. Closing at once would send RST,
 /// which can reach the peer before it has read the answer.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
+/// What the server tells the socket: how far its requests are.
+#[derive(Default)]
+pub struct Requests {
+    begun: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Requests {
+    /// A head is complete.
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An answer is made.
+    pub fn end(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A head that is awaited.
+struct Head {
+    deadline: Pin<Box<Sleep>>,
+    /// Requests begun before it; one more, and it is complete.
+    begun: usize,
+}
+
 /// A socket with deadlines.
 pub struct Socket {
     stream: TcpStream,
-    /// Runs from accept until the preface can be told.
-    first: Option<Pin<Box<Sleep>>>,
-    read_bytes: usize,
+    requests: Arc<Requests>,
+    header: Duration,
+    /// Armed at accept, and by the first byte after an answer.
+    head: Option<Head>,
+    /// Bytes of [`PREFACE`] seen; `None` once the peer speaks HTTP/1.
+    preface: Option<usize>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
     write: Duration,
@@ -36,9 +72,36 @@ pub struct Socket {
 impl Socket {
     /// A socket just accepted.
     #[must_use]
-    pub fn new(stream: TcpStream, header: Duration, write: Duration) -> Self {
-        let first = Some(Box::pin(sleep(header)));
-        Self { stream, first, read_bytes: 0, stalled: None, write, linger: None, lingered_bytes: 0 }
+    pub fn new(stream: TcpStream, requests: Arc<Requests>, header: Duration, write: Duration) -> Self {
+        let head = Some(Head { deadline: Box::pin(sleep(header)), begun: 0 });
+        let (stalled, linger) = (None, None);
+        Self { stream, requests, header, head, preface: Some(0), stalled, write, linger, lingered_bytes: 0 }
+    }
+
+    fn is_http2(&self) -> bool {
+        self.preface == Some(PREFACE.len())
+    }
+
+    /// Moves the head's deadline on by what was just read.
+    fn note(&mut self, bytes: &[u8]) {
+        if let Some(seen) = self.preface.filter(|seen| *seen < PREFACE.len()) {
+            let is_preface = PREFACE[seen..].iter().zip(bytes).all(|(p, b)| p == b);
+            self.preface = is_preface.then(|| (seen + bytes.len()).min(PREFACE.len()));
+        }
+        let begun = self.requests.begun.load(Ordering::Relaxed);
+        let is_idle = self.requests.ended.load(Ordering::Relaxed) == begun;
+        if self.is_http2() {
+            self.head = None;
+        } else if is_idle && !bytes.is_empty() && self.head.as_ref().is_none_or(|head| head.begun != begun) {
+            self.head = Some(Head { deadline: Box::pin(sleep(self.header)), begun });
+        }
+    }
+
+    /// Whether the awaited head is late.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let begun = self.requests.begun.load(Ordering::Relaxed);
+        self.head.take_if(|head| head.begun != begun);
+        self.head.as_mut().is_some_and(|head| head.deadline.as_mut().poll(cx).is_ready())
     }
 
     /// A write's outcome; starts or checks the deadline when the peer takes nothing.
@@ -60,14 +123,12 @@ impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if let Some(first) = &mut self.first {
-            if outcome.is_pending() && first.as_mut().poll(cx).is_ready() {
+        if outcome.is_pending() {
+            if self.is_late(cx) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            self.read_bytes += buf.filled().len() - before;
-            if self.read_bytes >= PREFACE_BYTES {
-                self.first = None;
-            }
+        } else {
+            self.note(&buf.filled()[before..]);
         }
         outcome
     }

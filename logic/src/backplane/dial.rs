@@ -99,7 +99,9 @@ mod tests {
     fn only_urls_with_host_and_port_are_gateways() {
         assert_eq!(authority_of("http://10.0.0.1:8002"), Ok("10.0.0.1:8002"));
         assert_eq!(authority_of("http://[::1]:8002/"), Ok("[::1]:8002"));
-        for bad in ["10.0.0.1:8002", "https://a:1", "http://a", "http://a:0", "http://a:1/x", "http://u@a:1", "http://:1"] {
+        for bad in
+            ["10.0.0.1:8002", "https://a:1", "http://a", "http://a:0", "http://a:1/x", "http://u@a:1", "http://:1"]
+        {
             assert!(authority_of(bad).is_err(), "{bad}");
         }
     }

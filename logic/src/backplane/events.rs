@@ -18,6 +18,13 @@ pub(super) struct Position {
 }
 
 impl Position {
+    /// A new connection: a snapshot that was half told starts over, for its pages may have been the old connection's.
+    pub fn begin(&mut self) {
+        if !self.page.is_empty() {
+            *self = Self::default();
+        }
+    }
+
     /// Asks once, applies the answer, and returns the gateway's epoch.
     pub async fn step(&mut self, shared: &Shared, link: &Link, line: &Line, hold: Duration) -> Result<u64, CallError> {
         let request = EventsRequest {

@@ -111,7 +111,9 @@ impl Lane {
             }
             Err(CallError::Late) => Failure::Timeout,
             Err(CallError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => Failure::Unauthorized,
-            Err(CallError::Status(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)) => Failure::Overloaded,
+            Err(CallError::Status(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)) => {
+                Failure::Overloaded
+            }
             Err(CallError::Status(_) | CallError::Unreadable) => Failure::Incompatible,
         };
         self.fail(why);

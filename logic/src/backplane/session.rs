@@ -139,6 +139,7 @@ async fn open(shared: &Shared, link: &Link, how: &GatewayLink, position: &mut Po
     let silence = Duration::from_millis(u64::from(shared.config.ping_ms));
     let stream = how.open(&shared.config).await?;
     let mut session = timeout(silence, shake_hands(shared, link, stream)).await.map_err(|_| End::Silent)??;
+    position.begin();
     // Not held: the epoch is needed now.
     let first = position.step(shared, link, &session.line, Duration::ZERO);
     session.epoch = timeout(silence, first).await.map_err(|_| End::Silent)??;

@@ -33,9 +33,11 @@ function roomRow(room) {
   return { node: make("li", {}, make("strong", {}, room), facts, order, button), facts, order };
 }
 
-function roomOrder({ order, gaps, detail, received }) {
+function roomOrder({ order, gaps, detail, received, joined }) {
   if (order === "broken") return `Order broken: ${detail}`;
   if (order === "gap") return `In order, ${plural(gaps, "message")} missing and named`;
+  if (order === "anew") return "In order since the reconnect; before it unknown";
+  if (!joined) return "";
   return received ? "In order, nothing missing" : "";
 }
 

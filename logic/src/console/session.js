@@ -157,6 +157,11 @@ const handlers = {
         tell("refused", `${joined.room}: ${joined.error.message ?? joined.error.code}`);
         continue;
       }
+      if (room.epoch !== undefined && room.epoch !== joined.epoch) {
+        // A gateway that restarted numbers from 1 again: what it sent in between cannot be known.
+        if (room.order === "whole") room.order = "anew";
+        tell("note", "gap", joined.room, "Numbering began anew; whether messages were missed in between is unknown");
+      }
       const missed = room.epoch === joined.epoch ? joined.seq - room.seq : 0;
       if (missed > 0) missing(room, joined.room, { from: room.seq + 1, to: joined.seq, reason: "while not connected" });
       Object.assign(room, { online: joined.online, epoch: joined.epoch, seq: joined.seq, joined: true });

@@ -38,9 +38,11 @@ function arrived(kind, { room, items }, first) {
     stream.held += items.length;
     return draw(drawStream);
   }
+  // Outside any numbering: for this connection, or for a choice of connections that this one is part of.
+  const to = room ?? (kind === "user" ? "user" : first === undefined ? "you" : "everyone");
   // Only the last rows of a frame can be seen; the rest is counted and not even made into text.
   for (let i = Math.max(0, items.length - ROWS_MAX); i < items.length; i++) {
-    stream.fresh.push({ kind, to: room ?? (kind === "all" ? "everyone" : "user"), seq: first === undefined ? "" : first + i,
+    stream.fresh.push({ kind, to, seq: first === undefined ? "" : first + i,
       item: items[i], merged: i < items.length - 1, time: Date.now() });
   }
   keepFresh();

@@ -55,6 +55,8 @@ pub struct FakeGateway {
     /// Push requests take one permit each before they are answered.
     pub gate: Arc<Semaphore>,
     changed: watch::Sender<u64>,
+    /// While true nothing is read or written, as after SIGSTOP.
+    frozen: watch::Sender<bool>,
     server: Mutex<Option<AbortHandle>>,
 }
 
@@ -91,6 +93,7 @@ impl FakeGateway {
             state: Arc::new(Mutex::new(state)),
             gate: Arc::new(Semaphore::new(OPEN)),
             changed: watch::channel(0).0,
+            frozen: watch::channel(false).0,
             server: Mutex::new(None),
         };
         gateway.serve(listener);
@@ -148,6 +151,11 @@ impl FakeGateway {
         self.gate.add_permits(OPEN);
     }
 
+    /// SIGSTOP and SIGCONT: sockets stay open, nobody answers.
+    pub fn freeze(&self, is_frozen: bool) {
+        self.frozen.send_replace(is_frozen);
+    }
+
     /// kill -9: the listener and every connection close.
     pub fn kill(&self) {
         self.server.lock().take().expect("running").abort();
@@ -190,23 +198,29 @@ impl FakeGateway {
 
     fn serve(&self, listener: TcpListener) {
         let (state, gate, changed) = (Arc::clone(&self.state), Arc::clone(&self.gate), self.changed.clone());
+        let frozen = self.frozen.subscribe();
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.expect("accept");
                 let (state, gate, changed) = (Arc::clone(&state), Arc::clone(&gate), changed.clone());
+                let mut frozen = frozen.clone();
                 connections.spawn(async move {
-                    let mut connection = h2::server::Builder::new()
+                    let _ = frozen.wait_for(|is_frozen| !is_frozen).await;
+                    let connection = h2::server::Builder::new()
                         .initial_window_size(4 << 20)
                         .initial_connection_window_size(16 << 20)
                         .handshake::<_, Bytes>(stream)
-                        .await
-                        .expect("handshake");
+                        .await;
+                    // The peer may have given up meanwhile.
+                    let Ok(mut connection) = connection else { return };
                     let mut streams = JoinSet::new();
                     let (fuse, mut blown) = watch::channel(false);
                     loop {
+                        let _ = frozen.wait_for(|is_frozen| !is_frozen).await;
                         let next = tokio::select! {
                             next = connection.accept() => next,
+                            _ = frozen.changed() => continue,
                             _ = blown.changed() => return,
                         };
                         let Some(Ok((request, respond))) = next else { return };

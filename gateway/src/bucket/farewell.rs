@@ -1,0 +1,103 @@
+//! How a connection ends: politely with a Close frame and a moment for the answer, cut off when it is too slow even for that,
+//! and removed from every index once it is over. Only the bucket's task does this.
+//! Invariants: a connection in `closing` is gone at its deadline at the latest; what it had pending is counted as closed.
+
+use std::sync::atomic::Ordering;
+
+use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::records::InterestKind;
+use tidegate_protocol::ws::{self, Violation};
+
+use super::drive::Drive;
+use super::flush;
+use super::table::Table;
+use crate::counters::Delta;
+use crate::node::Node;
+use crate::writer::KernelWriter;
+
+/// How long a peer may take to answer a close.
+const CLOSE_MS: u32 = 2_000;
+
+impl Drive {
+    /// Closes politely: a Close frame, then the peer has a moment to answer.
+    pub(super) fn begin_close(&mut self, node: &Node, slot: u32, generation: u32, code: u16, text: &str) {
+        if !self.closing.contains_key(&slot) {
+            self.say_last(node, slot, generation, ws::close_frame(code, text), false);
+        }
+    }
+
+    /// The peer's Close is answered with its own code (RFC 6455 section 5.5.1).
+    pub(super) fn answer_close(&mut self, node: &Node, slot: u32, generation: u32, code: Option<u16>) {
+        let frame = code.map_or_else(|| ws::frame(ws::OpCode::Close, &[]), |code| ws::close_frame(code, ""));
+        self.say_last(node, slot, generation, frame, false);
+    }
+
+    /// Ends a connection that cannot be told why in the stream's order: what waits is dropped for the Close frame. If the
+    /// peer reads again, it finds the rest of what had begun, and why it ends.
+    pub(super) fn cut(&mut self, node: &Node, slot: u32, generation: u32, reason: CloseReason) {
+        let frame = ws::close_frame(reason.code(), &reason.text(None));
+        self.say_last(node, slot, generation, frame, true);
+    }
+
+    fn say_last(&mut self, node: &Node, slot: u32, generation: u32, frame: bytes::Bytes, is_hopeless: bool) {
+        let now = node.clock.now();
+        let bucket = &node.buckets[self.index];
+        let table = bucket.table.read();
+        let Some(hot) = table.find(slot, generation) else { return };
+        let mut d = Delta::default();
+        flush::send_last(&KernelWriter, hot, frame, is_hopeless, now, &mut d);
+        bucket.counters.add(&d);
+        let patience = if is_hopeless { node.config.pending.age_ms.max(CLOSE_MS) } else { CLOSE_MS };
+        self.closing.entry(slot).or_insert(now.wrapping_add(patience));
+    }
+
+    pub(super) fn punish(&mut self, node: &Node, slot: u32, generation: u32, violation: Violation) {
+        node.totals.violations.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(bucket = self.index, slot, violation = violation.label(), "protocol violation");
+        self.begin_close(node, slot, generation, violation.close_code(), &violation.to_string());
+    }
+
+    pub(super) fn is_flushed(&self, node: &Node, slot: u32, generation: u32) -> bool {
+        let table = node.buckets[self.index].table.read();
+        table.find(slot, generation).is_none_or(|hot| hot.outbox.lock().as_ref().is_none_or(|p| p.is_flushed()))
+    }
+
+    pub(super) fn remove(&mut self, node: &Node, slot: u32, generation: u32) {
+        let bucket = &node.buckets[self.index];
+        let mut table = bucket.table.write();
+        if table.find(slot, generation).is_none() {
+            return;
+        }
+        leave_all(node, &mut table, slot, bucket.index);
+        let Some((removed, is_user_gone)) = table.remove(slot) else { return };
+        if is_user_gone && let Some(user) = &removed.cold.user {
+            node.users_present.fetch_sub(1, Ordering::Relaxed);
+            node.interest.announce(InterestKind::User, user, false);
+        }
+        drop(table);
+        self.partial.remove(&slot);
+        self.closing.remove(&slot);
+        self.chatty.remove(&slot);
+        self.paused.remove(&slot);
+        self.bad_json.remove(&slot);
+        bucket.count_out();
+        node.count_out();
+        if let Some(mut pending) = removed.pending {
+            let mut d = Delta::default();
+            pending.clear(&mut d);
+            bucket.counters.add(&d);
+        }
+    }
+}
+
+/// Takes a connection out of all its rooms.
+fn leave_all(node: &Node, table: &mut Table, slot: u32, index: u16) {
+    for room_id in std::mem::take(&mut table.cold[slot as usize].rooms) {
+        table.cold[slot as usize].rooms.push(room_id);
+        if let Some(topic) = table.leave(slot, room_id, index)
+            && let Some(room) = topic.room()
+        {
+            node.rooms.exit(room, &node.interest);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The sweep: who has been silent, who does not answer, and whose pending bytes have not moved (rules L-2 and L-3).
+//! One pass over numbers in slot order every half second; no timer per connection.
+
+use std::sync::atomic::Ordering;
+
+use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::ws;
+
+use super::drive::Drive;
+use super::table::Table;
+use crate::clock::{Millis, is_due, since};
+use crate::node::Node;
+
+impl Drive {
+    /// Looks at every connection's last sign of life, and at what has waited too long.
+    pub(super) fn sweep(&mut self, node: &Node) {
+        self.chatty.clear();
+        let now = node.clock.now();
+        let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
+        let (idle, dead, slow) = {
+            let table = node.buckets[self.index].table.read();
+            let has_pending = self.bucket().counters.read().pending_bytes != 0;
+            judge(&table, node, has_pending, now)
+        };
+        for slot in over {
+            if let Some(generation) = self.generation_of(node, slot) {
+                self.remove(node, slot, generation);
+            }
+        }
+        for (slot, generation) in slow {
+            if !self.closing.contains_key(&slot) {
+                node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
+                self.cut(node, slot, generation, CloseReason::Slow);
+                let _ = self.send_pending(node, slot, generation);
+            }
+        }
+        for (slot, generation) in dead {
+            if !self.closing.contains_key(&slot) {
+                node.totals.idle_closed.fetch_add(1, Ordering::Relaxed);
+                self.begin_close(node, slot, generation, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
+            }
+        }
+        for (slot, generation) in idle {
+            self.ping(node, slot, generation, now);
+        }
+    }
+
+    pub(super) fn ping(&mut self, node: &Node, slot: u32, generation: u32, now: Millis) {
+        if self.closing.contains_key(&slot) {
+            return;
+        }
+        {
+            let mut table = node.buckets[self.index].table.write();
+            if table.find(slot, generation).is_none() {
+                return;
+            }
+            table.cold[slot as usize].pinged = now;
+        }
+        node.totals.pings.fetch_add(1, Ordering::Relaxed);
+        self.say(node, slot, generation, ws::frame(ws::OpCode::Ping, &[]), false);
+    }
+
+    pub(super) fn generation_of(&self, node: &Node, slot: u32) -> Option<u32> {
+        let table = node.buckets[self.index].table.read();
+        table.hot.get(slot as usize).filter(|h| h.fd.is_some()).map(|h| h.generation)
+    }
+}
+
+type Slots = Vec<(u32, u32)>;
+
+/// Who should be pinged, who is silent beyond hope, and whose pending has not moved for too long.
+/// `has_pending`: whether anything waits in this bucket at all; without, no outbox is looked at.
+#[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits")]
+fn judge(table: &Table, node: &Node, has_pending: bool, now: Millis) -> (Slots, Slots, Slots) {
+    let (mut idle, mut dead, mut slow) = (Vec::new(), Vec::new(), Vec::new());
+    let heartbeat = &node.config.heartbeat;
+    let soonest = heartbeat.pong_ms.min(heartbeat.idle_ms / 5 * 4);
+    for (i, hot) in table.hot.iter().enumerate() {
+        if hot.fd.is_none() {
+            continue;
+        }
+        let (slot, generation) = (i as u32, hot.generation);
+        let seen = hot.seen.load(Ordering::Relaxed);
+        let quiet = since(now, seen).min(since(now, hot.wrote.load(Ordering::Relaxed)));
+        if quiet >= soonest {
+            let pinged = table.cold[i].pinged;
+            let is_unanswered = pinged != 0 && !is_due(seen, pinged);
+            if is_unanswered && quiet >= heartbeat.pong_ms {
+                dead.push((slot, generation));
+            } else if !is_unanswered && quiet >= jittered(heartbeat.idle_ms, slot, generation) {
+                idle.push((slot, generation));
+            }
+        }
+        if has_pending {
+            let stuck = hot.outbox.lock().as_ref().and_then(|p| p.stuck_since());
+            if stuck.is_some_and(|at| since(now, at) >= node.config.pending.age_ms) {
+                slow.push((slot, generation));
+            }
+        }
+    }
+    (idle, dead, slow)
+}
+
+/// `ms` ± 20 %, the same for a connection's whole life (rule L-2).
+fn jittered(ms: u32, slot: u32, generation: u32) -> u32 {
+    let mix = (slot ^ generation.rotate_left(16)).wrapping_mul(0x9e37_79b9) >> 16;
+    let percent = 80 + mix % 41;
+    (u64::from(ms) * u64::from(percent) / 100).try_into().unwrap_or(ms)
+}
