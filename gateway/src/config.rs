@@ -82,7 +82,7 @@ pub struct MergeConfig {
 pub struct HeartbeatConfig {
     /// Silence before the server pings (±20 %).
     pub idle_ms: u32,
-    /// Wait for an answer before it closes; also TCP_USER_TIMEOUT.
+    /// Wait for an answer before it closes.
     pub pong_ms: u32,
 }
 
@@ -92,8 +92,10 @@ pub struct HeartbeatConfig {
 pub struct PendingConfig {
     /// Most unsent bytes of one connection.
     pub bytes: usize,
-    /// Oldest unsent byte of one connection; beyond it the connection is closed as slow.
+    /// Longest time without progress while something waits; beyond it the connection is closed as slow.
     pub age_ms: u32,
+    /// Most unsent bytes of one connection in the kernel (TCP_NOTSENT_LOWAT).
+    pub kernel_bytes: u32,
 }
 
 /// `[gateway.limits]`
@@ -189,7 +191,7 @@ impl Default for HeartbeatConfig {
 
 impl Default for PendingConfig {
     fn default() -> Self {
-        Self { bytes: 256 * 1024, age_ms: 10_000 }
+        Self { bytes: 256 * 1024, age_ms: 10_000, kernel_bytes: 128 * 1024 }
     }
 }
 
@@ -218,6 +220,14 @@ impl Default for ReconnectConfig {
 }
 
 impl GatewayConfig {
+    /// TCP_USER_TIMEOUT: how long written bytes may go unacknowledged before the kernel ends the connection. Below
+    /// `idle_ms + pong_ms` (rule L-3), and above what the slow-consumer policy takes to act and be heard.
+    #[must_use]
+    pub fn user_timeout_ms(&self) -> u32 {
+        let silence = self.heartbeat.idle_ms.saturating_add(self.heartbeat.pong_ms / 2);
+        silence.max(self.pending.age_ms.saturating_mul(2).saturating_add(1_000))
+    }
+
     /// Says what contradicts itself, in the operator's words; empty when all is well.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {

@@ -26,6 +26,9 @@ const ACCEPTS_MAX: usize = 64;
 const EVENTS_MAX: usize = 256;
 /// Data of the listener's own events.
 const LISTENER: u64 = u64::MAX;
+/// What is read and thrown away before a refused stranger is hung up on: at most so many reads of so many bytes.
+const DISCARDS_MAX: usize = 4;
+const DISCARD_BYTES: usize = 4 * 1024;
 /// Advice to those who are refused for lack of room.
 const RETRY_AFTER_S: u32 = 2;
 /// Pause when the system has no files or memory for another connection.
@@ -51,6 +54,7 @@ pub struct Lobby {
     arrivals: u32,
     response: Vec<u8>,
     buffer: Vec<u8>,
+    discard: Box<[u8; DISCARD_BYTES]>,
     is_listening: bool,
 }
 
@@ -58,17 +62,19 @@ pub struct Lobby {
 ///
 /// # Errors
 /// The system's, for example when the address is in use.
-pub fn bind(address: SocketAddr, user_timeout_ms: u32) -> io::Result<OwnedFd> {
+pub fn bind(address: SocketAddr, user_timeout_ms: u32, unsent_bytes: u32) -> io::Result<OwnedFd> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(address),
         socket2::Type::STREAM.nonblocking().cloexec(),
         Some(socket2::Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
-    // Inherited by every accepted socket: frames leave at once, they were merged before; and a peer that does not
-    // acknowledge what was written ends after this time (rule L-3).
+    // Inherited by every accepted socket. Frames leave at once, they were merged before; a peer that does not acknowledge
+    // what was written, or whose window stays shut, ends after this time (rule L-3).
     socket.set_tcp_nodelay(true)?;
     sockopt::set_tcp_user_timeout(&socket, user_timeout_ms)?;
+    // What a slow peer leaves unsent in the kernel is bounded too; beyond it the bytes wait in `Pending`, where lanes rule.
+    socket.set_tcp_notsent_lowat(unsent_bytes)?;
     socket.bind(&address.into())?;
     // The kernel cuts this to somaxconn; `tidegate doctor` says when that is too small.
     socket.listen(65_535)?;
@@ -95,6 +101,7 @@ impl Lobby {
             arrivals: 0,
             response: Vec::with_capacity(1024),
             buffer: vec![0; 16 * 1024],
+            discard: Box::new([0; DISCARD_BYTES]),
             is_listening: true,
         })
     }
@@ -305,10 +312,12 @@ impl Lobby {
         node.refused(refusal);
         self.response.clear();
         refusal.response(&mut self.response);
-        // Unread bytes would turn the close into a reset that may overtake the answer.
-        while let Ok((_, n)) = rustix::net::recv(fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
-            if n < self.buffer.len() {
-                break;
+        // Unread bytes would turn the close into a reset that may overtake the answer. What a stranger sends beyond this
+        // is its own loss.
+        for _ in 0..DISCARDS_MAX {
+            match rustix::net::recv(fd, &mut self.discard[..], RecvFlags::DONTWAIT) {
+                Ok((_, n)) if n == DISCARD_BYTES => {}
+                _ => break,
             }
         }
         let _ = rustix::net::send(fd, &self.response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);

@@ -291,11 +291,8 @@ impl Gateway {
             config.pending.bytes = config.pending.bytes.max(128 << 20);
             config.limits.control_per_s = config.limits.control_per_s.max(10_000);
         }
-        let listener = lobby::bind(config.listen, config.heartbeat.pong_ms).map_err(|error| StartError::Bind {
-            address: config.listen,
-            what: "clients",
-            error,
-        })?;
+        let listener = lobby::bind(config.listen, config.user_timeout_ms(), config.pending.kernel_bytes)
+            .map_err(|error| StartError::Bind { address: config.listen, what: "clients", error })?;
         let listen = local_address(&listener)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (node, threads) = Self::build(config, origins, listen, cores)?;

@@ -27,7 +27,7 @@ pub enum Refusal {
     TooManyTargets { pointer: String, limit: usize },
     TooManyPushes { limit: usize },
     MessageTooLarge { pointer: String, bytes: usize, limit: usize },
-    BodyTooLarge { limit: usize },
+    BodyTooLarge { limit: usize, key: &'static str },
     LineTooLarge { limit: usize },
     BodyTimeout { limit_ms: u32 },
     BodyCut,
@@ -156,9 +156,7 @@ impl Refusal {
             Self::MessageTooLarge { pointer, bytes, limit } => {
                 format!("{pointer} has {bytes} bytes; a message has at most {limit} (limits.message_bytes)")
             }
-            Self::BodyTooLarge { limit } => {
-                format!("a body has at most {limit} bytes (limits.body_bytes, limits.ndjson_bytes)")
-            }
+            Self::BodyTooLarge { limit, key } => format!("a body has at most {limit} bytes ({key})"),
             Self::LineTooLarge { limit } => format!("a line has at most {limit} bytes (limits.body_bytes)"),
             Self::BodyTimeout { limit_ms } => {
                 format!("the body must arrive within {limit_ms} ms (http.body_ms, http.ndjson_ms)")

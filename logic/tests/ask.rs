@@ -12,7 +12,7 @@ fn connection(gateway: u16, slot: u32, user: &str) -> (ConnectionId, ConnectionI
     let info = ConnectionInfo {
         id: id.to_u128().to_be_bytes().to_vec().into(),
         user: user.into(),
-        platform: if slot % 2 == 0 { "web".into() } else { "ios".into() },
+        platform: if slot.is_multiple_of(2) { "web".into() } else { "ios".into() },
         rooms: vec!["r".into()],
         address: "127.0.0.1:5".into(),
         age_ms: 5,

@@ -32,6 +32,9 @@ async fn a_killed_gateway_is_named_within_a_second_and_the_others_lose_nothing()
     assert!(started.elapsed() < Duration::from_millis(100), "a gateway known to be down is not waited for");
     assert_eq!(second.json["gateways"]["failed"], json!([{"gateway": b.name(), "reason": "unreachable"}]));
     assert_eq!((a.state.lock().applied.len(), c.state.lock().applied.len()), (2, 2));
+    let nobody = post(&logic, "/v1/push", ROOM).await;
+    assert_eq!((nobody.status.as_u16(), &nobody.json["gateways"]["sent"]), (202, &json!(0)));
+    assert_eq!(nobody.json["gateways"]["failed"][0]["gateway"], b.name(), "it may have the room for all we know");
 }
 
 /// Its reply never comes; what it may have had is named, others are not slowed meanwhile.

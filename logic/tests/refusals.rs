@@ -285,6 +285,11 @@ async fn a_batch_has_its_own_limits() {
         assert_eq!(post(&logic, "/v1/push/batch", body).await.code(), code, "{body}");
     }
     assert!(gateway.state.lock().applied.is_empty());
+    let deep = |n: usize| message(&format!("{}{}", "[".repeat(n), "]".repeat(n)));
+    let batch = |push: String| post(&logic, "/v1/push/batch", format!(r#"{{"pushes":[{push}]}}"#));
+    assert_eq!(batch(deep(63)).await.json["receipts"][0]["gateways"]["sent"], 1);
+    assert_eq!(batch(deep(64)).await.code(), "json_too_deep");
+    gateway.state.lock().applied.clear();
 
     let reply = ndjson([GOOD; 4].join("\n")).await;
     assert_eq!((reply.status.as_u16(), reply.text().lines().count()), (202, 4));
@@ -337,6 +342,22 @@ async fn a_body_of_a_gigabyte_is_refused_early_and_the_peer_sees_why() {
     assert!(sender.await.expect("sent") < 1 << 30, "the rest is not read");
     let metrics = get(&logic, "/metrics").await.text();
     assert!(metrics.contains("tidegate_logic_bodies_bytes 0\n"), "{metrics}");
+}
+
+/// Many clients write their whole body before they look for an answer.
+#[tokio::test]
+async fn a_peer_that_sends_its_whole_body_first_still_reads_the_refusal() {
+    let gateway = FakeGateway::start(1).await;
+    let logic = node(&[&gateway]).await;
+    let head =
+        "POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 16777216\r\n\r\n";
+    let mut socket = raw(&logic, head).await;
+
+    for _ in 0..16 {
+        socket.write_all(&[b' '; 1024 * 1024]).await.expect("taken until we have said all we have to say");
+    }
+
+    assert!(read_to_end(&mut socket).await.starts_with("HTTP/1.1 413"));
 }
 
 #[tokio::test]

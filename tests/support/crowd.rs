@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::{Api, Client, Event};
+use super::{Api, Client, Event, percentile};
 
 /// Connected clients that answer every beat.
 pub struct Crowd {
@@ -75,13 +75,13 @@ impl Crowd {
         waits
     }
 
-    /// Several beats, their waits together.
+    /// The p99 of each of several beats.
     pub async fn beats(&mut self, api: &mut Api, n: usize) -> Vec<Duration> {
-        let mut waits = Vec::new();
+        let mut slowest = Vec::with_capacity(n);
         for _ in 0..n {
-            waits.extend(self.beat(api).await);
+            slowest.push(percentile(&mut self.beat(api).await, 99));
         }
-        waits
+        slowest
     }
 
     /// Members still connected.

@@ -1,7 +1,7 @@
 //! A peer that says whatever it likes: bytes on a TCP socket, and a reader of what comes back.
 //! Frames are built and read here by hand, because a library refuses to send what hostile peers send.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,14 @@ impl Raw {
         let stream = TcpStream::connect(address).await.expect("somebody listens");
         stream.set_nodelay(true).expect("the socket is open");
         Self { stream, inbound: BytesMut::new() }
+    }
+
+    /// A connected socket with these bytes said in the same breath, so that they are there when it is accepted.
+    pub fn connect_saying(address: SocketAddr, bytes: &[u8]) -> Self {
+        let mut stream = std::net::TcpStream::connect(address).expect("somebody listens");
+        stream.write_all(bytes).expect("a fresh socket takes a request");
+        stream.set_nonblocking(true).expect("the socket is open");
+        Self { stream: TcpStream::from_std(stream).expect("the socket is open"), inbound: BytesMut::new() }
     }
 
     /// A WebSocket past HELLO.

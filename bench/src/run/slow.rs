@@ -8,6 +8,8 @@ use crate::report::{Bound, Report};
 const EVERY: u64 = 50;
 /// Small enough that a stalled client reaches it within the run, behind what the kernel's buffers take.
 const PENDING_BYTES: u64 = 128 * 1024;
+/// Longer than the run: the slow ones stay, lose messages, and are told so when they read again.
+const AGE_MS: u64 = 60_000;
 /// Of every client: a small receive buffer makes a stalled one felt soon.
 const RECEIVE_BYTES: &str = "16384";
 const RATE: f64 = 40.0;
@@ -17,7 +19,10 @@ const OVERHEAD: f64 = 2.0;
 
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let count = connections(options.connections, 9_000)?;
-    let environment = [("TIDEGATE_GATEWAY__PENDING__BYTES", PENDING_BYTES.to_string())];
+    let environment = [
+        ("TIDEGATE_GATEWAY__PENDING__BYTES", PENDING_BYTES.to_string()),
+        ("TIDEGATE_GATEWAY__PENDING__AGE_MS", AGE_MS.to_string()),
+    ];
     let clients = ["--receive-bytes", RECEIVE_BYTES, "--rooms", "tide"];
     let mut session = Session::start(Bed::split(options, &environment)?, count, &clients, report)?;
     let size = options.size.unwrap_or(1_024);

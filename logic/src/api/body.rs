@@ -89,7 +89,7 @@ pub async fn read(
     http: &HttpConfig,
 ) -> Result<Body, Refusal> {
     let limit = limits.body_bytes;
-    let too_large = Refusal::BodyTooLarge { limit };
+    let too_large = Refusal::BodyTooLarge { limit, key: "limits.body_bytes" };
     if incoming.size_hint().lower() > limit as u64 {
         return Err(too_large);
     }
@@ -179,7 +179,7 @@ impl Lines {
                 Some(data) => {
                     self.seen_bytes += data.len();
                     if self.seen_bytes > self.total_max {
-                        return Err(Refusal::BodyTooLarge { limit: self.total_max });
+                        return Err(Refusal::BodyTooLarge { limit: self.total_max, key: "limits.ndjson_bytes" });
                     }
                     self.hold.add(data.len())?;
                     self.buffer.extend_from_slice(&data);
