@@ -62,6 +62,12 @@ async fn sigterm_spreads_the_closes_and_exits_0() {
     // The door stays open during the delay: load balancers still send clients until they have noticed.
     until("new connections to be refused", PATIENCE, async || is_refused(&gateway).await.then_some(())).await;
     let shut = asked.elapsed();
+    let mut answers = Vec::new();
+    for _ in 0..5 {
+        let knocked = Instant::now();
+        let is_refused = is_refused(&gateway).await;
+        answers.push((is_refused, knocked.elapsed()));
+    }
     let mut closes = Vec::new();
     for client in clients {
         let (at, reason) = see_off(client).await;
@@ -75,6 +81,8 @@ async fn sigterm_spreads_the_closes_and_exits_0() {
     let (first, last) = (closes[0], closes[CLIENTS - 1]);
     assert!(asked + noticed < first, "readiness goes before the first close, not after {noticed:?}");
     assert!(asked + shut < last, "the door shuts before everyone has left, not after {shut:?}");
+    let is_at_once = |&(is_refused, took): &(bool, Duration)| is_refused && took < Duration::from_millis(500);
+    assert!(answers.iter().all(is_at_once), "strangers are refused at once and not left to wait: {answers:?}");
     assert!(last - first >= SPREAD / 2, "spread over {:?} only", last - first);
     assert!(last - asked <= SPREAD + Duration::from_millis(500) + Duration::from_secs(2), "took {:?}", last - asked);
     assert!(first - asked >= Duration::from_millis(400), "after the delay for load balancers, not {:?}", first - asked);

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Api, Client, Crowd, Ending, Event, PATIENCE, Raw, Server, frame, masked, percentile};
+use support::{Api, Client, Crowd, Ending, Event, Heed, PATIENCE, Raw, Server, frame, masked, percentile};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 const RSS_MOVES_MAX: u64 = 8 * 1024 * 1024;
 /// Connections that should notice nothing.
 const HEALTHY: usize = 1_000;
-/// What two cores that also run the attackers and the other tests may add to the slowest 1 %.
-const P99_ALLOWANCE: Duration = Duration::from_millis(250);
+/// What two cores that also run the attackers may add to the slowest 1 %; a stall, which ends at a deadline, lasts seconds.
+const P99_ALLOWANCE: Duration = Duration::from_millis(500);
 /// A masked text frame, not final.
 const TEXT_MORE: u8 = 0x01;
 /// A masked continuation frame, not final.
@@ -59,7 +59,7 @@ impl Siege {
         let is_over = Arc::new(AtomicBool::new(false));
         let watch = watch_rss(self.server.pid(), Arc::clone(&peak), Arc::clone(&is_over));
         let attack = tokio::spawn(attack);
-        let mut beset = self.crowd.beats(&mut self.api, 2).await;
+        let mut beset = self.crowd.beats(&mut self.api, 3).await;
         while !attack.is_finished() {
             beset.extend(self.crowd.beats(&mut self.api, 1).await);
         }
@@ -138,7 +138,7 @@ async fn endless_fragments(address: SocketAddr, piece: usize, most: usize, code:
     raw.write(&masked(TEXT_MORE, b"{")).await.map_err(|e| e.to_string())?;
     // Many frames a write, so that the attacker is not the bottleneck.
     let frames = masked(MORE, &vec![b' '; piece]).repeat((16 * 1024 / (piece + 6)).max(1));
-    let sent = raw.flood(&frames, most, true).await;
+    let sent = raw.flood(&frames, most, Heed::Close).await;
     closed_with(raw.ending().await, code).map_err(|why| format!("{why} after {sent} bytes"))
 }
 
@@ -146,7 +146,7 @@ async fn endless_fragments(address: SocketAddr, piece: usize, most: usize, code:
 async fn ping_flood(address: SocketAddr) -> Result<(), String> {
     let mut raw = Raw::open(address, "/ws").await;
     let pings = masked(0x89, &[b'p'; 125]).repeat(256);
-    let sent = raw.flood(&pings, 64 * 1024 * 1024, false).await;
+    let sent = raw.flood(&pings, 64 * 1024 * 1024, Heed::Nothing).await;
     closed_with(raw.ending().await, 3504).map_err(|why| format!("{why} after {sent} bytes"))
 }
 
@@ -290,7 +290,7 @@ async fn huge_body(api: SocketAddr, head: &'static str, piece: Vec<u8>) -> Resul
     let request =
         format!("POST /v1/push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{head}\r\n\r\n");
     raw.write(request.as_bytes()).await.map_err(|e| e.to_string())?;
-    let sent = raw.flood(&piece, 1_000_000_000, true).await;
+    let sent = raw.flood(&piece, 1_000_000_000, Heed::AnyInput).await;
     if sent > 64 * 1024 * 1024 {
         return Err(format!("{sent} bytes were taken"));
     }

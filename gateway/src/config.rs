@@ -106,6 +106,10 @@ pub struct LimitsConfig {
     pub message_bytes: usize,
     /// Most fragments of one message.
     pub fragments: u32,
+    /// Longest time from the first byte of a message to its last.
+    pub message_ms: u32,
+    /// Most bytes of unfinished messages of all connections together.
+    pub partial_bytes_total: usize,
     /// Most rooms of one connection.
     pub rooms: usize,
     /// Most control frames of one connection a second.
@@ -197,7 +201,15 @@ impl Default for PendingConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { message_bytes: 64 * 1024, fragments: 1_024, rooms: 100, control_per_s: 50, rooms_total: 1_000_000 }
+        Self {
+            message_bytes: 64 * 1024,
+            fragments: 1_024,
+            message_ms: 30_000,
+            partial_bytes_total: 64 * 1024 * 1024,
+            rooms: 100,
+            control_per_s: 50,
+            rooms_total: 1_000_000,
+        }
     }
 }
 
@@ -244,8 +256,8 @@ impl GatewayConfig {
         if self.pending.bytes < 4_096 || self.pending.age_ms < 100 {
             out.push("gateway.pending: bytes must be at least 4096 and age_ms at least 100".into());
         }
-        if self.limits.message_bytes < 125 || self.limits.fragments == 0 {
-            out.push("gateway.limits: message_bytes must be at least 125 and fragments at least 1".into());
+        if self.limits.message_bytes < 125 || self.limits.fragments == 0 || self.limits.message_ms < 100 {
+            out.push("gateway.limits: message_bytes >= 125, fragments >= 1 and message_ms >= 100 are needed".into());
         }
         if self.handshake.head_bytes < 512 || self.handshake.deadline_ms < 100 || self.handshake.in_flight == 0 {
             out.push("gateway.handshake: head_bytes >= 512, deadline_ms >= 100 and in_flight >= 1 are needed".into());

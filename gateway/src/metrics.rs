@@ -71,6 +71,8 @@ impl Snapshot {
             ("messages_gathered", "Messages that wait for their window", node.merger.gathered.load(Relaxed) as i64),
             ("windows_open", "Targets with an open window", i64::from(node.merger.open_windows.load(Relaxed))),
             ("window_ms", "Window of the target everyone", i64::from(node.merger.window_ms())),
+            ("partial_bytes", "Bytes of unfinished messages", node.partial_bytes.load(Relaxed) as i64),
+            ("partial_bytes_max", "Most bytes of unfinished messages", node.config.limits.partial_bytes_total as i64),
             ("fanout_bytes", "Bytes of batches not yet walked", node.fanout.bytes() as i64),
             ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
             ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),

@@ -95,6 +95,8 @@ pub struct Node {
     pub handshakes: AtomicUsize,
     /// Users with connections.
     pub users_present: AtomicU64,
+    /// Bytes of unfinished messages of all connections.
+    pub partial_bytes: AtomicUsize,
     /// Most connections.
     pub connections_max: usize,
     /// Refused handshakes by code.
@@ -253,13 +255,19 @@ impl Node {
             let bucket = &self.buckets[usize::from(index)];
             let table = bucket.table.read();
             let Some(hot) = table.find(slot, generation) else { continue };
+            let mut waited = 0;
             if let Some(pending) = hot.outbox.lock().as_mut() {
+                waited = pending.bytes();
                 pending.release(h.version, now);
             }
             let mut d = Delta::default();
             // A connection that is over is found by its bucket's task.
             let _ = flush::drain(&KernelWriter, hot, now, &mut d);
             bucket.counters.add(&d);
+            if waited > self.config.pending.bytes / 2 {
+                // Its task may have stopped listening to it; no event will tell that the way is clear.
+                bucket.command(Command::Resume { slot, generation });
+            }
         }
     }
 }
@@ -290,6 +298,7 @@ impl Gateway {
             config.limits.fragments = config.limits.fragments.max(1 << 20);
             config.pending.bytes = config.pending.bytes.max(128 << 20);
             config.limits.control_per_s = config.limits.control_per_s.max(10_000);
+            config.limits.partial_bytes_total = config.limits.partial_bytes_total.max(1 << 30);
         }
         let listener = lobby::bind(config.listen, config.user_timeout_ms(), config.pending.kernel_bytes)
             .map_err(|error| StartError::Bind { address: config.listen, what: "clients", error })?;
@@ -364,6 +373,7 @@ impl Gateway {
             links: Links::default(),
             handshakes: AtomicUsize::new(0),
             users_present: AtomicU64::new(0),
+            partial_bytes: AtomicUsize::new(0),
             connections_max,
             refusals: Mutex::default(),
             connections: AtomicUsize::new(0),

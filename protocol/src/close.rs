@@ -11,6 +11,8 @@ pub enum CloseReason {
     Idle,
     /// Not reading: a control frame no longer fit its pending bytes, or they grew too old.
     Slow,
+    /// The gateway is out of room for unfinished messages.
+    Overload,
     /// More control frames than a peer has reason to send.
     Flood,
     /// Three malformed messages in a row (rule E-1).
@@ -21,7 +23,15 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 6] = [Self::Draining, Self::Idle, Self::Slow, Self::Flood, Self::BadJson, Self::Kicked];
+    pub const ALL: [Self; 7] = [
+        Self::Draining,
+        Self::Idle,
+        Self::Slow,
+        Self::Overload,
+        Self::Flood,
+        Self::BadJson,
+        Self::Kicked,
+    ];
 
     /// The WebSocket close code.
     #[must_use]
@@ -30,6 +40,7 @@ impl CloseReason {
             Self::Draining => 3000,
             Self::Idle => 3001,
             Self::Slow => 3002,
+            Self::Overload => 3003,
             Self::BadJson => 3501,
             Self::Kicked => 3502,
             Self::Flood => 3504,
@@ -43,6 +54,7 @@ impl CloseReason {
             Self::Draining => "draining",
             Self::Idle => "idle",
             Self::Slow => "slow",
+            Self::Overload => "overload",
             Self::BadJson => "bad_json",
             Self::Kicked => "kicked",
             Self::Flood => "flood",

@@ -25,27 +25,12 @@ const BEAT_PATIENCE: Duration = Duration::from_secs(15);
 impl Crowd {
     /// Connects `size` clients.
     pub async fn connect(address: SocketAddr, size: usize) -> Self {
-        Self::gather(address, size, None).await
-    }
-
-    /// Connects `size` clients and puts them into a room.
-    pub async fn in_room(address: SocketAddr, size: usize, room: &'static str) -> Self {
-        Self::gather(address, size, Some(room)).await
-    }
-
-    async fn gather(address: SocketAddr, size: usize, room: Option<&'static str>) -> Self {
         let (sender, arrivals) = mpsc::channel(size * 4);
         let mut handshakes = JoinSet::new();
         let mut members = JoinSet::new();
         for started in 0..size + HANDSHAKES_AT_ONCE {
             if started < size {
-                handshakes.spawn(async move {
-                    let mut client = Client::connect(address).await;
-                    if let Some(room) = room {
-                        client.join(room).await;
-                    }
-                    client
-                });
+                handshakes.spawn(async move { Client::connect(address).await });
             }
             if started + 1 >= HANDSHAKES_AT_ONCE
                 && let Some(client) = handshakes.join_next().await

@@ -16,7 +16,7 @@ pub use crowd::Crowd;
 pub use http::{Answer, Api};
 pub use metrics::Metrics;
 pub use ranges::Ranges;
-pub use raw::{Ending, Raw, frame, get_request, masked};
+pub use raw::{Ending, Heed, Raw, frame, get_request, masked};
 pub use server::Server;
 
 use std::time::{Duration, Instant};

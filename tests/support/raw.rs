@@ -27,6 +27,17 @@ pub enum Ending {
     Dropped,
 }
 
+/// What ends a flood early, so that the answer is not lost to a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heed {
+    /// Only that nothing more is taken: a peer that never reads.
+    Nothing,
+    /// Any byte of an answer.
+    AnyInput,
+    /// A close frame; other frames are passed over.
+    Close,
+}
+
 /// A handshake that is right in every point; `{extra}` headers end in CRLF.
 pub fn get_request(path: &str, extra: &str) -> String {
     format!(
@@ -94,12 +105,16 @@ impl Raw {
         written.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
     }
 
-    /// Writes `piece` until the server ends it, or `most` bytes went out; reads along only when `is_reading`, so
-    /// that a close frame is not lost to a reset. Gives the bytes that were taken.
-    pub async fn flood(&mut self, piece: &[u8], most: usize, is_reading: bool) -> usize {
+    /// Writes `piece` until the server ends it in a way that is heeded, or `most` bytes went out. Gives the bytes taken.
+    pub async fn flood(&mut self, piece: &[u8], most: usize, heed: Heed) -> usize {
         let mut sent = 0;
         while sent < most {
-            if is_reading && self.has_input().await {
+            let is_over = match heed {
+                Heed::Nothing => false,
+                Heed::AnyInput => timeout(Duration::ZERO, self.stream.peek(&mut [0u8; 1])).await.is_ok(),
+                Heed::Close => self.is_closing(),
+            };
+            if is_over {
                 return sent;
             }
             let written = timeout(Duration::from_secs(2), self.stream.write_all(piece)).await;
@@ -111,10 +126,19 @@ impl Raw {
         sent
     }
 
-    /// Whether something, or the end, is there to be read.
-    async fn has_input(&mut self) -> bool {
-        let mut room = [0u8; 1];
-        timeout(Duration::ZERO, self.stream.peek(&mut room)).await.is_ok()
+    /// Takes the frames that are there, up to a close; true at a close or at the end of the socket.
+    fn is_closing(&mut self) -> bool {
+        let end = match self.stream.try_read_buf(&mut self.inbound) {
+            Ok(n) => n == 0,
+            Err(e) => e.kind() != io::ErrorKind::WouldBlock,
+        };
+        while let Some((skip, length)) = frame_length(&self.inbound) {
+            if self.inbound[0] & 0x0f == 8 || self.inbound.len() < skip + length {
+                break;
+            }
+            self.inbound.advance(skip + length);
+        }
+        end || self.inbound.first().is_some_and(|first| first & 0x0f == 8)
     }
 
     /// The response head, or none when the socket ends first.

@@ -20,7 +20,7 @@ use tidegate_protocol::ws::{self, Decoder, Event};
 use super::flush;
 use super::pending::Queued;
 use super::{Bucket, Command};
-use crate::clock::Millis;
+use crate::clock::{Millis, since};
 use crate::counters::Delta;
 use crate::node::Node;
 use crate::poll;
@@ -32,8 +32,11 @@ const READ_BYTES: usize = 64 * 1024;
 const READS_MAX: usize = 4;
 /// Most events taken from epoll at once.
 const EVENTS_MAX: usize = 256;
+/// Flags after which nothing more will come.
+const END: epoll::EventFlags =
+    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 /// Time between sweeps.
-const SWEEP_MS: u64 = 500;
+const SWEEP_MS: u32 = 500;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -44,16 +47,23 @@ pub struct Drive {
     pub(super) node: Arc<Node>,
     pub(super) index: usize,
     /// Frames and messages cut off in the middle, by slot.
-    pub(super) partial: HashMap<u32, Decoder, ahash::RandomState>,
+    pub(super) partial: HashMap<u32, Partial, ahash::RandomState>,
     /// Connections told to go, by slot: when they are cut off.
     pub(super) closing: HashMap<u32, Millis, ahash::RandomState>,
     /// Control frames since the last sweep, by slot.
     pub(super) chatty: HashMap<u32, u32, ahash::RandomState>,
     /// Sockets with more to read, or whose reading waits until their answers have left.
-    again: Vec<(u32, u32)>,
+    again: Vec<(u32, u32, bool)>,
     /// Malformed messages in a row, by slot (rule E-1).
     pub(super) bad_json: HashMap<u32, u8, ahash::RandomState>,
-    pub(super) paused: HashMap<u32, u32, ahash::RandomState>,
+    pub(super) paused: HashMap<u32, bool, ahash::RandomState>,
+}
+
+/// A frame or message cut off in the middle.
+pub(super) struct Partial {
+    decoder: Decoder,
+    /// When its first byte came.
+    pub(super) since: Millis,
 }
 
 /// What reading a socket led to.
@@ -98,23 +108,32 @@ impl Drive {
             }
         };
         // Sweeps of the buckets are spread over the interval, so that they do not wake together.
-        let phase = Duration::from_millis(SWEEP_MS * self.index as u64 / node.buckets.len() as u64);
+        let phase = Duration::from_millis(u64::from(SWEEP_MS) * self.index as u64 / node.buckets.len() as u64);
         let mut sweep = tokio::time::interval_at(
             tokio::time::Instant::now() + phase + Duration::from_millis(1),
-            Duration::from_millis(SWEEP_MS),
+            Duration::from_millis(u64::from(SWEEP_MS)),
         );
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let stopped = node.stopped();
+        tokio::pin!(stopped);
+        let mut swept = node.clock.now();
         loop {
             tokio::select! {
                 biased;
-                () = node.stopped() => return,
+                () = &mut stopped => return,
                 guard = epoll.readable() => if let Ok(mut guard) = guard
                     && self.take_events(&node)
                 {
                     guard.clear_ready();
                 },
                 () = bucket.wake.notified() => self.obey(&node),
-                _ = sweep.tick() => self.sweep(&node),
+                _ = sweep.tick() => {}
+            }
+            // By time and not by timer: a set that is never quiet must not keep the sweep from its turn.
+            let now = node.clock.now();
+            if since(now, swept) >= SWEEP_MS {
+                swept = now;
+                self.sweep(&node);
             }
             self.read_again(&node);
             if !self.again.is_empty() {
@@ -168,23 +187,30 @@ impl Drive {
         bucket.counters.add(&d);
         let is_clear = hot.outbox.lock().is_none();
         drop(table);
-        if is_clear && self.paused.remove(&slot).is_some() {
-            self.again.push((slot, generation));
+        if is_clear {
+            self.resume(slot, generation);
         }
         is_open
     }
 
+    /// A peer whose answers have left is listened to again.
+    fn resume(&mut self, slot: u32, generation: u32) {
+        if let Some(is_ending) = self.paused.remove(&slot) {
+            self.again.push((slot, generation, is_ending));
+        }
+    }
+
     /// Reads and handles what a socket has.
-    fn read(&mut self, node: &Node, slot: u32, generation: u32) {
-        let outcome = BUFFER.with_borrow_mut(|buffer| self.read_into(node, slot, generation, buffer));
+    fn read(&mut self, node: &Node, slot: u32, generation: u32, is_ending: bool) {
+        let outcome = BUFFER.with_borrow_mut(|buffer| self.read_into(node, slot, generation, is_ending, buffer));
         match outcome {
             Read::Drained => {}
-            Read::More => self.again.push((slot, generation)),
+            Read::More => self.again.push((slot, generation, is_ending)),
             Read::Over => self.remove(node, slot, generation),
         }
     }
 
-    fn read_into(&mut self, node: &Node, slot: u32, generation: u32, buffer: &mut [u8]) -> Read {
+    fn read_into(&mut self, node: &Node, slot: u32, generation: u32, is_ending: bool, buffer: &mut [u8]) -> Read {
         for _ in 0..READS_MAX {
             let received = {
                 let table = node.buckets[self.index].table.read();
@@ -192,7 +218,7 @@ impl Drive {
                 // While its answers do not fit, a peer is not listened to: that bounds what pings can cost.
                 let waiting = hot.outbox.lock().as_ref().map_or(0, |p| p.bytes());
                 if waiting > node.config.pending.bytes / 2 && !self.closing.contains_key(&slot) {
-                    self.paused.insert(slot, generation);
+                    self.paused.insert(slot, is_ending);
                     return Read::Drained;
                 }
                 let Some(fd) = &hot.fd else { return Read::Drained };
@@ -210,7 +236,7 @@ impl Drive {
                     if !self.take_bytes(node, slot, generation, &mut buffer[..n]) {
                         return Read::Over;
                     }
-                    if n < buffer.len() {
+                    if n < buffer.len() && !is_ending {
                         return Read::Drained;
                     }
                 }
@@ -227,7 +253,7 @@ impl Drive {
         let limits =
             ws::Limits { message_bytes: node.config.limits.message_bytes, fragments: node.config.limits.fragments };
         let is_closing = self.closing.contains_key(&slot);
-        let mut decoder = self.partial.remove(&slot).unwrap_or_default();
+        let (mut decoder, begun) = self.take_partial(node, slot);
         let mut has_peer_closed = false;
         let result = decoder.decode(bytes, &limits, &mut |event| {
             if let Event::Close { code, .. } = &event {
@@ -256,11 +282,34 @@ impl Drive {
                     return !self.is_flushed(node, slot, generation);
                 }
                 if !decoder.is_idle() {
-                    self.partial.insert(slot, decoder);
+                    self.keep_partial(node, slot, generation, decoder, begun);
                 }
                 true
             }
         }
+    }
+
+    /// What a connection has left unfinished, and since when.
+    pub(super) fn take_partial(&mut self, node: &Node, slot: u32) -> (Decoder, Millis) {
+        match self.partial.remove(&slot) {
+            Some(partial) => {
+                node.partial_bytes.fetch_sub(partial.decoder.buffered_bytes(), Ordering::Relaxed);
+                (partial.decoder, partial.since)
+            }
+            None => (Decoder::default(), node.clock.now()),
+        }
+    }
+
+    /// Keeps what is unfinished, as long as all that is unfinished stays within the gateway's bound.
+    fn keep_partial(&mut self, node: &Node, slot: u32, generation: u32, decoder: Decoder, since: Millis) {
+        let bytes = decoder.buffered_bytes();
+        if node.partial_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > node.config.limits.partial_bytes_total {
+            node.partial_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            let reason = CloseReason::Overload;
+            self.begin_close(node, slot, generation, reason.code(), &reason.text(Some(1_000)));
+            return;
+        }
+        self.partial.insert(slot, Partial { decoder, since });
     }
 
     fn act(&mut self, node: &Node, slot: u32, generation: u32, event: &Event<'_>) {
@@ -315,6 +364,13 @@ impl Drive {
                         self.begin_close(node, slot, generation, code, &text);
                     }
                 }
+                Command::Cut { slot, generation } => {
+                    if !self.closing.contains_key(&slot) {
+                        node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
+                        self.cut(node, slot, generation, CloseReason::Slow);
+                    }
+                }
+                Command::Resume { slot, generation } => self.resume(slot, generation),
                 Command::Early { slot, generation, mut bytes } => {
                     if !self.take_bytes(node, slot, generation, &mut bytes) {
                         self.remove(node, slot, generation);
@@ -325,8 +381,8 @@ impl Drive {
     }
 
     fn read_again(&mut self, node: &Node) {
-        for (slot, generation) in std::mem::take(&mut self.again) {
-            self.read(node, slot, generation);
+        for (slot, generation, is_ending) in std::mem::take(&mut self.again) {
+            self.read(node, slot, generation, is_ending);
         }
     }
 }

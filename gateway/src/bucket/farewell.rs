@@ -75,7 +75,7 @@ impl Drive {
             node.interest.announce(InterestKind::User, user, false);
         }
         drop(table);
-        self.partial.remove(&slot);
+        let _ = self.take_partial(node, slot);
         self.closing.remove(&slot);
         self.chatty.remove(&slot);
         self.paused.remove(&slot);

@@ -43,6 +43,20 @@ pub enum Command {
         /// Reason's text.
         text: Box<str>,
     },
+    /// End a connection whose pending has no room even for what was lost.
+    Cut {
+        /// Slot.
+        slot: u32,
+        /// Generation.
+        generation: u32,
+    },
+    /// What waited for a connection has left by another hand: listen to it again if it was not listened to.
+    Resume {
+        /// Slot.
+        slot: u32,
+        /// Generation.
+        generation: u32,
+    },
     /// Bytes that came with the handshake and belong to the first frames.
     Early {
         /// Slot.
@@ -125,11 +139,6 @@ impl Bucket {
     pub fn close(&self, slot: u32, generation: u32, reason: CloseReason, retry_after_ms: Option<u32>) {
         let text = reason.text(retry_after_ms).into();
         self.command(Command::Close { slot, generation, code: reason.code(), text });
-    }
-
-    /// A walk found that a connection's own bound is already passed.
-    pub(crate) fn tell_slow(&self, slot: u32, generation: u32) {
-        tracing::debug!(bucket = self.index, slot, generation, "slow consumer");
     }
 }
 

@@ -19,6 +19,9 @@ use crate::merge::topic::Topic;
 
 /// Accounted size of a GAP that waits.
 const GAP_BYTES: usize = 96;
+/// Most GAPs that wait. One per target and kind is the rule, because neighbours join; more means a peer that reads just
+/// enough to stay while losing nearly everything.
+const GAPS_MAX: usize = 256;
 /// Most slices handed to the kernel at once.
 pub const SLICES_MAX: usize = 64;
 
@@ -69,6 +72,8 @@ pub struct Pending {
     barrier: u64,
     /// The connection is to be given up; only used between finding out and removal.
     is_broken: bool,
+    /// GAP entries.
+    gaps: usize,
     /// A Close frame is the last entry, or has left: nothing may follow it (RFC 6455 section 5.5.1).
     is_last: bool,
 }
@@ -217,7 +222,7 @@ impl Pending {
             if !fits {
                 d.drop_messages(DropReason::Slow, u64::from(segment.messages));
                 self.append_gap(topic, missing(segment), DropReason::Slow, now, d);
-                return Queued::Dropped;
+                return if self.gaps > GAPS_MAX { Queued::Close } else { Queued::Dropped };
             }
         }
         self.append(Entry::Push(Arc::clone(topic), segment.clone()), now, d);
@@ -274,7 +279,7 @@ impl Pending {
                 d.drop_messages(DropReason::Closed, u64::from(s.messages));
             }
         }
-        self.sent = 0;
+        (self.sent, self.gaps) = (0, 0);
         let bytes = self.bytes;
         self.account(-(bytes as i64), d);
     }
@@ -288,6 +293,7 @@ impl Pending {
         let dropped: Vec<Entry> = self.entries.drain(begun..).collect();
         for entry in dropped {
             self.account(-(entry.len() as i64), d);
+            self.gaps -= usize::from(matches!(entry, Entry::Gap { .. }));
             if let Entry::Push(_, s) = entry {
                 d.pending -= i64::from(s.messages);
                 d.drop_messages(DropReason::Slow, u64::from(s.messages));
@@ -323,6 +329,12 @@ impl Pending {
             Lane::Urgent => 2,
         };
         let begun = usize::from(self.sent > 0);
+        let may_go = |entry: &Entry, lane: Lane| matches!(entry, Entry::Push(_, s) if rank(s.lane) <= rank(lane));
+        let spare: usize = self.entries.iter().skip(begun).filter(|e| may_go(e, lane)).map(Entry::len).sum();
+        if self.bytes + need > bytes_max + spare {
+            // It would not fit even then: nothing is sacrificed for it.
+            return false;
+        }
         for victim in [Lane::Bulk, Lane::Normal, Lane::Urgent] {
             if rank(victim) > rank(lane) {
                 break;
@@ -331,7 +343,7 @@ impl Pending {
             while i < self.entries.len() && self.bytes + need > bytes_max {
                 if matches!(&self.entries[i], Entry::Push(_, s) if s.lane == victim) {
                     self.turn_into_gap(i, DropReason::Slow, d);
-                    // The GAP may have joined an earlier one and left this place to the next entry.
+                    // The GAP may have joined another and left this place to the next entry.
                     continue;
                 }
                 i += 1;
@@ -347,30 +359,49 @@ impl Pending {
         d.drop_messages(reason, u64::from(segment.messages));
         self.account(-(segment.frame.len() as i64), d);
         let lost = missing(&segment);
-        if self.join_gap(i, &topic, lost, reason) {
+        if self.join_gap(i, &topic, lost, reason) || self.join_gap_after(i, &topic, lost, reason) {
             return;
         }
         self.account(GAP_BYTES as i64, d);
+        self.gaps += 1;
         self.entries.insert(i, Entry::Gap { topic, missing: lost, reason });
     }
 
     fn append_gap(&mut self, topic: &Arc<Topic>, lost: Missing, reason: DropReason, now: Millis, d: &mut Delta) {
         let end = self.entries.len();
         if !self.join_gap(end, topic, lost, reason) {
+            self.gaps += 1;
             self.append(Entry::Gap { topic: Arc::clone(topic), missing: lost, reason }, now, d);
         }
     }
 
-    /// Adds `lost` to the last GAP of `topic` before place `i`, when no messages of that target lie between.
+    /// Adds `lost` to a GAP of `topic` before place `i`, when no messages of that target lie between.
     fn join_gap(&mut self, i: usize, topic: &Arc<Topic>, lost: Missing, why: DropReason) -> bool {
         for entry in self.entries.range_mut(..i).rev() {
             match entry {
                 Entry::Push(t, _) if Arc::ptr_eq(t, topic) => return false,
-                Entry::Gap { topic: t, missing, reason } if Arc::ptr_eq(t, topic) => {
-                    if *reason != why {
-                        return false;
+                Entry::Gap { topic: t, missing, reason } if Arc::ptr_eq(t, topic) && *reason == why => {
+                    if join(missing, lost) {
+                        return true;
                     }
-                    return join(missing, lost);
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// The same for a GAP that stands at or after place `i`: it grows downwards.
+    fn join_gap_after(&mut self, i: usize, topic: &Arc<Topic>, lost: Missing, why: DropReason) -> bool {
+        for entry in self.entries.range_mut(i..) {
+            match entry {
+                Entry::Push(t, _) if Arc::ptr_eq(t, topic) => return false,
+                Entry::Gap { topic: t, missing, reason } if Arc::ptr_eq(t, topic) && *reason == why => {
+                    let mut whole = lost;
+                    if join(&mut whole, *missing) {
+                        *missing = whole;
+                        return true;
+                    }
                 }
                 _ => {}
             }
@@ -394,6 +425,7 @@ impl Pending {
             }
             Entry::Gap { topic, missing, reason } => {
                 let (topic, missing, reason) = (Arc::clone(topic), *missing, *reason);
+                self.gaps -= 1;
                 self.account(-(GAP_BYTES as i64), d);
                 self.render_gap(i, &topic, missing, reason, d);
             }

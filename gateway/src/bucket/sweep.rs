@@ -17,6 +17,15 @@ impl Drive {
         self.chatty.clear();
         let now = node.clock.now();
         let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
+        let patience = node.config.limits.message_ms;
+        let unfinished: Vec<u32> =
+            self.partial.iter().filter(|(_, p)| since(now, p.since) >= patience).map(|(s, _)| *s).collect();
+        for slot in unfinished {
+            if let Some(generation) = self.generation_of(node, slot) {
+                let _ = self.take_partial(node, slot);
+                self.begin_close(node, slot, generation, 1008, "a message must be complete within limits.message_ms");
+            }
+        }
         let (idle, dead, slow) = {
             let table = node.buckets[self.index].table.read();
             let has_pending = self.bucket().counters.read().pending_bytes != 0;
