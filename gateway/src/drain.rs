@@ -69,6 +69,10 @@ async fn close_all(node: &Node) {
         }
         told = due;
     }
+    // Whoever came through the door while it was closing; for the others this says nothing new.
+    for (index, slot, generation) in targets(node) {
+        node.buckets[usize::from(index)].close(slot, generation, CloseReason::Draining, Some(0));
+    }
 }
 
 /// Every connection, one bucket after the other in turns, so that each round touches many buckets a little.

@@ -191,8 +191,8 @@ fn finish(batch: &Batch) {
     let took = batch.flushed.elapsed().as_micros().min(u128::from(u32::MAX)) as u32;
     batch.topic.fanout_us.store(took, Ordering::Relaxed);
     batch.topic.in_flight.fetch_sub(1, Ordering::AcqRel);
-    for waiter in &batch.waiters {
-        waiter.finish(&batch.tally);
+    for (segment, waiter) in &batch.waiters {
+        waiter.finish(&batch.tallies[*segment]);
     }
 }
 

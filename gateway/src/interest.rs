@@ -42,9 +42,11 @@ pub struct Held {
     pub connection: (u16, u32, u32),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Link {
     acked: u64,
+    /// Its requests so far; the last one's number is its token.
+    requests: u64,
     /// When its last request was answered; none while one is outstanding.
     answered: Option<Millis>,
 }
@@ -111,7 +113,10 @@ impl Interest {
     /// The changes after `version`, at most `max`.
     #[must_use]
     pub fn changes_since(&self, version: u64, max: usize) -> Since {
-        let state = self.state.lock();
+        self.since(&self.state.lock(), version, max)
+    }
+
+    fn since(&self, state: &State, version: u64, max: usize) -> Since {
         let now = self.version();
         let Ok(behind) = usize::try_from(now.saturating_sub(version)) else { return Since::TooOld };
         if version > now || behind > state.log.len() {
@@ -122,18 +127,33 @@ impl Interest {
         Since::Changes(changes, reached)
     }
 
-    /// A logic node with a complete snapshot has applied everything up to `version` and waits for more.
-    pub fn acknowledge(&self, logic: u64, version: u64) -> Vec<Held> {
+    /// A logic node with a complete snapshot has applied everything up to `version` and waits for more. Gives the replies
+    /// that waited for it, and a token for [`Interest::answered`].
+    pub fn acknowledge(&self, logic: u64, version: u64) -> (Vec<Held>, u64) {
         let mut state = self.state.lock();
-        let link = state.links.entry(logic).or_insert(Link { acked: 0, answered: None });
+        let link = state.links.entry(logic).or_default();
         link.acked = link.acked.max(version);
         link.answered = None;
-        self.released(&mut state)
+        link.requests += 1;
+        let token = link.requests;
+        (self.released(&mut state), token)
     }
 
-    /// A logic node's request has been answered; it should ask again soon.
-    pub fn answered(&self, logic: u64, now: Millis) {
-        if let Some(link) = self.state.lock().links.get_mut(&logic) {
+    /// The end of a snapshot that was begun at `version`: the changes since, at most `max`. If those are all, the logic node
+    /// counts from now on, before anyone can change more: what is announced after is held for it.
+    pub fn complete(&self, logic: u64, version: u64, max: usize, now: Millis) -> Since {
+        let mut state = self.state.lock();
+        let since = self.since(&state, version, max);
+        if matches!(since, Since::Changes(_, reached) if reached == self.version()) {
+            state.links.insert(logic, Link { answered: Some(now), ..Link::default() });
+            self.released(&mut state);
+        }
+        since
+    }
+
+    /// A logic node's request has been answered; it should ask again soon. `token` tells its latest request from older ones.
+    pub fn answered(&self, logic: u64, token: u64, now: Millis) {
+        if let Some(link) = self.state.lock().links.get_mut(&logic).filter(|l| l.requests == token) {
             link.answered = Some(now);
         }
     }
@@ -231,9 +251,33 @@ mod tests {
 
         let version = announce(&interest, "b");
         assert!(interest.hold(version, C, 1));
-        assert!(interest.acknowledge(1, version).is_empty());
-        assert_eq!(interest.acknowledge(2, version), [Held { version, at: 1, connection: C }]);
+        assert!(interest.acknowledge(1, version).0.is_empty());
+        assert_eq!(interest.acknowledge(2, version).0, [Held { version, at: 1, connection: C }]);
         assert!(!interest.hold(version, C, 1));
+    }
+
+    /// Rule R-4: between the end of a snapshot and the first request after it.
+    #[test]
+    fn what_is_announced_after_a_snapshots_end_is_held() {
+        let interest = Interest::new(10);
+        announce(&interest, "before");
+
+        let Since::Changes(changes, reached) = interest.complete(1, 0, 9, 1) else { panic!("in the log") };
+        let version = announce(&interest, "after");
+
+        assert_eq!((changes.len(), reached), (1, 1));
+        assert!(interest.hold(version, C, 1));
+        assert_eq!(interest.acknowledge(1, version).0.len(), 1);
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_keep_up_is_not_complete() {
+        let interest = Interest::new(10);
+        for name in ["a", "b", "c"] {
+            announce(&interest, name);
+        }
+        assert!(matches!(interest.complete(1, 0, 2, 1), Since::Changes(c, 2) if c.len() == 2));
+        assert_eq!(interest.links(), 0);
     }
 
     #[test]
@@ -248,7 +292,12 @@ mod tests {
         assert!(interest.expire(11).is_empty());
         assert_eq!(interest.expire(10 + HOLD_MS_MAX).len(), 1);
 
-        interest.answered(1, 1_000);
+        let (_, old) = interest.acknowledge(1, 1);
+        let (_, new) = interest.acknowledge(1, 1);
+        interest.answered(1, old, 1_000);
+        interest.expire(3_000);
+        assert_eq!(interest.links(), 1, "an older request's end says nothing of the newer");
+        interest.answered(1, new, 1_000);
         interest.expire(3_000);
         assert_eq!(interest.links(), 0);
     }

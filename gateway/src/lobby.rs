@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
-use crate::clock::{Millis, is_due};
+use crate::clock::{Millis, is_due, since};
 use crate::identity::Identity;
 use crate::node::Node;
 use crate::poll;
@@ -31,6 +31,8 @@ const DISCARDS_MAX: usize = 4;
 const DISCARD_BYTES: usize = 4 * 1024;
 /// Advice to those who are refused for lack of room.
 const RETRY_AFTER_S: u32 = 2;
+/// Time between looks at the deadlines.
+const DEADLINES_MS: u32 = 100;
 /// Pause when the system has no files or memory for another connection.
 const EXHAUSTED_MS: u64 = 50;
 
@@ -116,12 +118,15 @@ impl Lobby {
                 return;
             }
         };
-        let mut clock = tokio::time::interval(std::time::Duration::from_millis(100));
+        let mut clock = tokio::time::interval(std::time::Duration::from_millis(u64::from(DEADLINES_MS)));
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let stopped = node.stopped();
+        tokio::pin!(stopped);
+        let mut looked = node.clock.now();
         loop {
             tokio::select! {
                 biased;
-                () = node.stopped() => return,
+                () = &mut stopped => return,
                 guard = set.readable() => if let Ok(mut guard) = guard {
                     match self.take_events(&node) {
                         Turn::Idle => guard.clear_ready(),
@@ -132,11 +137,18 @@ impl Lobby {
                         }
                     }
                 },
-                _ = clock.tick() => self.expire(&node),
+                _ = clock.tick() => {}
+            }
+            // By time and not by timer: a flood of strangers must not keep the deadlines from their turn.
+            let now = node.clock.now();
+            if since(now, looked) >= DEADLINES_MS {
+                looked = now;
+                self.expire(&node);
             }
             if self.is_listening && !node.is_accepting() {
-                // Strangers now get "connection refused" from the kernel once the last holder has let go.
                 let _ = epoll::delete(&self.epoll, &*self.listener);
+                // Strangers now get "connection refused" from the kernel, also those whom nobody has taken from it yet.
+                let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Read);
                 self.is_listening = false;
             }
         }
@@ -191,7 +203,8 @@ impl Lobby {
         if !node.is_accepting() {
             return self.refuse(node, &fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
-        if node.connections() >= node.connections_max {
+        // Guests count too: their files are as real.
+        if node.connections() + node.handshakes.load(Ordering::Relaxed) >= node.connections_max {
             return self.refuse(node, &fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
         }
         match rustix::net::recv(&fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
@@ -293,6 +306,9 @@ impl Lobby {
         early: &[u8],
         is_seated: bool,
     ) -> Result<(), (OwnedFd, Refusal)> {
+        if !node.is_accepting() {
+            return Err((fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S }));
+        }
         let identity = match Identity::claimed(upgrade, &node.platforms) {
             Ok(identity) => identity,
             Err(refusal) => return Err((fd, refusal)),

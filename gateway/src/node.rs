@@ -343,14 +343,8 @@ impl Gateway {
         let epoch_text = format!("{epoch:x}-");
         let totals = Arc::new(Totals::default());
         let all_epoch = epoch_text.trim_end_matches('-');
-        let merger = Merger::new(
-            &config.merge,
-            all_epoch,
-            Arc::clone(&buckets),
-            Arc::clone(&fanout),
-            Arc::clone(&totals),
-            clock,
-        );
+        let merger =
+            Merger::new(&config.merge, all_epoch, Arc::clone(&buckets), Arc::clone(&fanout), Arc::clone(&totals));
         let connections_max = match config.connections_max {
             0 => files_max().saturating_sub(FILES_RESERVED + 2 * count).max(64),
             n => n,

@@ -21,6 +21,10 @@ use crate::merge::topic::Topic;
 use crate::merge::{Incoming, Private};
 use crate::node::Node;
 
+/// Pushes applied before others get a turn.
+const PUSHES_A_TURN: usize = 64;
+/// Longest time to live that the gateway's clock can tell from the past: 24 days. A longer one is for ever.
+const TTL_MS_MAX: u32 = i32::MAX as u32;
 /// Longest wait for "written".
 const WAIT_MS_MAX: u32 = 60_000;
 
@@ -38,9 +42,15 @@ pub(super) async fn push(node: &Node, batch: PushBatch) -> Result<Bytes, Refused
     if batch.sequence < last.sequence {
         return Err(Refused::Conflict("a later batch has been applied"));
     }
-    node.fanout.ready().await;
-    let now = node.clock.now();
-    let receipts = batch.pushes.iter().map(|push| apply(node, push, now)).collect();
+    let mut receipts = Vec::with_capacity(batch.pushes.len());
+    for (i, push) in batch.pushes.iter().enumerate() {
+        if i % PUSHES_A_TURN == 0 {
+            // Room for what follows, and a turn for whoever shares this thread.
+            node.fanout.ready().await;
+            tokio::task::yield_now().await;
+        }
+        receipts.push(apply(node, push, node.clock.now()));
+    }
     last.reply = encode(&PushReply { receipts });
     last.sequence = batch.sequence;
     Ok(last.reply.clone())
@@ -87,7 +97,7 @@ fn apply(node: &Node, push: &Push, now: Millis) -> Receipt {
     let incoming = Incoming {
         messages: &push.messages,
         lane: Lane::try_from(push.lane).unwrap_or(Lane::Normal),
-        expires_at: if push.ttl_ms == 0 { 0 } else { now.wrapping_add(push.ttl_ms).max(1) },
+        expires_at: if push.ttl_ms == 0 || push.ttl_ms > TTL_MS_MAX { 0 } else { now.wrapping_add(push.ttl_ms).max(1) },
         narrow: narrow.as_ref(),
         waiter: waiter.as_ref(),
     };

@@ -19,19 +19,18 @@ const HOLD_MS_MAX: u32 = 30_000;
 
 /// Answers at once when something has happened, else when it does or the hold is over.
 pub(super) async fn events(node: &Node, request: &EventsRequest) -> EventsReply {
-    let reply = if request.epoch != node.epoch || request.cursor == 0 || !request.page.is_empty() {
-        snapshot(node, request)
-    } else {
-        changes(node, request).await
-    };
-    node.interest.answered(request.logic, node.clock.now());
+    if request.epoch != node.epoch || request.cursor == 0 || !request.page.is_empty() {
+        return snapshot(node, request);
+    }
+    let version = request.cursor - 1;
+    let (held, token) = node.interest.acknowledge(request.logic, version);
+    node.release(&held);
+    let reply = changes(node, request, version).await;
+    node.interest.answered(request.logic, token, node.clock.now());
     reply
 }
 
-async fn changes(node: &Node, request: &EventsRequest) -> EventsReply {
-    let version = request.cursor - 1;
-    let held = node.interest.acknowledge(request.logic, version);
-    node.release(&held);
+async fn changes(node: &Node, request: &EventsRequest, version: u64) -> EventsReply {
     let deadline = tokio::time::Instant::now() + Duration::from_millis(u64::from(request.hold_ms.min(HOLD_MS_MAX)));
     let mut is_over = false;
     loop {
@@ -43,13 +42,7 @@ async fn changes(node: &Node, request: &EventsRequest) -> EventsReply {
                 return snapshot(node, &EventsRequest { page: String::new(), ..request.clone() });
             }
             Since::Changes(list, reached) if !list.is_empty() || is_over => {
-                return EventsReply {
-                    epoch: node.epoch,
-                    cursor: reached + 1,
-                    interest: list.into_iter().map(record).collect(),
-                    gateway: Some(info(node)),
-                    ..EventsReply::default()
-                };
+                return reply(node, reached, list.into_iter().map(record).collect());
             }
             Since::Changes(..) => {}
         }
@@ -57,14 +50,16 @@ async fn changes(node: &Node, request: &EventsRequest) -> EventsReply {
     }
 }
 
-/// One page of a snapshot. The version it stands for is that of its beginning: changes made while the pages are read
-/// come again as changes, and the last word on a name counts.
+/// One page of a snapshot. It stands for the version of its beginning; what changed while its pages were read follows
+/// before its end, and the last word on a name counts.
 fn snapshot(node: &Node, request: &EventsRequest) -> EventsReply {
-    // Until it is complete, the logic node sends everything, so no reply waits for it.
-    let held = node.interest.forget(request.logic);
-    node.release(&held);
     let parsed = parse_page(&request.page).filter(|_| request.epoch == node.epoch);
-    let (version, mut at) = parsed.unwrap_or((node.interest.version(), 0));
+    if parsed.is_none() {
+        // Until it is complete, the logic node sends everything, so no reply waits for it.
+        let held = node.interest.forget(request.logic);
+        node.release(&held);
+    }
+    let (mut version, mut at) = parsed.unwrap_or((node.interest.version(), 0));
     let end = SHARDS + node.buckets.len();
     let mut interest = Vec::new();
     while at < end && interest.len() < INTEREST_PAGE {
@@ -72,13 +67,28 @@ fn snapshot(node: &Node, request: &EventsRequest) -> EventsReply {
         interest.extend(names.into_iter().map(|name| record(Change { kind, name, is_present: true })));
         at += 1;
     }
+    let mut page = format!("{version}:{at}");
+    if at >= end {
+        match node.interest.complete(request.logic, version, INTEREST_PAGE, node.clock.now()) {
+            Since::Changes(list, reached) => {
+                version = reached;
+                page = if list.len() < INTEREST_PAGE { String::new() } else { format!("{version}:{at}") };
+                interest.extend(list.into_iter().map(record));
+            }
+            // So much has changed meanwhile that it must begin again.
+            Since::TooOld => return snapshot(node, &EventsRequest { page: String::new(), ..request.clone() }),
+        }
+    }
+    EventsReply { is_snapshot: parsed.is_none(), page, ..reply(node, version, interest) }
+}
+
+fn reply(node: &Node, version: u64, interest: Vec<records::Interest>) -> EventsReply {
     EventsReply {
         epoch: node.epoch,
         cursor: version + 1,
-        is_snapshot: parsed.is_none(),
-        page: if at < end { format!("{version}:{at}") } else { String::new() },
         interest,
         gateway: Some(info(node)),
+        ..EventsReply::default()
     }
 }
 

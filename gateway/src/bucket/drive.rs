@@ -33,8 +33,7 @@ const READS_MAX: usize = 4;
 /// Most events taken from epoll at once.
 const EVENTS_MAX: usize = 256;
 /// Flags after which nothing more will come.
-const END: epoll::EventFlags =
-    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
+const END: epoll::EventFlags = epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 /// Time between sweeps.
 const SWEEP_MS: u32 = 500;
 
@@ -165,10 +164,10 @@ impl Drive {
                 self.remove(node, slot, generation);
                 continue;
             }
-            let is_input =
-                epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-            if flags.intersects(is_input) {
-                self.read(node, slot, generation);
+            // The end of the stream may come in one edge with the last bytes: then reading must go on until it is seen.
+            let is_ending = flags.intersects(END);
+            if is_ending || flags.intersects(epoll::EventFlags::IN) {
+                self.read(node, slot, generation, is_ending);
             }
         }
         events.len() < EVENTS_MAX

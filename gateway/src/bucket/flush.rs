@@ -11,13 +11,14 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::RwLockReadGuard;
 use rustix::io::Errno;
+use smallvec::SmallVec;
 
-use super::Bucket;
-use super::pending::{Pending, Queued};
+use super::pending::{Pending, Queued, SLICES_MAX};
 use super::table::{Hot, Table};
+use super::{Bucket, Command};
 use crate::clock::{Clock, Millis};
 use crate::counters::{Delta, DropReason};
-use crate::merge::batch::{Audience, Batch, Segment};
+use crate::merge::batch::{Audience, Batch, Segment, Tally};
 use crate::merge::topic::Topic;
 use crate::writer::Writer;
 
@@ -35,6 +36,28 @@ pub struct Scratch {
 struct Share<'a> {
     topic: &'a Arc<Topic>,
     segment: &'a Segment,
+    tally: Option<&'a Tally>,
+}
+
+/// The table as it stood when the pairs were gathered: what may have changed while the lock was let go.
+struct Stand {
+    removals: u64,
+    departures: u64,
+    /// Some slots were named by someone else, before the pairs were gathered.
+    is_named: bool,
+}
+
+impl Stand {
+    /// Whether the slot still is who it was.
+    fn is_same(&self, table: &Table, slot: u32, generation: u32) -> bool {
+        (!self.is_named && table.removals == self.removals) || table.find(slot, generation).is_some()
+    }
+
+    /// Whether a member has left the room since; if it is back, JOINED has told it where the numbering stands.
+    fn has_left(&self, table: &Table, slot: u32, audience: &Audience) -> bool {
+        table.departures != self.departures
+            && matches!(audience, Audience::Room(id) if table.has_left_since(self.departures, slot, *id))
+    }
 }
 
 /// Surroundings of a walk.
@@ -71,7 +94,7 @@ impl<W: Writer> Walk<'_, W> {
         }
         // Slots named by someone else may have changed hands before the pairs were gathered, all others only after.
         let is_named = batches.iter().any(|b| matches!(b.audience, Audience::Slots(..)));
-        let removals = table.removals;
+        let stand = Stand { removals: table.removals, departures: table.departures, is_named };
         let mut shares: Vec<Share<'_>> = Vec::with_capacity(batches.len());
         let mut rest = scratch.pairs.as_slice();
         while !rest.is_empty() {
@@ -82,8 +105,7 @@ impl<W: Writer> Walk<'_, W> {
                 let n = rest.iter().take_while(|p| (p.0, p.1) == (slot, generation)).count();
                 let (mine, others) = rest.split_at(n);
                 rest = others;
-                let is_same = (!is_named && table.removals == removals) || table.find(slot, generation).is_some();
-                self.serve(&table, slot, is_same, mine, batches, &mut shares, now, &mut d);
+                self.serve(&table, &stand, mine, batches, &mut shares, now, &mut d);
             }
             self.bucket.counters.add(&d);
             if !rest.is_empty() {
@@ -97,36 +119,41 @@ impl<W: Writer> Walk<'_, W> {
     fn serve<'b>(
         &self,
         table: &Table,
-        slot: u32,
-        is_same: bool,
+        stand: &Stand,
         mine: &[(u32, u32, u32)],
         batches: &'b [Arc<Batch>],
         shares: &mut Vec<Share<'b>>,
         now: Millis,
         d: &mut Delta,
     ) {
+        let (slot, generation) = (mine[0].0, mine[0].1);
         shares.clear();
         for &(_, _, i) in mine {
             let batch = &batches[i as usize];
-            for segment in &batch.segments {
+            if stand.has_left(table, slot, &batch.audience) {
+                continue;
+            }
+            for (segment, tally) in batch.segments.iter().zip(&batch.tallies) {
                 if segment.narrow.is_none() || is_meant(table, self.bucket.index, slot, segment) {
                     d.queued += u64::from(segment.messages);
-                    shares.push(Share { topic: &batch.topic, segment });
+                    // Tallies are shared by all threads: only touched when a publisher waits for them.
+                    let tally = (!batch.waiters.is_empty()).then_some(tally);
+                    shares.push(Share { topic: &batch.topic, segment, tally });
                 }
             }
         }
-        let fate = if !is_same {
+        if shares.is_empty() {
+            return;
+        }
+        let fate = if stand.is_same(table, slot, generation) {
+            self.hand_over(&table.hot[slot as usize], slot, shares, now, d)
+        } else {
             for share in shares.iter() {
                 d.drop_messages(DropReason::Closed, u64::from(share.segment.messages));
             }
             Fate::Dropped
-        } else if shares.is_empty() {
-            return;
-        } else {
-            self.hand_over(&table.hot[slot as usize], slot, shares, now, d)
         };
-        for &(_, _, i) in mine {
-            let tally = &batches[i as usize].tally;
+        for tally in shares.iter().filter_map(|s| s.tally) {
             match fate {
                 Fate::Written => &tally.written,
                 Fate::Pending => &tally.pending,
@@ -141,67 +168,86 @@ impl<W: Writer> Walk<'_, W> {
         let Some(fd) = &hot.fd else { return Fate::Dropped };
         let mut outbox = hot.outbox.lock();
         if let Some(pending) = outbox.as_mut().filter(|p| !p.is_empty()) {
-            return self.queue(pending, shares, now, d);
+            return self.queue(pending, shares, slot, hot.generation, now, d);
         }
-        d.writes += 1;
-        let result = match shares {
-            [one] => self.writer.write(fd.as_fd(), &[IoSlice::new(&one.segment.frame)]),
-            many => {
-                let parts: Vec<IoSlice<'_>> =
-                    many.iter().take(super::pending::SLICES_MAX).map(|s| IoSlice::new(&s.segment.frame)).collect();
-                self.writer.write(fd.as_fd(), &parts)
-            }
-        };
-        let mut taken = match result {
-            Ok(n) => n,
-            Err(Errno::AGAIN) => 0,
-            Err(_) => {
-                // The peer is gone; the bucket's task hears of it from epoll and removes the connection.
-                for share in shares {
-                    d.drop_messages(DropReason::Closed, u64::from(share.segment.messages));
+        for (chunk, first) in shares.chunks(SLICES_MAX).zip((0..).step_by(SLICES_MAX)) {
+            d.writes += 1;
+            let result = match chunk {
+                [one] => self.writer.write(fd.as_fd(), &[IoSlice::new(&one.segment.frame)]),
+                many => {
+                    let parts: SmallVec<[IoSlice<'_>; 8]> =
+                        many.iter().map(|s| IoSlice::new(&s.segment.frame)).collect();
+                    self.writer.write(fd.as_fd(), &parts)
                 }
-                return Fate::Dropped;
-            }
-        };
-        d.bytes += taken as u64;
-        if taken > 0 {
-            hot.wrote.store(now, Ordering::Relaxed);
-        }
-        for (i, share) in shares.iter().enumerate() {
-            let len = share.segment.frame.len();
-            if taken >= len {
-                taken -= len;
-                d.written += u64::from(share.segment.messages);
-                d.frames += 1;
-                continue;
-            }
-            let mut pending = Box::new(Pending::new(now));
-            let mut rest = &shares[i..];
+            };
+            let taken = match result {
+                Ok(n) => n,
+                Err(Errno::AGAIN) => 0,
+                Err(_) => {
+                    // The peer is gone; the bucket's task hears of it from epoll and removes the connection.
+                    for share in &shares[first..] {
+                        d.drop_messages(DropReason::Closed, u64::from(share.segment.messages));
+                    }
+                    return Fate::Dropped;
+                }
+            };
+            d.bytes += taken as u64;
             if taken > 0 {
-                pending.push_rest(share.topic, share.segment, taken, now, d);
-                rest = &rest[1..];
+                hot.wrote.store(now, Ordering::Relaxed);
             }
-            d.stalls += 1;
-            let fate = self.queue(&mut pending, rest, now, d);
-            *outbox = Some(pending);
-            if fate == Fate::Dropped {
-                self.bucket.tell_slow(slot, hot.generation);
+            let (whole, rest) = count_whole(chunk, taken, d);
+            if whole < chunk.len() {
+                let mut pending = Box::new(Pending::new(now));
+                let mut waiting = &shares[first + whole..];
+                if rest > 0 {
+                    pending.push_rest(waiting[0].topic, waiting[0].segment, rest, now, d);
+                    waiting = &waiting[1..];
+                }
+                d.stalls += 1;
+                let fate = self.queue(&mut pending, waiting, slot, hot.generation, now, d);
+                *outbox = Some(pending);
+                return fate;
             }
-            return Fate::Pending;
         }
         Fate::Written
     }
 
-    fn queue(&self, pending: &mut Pending, shares: &[Share<'_>], now: Millis, d: &mut Delta) -> Fate {
+    fn queue(
+        &self,
+        pending: &mut Pending,
+        shares: &[Share<'_>],
+        slot: u32,
+        generation: u32,
+        now: Millis,
+        d: &mut Delta,
+    ) -> Fate {
         let mut fate = Fate::Pending;
         for share in shares {
             match pending.push_segment(share.topic, share.segment, self.pending_bytes_max, now, d) {
                 Queued::Waits => {}
-                Queued::Dropped | Queued::Close => fate = Fate::Dropped,
+                Queued::Dropped => fate = Fate::Dropped,
+                Queued::Close => {
+                    fate = Fate::Dropped;
+                    self.bucket.command(Command::Cut { slot, generation });
+                }
             }
         }
         fate
     }
+}
+
+/// Counts the frames that `taken` bytes hold whole; gives their number, and the bytes of the next one.
+fn count_whole(chunk: &[Share<'_>], mut taken: usize, d: &mut Delta) -> (usize, usize) {
+    for (i, share) in chunk.iter().enumerate() {
+        let len = share.segment.frame.len();
+        if taken < len {
+            return (i, taken);
+        }
+        taken -= len;
+        d.written += u64::from(share.segment.messages);
+        d.frames += 1;
+    }
+    (chunk.len(), 0)
 }
 
 /// Adds the pairs of one batch, in slot order; says that the bucket has been walked for it.

@@ -381,7 +381,8 @@ impl Pending {
             match entry {
                 Entry::Push(t, _) if Arc::ptr_eq(t, topic) => return false,
                 Entry::Gap { topic: t, missing, reason } if Arc::ptr_eq(t, topic) && *reason == why => {
-                    if join(missing, lost) {
+                    let is_joined = join(missing, lost);
+                    if is_joined {
                         return true;
                     }
                 }

@@ -3,6 +3,7 @@
 //! Invariants: `hot` and `cold` have one length; a vacant slot has no fd and is in `free`; members and a user's slots are
 //! sorted and live; a connection is in a room's members exactly when the room is in its list.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -72,6 +73,9 @@ pub struct UserEntry {
     pub announced: u64,
 }
 
+/// Departures remembered; a walk lets go of the lock for far fewer.
+const RECENT_MAX: usize = 1_024;
+
 /// A user's connections as (slot, generation).
 pub type UserSlots = SmallVec<[(u32, u32); 2]>;
 
@@ -88,6 +92,10 @@ pub struct Table {
     pub users: HashMap<Arc<str>, UserEntry, ahash::RandomState>,
     /// Counts removals, so that a walk that let go of the lock knows whether slots may have changed hands.
     pub removals: u64,
+    /// Counts departures from rooms, for the same reason.
+    pub departures: u64,
+    /// The last departures, (number, slot, room), so that a walk can tell whom they concern.
+    recent: VecDeque<(u64, u32, u32)>,
     free: Vec<u32>,
     lives: u32,
 }
@@ -225,6 +233,11 @@ impl Table {
             members.slots.remove(at);
         }
         let topic = Arc::clone(&members.topic);
+        self.departures += 1;
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((self.departures, slot, room_id));
         if members.slots.is_empty() {
             if let Some(room) = topic.room() {
                 room.mark(index, false);
@@ -234,6 +247,12 @@ impl Table {
             members.slots.shrink_to(members.slots.len() * 2);
         }
         Some(topic)
+    }
+
+    /// Whether a connection has left a room since the departure of that number.
+    #[must_use]
+    pub fn has_left_since(&self, departure: u64, slot: u32, room_id: u32) -> bool {
+        self.recent.iter().rev().take_while(|r| r.0 > departure).any(|r| (r.1, r.2) == (slot, room_id))
     }
 
     /// Number of the room a connection is in by that name.

@@ -114,16 +114,14 @@ impl Drive {
             }
         };
         bucket.counters.add(&d);
-        if queued == Queued::Close {
-            let reason = CloseReason::Slow;
-            self.begin_close(node, slot, generation, reason.code(), &reason.text(None));
-        }
+        self.mind(node, slot, generation, queued);
     }
 
     fn leave(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, room: &str) {
         let bucket = &node.buckets[self.index];
         let mut json = Vec::new();
-        {
+        let mut d = Delta::default();
+        let queued = {
             let mut table = bucket.table.write();
             if table.find(slot, generation).is_none() {
                 return;
@@ -139,8 +137,20 @@ impl Drive {
                     reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);
                 }
             }
+            let Some(hot) = table.find(slot, generation) else { return };
+            let (frame, now) = (text_frame(&json), node.clock.now());
+            flush::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
+        };
+        bucket.counters.add(&d);
+        self.mind(node, slot, generation, queued);
+    }
+
+    /// A reply that did not fit ends the connection.
+    fn mind(&mut self, node: &Node, slot: u32, generation: u32, queued: Queued) {
+        if queued == Queued::Close {
+            node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
+            self.cut(node, slot, generation, CloseReason::Slow);
         }
-        self.say(node, slot, generation, text_frame(&json), false);
     }
 }
 

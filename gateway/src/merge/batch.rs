@@ -82,10 +82,10 @@ pub struct Batch {
     pub flushed: Instant,
     /// Bucket walks still to be done.
     pub walks_left: AtomicUsize,
-    /// Connections whose share the kernel took whole, waits, or was dropped.
-    pub tally: Tally,
-    /// Pushes whose publisher waits for the walk.
-    pub waiters: Vec<Arc<Waiter>>,
+    /// What became of each segment, kept while someone waits for it.
+    pub tallies: SmallVec<[Tally; 1]>,
+    /// Pushes whose publisher waits for the walk, each with the segment it became part of.
+    pub waiters: Vec<(usize, Arc<Waiter>)>,
 }
 
 impl Batch {
@@ -96,7 +96,7 @@ impl Batch {
     }
 }
 
-/// What became of a batch's shares, one share per connection.
+/// What became of a segment's shares, one share per connection.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Taken whole by the kernel.

@@ -23,12 +23,15 @@ use self::batch::{Audience, Batch, Narrow, Segment, Tally, Waiter};
 use self::topic::{Gather, Item, Subject, Topic};
 use self::window::{Bounds, Step};
 use crate::bucket::Bucket;
-use crate::clock::{Clock, Millis, is_due, since};
+use crate::clock::{Millis, is_due, since};
 use crate::counters::{Delta, DropReason, Totals};
 use crate::fanout::Fanout;
 
 /// Messages with a time to live share a frame when theirs end within this time of each other; the frame keeps the earliest.
 const EXPIRY_SPREAD_MS: u32 = 1_000;
+
+/// Frames, and for each wait the frame its push became part of.
+type Encoded = (SmallVec<[Segment; 1]>, Vec<(usize, Arc<Waiter>)>);
 
 /// A target whose window is not kept between pushes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -78,7 +81,7 @@ pub struct Merger {
     buckets: Arc<[Bucket]>,
     fanout: Arc<Fanout>,
     totals: Arc<Totals>,
-    clock: Clock,
+    epoch: Box<str>,
     /// Told when the wheel turns from empty to not.
     pub watching: Notify,
     /// Messages that wait for their window, over all topics.
@@ -96,7 +99,6 @@ impl Merger {
         buckets: Arc<[Bucket]>,
         fanout: Arc<Fanout>,
         totals: Arc<Totals>,
-        clock: Clock,
     ) -> Self {
         let bounds = Bounds { min_ms: config.min_ms, max_ms: config.max_ms };
         let slots = config.max_ms / bounds.tick_ms() + 2;
@@ -111,7 +113,7 @@ impl Merger {
             buckets,
             fanout,
             totals,
-            clock,
+            epoch: epoch.into(),
             watching: Notify::new(),
             gathered: AtomicUsize::new(0),
             open_windows: AtomicU32::new(0),
@@ -143,17 +145,18 @@ impl Merger {
     pub fn push(&self, topic: &Arc<Topic>, incoming: &Incoming<'_>, now: Millis) {
         let must_flush = {
             let mut gather = topic.gather.lock();
-            for message in incoming.messages {
+            let last = incoming.messages.len() - 1;
+            for (i, message) in incoming.messages.iter().enumerate() {
                 gather.bytes += message.len();
                 gather.items.push(Item {
                     message: message.clone(),
                     lane: incoming.lane,
                     expires_at: incoming.expires_at,
                     narrow: incoming.narrow.cloned(),
+                    waiter: incoming.waiter.filter(|_| i == last).cloned(),
                 });
             }
             self.gathered.fetch_add(incoming.messages.len(), Ordering::Relaxed);
-            gather.waiters.extend(incoming.waiter.cloned());
             let length = self.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
             let step = gather.window.push(now, length, self.bounds);
             if let Step::Flush(ends) = step {
@@ -228,7 +231,8 @@ impl Merger {
         };
         let mut private = self.private.lock();
         let gather = topic.gather.lock();
-        if gather.items.is_empty() && gather.window == window::Window::Slack {
+        let is_idle = gather.items.is_empty() && gather.window == window::Window::Slack;
+        if is_idle && private.get(&key).is_some_and(|t| Arc::ptr_eq(t, topic)) {
             private.remove(&key);
         }
     }
@@ -247,57 +251,59 @@ impl Merger {
     /// Takes what a topic has gathered, numbers and encodes it, and finds the buckets that have members.
     fn seal(&self, topic: &Arc<Topic>, now: Millis) -> Option<(Arc<Batch>, Vec<u16>)> {
         let mut gather = topic.gather.lock();
-        let waiters = std::mem::take(&mut gather.waiters);
         if gather.items.is_empty() {
             return None;
         }
-        let items = std::mem::take(&mut gather.items);
+        let mut items = std::mem::take(&mut gather.items);
         gather.bytes = 0;
         self.gathered.fetch_sub(items.len(), Ordering::Relaxed);
-        let (audience, buckets, epoch, mut seq) = self.address(topic, &gather);
-        let expired = items.iter().filter(|i| i.expires_at != 0 && is_due(now, i.expires_at)).count();
-        if expired > 0 {
-            self.count_expired(topic, expired);
-        }
-        let before = seq;
-        let segments = encode(topic, &items, &epoch, &mut seq, now);
+        self.drop_expired(topic, &mut items, now);
+        let is_numbered = |i: &&Item| i.narrow.is_none() && !matches!(topic.subject, Subject::Connection(..));
+        let numbered = items.iter().filter(is_numbered).count() as u64;
+        let (audience, buckets, epoch, seq) = self.address(topic, &mut gather, numbered);
+        let (segments, waiters) = self.encode(topic, &items, &epoch, seq, now);
+        debug_assert_eq!(
+            segments.iter().map(|s| s.last).max().unwrap_or(0),
+            if numbered > 0 { seq + numbered } else { 0 }
+        );
         self.totals.frames_encoded.fetch_add(segments.len() as u64, Ordering::Relaxed);
-        match (&topic.subject, &audience) {
-            (Subject::User(user), Audience::Slots(bucket, _)) => self.renumber(*bucket, user, seq - before),
-            _ => gather.seq = seq,
-        }
         topic.in_flight.fetch_add(1, Ordering::AcqRel);
         let batch = Arc::new(Batch {
             topic: Arc::clone(topic),
             audience,
+            tallies: segments.iter().map(|_| Tally::default()).collect(),
             segments,
-            last: if seq > before { seq } else { 0 },
+            last: if numbered > 0 { seq + numbered } else { 0 },
             flushed: Instant::now(),
             walks_left: AtomicUsize::new(buckets.len()),
-            tally: Tally::default(),
             waiters,
         });
         Some((batch, buckets))
     }
 
-    /// Whom a topic's batch is for, which buckets hold them, and where its numbering stands.
-    fn address(&self, topic: &Topic, gather: &Gather) -> (Audience, Vec<u16>, Box<str>, u64) {
+    /// Whom a topic's batch is for, which buckets hold them, and which number its numbered messages begin after; they are
+    /// taken from the numbering in the same breath.
+    fn address(&self, topic: &Topic, gather: &mut Gather, numbered: u64) -> (Audience, Vec<u16>, Box<str>, u64) {
+        let seq = gather.seq;
         match &topic.subject {
             Subject::All { epoch } => {
+                gather.seq += numbered;
                 let live = self.buckets.iter().filter(|b| b.live() > 0).map(|b| b.index).collect();
-                (Audience::Everyone, live, epoch.clone(), gather.seq)
+                (Audience::Everyone, live, epoch.clone(), seq)
             }
-            Subject::Room(room) => (Audience::Room(room.id), room.marked().collect(), room.epoch.clone(), gather.seq),
+            Subject::Room(room) => {
+                gather.seq += numbered;
+                (Audience::Room(room.id), room.marked().collect(), room.epoch.clone(), seq)
+            }
             Subject::User(user) => {
                 let bucket = crate::bucket::of_user(user, self.buckets.len());
                 let table = self.buckets[usize::from(bucket)].table.read();
                 match table.user_slots(user) {
-                    Some((entry, slots)) => (
-                        Audience::Slots(bucket, slots),
-                        vec![bucket],
-                        format!("u{:x}", entry.life).into(),
-                        entry.seq.load(Ordering::Relaxed),
-                    ),
+                    Some((entry, slots)) => {
+                        let epoch = format!("{}u{:x}", self.epoch, entry.life).into();
+                        let seq = entry.seq.fetch_add(numbered, Ordering::Relaxed);
+                        (Audience::Slots(bucket, slots), vec![bucket], epoch, seq)
+                    }
                     None => (Audience::Slots(bucket, SmallVec::new()), Vec::new(), "".into(), 0),
                 }
             }
@@ -308,9 +314,20 @@ impl Merger {
         }
     }
 
-    fn renumber(&self, bucket: u16, user: &str, more: u64) {
-        if let Some(entry) = self.buckets[usize::from(bucket)].table.read().users.get(user) {
-            entry.seq.fetch_add(more, Ordering::Relaxed);
+    /// Takes out what ran out before its window ended; whoever waits for it waits no longer.
+    fn drop_expired(&self, topic: &Topic, items: &mut Vec<Item>, now: Millis) {
+        let before = items.len();
+        items.retain(|item| {
+            if !item.is_expired(now) {
+                return true;
+            }
+            if let Some(waiter) = &item.waiter {
+                waiter.finish(&Tally::default());
+            }
+            false
+        });
+        if items.len() < before {
+            self.count_expired(topic, before - items.len());
         }
     }
 
@@ -327,10 +344,40 @@ impl Merger {
         self.buckets[0].counters.add(&d);
     }
 
-    /// The clock the windows run by.
-    #[must_use]
-    pub fn clock(&self) -> Clock {
-        self.clock
+    /// Cuts items into runs that share lane, narrowing and time to live and stay within the bounds of a frame, and encodes
+    /// each run as one frame.
+    fn encode(&self, topic: &Topic, items: &[Item], epoch: &str, mut seq: u64, now: Millis) -> Encoded {
+        let is_numbered = !matches!(topic.subject, Subject::Connection(..));
+        let (mut segments, mut waiters) = (SmallVec::new(), Vec::new());
+        let mut rest = items;
+        while let Some(head) = rest.first() {
+            let mut bytes = 0;
+            let fits = |i: &&Item| {
+                bytes += i.message.len();
+                belongs(head, i) && (bytes <= self.bytes_max || std::ptr::eq(*i, head))
+            };
+            let n = rest.iter().take_while(fits).take(self.messages_max).count();
+            let (run, others) = rest.split_at(n);
+            rest = others;
+            waiters.extend(run.iter().filter_map(|i| i.waiter.clone()).map(|w| (segments.len(), w)));
+            let bodies: Vec<Bytes> = run.iter().map(|i| i.message.clone()).collect();
+            let numbering = (is_numbered && head.narrow.is_none()).then(|| {
+                let first = seq + 1;
+                seq += n as u64;
+                Numbering { epoch, first, last: seq }
+            });
+            #[expect(clippy::cast_possible_truncation, reason = "bounded by merge.messages")]
+            segments.push(Segment {
+                frame: push::encode(&topic.push_subject(), numbering, &bodies),
+                messages: n as u32,
+                first: numbering.map_or(0, |n| n.first),
+                last: numbering.map_or(0, |n| n.last),
+                lane: head.lane,
+                expires_at: run.iter().map(|i| i.expires_at).min_by_key(|e| since(*e, now)).unwrap_or(0),
+                narrow: head.narrow.clone(),
+            });
+        }
+        (segments, waiters)
     }
 }
 
@@ -365,36 +412,6 @@ impl Wheel {
         }
         (due, self.watched > 0)
     }
-}
-
-/// Cuts items into runs that share lane, narrowing and time to live, and encodes each run as one frame.
-fn encode(topic: &Topic, items: &[Item], epoch: &str, seq: &mut u64, now: Millis) -> SmallVec<[Segment; 1]> {
-    let is_numbered = !matches!(topic.subject, Subject::Connection(..));
-    let fresh: Vec<&Item> = items.iter().filter(|i| i.expires_at == 0 || !is_due(now, i.expires_at)).collect();
-    let mut segments = SmallVec::new();
-    let mut rest = fresh.as_slice();
-    while let Some(head) = rest.first() {
-        let n = rest.iter().take_while(|i| belongs(head, i)).count();
-        let (run, others) = rest.split_at(n);
-        rest = others;
-        let bodies: Vec<Bytes> = run.iter().map(|i| i.message.clone()).collect();
-        let numbering = (is_numbered && head.narrow.is_none()).then(|| {
-            let first = *seq + 1;
-            *seq += n as u64;
-            Numbering { epoch, first, last: *seq }
-        });
-        #[expect(clippy::cast_possible_truncation, reason = "messages of a window are bounded far below 2^32")]
-        segments.push(Segment {
-            frame: push::encode(&topic.push_subject(), numbering, &bodies),
-            messages: n as u32,
-            first: numbering.map_or(0, |n| n.first),
-            last: numbering.map_or(0, |n| n.last),
-            lane: head.lane,
-            expires_at: run.iter().map(|i| i.expires_at).min_by_key(|e| since(*e, now)).unwrap_or(0),
-            narrow: head.narrow.clone(),
-        });
-    }
-    segments
 }
 
 fn belongs(head: &Item, item: &Item) -> bool {

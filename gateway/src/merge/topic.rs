@@ -13,7 +13,7 @@ use tidegate_protocol::reply::GapSubject;
 
 use super::batch::{Narrow, Waiter};
 use super::window::Window;
-use crate::clock::Millis;
+use crate::clock::{Millis, is_due};
 
 /// One target with its window.
 #[derive(Debug)]
@@ -99,8 +99,6 @@ pub struct Gather {
     pub bytes: usize,
     /// Number of the last message flushed.
     pub seq: u64,
-    /// Pushes whose publishers wait.
-    pub waiters: Vec<Arc<Waiter>>,
 }
 
 /// One message that waits for its window.
@@ -114,6 +112,16 @@ pub struct Item {
     pub expires_at: Millis,
     /// Whom it is for among the members.
     pub narrow: Option<Arc<Narrow>>,
+    /// The publisher's wait, on the last message of its push.
+    pub waiter: Option<Arc<Waiter>>,
+}
+
+impl Item {
+    /// Whether it is worthless by now.
+    #[must_use]
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.expires_at != 0 && is_due(now, self.expires_at)
+    }
 }
 
 impl Topic {

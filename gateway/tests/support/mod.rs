@@ -115,10 +115,22 @@ impl Logic {
         let (client, connection) = h2::client::handshake(gateway.pipe()()).await.expect("an HTTP/2 handshake");
         tokio::spawn(connection);
         let mut logic = Self { client, epoch: 0, sequence: 0 };
-        let request = EventsRequest { logic: 7, hold_ms: 1, ..EventsRequest::default() };
-        let reply: EventsReply = logic.ask(path::EVENTS, &request).await.expect("events");
+        let reply = logic.events(0, 0).await;
         logic.epoch = reply.epoch;
+        let mut follower = Self { client: logic.client.clone(), epoch: reply.epoch, sequence: 0 };
+        tokio::spawn(async move {
+            let mut cursor = reply.cursor;
+            loop {
+                cursor = follower.events(follower.epoch, cursor).await.cursor;
+            }
+        });
         logic
+    }
+
+    /// Asks what happened after `cursor`, and acknowledges what was before.
+    async fn events(&mut self, epoch: u64, cursor: u64) -> EventsReply {
+        let request = EventsRequest { logic: 7, epoch, cursor, hold_ms: 10_000, ..EventsRequest::default() };
+        self.ask(path::EVENTS, &request).await.expect("events")
     }
 
     /// Sends a record and reads the answer.
