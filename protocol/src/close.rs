@@ -23,15 +23,8 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 7] = [
-        Self::Draining,
-        Self::Idle,
-        Self::Slow,
-        Self::Overload,
-        Self::Flood,
-        Self::BadJson,
-        Self::Kicked,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Draining, Self::Idle, Self::Slow, Self::Overload, Self::Flood, Self::BadJson, Self::Kicked];
 
     /// The WebSocket close code.
     #[must_use]
