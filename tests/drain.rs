@@ -91,9 +91,7 @@ async fn sigterm_spreads_the_closes_and_exits_0() {
 
 /// Whether a handshake gets no session now: the port is closed or the answer is 503.
 async fn is_refused(gateway: &Server) -> bool {
-    let Ok(stream) = tokio::net::TcpStream::connect(gateway.clients()).await else { return true };
-    drop(stream);
-    let mut raw = Raw::connect(gateway.clients()).await;
+    let Some(mut raw) = Raw::try_connect(gateway.clients()).await else { return true };
     let _ = raw.write(get_request("/ws", "").as_bytes()).await;
     matches!(raw.status().await, None | Some(503))
 }

@@ -171,7 +171,7 @@ async fn urgent_leaves_at_once_and_keeps_the_numbering() {
 
 /// `ttl_ms` and rule M-3.
 #[tokio::test]
-async fn a_message_past_its_ttl_is_not_delivered_and_its_number_is_told() {
+async fn a_message_past_its_ttl_is_not_delivered_and_takes_no_number() {
     let server = Server::serve(&LONG_WINDOW).await;
     let mut api = server.connect_api().await;
     let mut client = Client::connect(server.clients()).await;

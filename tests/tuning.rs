@@ -21,7 +21,6 @@ const STOCK: &[(&str, &str)] = &[
     ("proc/sys/net/ipv4/tcp_mem", "287901\t383869\t9000000\n"),
     ("proc/sys/net/ipv4/tcp_rmem", "4096\t131072\t33554432\n"),
     ("proc/sys/net/ipv4/tcp_wmem", "4096\t16384\t4194304\n"),
-    ("proc/sys/net/ipv4/tcp_notsent_lowat", "4294967295\n"),
     ("proc/sys/net/ipv4/tcp_slow_start_after_idle", "1\n"),
     ("proc/sys/vm/swappiness", "1\n"),
     ("etc/sysctl.d/90-tidegate.conf", "# an administrator's own file\nvm.swappiness = 1\n"),

@@ -40,7 +40,7 @@ pub struct LogicConfig {
 pub struct KeyConfig {
     /// Name of the key in logs.
     pub id: String,
-    /// SHA-256 of the key, 64 hex digits, as `tidegate token key` prints it.
+    /// SHA-256 of the key, 64 hex digits, as `sha256sum` prints it.
     pub sha256: String,
     /// What its bearer may do.
     pub scopes: Vec<Scope>,

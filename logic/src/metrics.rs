@@ -2,7 +2,9 @@
 //! Labels are enums and configured gateway names, never rooms, users or connections. Gauges of bounds are set at
 //! scrape time by `api::operate`, so nothing on the hot path keeps them.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use std::fmt::Write;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -10,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// What became of a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PushResult {
     /// At least one gateway took it, none failed.
     Sent,
@@ -22,6 +24,18 @@ pub enum PushResult {
     Unavailable,
     /// Its dedupe key was known.
     Repeated,
+}
+
+impl EncodeLabelValue for PushResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(match self {
+            Self::Sent => "sent",
+            Self::Partial => "partial",
+            Self::Nobody => "nobody",
+            Self::Unavailable => "unavailable",
+            Self::Repeated => "repeated",
+        })
+    }
 }
 
 /// Label set of [`Metrics::pushes`].

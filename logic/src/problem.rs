@@ -170,7 +170,7 @@ impl Refusal {
             Self::ForeignOrigin { origin } => {
                 format!("without keys only programs and this server's own pages may call, not a page of {origin}")
             }
-            Self::NoSuchPath => "see docs/operations.md for the paths there are".into(),
+            Self::NoSuchPath => "see docs/http-api.md for the paths there are".into(),
             Self::NoSuchConnection => "no gateway holds it: it has closed, or its gateway has restarted".into(),
             Self::WrongMethod { allow } => format!("allowed here: {allow}"),
             Self::WrongMediaType { expected } => format!("send Content-Type: {expected}"),

@@ -15,7 +15,7 @@ const TEXT_LEN: usize = 26;
 pub struct ConnectionId {
     /// Configured or random id of the gateway, unique in the fleet.
     pub gateway: u16,
-    /// Second of the gateway's start (Unix time), truncated.
+    /// The gateway's start in tenths of a second (Unix time), truncated.
     pub epoch: u32,
     /// Bucket within the gateway.
     pub bucket: u16,

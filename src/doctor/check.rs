@@ -96,8 +96,6 @@ pub struct Check {
 pub enum Rule {
     /// The kernel setting must be at least this, else the verdict.
     AtLeast(fn(Need) -> u64, Verdict),
-    /// The kernel setting must be at most this, else the verdict.
-    AtMost(fn(Need) -> u64, Verdict),
     /// The kernel setting must be this, else the verdict.
     Equal(u64, Verdict),
     /// Anything else; `None`: what it reads is not there.
@@ -130,7 +128,6 @@ impl Check {
     pub fn result(&self, machine: &Machine, need: Need) -> CheckResult {
         let finding = match self.rule {
             Rule::AtLeast(wanted, miss) => self.number(machine, "at least", wanted(need), miss, |found, w| found >= w),
-            Rule::AtMost(wanted, miss) => self.number(machine, "at most", wanted(need), miss, |found, w| found <= w),
             Rule::Equal(wanted, miss) => self.number(machine, "exactly", wanted, miss, |found, w| found == w),
             Rule::Judge(judge) => judge(machine, need),
         };
@@ -175,7 +172,7 @@ pub struct Count(pub u64);
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The kernel's own "no limit": LONG_MAX for file-max, UINT_MAX for tcp_notsent_lowat is shown as it is.
+        // The kernel's own "no limit": LONG_MAX for file-max.
         if self.0 >= i64::MAX as u64 {
             return f.write_str("unlimited");
         }

@@ -81,13 +81,6 @@ pub const CHECKS: &[Check] = &[
         rule: Rule::Equal(0, Verdict::Warn),
     },
     Check {
-        id: "notsent-lowat",
-        reads: "/proc/sys/net/ipv4/tcp_notsent_lowat",
-        why: "bytes that wait in the kernel are beyond the reach of lanes and bounds, and take kernel memory",
-        file: SYSCTL_FILE,
-        rule: Rule::AtMost(|_| 131_072, Verdict::Warn),
-    },
-    Check {
         id: "tw-reuse",
         reads: "/proc/sys/net/ipv4/tcp_tw_reuse",
         why: "0: a proxy or load generator that dials this machine runs out of ports after a drain",

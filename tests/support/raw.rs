@@ -75,9 +75,14 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 impl Raw {
     /// A connected socket, nothing said.
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("somebody listens");
-        stream.set_nodelay(true).expect("the socket is open");
-        Self { stream, inbound: BytesMut::new() }
+        Self::try_connect(address).await.expect("somebody listens")
+    }
+
+    /// The same where nobody may be listening any more.
+    pub async fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        Some(Self { stream, inbound: BytesMut::new() })
     }
 
     /// A connected socket with these bytes said in the same breath, so that they are there when it is accepted.

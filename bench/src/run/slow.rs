@@ -23,7 +23,7 @@ const TURNS: usize = 2;
 const OVERHEAD: f64 = 2.0;
 
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let count = connections(options.connections, 9_000)?;
+    let count = connections(options.connections, 2_000)?;
     let environment = [
         ("TIDEGATE_GATEWAY__PENDING__BYTES", PENDING_BYTES.to_string()),
         ("TIDEGATE_GATEWAY__PENDING__AGE_MS", AGE_MS.to_string()),

@@ -49,8 +49,10 @@ pub struct Drive {
     pub(super) partial: HashMap<u32, Partial, ahash::RandomState>,
     /// Connections told to go, by slot: when they are cut off.
     pub(super) closing: HashMap<u32, Millis, ahash::RandomState>,
-    /// Control frames since the last sweep, by slot.
+    /// Control frames in this second, by slot.
     pub(super) chatty: HashMap<u32, u32, ahash::RandomState>,
+    /// When this second began.
+    pub(super) chatty_since: Millis,
     /// Sockets with more to read, or whose reading waits until their answers have left.
     again: Vec<(u32, u32, bool)>,
     /// Malformed messages in a row, by slot (rule E-1).
@@ -85,6 +87,7 @@ impl Drive {
             partial: HashMap::default(),
             closing: HashMap::default(),
             chatty: HashMap::default(),
+            chatty_since: 0,
             again: Vec::new(),
             bad_json: HashMap::default(),
             paused: HashMap::default(),

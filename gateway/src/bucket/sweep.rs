@@ -14,8 +14,11 @@ use crate::node::Node;
 impl Drive {
     /// Looks at every connection's last sign of life, and at what has waited too long.
     pub(super) fn sweep(&mut self, node: &Node) {
-        self.chatty.clear();
         let now = node.clock.now();
+        if since(now, self.chatty_since) >= 1_000 {
+            self.chatty_since = now;
+            self.chatty.clear();
+        }
         let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
         let patience = node.config.limits.message_ms;
         let unfinished: Vec<u32> =

@@ -87,6 +87,13 @@ impl Drive {
 
     fn join(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, rooms: &[Cow<'_, str>]) {
         let bucket = &node.buckets[self.index];
+        if rooms.len() > node.config.limits.rooms.saturating_mul(2) {
+            // Most would be refused one by one; no work is done for a list that cannot be meant.
+            let mut json = Vec::new();
+            reply::error(&mut json, id, "limit", "JOIN names more than twice the rooms HELLO allows", false);
+            self.say(node, slot, generation, text_frame(&json), false);
+            return;
+        }
         let mut d = Delta::default();
         let queued = {
             let mut table = bucket.table.write();
@@ -94,9 +101,8 @@ impl Drive {
                 return;
             }
             let mut version = 0;
-            // One answer a room, but no more work than the limit allows however many are named.
-            let asked = rooms.iter().take(node.config.limits.rooms * 2);
-            let outcomes: Vec<(&str, Joined)> = asked
+            let outcomes: Vec<(&str, Joined)> = rooms
+                .iter()
                 .map(|room| (room.as_ref(), join_one(node, &mut table, slot, bucket.index, room, &mut version)))
                 .collect();
             let mut json = Vec::new();

@@ -331,12 +331,16 @@ impl Merger {
         }
     }
 
-    /// Counts messages that ran out before their window ended, once for each connection they were for.
+    /// Counts messages that ran out before their window ended, once for each connection of their target.
     fn count_expired(&self, topic: &Topic, messages: usize) {
         let members = match &topic.subject {
             Subject::All { .. } => self.buckets.iter().map(Bucket::live).sum(),
             Subject::Room(room) => usize::try_from(room.members.load(Ordering::Relaxed)).unwrap_or(0),
-            Subject::User(_) | Subject::Connection(..) => 1,
+            Subject::User(user) => {
+                let bucket = &self.buckets[usize::from(crate::bucket::of_user(user, self.buckets.len()))];
+                bucket.table.read().users.get(user).map_or(0, |entry| entry.slots.len())
+            }
+            Subject::Connection(..) => 1,
         };
         let n = (messages * members) as u64;
         let mut d = Delta { queued: n, ..Delta::default() };

@@ -18,6 +18,7 @@ use crate::push::{Narrow, Push, To, Wait};
 const NAME: &str = "a name of 1 to 128 bytes without control characters";
 const ID: &str = "a connection id of 26 characters, as HELLO gives it";
 const PLATFORM: &str = "a platform of 1 to 32 characters a-z, 0-9, _ or -";
+const FIELDS: &[&str] = &["to", "messages", "message", "lane", "ttl_ms", "dedupe", "wait", "timeout_ms"];
 const TARGETS: &str = "an object with exactly one of all, room, rooms, user, users, connection, connections";
 
 /// What bounds a push.
@@ -41,12 +42,18 @@ pub fn read(body: &Bytes, bounds: Bounds<'_>) -> Result<Push, Refusal> {
 /// As [`read`], for text within `body` at `pointer` that is known to be shallow.
 pub fn read_text(text: &str, pointer: &str, body: &Bytes, bounds: Bounds<'_>) -> Result<Push, Refusal> {
     let mut push = Object::read(text, pointer)?;
-    let to = push.take("to").ok_or_else(|| missing(pointer, "to"))?;
+    let Some(to) = push.take("to") else {
+        push.only(FIELDS)?;
+        return Err(missing(pointer, "to"));
+    };
     let (to, narrow) = targets(&to, bounds.limits)?;
     let messages = match (push.take("messages"), push.take("message")) {
         (Some(list), None) => messages(&list, body, bounds.limits)?,
         (None, Some(one)) => vec![message(one.raw, &|| one.pointer.clone(), body, bounds.limits)?],
-        (None, None) => return Err(missing(pointer, "messages (a list) or message (one)")),
+        (None, None) => {
+            push.only(FIELDS)?;
+            return Err(missing(pointer, "messages (a list) or message (one)"));
+        }
         (Some(_), Some(one)) => return Err(bad(&one, "left out when messages is given")),
     };
     let lane = push.take("lane").map_or(Ok(Lane::Normal), |v| lane(&v))?;

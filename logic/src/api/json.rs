@@ -56,6 +56,17 @@ impl<'a> Object<'a> {
         Some(Value { pointer: under(&self.pointer, &key), raw })
     }
 
+    /// Refuses a member that is not `known`: asked when one is missing, because a misspelt one is the likely reason.
+    pub fn only(&self, known: &[&str]) -> Result<(), Refusal> {
+        match self.members.iter().find(|(name, _)| !known.contains(&name.as_ref())) {
+            None => Ok(()),
+            Some((name, _)) => Err(Refusal::UnknownField {
+                pointer: under(&self.pointer, name),
+                name: name.chars().take(64).collect(),
+            }),
+        }
+    }
+
     /// Refuses what nobody took.
     pub fn finish(self) -> Result<(), Refusal> {
         match self.members.into_iter().next() {
