@@ -2,10 +2,10 @@
 # The checks share one profile, so that each dependency is compiled once for clippy's metadata and once for tests.
 
 CARGO ?= cargo
-SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run $(wildcard conformance/*.sh)
+SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh $(wildcard conformance/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
-.PHONY: help test fmt clippy unit doc shell build bench
+.PHONY: help test fmt clippy unit doc shell build bench micro guard
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -38,3 +38,11 @@ build: ## the release binary, target/release/tidegate
 bench: build ## the physical limit of this machine, then every scenario (SCENARIOS="broadcast lonely" for some)
 	target/release/tidegate bench limit
 	for scenario in $(SCENARIOS); do target/release/tidegate bench run $$scenario || exit 1; done
+
+# Quick settings: figures to compare within one run, not to publish.
+micro: ## criterion benches of the wire and of fan-out's parts
+	$(CARGO) bench --locked --package tidegate-protocol --bench wire -- --quick
+	$(CARGO) bench --locked --package tidegate-gateway --bench fanout -- --quick
+
+guard: ## instructions per delivery against bench/baselines, where valgrind is installed
+	bench/guard.sh

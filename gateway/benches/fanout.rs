@@ -1,0 +1,183 @@
+//! What the parts of fan-out cost that other crates can reach: the table and its indexes, the window, a slow peer's queue.
+//! The walk and the merger need the crate's own clock and writer; `examples/walk.rs` counts the instructions of both from
+//! outside (`make guard`). Nothing here does I/O: connections are duplicates of one eventfd.
+
+use std::hint::black_box;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidegate_gateway::bucket::pending::Pending;
+use tidegate_gateway::bucket::table::Table;
+use tidegate_gateway::bucket::{Bucket, of_user};
+use tidegate_gateway::merge::batch::{Narrow, Segment};
+use tidegate_gateway::merge::topic::{RoomSubject, Subject, Topic};
+use tidegate_gateway::merge::window::{Bounds, Window};
+use tidegate_protocol::records::Lane;
+
+/// Files that are not connections.
+const FILES_RESERVED: u64 = 64;
+/// As many as a large gateway has.
+const BUCKETS: usize = 1_024;
+
+/// Of 1,000 and 10,000 connections, what the open-files limit allows.
+fn sizes() -> Vec<u32> {
+    let limit = getrlimit(Resource::Nofile);
+    // A refusal leaves the limit as it was, which is read again below.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(FILES_RESERVED);
+    let (fit, too_many) = [1_000, 10_000].into_iter().partition::<Vec<u32>, _>(|n| u64::from(*n) <= files);
+    for n in too_many {
+        eprintln!("skipped: {n} connections, because only {files} files may be open (ulimit -n)");
+    }
+    fit
+}
+
+/// A bucket of `n` connections, each of a user of its own when `is_named`.
+fn bucket(n: u32, is_named: bool) -> Bucket {
+    let event = eventfd(0, EventfdFlags::CLOEXEC).expect("a file");
+    let bucket = Bucket::new(0).expect("a bucket");
+    let mut table = bucket.table.write();
+    for i in 0..n {
+        let (slot, _) = table.insert(event.try_clone().expect("a file"), Default::default(), 1);
+        if is_named {
+            table.enter_user(slot, user(i), |_| 0);
+        }
+    }
+    drop(table);
+    bucket
+}
+
+fn user(n: u32) -> Arc<str> {
+    format!("user-{n:06}").into()
+}
+
+fn topic_of_a_room() -> Arc<Topic> {
+    Arc::new(Topic::new(Subject::Room(RoomSubject {
+        id: 1,
+        name: "flights/FRA".into(),
+        announced: 0,
+        epoch: "e1".into(),
+        buckets: (0..BUCKETS / 64).map(|_| AtomicU64::new(0)).collect(),
+        members: AtomicU64::new(0),
+    })))
+}
+
+fn lookups(c: &mut Criterion) {
+    let mut group = c.benchmark_group("user lookup");
+    group.bench_function("bucket of a user", |b| b.iter(|| of_user(black_box("user-000500"), BUCKETS)));
+    for n in sizes() {
+        let bucket = bucket(n, true);
+        let mut names = (0..n).map(user).collect::<Vec<_>>().into_iter().cycle();
+        group.bench_function(format!("present among {n}"), |b| {
+            b.iter_batched(
+                || names.next().expect("endless"),
+                |name| bucket.table.read().user_slots(&name).expect("present").1,
+                BatchSize::SmallInput,
+            );
+        });
+        group.bench_function(format!("absent among {n}"), |b| {
+            b.iter(|| bucket.table.read().user_slots(black_box("nobody")).is_none());
+        });
+    }
+    group.finish();
+}
+
+/// One connection comes and goes; its file travels along and is neither opened nor closed.
+fn come_and_go(table: &mut Table, file: &mut Option<OwnedFd>) {
+    let (slot, _) = table.insert(file.take().expect("is here between rounds"), Default::default(), 1);
+    let (removed, _) = table.remove(slot).expect("was put in");
+    *file = Some(removed.fd);
+}
+
+fn table(c: &mut Criterion) {
+    let mut group = c.benchmark_group("table");
+    for n in sizes() {
+        let bucket = bucket(n, false);
+        let mut file = Some(eventfd(0, EventfdFlags::CLOEXEC).expect("a file"));
+        group.bench_function(format!("insert and remove beside {n}"), |b| {
+            b.iter(|| come_and_go(&mut bucket.table.write(), &mut file));
+        });
+        let topic = topic_of_a_room();
+        for slot in 0..n {
+            bucket.table.write().join(slot, &topic, 0, || 0);
+        }
+        group.bench_function(format!("leave and join a room of {n}"), |b| {
+            b.iter(|| {
+                let mut table = bucket.table.write();
+                table.leave(n / 2, 1, 0);
+                table.join(n / 2, &topic, 0, || 0)
+            });
+        });
+    }
+    group.finish();
+}
+
+fn window(c: &mut Criterion) {
+    const BOUNDS: Bounds = Bounds { min_ms: 20, max_ms: 1_000 };
+    const TARGETS: usize = 1_000;
+    let mut windows = vec![Window::default(); TARGETS];
+    let mut now = 1;
+
+    let mut group = c.benchmark_group("window");
+    group.throughput(Throughput::Elements(TARGETS as u64));
+    group.bench_function("a push and a tick of 1,000 targets", |b| {
+        b.iter(|| {
+            now += BOUNDS.tick_ms();
+            for window in &mut windows {
+                let length_ms = BOUNDS.length_ms(black_box(3_000));
+                black_box(window.push(now, length_ms, BOUNDS));
+                black_box(window.tick(now, length_ms, BOUNDS, true));
+            }
+        });
+    });
+    group.finish();
+}
+
+fn slow_peer(c: &mut Criterion) {
+    let topic = topic_of_a_room();
+    let segment = Segment {
+        frame: Bytes::from(vec![b'x'; 170]),
+        messages: 1,
+        first: 1,
+        last: 1,
+        lane: Lane::Normal,
+        expires_at: 0,
+        narrow: None,
+    };
+    let mut group = c.benchmark_group("slow peer");
+    group.throughput(Throughput::Elements(64));
+    group.bench_function("64 frames wait, and leave in one write", |b| {
+        b.iter(|| {
+            let (mut pending, mut counts) = (Pending::new(1), Default::default());
+            for _ in 0..64 {
+                pending.push_segment(&topic, &segment, 1 << 20, 1, &mut counts);
+            }
+            let mut slices = Vec::with_capacity(64);
+            pending.slices(1, &mut counts, &mut slices);
+            let bytes = slices.iter().map(|slice| slice.len()).sum();
+            pending.advance(bytes, 1, &mut counts);
+            pending.is_empty()
+        });
+    });
+    group.finish();
+}
+
+fn narrowed(c: &mut Criterion) {
+    let narrow = Narrow {
+        except_connections: (0..100).map(|slot| (0, slot, 0)).collect(),
+        except_users: (0..100).map(|n| user(n).to_string()).collect(),
+        ..Narrow::default()
+    };
+
+    c.bench_function("narrow: 100 connections and 100 users left out", |b| {
+        b.iter(|| narrow.admits(0, black_box(5_000), 0, black_box(Some("user-005000")), Default::default()));
+    });
+}
+
+criterion_group!(fanout, lookups, table, window, slow_peer, narrowed);
+criterion_main!(fanout);
