@@ -42,11 +42,13 @@ pub struct Held {
     pub connection: (u16, u32, u32),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Link {
     acked: u64,
-    /// Its requests so far; the last one's number is its token.
-    requests: u64,
+    /// Token of its last request.
+    token: u64,
+    /// The backplane connection that speaks for it.
+    owner: u64,
     /// When its last request was answered; none while one is outstanding.
     answered: Option<Millis>,
 }
@@ -55,6 +57,7 @@ struct Link {
 struct State {
     log: VecDeque<Change>,
     links: HashMap<u64, Link>,
+    tokens: u64,
     held: VecDeque<Held>,
 }
 
@@ -129,23 +132,24 @@ impl Interest {
 
     /// A logic node with a complete snapshot has applied everything up to `version` and waits for more. Gives the replies
     /// that waited for it, and a token for [`Interest::answered`].
-    pub fn acknowledge(&self, logic: u64, version: u64) -> (Vec<Held>, u64) {
+    pub fn acknowledge(&self, logic: u64, owner: u64, version: u64) -> (Vec<Held>, u64) {
         let mut state = self.state.lock();
-        let link = state.links.entry(logic).or_default();
-        link.acked = link.acked.max(version);
-        link.answered = None;
-        link.requests += 1;
-        let token = link.requests;
+        state.tokens += 1;
+        let token = state.tokens;
+        let acked = state.links.get(&logic).map_or(0, |l| l.acked).max(version);
+        state.links.insert(logic, Link { acked, token, owner, answered: None });
         (self.released(&mut state), token)
     }
 
     /// The end of a snapshot that was begun at `version`: the changes since, at most `max`. If those are all, the logic node
     /// counts from now on, before anyone can change more: what is announced after is held for it.
-    pub fn complete(&self, logic: u64, version: u64, max: usize, now: Millis) -> Since {
+    pub fn complete(&self, logic: u64, owner: u64, version: u64, max: usize, now: Millis) -> Since {
         let mut state = self.state.lock();
+        state.tokens += 1;
+        let token = state.tokens;
         let since = self.since(&state, version, max);
         if matches!(since, Since::Changes(_, reached) if reached == self.version()) {
-            state.links.insert(logic, Link { answered: Some(now), ..Link::default() });
+            state.links.insert(logic, Link { acked: 0, token, owner, answered: Some(now) });
             self.released(&mut state);
         }
         since
@@ -153,15 +157,22 @@ impl Interest {
 
     /// A logic node's request has been answered; it should ask again soon. `token` tells its latest request from older ones.
     pub fn answered(&self, logic: u64, token: u64, now: Millis) {
-        if let Some(link) = self.state.lock().links.get_mut(&logic).filter(|l| l.requests == token) {
+        if let Some(link) = self.state.lock().links.get_mut(&logic).filter(|l| l.token == token) {
             link.answered = Some(now);
         }
     }
 
-    /// A logic node has gone, or has to begin with a snapshot: nothing is held for it.
+    /// A logic node has to begin with a snapshot: nothing is held for it.
     pub fn forget(&self, logic: u64) -> Vec<Held> {
         let mut state = self.state.lock();
         state.links.remove(&logic);
+        self.released(&mut state)
+    }
+
+    /// A backplane connection has ended; logic nodes that speak through another by now are not concerned.
+    pub fn hang_up(&self, owner: u64) -> Vec<Held> {
+        let mut state = self.state.lock();
+        state.links.retain(|_, link| link.owner != owner);
         self.released(&mut state)
     }
 
@@ -246,13 +257,13 @@ mod tests {
     fn a_reply_is_held_until_the_slowest_logic_node_knows() {
         let interest = Interest::new(10);
         assert!(!interest.hold(announce(&interest, "a"), C, 1), "no logic node, nobody to wait for");
-        interest.acknowledge(1, 1);
-        interest.acknowledge(2, 1);
+        interest.acknowledge(1, 1, 1);
+        interest.acknowledge(2, 2, 1);
 
         let version = announce(&interest, "b");
         assert!(interest.hold(version, C, 1));
-        assert!(interest.acknowledge(1, version).0.is_empty());
-        assert_eq!(interest.acknowledge(2, version).0, [Held { version, at: 1, connection: C }]);
+        assert!(interest.acknowledge(1, 1, version).0.is_empty());
+        assert_eq!(interest.acknowledge(2, 2, version).0, [Held { version, at: 1, connection: C }]);
         assert!(!interest.hold(version, C, 1));
     }
 
@@ -262,12 +273,12 @@ mod tests {
         let interest = Interest::new(10);
         announce(&interest, "before");
 
-        let Since::Changes(changes, reached) = interest.complete(1, 0, 9, 1) else { panic!("in the log") };
+        let Since::Changes(changes, reached) = interest.complete(1, 1, 0, 9, 1) else { panic!("in the log") };
         let version = announce(&interest, "after");
 
         assert_eq!((changes.len(), reached), (1, 1));
         assert!(interest.hold(version, C, 1));
-        assert_eq!(interest.acknowledge(1, version).0.len(), 1);
+        assert_eq!(interest.acknowledge(1, 1, version).0.len(), 1);
     }
 
     #[test]
@@ -276,24 +287,25 @@ mod tests {
         for name in ["a", "b", "c"] {
             announce(&interest, name);
         }
-        assert!(matches!(interest.complete(1, 0, 2, 1), Since::Changes(c, 2) if c.len() == 2));
+        assert!(matches!(interest.complete(1, 1, 0, 2, 1), Since::Changes(c, 2) if c.len() == 2));
         assert_eq!(interest.links(), 0);
     }
 
     #[test]
     fn a_logic_node_that_is_gone_or_late_holds_nothing() {
         let interest = Interest::new(10);
-        interest.acknowledge(1, 0);
+        interest.acknowledge(1, 1, 0);
         assert!(interest.hold(announce(&interest, "a"), C, 1));
-        assert_eq!(interest.forget(1).len(), 1);
+        assert!(interest.hang_up(9).is_empty(), "another connection's end is not this one's");
+        assert_eq!(interest.hang_up(1).len(), 1);
 
-        interest.acknowledge(1, 0);
+        interest.acknowledge(1, 1, 0);
         assert!(interest.hold(announce(&interest, "b"), C, 10));
         assert!(interest.expire(11).is_empty());
         assert_eq!(interest.expire(10 + HOLD_MS_MAX).len(), 1);
 
-        let (_, old) = interest.acknowledge(1, 1);
-        let (_, new) = interest.acknowledge(1, 1);
+        let (_, old) = interest.acknowledge(1, 1, 1);
+        let (_, new) = interest.acknowledge(1, 1, 1);
         interest.answered(1, old, 1_000);
         interest.expire(3_000);
         assert_eq!(interest.links(), 1, "an older request's end says nothing of the newer");

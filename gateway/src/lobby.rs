@@ -118,7 +118,7 @@ impl Lobby {
                 return;
             }
         };
-        let mut clock = tokio::time::interval(std::time::Duration::from_millis(u64::from(DEADLINES_MS)));
+        let mut clock = tokio::time::interval(std::time::Duration::from_millis(u64::from(DEADLINES_MS / 2)));
         clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stopped = node.stopped();
         tokio::pin!(stopped);
@@ -188,6 +188,8 @@ impl Lobby {
                 }
                 Err(Errno::AGAIN) => return Turn::Idle,
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
+                // Another lobby has shut the listener they share.
+                Err(Errno::INVAL) if !node.is_accepting() => return Turn::Idle,
                 Err(error) => {
                     node.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "cannot accept");

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::{Origins, Refusal};
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::InterestKind;
@@ -209,8 +210,9 @@ impl Node {
                 bucket.command(Command::Early { slot, generation, bytes: early.to_vec() });
             }
             if bucket.watch(fd, slot, generation).is_err() {
-                // Not watched, it is found and ended by the sweep as silent.
+                // Not watched, it would never be heard.
                 self.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
+                bucket.close(slot, generation, CloseReason::Overload, Some(1_000));
             }
         }
         bucket.counters.add(&d);

@@ -135,6 +135,13 @@ async fn unfinished_messages_beyond_the_bound_end_their_connection() {
     frame.extend(60_000u16.to_be_bytes());
     frame.extend([0; 4 + 20_000]);
     socket.write_all(&frame).await.expect("open");
+    // A client in the middle of an upload goes on with it until it has read why it should not.
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if socket.write_all(&[0xff; 5_000]).await.is_err() {
+            break;
+        }
+    }
 
     let mut answer = Vec::new();
     tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("ends").expect("ends politely");
@@ -173,4 +180,22 @@ async fn files_of_guests_count_against_the_bound() {
     tokio::time::timeout(PATIENCE, late.read_to_string(&mut answer)).await.expect("answered").expect("politely");
 
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("Retry-After"), "{answer}");
+}
+
+/// A peer whose every read ends in the middle of the next message is busy, not slow.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_keep_coming_cut_in_two_are_each_in_time() {
+    let gateway = gateway(|c| c.limits.message_ms = 300).await;
+    let mut socket = TcpStream::connect(gateway.listen_addr()).await.expect("listening");
+    socket.write_all(HEAD.as_bytes()).await.expect("open");
+    let ping = text_frame(r#"{"type":"PING"}"#);
+    socket.write_all(&ping[..9]).await.expect("open");
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut next = ping[9..].to_vec();
+        next.extend_from_slice(&ping[..9]);
+        socket.write_all(&next).await.expect("still open");
+    }
+    socket.write_all(&ping[9..]).await.expect("still open");
+    assert_eq!(metric(&gateway, "tidegate_gateway_messages_received_total ", |n| n == 61).await, 61);
 }

@@ -18,19 +18,19 @@ use crate::rooms::SHARDS;
 const HOLD_MS_MAX: u32 = 30_000;
 
 /// Answers at once when something has happened, else when it does or the hold is over.
-pub(super) async fn events(node: &Node, request: &EventsRequest) -> EventsReply {
+pub(super) async fn events(node: &Node, owner: u64, request: &EventsRequest) -> EventsReply {
     if request.epoch != node.epoch || request.cursor == 0 || !request.page.is_empty() {
-        return snapshot(node, request);
+        return snapshot(node, owner, request);
     }
     let version = request.cursor - 1;
-    let (held, token) = node.interest.acknowledge(request.logic, version);
+    let (held, token) = node.interest.acknowledge(request.logic, owner, version);
     node.release(&held);
-    let reply = changes(node, request, version).await;
+    let reply = changes(node, owner, request, version).await;
     node.interest.answered(request.logic, token, node.clock.now());
     reply
 }
 
-async fn changes(node: &Node, request: &EventsRequest, version: u64) -> EventsReply {
+async fn changes(node: &Node, owner: u64, request: &EventsRequest, version: u64) -> EventsReply {
     let deadline = tokio::time::Instant::now() + Duration::from_millis(u64::from(request.hold_ms.min(HOLD_MS_MAX)));
     let mut is_over = false;
     loop {
@@ -39,7 +39,7 @@ async fn changes(node: &Node, request: &EventsRequest, version: u64) -> EventsRe
         changed.as_mut().enable();
         match node.interest.changes_since(version, INTEREST_PAGE) {
             Since::TooOld => {
-                return snapshot(node, &EventsRequest { page: String::new(), ..request.clone() });
+                return snapshot(node, owner, &EventsRequest { page: String::new(), ..request.clone() });
             }
             Since::Changes(list, reached) if !list.is_empty() || is_over => {
                 return reply(node, reached, list.into_iter().map(record).collect());
@@ -52,7 +52,7 @@ async fn changes(node: &Node, request: &EventsRequest, version: u64) -> EventsRe
 
 /// One page of a snapshot. It stands for the version of its beginning; what changed while its pages were read follows
 /// before its end, and the last word on a name counts.
-fn snapshot(node: &Node, request: &EventsRequest) -> EventsReply {
+fn snapshot(node: &Node, owner: u64, request: &EventsRequest) -> EventsReply {
     let parsed = parse_page(&request.page).filter(|_| request.epoch == node.epoch);
     if parsed.is_none() {
         // Until it is complete, the logic node sends everything, so no reply waits for it.
@@ -69,14 +69,14 @@ fn snapshot(node: &Node, request: &EventsRequest) -> EventsReply {
     }
     let mut page = format!("{version}:{at}");
     if at >= end {
-        match node.interest.complete(request.logic, version, INTEREST_PAGE, node.clock.now()) {
+        match node.interest.complete(request.logic, owner, version, INTEREST_PAGE, node.clock.now()) {
             Since::Changes(list, reached) => {
                 version = reached;
                 page = if list.len() < INTEREST_PAGE { String::new() } else { format!("{version}:{at}") };
                 interest.extend(list.into_iter().map(record));
             }
             // So much has changed meanwhile that it must begin again.
-            Since::TooOld => return snapshot(node, &EventsRequest { page: String::new(), ..request.clone() }),
+            Since::TooOld => return snapshot(node, owner, &EventsRequest { page: String::new(), ..request.clone() }),
         }
     }
     EventsReply { is_snapshot: parsed.is_none(), page, ..reply(node, version, interest) }

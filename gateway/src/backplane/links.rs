@@ -38,6 +38,7 @@ pub struct Links {
     last: Aging<LastOf>,
     tickets: Aging<Arc<Waiter>>,
     next_ticket: AtomicU64,
+    next_owner: AtomicU64,
 }
 
 impl Links {
@@ -55,6 +56,11 @@ impl Links {
         }
         order.push_back(logic);
         Arc::clone(known.entry(logic).or_default())
+    }
+
+    /// A number for a new backplane connection.
+    pub fn next_owner(&self) -> u64 {
+        self.next_owner.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// A ticket for a push that is waited for.

@@ -9,14 +9,12 @@ mod links;
 
 pub use links::Links;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Method, Request, Response, StatusCode, header};
-use parking_lot::Mutex;
 use prost::Message;
 use subtle::ConstantTimeEq;
 use tidegate_protocol::limits::BACKPLANE_BODY_BYTES_MAX;
@@ -120,7 +118,7 @@ where
         .max_header_list_size(8 * 1024)
         .max_concurrent_reset_streams(20);
     let Ok(Ok(mut connection)) = tokio::time::timeout(PREFACE, builder.handshake::<_, Bytes>(io)).await else { return };
-    let logics: Arc<Mutex<HashSet<u64>>> = Arc::default();
+    let owner = node.links.next_owner();
     loop {
         let next = tokio::select! {
             () = node.stopped() => {
@@ -132,24 +130,17 @@ where
         };
         match next {
             Some(Ok((request, respond))) => {
-                tokio::spawn(answer(Arc::clone(&node), request, respond, Arc::clone(&logics)));
+                tokio::spawn(answer(Arc::clone(&node), owner, request, respond));
             }
             Some(Err(_)) | None => break,
         }
     }
-    for logic in logics.lock().drain() {
-        let held = node.interest.forget(logic);
-        node.release(&held);
-    }
+    let held = node.interest.hang_up(owner);
+    node.release(&held);
 }
 
-async fn answer(
-    node: Arc<Node>,
-    request: Request<RecvStream>,
-    mut respond: SendResponse<Bytes>,
-    logics: Arc<Mutex<HashSet<u64>>>,
-) {
-    let (status, body) = match handle(&node, request, &logics).await {
+async fn answer(node: Arc<Node>, owner: u64, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    let (status, body) = match handle(&node, owner, request).await {
         Ok(body) => (StatusCode::OK, body),
         Err(refused) => (refused.status(), Bytes::from(refused.to_string())),
     };
@@ -162,11 +153,7 @@ async fn answer(
     }
 }
 
-async fn handle(
-    node: &Arc<Node>,
-    request: Request<RecvStream>,
-    logics: &Mutex<HashSet<u64>>,
-) -> Result<Bytes, Refused> {
+async fn handle(node: &Arc<Node>, owner: u64, request: Request<RecvStream>) -> Result<Bytes, Refused> {
     authorize(node, &request)?;
     if request.method() != Method::POST {
         return Err(Refused::Unknown);
@@ -178,11 +165,7 @@ async fn handle(
     match parts.uri.path() {
         path::PUSH => Ok(apply::push(node, decode::<PushBatch>(body)?).await?),
         path::WAIT => Ok(encode(&apply::wait(node, decode::<WaitRequest>(body)?).await)),
-        path::EVENTS => {
-            let request = decode::<EventsRequest>(body)?;
-            logics.lock().insert(request.logic);
-            Ok(encode(&events::events(node, &request).await))
-        }
+        path::EVENTS => Ok(encode(&events::events(node, owner, &decode::<EventsRequest>(body)?).await)),
         path::QUERY => Ok(encode(&query::query(node, &decode::<QueryRequest>(body)?)?)),
         path::COMMAND => Ok(encode(&query::command(node, &decode::<CommandRequest>(body)?)?)),
         _ => Err(Refused::Unknown),

@@ -113,7 +113,7 @@ impl Drive {
         let phase = Duration::from_millis(u64::from(SWEEP_MS) * self.index as u64 / node.buckets.len() as u64);
         let mut sweep = tokio::time::interval_at(
             tokio::time::Instant::now() + phase + Duration::from_millis(1),
-            Duration::from_millis(u64::from(SWEEP_MS)),
+            Duration::from_millis(u64::from(SWEEP_MS / 2)),
         );
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stopped = node.stopped();
@@ -220,7 +220,7 @@ impl Drive {
                 // While its answers do not fit, a peer is not listened to: that bounds what pings can cost.
                 let waiting = hot.outbox.lock().as_ref().map_or(0, |p| p.bytes());
                 if waiting > node.config.pending.bytes / 2 && !self.closing.contains_key(&slot) {
-                    self.paused.insert(slot, is_ending);
+                    *self.paused.entry(slot).or_insert(false) |= is_ending;
                     return Read::Drained;
                 }
                 let Some(fd) = &hot.fd else { return Read::Drained };
@@ -255,7 +255,7 @@ impl Drive {
         let limits =
             ws::Limits { message_bytes: node.config.limits.message_bytes, fragments: node.config.limits.fragments };
         let is_closing = self.closing.contains_key(&slot);
-        let (mut decoder, begun) = self.take_partial(node, slot);
+        let (mut decoder, mut begun) = self.take_partial(node, slot);
         let mut has_peer_closed = false;
         let result = decoder.decode(bytes, &limits, &mut |event| {
             if let Event::Close { code, .. } = &event {
@@ -264,6 +264,10 @@ impl Drive {
                     self.answer_close(node, slot, generation, *code);
                 }
                 return ControlFlow::Break(());
+            }
+            if matches!(event, Event::Text(_) | Event::Binary(_)) {
+                // What is unfinished after this one has begun just now.
+                begun = node.clock.now();
             }
             if is_closing || self.closing.contains_key(&slot) {
                 return ControlFlow::Continue(());
@@ -274,7 +278,8 @@ impl Drive {
         match result {
             Err(violation) => {
                 if is_closing {
-                    return false;
+                    // What follows a Close that was sent in the middle of a message cannot be told apart; it is not listened to.
+                    return true;
                 }
                 self.punish(node, slot, generation, violation);
                 true

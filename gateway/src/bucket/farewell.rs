@@ -94,7 +94,7 @@ impl Drive {
 fn leave_all(node: &Node, table: &mut Table, slot: u32, index: u16) {
     for room_id in std::mem::take(&mut table.cold[slot as usize].rooms) {
         table.cold[slot as usize].rooms.push(room_id);
-        if let Some(topic) = table.leave(slot, room_id, index)
+        if let Some(topic) = table.drop_member(slot, room_id, index)
             && let Some(room) = topic.room()
         {
             node.rooms.exit(room, &node.interest);

@@ -39,6 +39,19 @@ struct Share<'a> {
     tally: Option<&'a Tally>,
 }
 
+impl Share<'_> {
+    /// Tells whoever waits for it what became of it.
+    fn settle(&self, fate: Fate) {
+        let Some(tally) = self.tally else { return };
+        match fate {
+            Fate::Written => &tally.written,
+            Fate::Pending => &tally.pending,
+            Fate::Dropped => &tally.dropped,
+        }
+        .fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// The table as it stood when the pairs were gathered: what may have changed while the lock was let go.
 struct Stand {
     removals: u64,
@@ -145,27 +158,16 @@ impl<W: Writer> Walk<'_, W> {
         if shares.is_empty() {
             return;
         }
-        let fate = if stand.is_same(table, slot, generation) {
-            self.hand_over(&table.hot[slot as usize], slot, shares, now, d)
+        if stand.is_same(table, slot, generation) {
+            self.hand_over(&table.hot[slot as usize], slot, shares, now, d);
         } else {
-            for share in shares.iter() {
-                d.drop_messages(DropReason::Closed, u64::from(share.segment.messages));
-            }
-            Fate::Dropped
-        };
-        for tally in shares.iter().filter_map(|s| s.tally) {
-            match fate {
-                Fate::Written => &tally.written,
-                Fate::Pending => &tally.pending,
-                Fate::Dropped => &tally.dropped,
-            }
-            .fetch_add(1, Ordering::Relaxed);
+            drop_closed(shares, d);
         }
     }
 
     /// Writes what fits; the rest waits. The outbox lock makes this the only writer.
-    fn hand_over(&self, hot: &Hot, slot: u32, shares: &[Share<'_>], now: Millis, d: &mut Delta) -> Fate {
-        let Some(fd) = &hot.fd else { return Fate::Dropped };
+    fn hand_over(&self, hot: &Hot, slot: u32, shares: &[Share<'_>], now: Millis, d: &mut Delta) {
+        let Some(fd) = &hot.fd else { return drop_closed(shares, d) };
         let mut outbox = hot.outbox.lock();
         if let Some(pending) = outbox.as_mut().filter(|p| !p.is_empty()) {
             return self.queue(pending, shares, slot, hot.generation, now, d);
@@ -185,10 +187,7 @@ impl<W: Writer> Walk<'_, W> {
                 Err(Errno::AGAIN) => 0,
                 Err(_) => {
                     // The peer is gone; the bucket's task hears of it from epoll and removes the connection.
-                    for share in &shares[first..] {
-                        d.drop_messages(DropReason::Closed, u64::from(share.segment.messages));
-                    }
-                    return Fate::Dropped;
+                    return drop_closed(&shares[first..], d);
                 }
             };
             d.bytes += taken as u64;
@@ -201,15 +200,15 @@ impl<W: Writer> Walk<'_, W> {
                 let mut waiting = &shares[first + whole..];
                 if rest > 0 {
                     pending.push_rest(waiting[0].topic, waiting[0].segment, rest, now, d);
+                    waiting[0].settle(Fate::Pending);
                     waiting = &waiting[1..];
                 }
                 d.stalls += 1;
-                let fate = self.queue(&mut pending, waiting, slot, hot.generation, now, d);
+                self.queue(&mut pending, waiting, slot, hot.generation, now, d);
                 *outbox = Some(pending);
-                return fate;
+                return;
             }
         }
-        Fate::Written
     }
 
     fn queue(
@@ -220,19 +219,25 @@ impl<W: Writer> Walk<'_, W> {
         generation: u32,
         now: Millis,
         d: &mut Delta,
-    ) -> Fate {
-        let mut fate = Fate::Pending;
+    ) {
         for share in shares {
             match pending.push_segment(share.topic, share.segment, self.pending_bytes_max, now, d) {
-                Queued::Waits => {}
-                Queued::Dropped => fate = Fate::Dropped,
+                Queued::Waits => share.settle(Fate::Pending),
+                Queued::Dropped => share.settle(Fate::Dropped),
                 Queued::Close => {
-                    fate = Fate::Dropped;
+                    share.settle(Fate::Dropped);
                     self.bucket.command(Command::Cut { slot, generation });
                 }
             }
         }
-        fate
+    }
+}
+
+/// The connection is over: nobody gets these.
+fn drop_closed(shares: &[Share<'_>], d: &mut Delta) {
+    for share in shares {
+        d.drop_messages(DropReason::Closed, u64::from(share.segment.messages));
+        share.settle(Fate::Dropped);
     }
 }
 
@@ -246,6 +251,7 @@ fn count_whole(chunk: &[Share<'_>], mut taken: usize, d: &mut Delta) -> (usize, 
         taken -= len;
         d.written += u64::from(share.segment.messages);
         d.frames += 1;
+        share.settle(Fate::Written);
     }
     (chunk.len(), 0)
 }

@@ -379,8 +379,8 @@ impl Pending {
     fn join_gap(&mut self, i: usize, topic: &Arc<Topic>, lost: Missing, why: DropReason) -> bool {
         for entry in self.entries.range_mut(..i).rev() {
             match entry {
-                Entry::Push(t, _) if Arc::ptr_eq(t, topic) => return false,
-                Entry::Gap { topic: t, missing, reason } if Arc::ptr_eq(t, topic) && *reason == why => {
+                Entry::Push(t, _) if t.is_same_target(topic) => return false,
+                Entry::Gap { topic: t, missing, reason } if t.is_same_target(topic) && *reason == why => {
                     let is_joined = join(missing, lost);
                     if is_joined {
                         return true;
@@ -396,8 +396,8 @@ impl Pending {
     fn join_gap_after(&mut self, i: usize, topic: &Arc<Topic>, lost: Missing, why: DropReason) -> bool {
         for entry in self.entries.range_mut(i..) {
             match entry {
-                Entry::Push(t, _) if Arc::ptr_eq(t, topic) => return false,
-                Entry::Gap { topic: t, missing, reason } if Arc::ptr_eq(t, topic) && *reason == why => {
+                Entry::Push(t, _) if t.is_same_target(topic) => return false,
+                Entry::Gap { topic: t, missing, reason } if t.is_same_target(topic) && *reason == why => {
                     let mut whole = lost;
                     if join(&mut whole, *missing) {
                         *missing = whole;

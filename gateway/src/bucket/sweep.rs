@@ -23,6 +23,8 @@ impl Drive {
         let patience = node.config.limits.message_ms;
         let unfinished: Vec<u32> =
             self.partial.iter().filter(|(_, p)| since(now, p.since) >= patience).map(|(s, _)| *s).collect();
+        // Whom the gateway itself does not listen to at the moment cannot finish.
+        let unfinished: Vec<u32> = unfinished.into_iter().filter(|slot| !self.paused.contains_key(slot)).collect();
         for slot in unfinished {
             if let Some(generation) = self.generation_of(node, slot) {
                 let _ = self.take_partial(node, slot);

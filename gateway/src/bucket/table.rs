@@ -223,8 +223,19 @@ impl Table {
         true
     }
 
-    /// Takes a connection out of a room; gives the topic if it was in it.
+    /// Takes a connection out of a room it leaves while it lives; gives the topic if it was in it.
     pub fn leave(&mut self, slot: u32, room_id: u32, index: u16) -> Option<Arc<Topic>> {
+        let topic = self.drop_member(slot, room_id, index)?;
+        self.departures += 1;
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((self.departures, slot, room_id));
+        Some(topic)
+    }
+
+    /// Takes a connection out of a room because it ends; its generation tells walks as much.
+    pub fn drop_member(&mut self, slot: u32, room_id: u32, index: u16) -> Option<Arc<Topic>> {
         let cold = self.cold.get_mut(slot as usize)?;
         let at = cold.rooms.iter().position(|&r| r == room_id)?;
         cold.rooms.swap_remove(at);
@@ -233,11 +244,6 @@ impl Table {
             members.slots.remove(at);
         }
         let topic = Arc::clone(&members.topic);
-        self.departures += 1;
-        if self.recent.len() == RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((self.departures, slot, room_id));
         if members.slots.is_empty() {
             if let Some(room) = topic.room() {
                 room.mark(index, false);

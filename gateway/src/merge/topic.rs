@@ -153,6 +153,17 @@ impl Topic {
         }
     }
 
+    /// Whether both stand for one target of one connection. Topics of users and connections are made anew after a pause, and
+    /// a connection has but one of each.
+    #[must_use]
+    pub fn is_same_target(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other)
+            || matches!(
+                (&self.subject, &other.subject),
+                (Subject::User(_), Subject::User(_)) | (Subject::Connection(..), Subject::Connection(..))
+            )
+    }
+
     /// The room, when it is one.
     #[must_use]
     pub fn room(&self) -> Option<&RoomSubject> {
