@@ -83,9 +83,8 @@ async fn a_burst_is_encoded_once_a_tick() {
         clients.push(Client::connect(&gateway, "").await);
     }
 
-    for n in 0..100 {
-        logic.push(vec![push(To::All(true), &[&n.to_string()])]).await;
-    }
+    // One batch: the first push opens the window, and the others follow within a millisecond.
+    logic.push((0..100).map(|n| push(To::All(true), &[&n.to_string()])).collect()).await;
 
     for client in &mut clients {
         let (mut got, mut frames) = (0, 0);
@@ -110,14 +109,18 @@ async fn a_burst_is_encoded_once_a_tick() {
 /// One write per connection per tick, however many rooms.
 #[tokio::test(flavor = "multi_thread")]
 async fn rooms_of_one_connection_leave_in_one_write() {
-    let gateway = gateway(|c| (c.merge.min_ms, c.merge.max_ms) = (300, 300)).await;
+    let gateway = gateway(|c| (c.merge.min_ms, c.merge.max_ms) = (800, 800)).await;
     let mut logic = Logic::link(&gateway).await;
     let mut client = Client::connect(&gateway, "").await;
     for i in 0..20 {
         client.join(&format!("r{i}")).await;
     }
+    // The second of two messages comes with the tick: what follows has a whole window before it.
+    logic.push(vec![push(To::All(true), &["1"]), push(To::All(true), &["2"])]).await;
+    client.next().await;
+    client.next().await;
     let to_all = |n: &str| (0..20).map(|i| push(To::Room(format!("r{i}")), &[n])).collect::<Vec<_>>();
-    // The first message of an idle room leaves at once; the second waits for the common tick.
+    // The first message of an idle room leaves at once, the second waits for the common tick.
     logic.push(to_all("1")).await;
     for _ in 0..20 {
         client.next().await;
@@ -141,7 +144,8 @@ async fn urgent_takes_along_what_had_gathered_and_waits_for_nothing() {
     let gateway = gateway(|c| (c.merge.min_ms, c.merge.max_ms) = (1_000, 1_000)).await;
     let mut logic = Logic::link(&gateway).await;
     let mut client = Client::connect(&gateway, "").await;
-    logic.push(vec![push(To::All(true), &["1"])]).await;
+    logic.push(vec![push(To::All(true), &["0"]), push(To::All(true), &["1"])]).await;
+    client.next().await;
     client.next().await;
     let begun = std::time::Instant::now();
 
