@@ -160,7 +160,7 @@ impl Fleet {
         &self.links
     }
 
-    /// Which connection ids each gateway gives out. A gateway that is down keeps its last ones.
+    /// Which connection ids each gateway gives out. A gateway that is down may give out others of its own by now.
     #[must_use]
     pub fn identities(&self) -> Vec<Identity> {
         self.links.iter().map(|link| link.identity()).collect()
@@ -259,7 +259,9 @@ impl Link {
     fn identity(&self) -> Identity {
         let account = self.account.lock();
         let info = account.info.as_ref()?;
-        Some((u16::try_from(info.id).ok()?, info.id_epoch))
+        // While the link is down the gateway may have restarted: then only its own id is certain.
+        let is_up = self.state() == LinkState::Up;
+        Some((u16::try_from(info.id).ok()?, is_up.then_some(info.id_epoch)))
     }
 
     /// Asks the gateway.

@@ -24,6 +24,8 @@ pub struct LogicConfig {
     pub backplane_secret: String,
     /// Who may call; empty: everyone (loopback only).
     pub keys: Vec<KeyConfig>,
+    /// Names by which the API may be called while there are no keys, beside IP addresses and `localhost`.
+    pub allowed_hosts: Vec<String>,
     /// What one request may ask for.
     pub limits: LimitsConfig,
     /// Deadlines of the API's sockets.
@@ -139,6 +141,7 @@ impl Default for LogicConfig {
             gateways: Vec::new(),
             backplane_secret: String::new(),
             keys: Vec::new(),
+            allowed_hosts: Vec::new(),
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
             dedupe: DedupeConfig::default(),
@@ -224,7 +227,12 @@ impl LogicConfig {
             if let Err(why) = crate::backplane::authority_of(url) {
                 out.push(format!("logic.gateways: {url:?}: {why}"));
             }
-            if self.gateways[..i].contains(url) {
+            let same =
+                |other: &String| match (crate::backplane::authority_of(other), crate::backplane::authority_of(url)) {
+                    (Ok(a), Ok(b)) => a.eq_ignore_ascii_case(b),
+                    _ => other == url,
+                };
+            if self.gateways[..i].iter().any(same) {
                 out.push(format!("logic.gateways: {url:?} is listed twice"));
             }
         }

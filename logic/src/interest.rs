@@ -5,6 +5,7 @@
 use ahash::RandomState;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
+use tidegate_protocol::limits::INTEREST_PAGE;
 use tidegate_protocol::records::{EventsReply, InterestKind};
 
 use crate::config::GATEWAYS_MAX;
@@ -133,7 +134,8 @@ impl Interest {
                 (None, false) => {}
             }
         }
-        if reply.page.is_empty() {
+        // A full reply has more behind it: until that has come, a name that is missing here says nothing.
+        if reply.page.is_empty() && reply.interest.len() < INTEREST_PAGE {
             table.known.insert(g);
         } else {
             table.known.remove(g);
@@ -226,6 +228,20 @@ mod tests {
         assert_eq!(room(&table, "b"), Vec::<usize>::new());
         assert_eq!(room(&table, "a"), [0, 1]);
         assert_eq!(room(&table, "c"), [1]);
+    }
+
+    #[test]
+    fn a_gateway_with_more_to_say_may_have_everything() {
+        let table = Interest::new(1);
+        table.apply(at(0), &reply(true, "", &[]));
+        table.doubt(at(0));
+
+        let full = vec![("a", true); INTEREST_PAGE];
+        table.apply(at(0), &reply(false, "", &full));
+        assert_eq!(room(&table, "b"), [0]);
+
+        table.apply(at(0), &reply(false, "", &[]));
+        assert_eq!(room(&table, "b"), Vec::<usize>::new());
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub enum Refusal {
     BadKey,
     WrongScope { needs: &'static str },
     ForeignOrigin { origin: String },
+    ForeignHost { host: String },
     NoSuchPath,
     NoSuchConnection,
     WrongMethod { allow: String },
@@ -117,6 +118,7 @@ impl Refusal {
             Self::BadKey => never(S::UNAUTHORIZED, "bad_key", "The key is unknown"),
             Self::WrongScope { .. } => never(S::FORBIDDEN, "wrong_scope", "The key may not do this"),
             Self::ForeignOrigin { .. } => never(S::FORBIDDEN, "foreign_origin", "Pages of other sites may not call"),
+            Self::ForeignHost { .. } => never(S::FORBIDDEN, "foreign_host", "This server is not called by that name"),
             Self::NoSuchPath => never(S::NOT_FOUND, "no_such_path", "There is nothing at this path"),
             Self::NoSuchConnection => never(S::NOT_FOUND, "no_such_connection", "There is no such connection"),
             Self::WrongMethod { .. } => never(S::METHOD_NOT_ALLOWED, "wrong_method", "This path takes other methods"),
@@ -170,6 +172,9 @@ impl Refusal {
             Self::ForeignOrigin { origin } => {
                 format!("without keys only programs and this server's own pages may call, not a page of {origin}")
             }
+            Self::ForeignHost { host } => format!(
+                "without keys the Host must be an IP address, localhost or one of logic.allowed_hosts, not {host}"
+            ),
             Self::NoSuchPath => "see docs/http-api.md for the paths there are".into(),
             Self::NoSuchConnection => "no gateway holds it: it has closed, or its gateway has restarted".into(),
             Self::WrongMethod { allow } => format!("allowed here: {allow}"),

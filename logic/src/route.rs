@@ -10,7 +10,7 @@ use crate::interest::{GatewayIndex, GatewaySet, Interest};
 use crate::push::{Narrow, Push, To, Wait};
 
 /// Which connection ids a gateway gives out: (gateway part, epoch part); `None` until it has said so.
-pub type Identity = Option<(u16, u32)>;
+pub type Identity = Option<(u16, Option<u32>)>;
 
 /// What goes to one gateway.
 #[derive(Debug, PartialEq)]
@@ -62,7 +62,9 @@ pub fn route(push: &Push, interest: &Interest, identities: &[Identity]) -> Vec<S
 pub fn holders(id: ConnectionId, identities: &[Identity]) -> GatewaySet {
     let mut set = GatewaySet::default();
     for (i, identity) in identities.iter().enumerate() {
-        if identity.is_none_or(|who| who == (id.gateway, id.epoch)) {
+        let is_holder =
+            |(gateway, epoch): (u16, Option<u32>)| gateway == id.gateway && epoch.is_none_or(|e| e == id.epoch);
+        if identity.is_none_or(is_holder) {
             GatewayIndex::new(i).into_iter().for_each(|g| set.insert(g));
         }
     }
@@ -134,7 +136,7 @@ mod tests {
         table
     }
 
-    const IDS: [Identity; 2] = [Some((1, 10)), Some((2, 20))];
+    const IDS: [Identity; 2] = [Some((1, Some(10))), Some((2, Some(20)))];
 
     fn walk(to: To, interest: &Interest, ids: &[Identity]) -> Vec<(usize, Vec<target::To>)> {
         let shares = route(&push(to), interest, ids);
@@ -142,6 +144,17 @@ mod tests {
             .into_iter()
             .map(|s| (s.gateway.get(), s.push.targets.into_iter().filter_map(|t| t.to).collect()))
             .collect()
+    }
+
+    #[test]
+    fn a_gateway_that_is_down_may_have_any_connection_of_its_own() {
+        let ids: [Identity; 2] = [Some((1, None)), Some((2, Some(20)))];
+        let id = |gateway, epoch| ConnectionId { gateway, epoch, bucket: 0, slot: 0, generation: 0 };
+        let named = |id| holders(id, &ids).iter().map(GatewayIndex::get).collect::<Vec<_>>();
+
+        assert_eq!(named(id(1, 99)), [0]);
+        assert_eq!(named(id(2, 99)), Vec::<usize>::new());
+        assert_eq!(named(id(2, 20)), [1]);
     }
 
     #[test]

@@ -266,6 +266,30 @@ async fn a_page_of_another_site_may_not_push_to_an_open_node() {
     assert_eq!(call(addr, "POST", "/push/all", &[form, ("origin", &own)], "items=[1]").await.status, 202);
 }
 
+/// A name that a stranger points at loopback is the stranger's origin: the browser would let its pages read and push.
+#[tokio::test]
+async fn an_open_node_answers_only_to_names_nobody_else_can_own() {
+    let gateway = FakeGateway::start(1).await;
+    let mut named = config();
+    named.allowed_hosts = vec!["push.example".into()];
+    let logic = node_with(named, &[&gateway]).await;
+    let ask = async |request: &str, host: &str| {
+        let head = format!("{request} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        let mut socket = raw(&logic, &format!("{head}Content-Length: 0\r\n\r\n")).await;
+        read_to_end(&mut socket).await
+    };
+
+    for host in ["evil.example", "evil.example:8001", "127.0.0.1.evil.example", "", "localhost.evil.example:1"] {
+        for request in ["GET /v1/stats", "POST /v1/push", "DELETE /v1/users/ann/connections"] {
+            let answer = ask(request, host).await;
+            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("foreign_host"), "{host:?}: {answer}");
+        }
+    }
+    for host in ["127.0.0.1", "127.0.0.1:8001", "[::1]:8001", "LOCALHOST:1", "push.example:8001"] {
+        assert!(ask("GET /v1/stats", host).await.starts_with("HTTP/1.1 200"), "{host}");
+    }
+}
+
 #[tokio::test]
 async fn a_batch_has_its_own_limits() {
     let gateway = FakeGateway::start(1).await;
@@ -319,7 +343,7 @@ async fn read_to_end(socket: &mut TcpStream) -> String {
 async fn a_body_of_a_gigabyte_is_refused_early_and_the_peer_sees_why() {
     let gateway = FakeGateway::start(1).await;
     let logic = node(&[&gateway]).await;
-    const HEAD: &str = "POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+    const HEAD: &str = "POST /v1/push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 
     let mut declared = raw(&logic, &format!("{HEAD}Content-Length: 1000000000\r\n\r\n")).await;
     let answer = read_to_end(&mut declared).await;
@@ -349,8 +373,7 @@ async fn a_body_of_a_gigabyte_is_refused_early_and_the_peer_sees_why() {
 async fn a_peer_that_sends_its_whole_body_first_still_reads_the_refusal() {
     let gateway = FakeGateway::start(1).await;
     let logic = node(&[&gateway]).await;
-    let head =
-        "POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 16777216\r\n\r\n";
+    let head = "POST /v1/push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16777216\r\n\r\n";
     let mut socket = raw(&logic, head).await;
 
     for _ in 0..16 {
@@ -366,7 +389,7 @@ async fn bodies_together_are_bounded_too() {
     let mut small = config();
     small.limits.bodies_bytes = 2 * small.limits.body_bytes;
     let logic = node_with(small, &[&gateway]).await;
-    let head = "POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n";
+    let head = "POST /v1/push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n";
     let mut slow = Vec::new();
     for _ in 0..2 {
         slow.push(raw(&logic, &format!("{head}{}", " ".repeat(1024 * 1024 - 1))).await);
@@ -392,12 +415,13 @@ async fn slow_peers_are_gone_by_their_deadlines() {
 
     let silent = raw(&logic, "").await;
     let half_preface = raw(&logic, "PRI * HT").await;
-    let half_head = raw(&logic, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-A: ").await;
-    let idle = raw(&logic, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let half_head = raw(&logic, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ").await;
+    let idle = raw(&logic, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     for mut socket in [silent, half_preface, half_head, idle] {
         read_to_end(&mut socket).await;
     }
-    let head = "POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n12";
+    let head =
+        "POST /v1/push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n12";
     let answer = read_to_end(&mut raw(&logic, head).await).await;
 
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body_timeout"), "{answer}");
@@ -411,7 +435,7 @@ async fn a_kept_connection_may_idle_but_its_next_head_may_not_dawdle() {
     let mut short = config();
     short.http.header_ms = 200;
     let logic = node_with(short, &[&gateway]).await;
-    const REQUEST: &str = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    const REQUEST: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut socket = raw(&logic, REQUEST).await;
     let mut buffer = [0; 1024];
 
@@ -436,7 +460,7 @@ async fn a_peer_that_reads_no_answers_is_cut_off() {
     let logic = node_with(short, &[&gateway]).await;
 
     let mut socket = raw(&logic, "").await;
-    let page = "GET /console/style.css HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    let page = "GET /console/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100);
     let cut = async {
         // Never reads; sooner or later nothing can be written, and then the other side hangs up.
         while socket.write_all(page.as_bytes()).await.is_ok() {}
@@ -451,16 +475,16 @@ async fn requests_that_two_readers_could_read_in_two_ways_are_refused() {
     let gateway = FakeGateway::start(1).await;
     let logic = node(&[&gateway]).await;
     for bad in [
-        "POST /v1/push HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
-        "POST /v1/push HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-        "POST /v1/push HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "GET /healthz HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n",
+        "POST /v1/push HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n12345",
+        "POST /v1/push HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        "POST /v1/push HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: b\r\n c\r\n\r\n",
         "GET /healthz HTTP/1.1\r\nHo st: x\r\n\r\n",
     ] {
         let answer = read_to_end(&mut raw(&logic, bad).await).await;
         assert!(answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.0 4"), "{bad:?}: {answer}");
     }
-    let long = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let long = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n", "x".repeat(64 * 1024));
     let answer = read_to_end(&mut raw(&logic, &long).await).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::merge::{Origin, Setting};
 use super::schema::{Kind, Schema, join};
+use super::show::is_secret;
 use super::{file_name, line_of};
 
 /// Reads the file; what is wrong with it goes to `problems`, what is right comes back.
@@ -66,7 +67,7 @@ impl Walk<'_> {
         match self.schema.kind(key) {
             None => self.problem(line, &self.schema.unknown(key)),
             Some(kind) if !kind.fits(value) => {
-                self.problem(line, &format!("{key}: expected {}, got {}", kind.words(), describe(value)));
+                self.problem(line, &format!("{key}: expected {}, got {}", kind.words(), masked(key, value)));
             }
             Some(_) => {
                 let origin = Origin::File { name: self.name.into(), line };
@@ -78,6 +79,11 @@ impl Walk<'_> {
     fn problem(&mut self, line: usize, what: &str) {
         self.problems.push(format!("{}:{line}: {what}", self.name));
     }
+}
+
+/// As [`describe`], but a secret is not shown.
+fn masked(key: &str, value: &toml::Value) -> String {
+    if is_secret(key) { "another type (not shown: it is a secret)".into() } else { describe(value) }
 }
 
 /// Type and text of a value, for "got …".

@@ -155,6 +155,16 @@ fn a_secret_is_read_from_its_file_and_never_shown() {
 }
 
 #[test]
+fn a_secret_of_the_wrong_type_is_named_and_not_shown() {
+    let (_folder, given) = file("[gateway]\nbackplane_secret = 123456\n");
+
+    let problems = load_from(&given, variables(&[])).expect_err("not a string");
+
+    assert!(problems[0].contains("gateway.backplane_secret: expected"), "{problems:?}");
+    assert!(!problems[0].contains("123456"), "{problems:?}");
+}
+
+#[test]
 fn only_secrets_are_read_from_files() {
     let env = [("TIDEGATE_GATEWAY__NAME_FILE", "/etc/hostname")];
 

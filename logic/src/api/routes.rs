@@ -131,8 +131,11 @@ async fn serve(node: &Arc<Node>, entry: &Entry, name: String, request: Request<I
         Some(scope) => {
             let key = request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
             let caller = node.keys.check(key, scope)?;
-            if node.keys.is_open() && scope != Scope::Read {
-                refuse_foreign_pages(&request)?;
+            if node.keys.is_open() {
+                refuse_foreign_hosts(&request, &node.config.allowed_hosts)?;
+                if scope != Scope::Read {
+                    refuse_foreign_pages(&request)?;
+                }
             }
             caller
         }
@@ -181,15 +184,32 @@ fn valid(name: String) -> Result<String, Refusal> {
     })
 }
 
-/// Without keys nothing but the browser's same-origin rule stands between a web page and a node on loopback, and
-/// that rule lets forms through. A page of ours has the origin it calls.
+/// Without keys nothing but the browser's same-origin rule stands between a web page and a node on loopback, and that rule
+/// goes by names: a stranger's name that resolves to loopback would pass. So only names that nobody else can own are good.
+fn refuse_foreign_hosts(request: &Request<Incoming>, allowed: &[String]) -> Result<(), Refusal> {
+    let host = host_of(request).unwrap_or_default();
+    let name = match host.strip_prefix('[').and_then(|h| h.split_once(']')) {
+        Some((v6, _)) => v6,
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let is_ours = name.parse::<std::net::IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || allowed.iter().any(|a| a.eq_ignore_ascii_case(name));
+    let is_ours = is_ours && request.headers().get_all(header::HOST).iter().count() <= 1;
+    if is_ours { Ok(()) } else { Err(Refusal::ForeignHost { host: name.chars().take(128).collect() }) }
+}
+
+fn host_of(request: &Request<Incoming>) -> Option<&str> {
+    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    host.or_else(|| request.uri().authority().map(http::uri::Authority::as_str))
+}
+
+/// The same rule lets forms through. A page of ours has the origin it calls.
 fn refuse_foreign_pages(request: &Request<Incoming>) -> Result<(), Refusal> {
     let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().unwrap_or("?");
     let site = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    let host = host.or_else(|| request.uri().authority().map(http::uri::Authority::as_str));
-    match (site, host) {
+    match (site, host_of(request)) {
         (Some(site), Some(host)) if site.eq_ignore_ascii_case(host) => Ok(()),
         _ => Err(Refusal::ForeignOrigin { origin: origin.chars().take(128).collect() }),
     }

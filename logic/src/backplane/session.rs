@@ -86,7 +86,8 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
                     tracing::error!(gateway = %link.name, reason = refused.label(), "gateway refuses this node");
                 }
                 why = refused;
-                lane.fail(refused);
+                // The batch that was under way may have been taken; what only waited was not.
+                lane.fail(Failure::Lost);
                 link.queue.close(refused);
                 continue;
             }
