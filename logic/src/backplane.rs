@@ -1,13 +1,14 @@
 //! The links to the gateways: pushes that wait for one gateway become one batch, one HTTP/2 POST; interest, queries and
 //! commands travel on the same connection. This file is what the rest of logic sees of it: a [`Fleet`] of [`Link`]s.
 //! Parts: `queue` (what waits), `dial` (how a connection comes about), `line` (one request), `session` (the life of a
-//! connection), `lane` (batches and their sequence), `events` (interest). One gateway never waits for another.
+//! connection), `lane` (batches and their sequence), `events` (interest), `seats` (requests that wait for a gateway). One gateway never waits for another.
 
 mod dial;
 mod events;
 mod lane;
 mod line;
 mod queue;
+mod seats;
 mod session;
 
 use std::sync::Arc;
@@ -16,14 +17,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
+use prost::Message;
 use tidegate_protocol::records::{self, GatewayInfo, path};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub use self::dial::{GatewayLink, PipeDial, PipeStream, authority_of};
 pub use self::line::CallError;
 pub use self::queue::LinkState;
+pub use self::seats::Seats;
 
 use self::line::Line;
 use self::queue::Queue;
@@ -65,7 +68,26 @@ impl Failure {
             Self::Incompatible => "incompatible",
         }
     }
+
+    /// Whether the gateway may have taken the push all the same, so that sending it again could deliver it twice.
+    #[must_use]
+    pub fn may_be_taken(self) -> bool {
+        match self {
+            Self::Lost | Self::Timeout | Self::Incompatible => true,
+            // What a restarted gateway had taken is gone with its connections.
+            Self::Unreachable | Self::Restarted | Self::Overloaded | Self::Unauthorized => false,
+        }
+    }
 }
+
+/// Waits for written pushes, and beside them queries and commands, that one link carries at once. Together half of a
+/// gateway's 256 streams a connection: h2 queues a stream beyond those ahead of the next PUSH and EVENTS. Two bounds,
+/// because waits last as long as their publishers say, and an operator's question should not wait for them.
+const WAITS_MAX: usize = 64;
+const QUESTIONS_MAX: usize = 64;
+
+/// What a wait may take longer than its publisher said: the way to the gateway and back.
+const WAIT_SLACK: Duration = Duration::from_millis(500);
 
 /// What became of one gateway's share of a push.
 pub type Taken = Result<records::Receipt, Failure>;
@@ -93,6 +115,11 @@ pub struct Link {
     line: Mutex<Option<Line>>,
     /// The gateway's latest account of itself and its epoch; kept over a loss; set by the link's task.
     account: Mutex<Account>,
+    /// Permits of [`WAITS_MAX`] and [`QUESTIONS_MAX`].
+    waits: Semaphore,
+    questions: Semaphore,
+    /// Requests that may wait for this gateway's answer to their pushes.
+    seats: Arc<Semaphore>,
     metrics: LinkMetrics,
 }
 
@@ -129,14 +156,16 @@ pub struct Sent {
 }
 
 impl Fleet {
-    /// Starts one task per gateway.
+    /// Starts one task per gateway. `requests` is how many API requests there can be at once.
     pub fn start(
         config: &BackplaneConfig,
         secret: &str,
         links: Vec<GatewayLink>,
         interest: &Arc<Interest>,
         metrics: &Arc<Metrics>,
+        requests: usize,
     ) -> Self {
+        let seats = seats::count(requests, links.len());
         let shared = Arc::new(Shared {
             config: config.clone(),
             secret: secret.to_owned(),
@@ -146,7 +175,7 @@ impl Fleet {
         let (mut seen, mut tasks) = (Vec::new(), Vec::new());
         for (i, how) in links.into_iter().enumerate() {
             let Some(index) = GatewayIndex::new(i) else { break };
-            let link = Arc::new(Link::new(how.name(), index, config, metrics));
+            let link = Arc::new(Link::new(how.name(), index, config, metrics, seats));
             tasks.push(tokio::spawn(session::keep(Arc::clone(&shared), Arc::clone(&link), how)));
             seen.push(link);
         }
@@ -166,13 +195,14 @@ impl Fleet {
         self.links.iter().map(|link| link.identity()).collect()
     }
 
-    /// Queues each share with its gateway, in order of calls; does not wait.
-    pub fn send(&self, shares: Vec<Share>) -> Sent {
+    /// Queues each share with its gateway, in order of calls; does not wait. `seats` are those of the publisher's request.
+    pub fn send(&self, shares: Vec<Share>, seats: &Seats) -> Sent {
         let parts = shares
             .into_iter()
             .filter_map(|share| {
                 let link = self.links.get(share.gateway.get())?;
-                let queued = link.queue.push(share.push, Instant::now());
+                let seat = seats.take(link.index, &link.seats).ok_or(Failure::Overloaded);
+                let queued = seat.and_then(|seat| link.queue.push(share.push, seat, Instant::now()));
                 if queued.is_ok() {
                     link.metrics.pushes.inc();
                 }
@@ -222,7 +252,7 @@ impl Sent {
 }
 
 impl Link {
-    fn new(name: String, index: GatewayIndex, config: &BackplaneConfig, metrics: &Metrics) -> Self {
+    fn new(name: String, index: GatewayIndex, config: &BackplaneConfig, metrics: &Metrics, seats: usize) -> Self {
         let labels = GatewayLabels { gateway: name.clone() };
         let metrics = LinkMetrics {
             batches: metrics.batches.get_or_create_owned(&labels),
@@ -233,8 +263,17 @@ impl Link {
             batch_pushes: metrics.batch_pushes.get_or_create_owned(&labels),
             reply_seconds: metrics.reply_seconds.get_or_create_owned(&labels),
         };
-        let (line, account) = (Mutex::default(), Mutex::default());
-        Self { name, index, queue: Queue::new(config), line, account, metrics }
+        Self {
+            name,
+            index,
+            queue: Queue::new(config),
+            line: Mutex::default(),
+            account: Mutex::default(),
+            waits: Semaphore::new(WAITS_MAX),
+            questions: Semaphore::new(QUESTIONS_MAX),
+            seats: Arc::new(Semaphore::new(seats)),
+            metrics,
+        }
     }
 
     /// Whether the link is up.
@@ -273,7 +312,7 @@ impl Link {
         request: &records::QueryRequest,
         deadline: Duration,
     ) -> Result<records::QueryReply, CallError> {
-        self.line()?.call(path::QUERY, request, deadline).await
+        self.question(path::QUERY, request, deadline).await
     }
 
     /// Tells the gateway to close connections.
@@ -285,19 +324,32 @@ impl Link {
         request: &records::CommandRequest,
         deadline: Duration,
     ) -> Result<records::CommandReply, CallError> {
-        self.line()?.call(path::COMMAND, request, deadline).await
+        self.question(path::COMMAND, request, deadline).await
     }
 
-    /// Waits until pushes are written, or time is up.
+    /// Waits until a push is written, or time is up.
     ///
     /// # Errors
-    /// As [`Link::query`].
-    pub async fn wait(
+    /// As [`Link::query`]; `Late` also when too many wait already.
+    pub async fn wait(&self, ticket: u64, until: Instant) -> Result<records::WaitReply, CallError> {
+        let end = until + WAIT_SLACK;
+        let _permit = timeout_at(end, self.waits.acquire()).await.map_err(|_| CallError::Late)?;
+        let now = Instant::now();
+        let left = until.saturating_duration_since(now).as_millis();
+        let timeout_ms = u32::try_from(left).unwrap_or(u32::MAX);
+        let request = records::WaitRequest { tickets: vec![ticket], timeout_ms };
+        self.line()?.call(path::WAIT, &request, end.saturating_duration_since(now)).await
+    }
+
+    async fn question<Q: Message, A: Message + Default>(
         &self,
-        request: &records::WaitRequest,
+        path: &str,
+        request: &Q,
         deadline: Duration,
-    ) -> Result<records::WaitReply, CallError> {
-        self.line()?.call(path::WAIT, request, deadline).await
+    ) -> Result<A, CallError> {
+        let end = Instant::now() + deadline;
+        let _permit = timeout_at(end, self.questions.acquire()).await.map_err(|_| CallError::Late)?;
+        self.line()?.call(path, request, end.saturating_duration_since(Instant::now())).await
     }
 
     fn line(&self) -> Result<Line, CallError> {

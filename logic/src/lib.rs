@@ -88,7 +88,8 @@ impl Logic {
         let api_addr = listener.local_addr().map_err(listen_error)?;
         let interest = Arc::new(Interest::new(links.len()));
         let metrics = Arc::new(Metrics::default());
-        let fleet = Fleet::start(&config.backplane, &config.backplane_secret, links, &interest, &metrics);
+        let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
+        let fleet = Fleet::start(backplane, secret, links, &interest, &metrics, requests);
         let node = Arc::new(Node {
             extras,
             keys: Keys::new(&config.keys),
@@ -104,7 +105,7 @@ impl Logic {
         });
         let (leave, left) = watch::channel(false);
         let server = tokio::spawn(api::serve(Arc::clone(&node), listener, left));
-        tracing::info!(address = %api_addr, gateways = node.fleet.links().len(), "push API is open");
+        tracing::debug!(address = %api_addr, gateways = node.fleet.links().len(), "push API is open");
         Ok(Self { node, api_addr, leave, server })
     }
 

@@ -197,6 +197,59 @@ async fn with_all_gateways_down_a_push_is_503_and_its_dedupe_key_free() {
     assert_eq!(gateway.state.lock().applied.len(), 1);
 }
 
+/// `timeout` and `lost`: the gateway has it, only its answer is missing.
+#[tokio::test]
+async fn a_push_that_may_have_been_taken_keeps_its_dedupe_key() {
+    let gateway = FakeGateway::start(1).await;
+    let mut config = config();
+    (config.backplane.ping_ms, config.backplane.request_ms) = (300, 300);
+    let logic = node_with(config, &[&gateway]).await;
+    let body = |key: &str| json!({"to": {"all": true}, "message": 1, "dedupe": key}).to_string();
+
+    gateway.close_gate();
+    let late = post(&logic, "/v1/push", body("late")).await;
+    gateway.open_gate();
+    let retry = post(&logic, "/v1/push", body("late")).await;
+
+    assert_eq!(late.code(), "no_gateway");
+    assert_eq!((retry.status.as_u16(), &retry.json["gateways"]["failed"][0]["reason"]), (202, &json!("timeout")));
+    assert_eq!(gateway.state.lock().applied.len(), 1);
+
+    gateway.close_gate();
+    let addr = logic.api_addr();
+    let lost = tokio::spawn(call(addr, "POST", "/v1/push", &JSON, body("lost")));
+    until(|| async { gateway.state.lock().applied.len() == 2 }).await;
+    gateway.kill();
+    assert_eq!(lost.await.expect("answer").code(), "no_gateway");
+    gateway.open_gate();
+    gateway.restart().await;
+    until(|| async { get(&logic, "/readyz").await.status == 200 }).await;
+    let retry = post(&logic, "/v1/push", body("lost")).await;
+
+    assert_eq!(
+        (retry.status.as_u16(), &retry.json["gateways"]["failed"][0]["reason"]),
+        (202, &json!("lost")),
+        "{}",
+        retry.text()
+    );
+    assert_eq!(gateway.state.lock().applied.len(), 2);
+}
+
+#[tokio::test]
+async fn a_push_that_was_refused_can_be_tried_again_with_its_dedupe_key() {
+    let gateway = FakeGateway::start(1).await;
+    let logic = node(&[&gateway]).await;
+    let body = r#"{"to":{"all":true},"message":1,"dedupe":"k"}"#;
+    gateway.state.lock().push_status = Some(StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(post(&logic, "/v1/push", body).await.code(), "queues_full");
+    gateway.state.lock().push_status = None;
+
+    let retry = post(&logic, "/v1/push", body).await;
+
+    assert_eq!((retry.status.as_u16(), &retry.json["gateways"]["sent"]), (202, &json!(1)));
+    assert_eq!(gateway.state.lock().applied.len(), 1);
+}
+
 #[tokio::test]
 async fn a_gateway_that_does_not_take_our_secret_is_named_as_such() {
     let gateway = FakeGateway::start(1).await;

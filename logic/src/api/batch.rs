@@ -15,7 +15,7 @@ use super::answer::{Answer, json, with_type};
 use super::body::{self, Lines};
 use super::envelope;
 use super::json::{self as syntax, Object};
-use super::push::{Outcome, Walking, bounds, submit};
+use super::push::{Outcome, Request, Walking, bounds, submit};
 use crate::keys::Caller;
 use crate::metrics::RefusalLabels;
 use crate::node::Node;
@@ -45,16 +45,17 @@ pub async fn many(
     headers: &HeaderMap,
     incoming: Incoming,
 ) -> Result<Answer, Refusal> {
+    let request = Request::new(node, caller);
     if body::is_media_type(headers, "application/json") {
-        document(node, caller, incoming).await
+        document(node, &request, incoming).await
     } else if body::is_media_type(headers, "application/x-ndjson") {
-        lines(node, caller, incoming).await
+        lines(node, &request, incoming).await
     } else {
         Err(Refusal::WrongMediaType { expected: "application/json or application/x-ndjson" })
     }
 }
 
-async fn document(node: &Arc<Node>, caller: Caller, incoming: Incoming) -> Result<Answer, Refusal> {
+async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Result<Answer, Refusal> {
     let limits = &node.config.limits;
     let body = body::read(incoming, &node.budget, limits, &node.config.http).await?;
     // Two levels stand above each push.
@@ -68,7 +69,7 @@ async fn document(node: &Arc<Node>, caller: Caller, incoming: Incoming) -> Resul
     let mut walks = Vec::with_capacity(raws.len());
     for (i, raw) in raws.into_iter().enumerate() {
         let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, bounds(node));
-        walks.push(push.map(|push| submit(node, caller, push)));
+        walks.push(push.map(|push| submit(node, request, push)));
     }
     let mut receipts = Vec::with_capacity(walks.len());
     for walk in walks {
@@ -77,7 +78,7 @@ async fn document(node: &Arc<Node>, caller: Caller, incoming: Incoming) -> Resul
     Ok(json(StatusCode::ACCEPTED, &Receipts { receipts }))
 }
 
-async fn lines(node: &Arc<Node>, caller: Caller, incoming: Incoming) -> Result<Answer, Refusal> {
+async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Result<Answer, Refusal> {
     let limits = &node.config.limits;
     let mut lines = Lines::new(incoming, &node.budget, limits, &node.config.http);
     let mut walks: VecDeque<Result<Walking, Refusal>> = VecDeque::new();
@@ -91,7 +92,7 @@ async fn lines(node: &Arc<Node>, caller: Caller, incoming: Incoming) -> Result<A
             Err(refusal) => break Some(refusal),
         };
         count += 1;
-        walks.push_back(read(node, &line).map(|push| submit(node, caller, push)));
+        walks.push_back(read(node, &line).map(|push| submit(node, request, push)));
         if walks.len() > WINDOW
             && let Some(walk) = walks.pop_front()
         {

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use tidegate_protocol::records::Lane;
 
 use super::answer::Answer;
-use super::push::{answer, submit};
+use super::push::{Request, answer, submit};
 use super::query::Pairs;
 use super::{body, envelope};
 use crate::keys::Caller;
@@ -62,5 +62,5 @@ async fn push(
         dedupe: None,
         wait: Wait::Accepted,
     };
-    Ok(answer(&submit(node, caller, push).outcome(node).await?))
+    Ok(answer(&submit(node, &Request::new(node, caller), push).outcome(node).await?))
 }

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
-use tidegate_protocol::records::WaitRequest;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::answer::{Answer, json};
 use super::{body, envelope};
-use crate::backplane::{Failure, Link, LinkState, Sent};
+use crate::backplane::{Failure, Link, LinkState, Seats, Sent};
 use crate::dedupe::{Claim, Earlier};
 use crate::keys::Caller;
 use crate::metrics::{PushLabels, PushResult};
@@ -25,16 +24,47 @@ use crate::push::{Push, Wait};
 use crate::receipt::{Receipt, Written};
 use crate::route::route;
 
-/// What a wait may take longer than its publisher said: the way to the gateway and back.
-const WAIT_SLACK: Duration = Duration::from_millis(500);
-
 /// What became of a push.
 pub type Outcome = Result<Receipt, Refusal>;
+
+/// What the pushes of one request have in common.
+pub struct Request {
+    caller: Caller,
+    /// From when nothing of the request is waited for any more.
+    waits_end: Instant,
+    /// Its places at the gateways it waits for.
+    seats: Seats,
+}
+
+impl Request {
+    /// A request that begins now.
+    pub fn new(node: &Node, caller: Caller) -> Self {
+        let longest = Duration::from_millis(u64::from(node.config.http.wait_ms_max));
+        Self { caller, waits_end: Instant::now() + longest, seats: Seats::default() }
+    }
+}
+
+/// How a push's walk ended.
+struct Walked {
+    receipt: Receipt,
+    /// What the publisher hears instead: nobody is known to have taken it.
+    refusal: Option<Refusal>,
+    /// Whether nobody can have taken it, so that a retry with its dedupe key should try again.
+    is_untaken: bool,
+}
+
+impl Walked {
+    fn outcome(self) -> Outcome {
+        self.refusal.map_or(Ok(self.receipt), Err)
+    }
+}
 
 /// A push on its way.
 pub enum Walking {
     /// Ends with the request: a publisher that leaves does not learn what became of it.
     Here(Pin<Box<dyn Future<Output = Outcome> + Send>>),
+    /// The same, but waits for the clients beside the request's other pushes: a set of one task, ended with the set.
+    Waited(JoinSet<Outcome>),
     /// Goes on when the publisher leaves, so that its retry finds the receipt.
     Apart(JoinHandle<Outcome>),
     /// Its dedupe key is known.
@@ -48,7 +78,7 @@ pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming
     }
     let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
     let push = envelope::read(&body.bytes, bounds(node))?;
-    let receipt = submit(node, caller, push).outcome(node).await?;
+    let receipt = submit(node, &Request::new(node, caller), push).outcome(node).await?;
     Ok(answer(&receipt))
 }
 
@@ -63,28 +93,38 @@ pub fn bounds(node: &Node) -> envelope::Bounds<'_> {
 }
 
 /// Sends a push on its way; does not wait.
-pub fn submit(node: &Arc<Node>, caller: Caller, mut push: Push) -> Walking {
+pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push) -> Walking {
     let mut guard = None;
     if let Some(name) = push.dedupe.take() {
-        match node.dedupe.claim((caller, name.into()), Instant::now()) {
+        match node.dedupe.claim((request.caller, name.into()), Instant::now()) {
             Claim::First(first) => guard = Some(first),
             Claim::Repeat(earlier) => return Walking::Repeat(earlier),
         }
     }
     let started = Instant::now();
     let shares = route(&push, &node.interest, &node.fleet.identities());
-    let sent = node.fleet.send(shares);
+    let sent = node.fleet.send(shares, &request.seats);
     node.metrics.messages.inc_by(push.messages.len() as u64);
-    let walk = finish(Arc::clone(node), sent, push.wait, started);
-    let Some(guard) = guard else { return Walking::Here(Box::pin(walk)) };
+    let walk = finish(Arc::clone(node), sent, push.wait, started, request.waits_end);
+    let Some(guard) = guard else {
+        let walk = async move { walk.await.outcome() };
+        return match push.wait {
+            Wait::Accepted => Walking::Here(Box::pin(walk)),
+            Wait::Written { .. } => {
+                let mut tasks = JoinSet::new();
+                tasks.spawn(walk);
+                Walking::Waited(tasks)
+            }
+        };
+    };
     Walking::Apart(tokio::spawn(async move {
-        let outcome = walk.await;
-        match &outcome {
-            // A retry of what nobody took should try again.
-            Ok(receipt) if receipt.gateways.sent > 0 || receipt.gateways.failed.is_empty() => guard.settle(receipt),
-            Ok(_) | Err(_) => drop(guard),
+        let walked = walk.await;
+        if walked.is_untaken {
+            drop(guard);
+        } else {
+            guard.settle(&walked.receipt);
         }
-        outcome
+        walked.outcome()
     }))
 }
 
@@ -93,6 +133,9 @@ impl Walking {
     pub async fn outcome(self, node: &Node) -> Outcome {
         match self {
             Self::Here(walk) => walk.await,
+            Self::Waited(mut tasks) => {
+                tasks.join_next().await.and_then(Result::ok).unwrap_or(Err(Refusal::ShuttingDown))
+            }
             // The task neither panics nor is aborted while the runtime lives.
             Self::Apart(task) => task.await.unwrap_or(Err(Refusal::ShuttingDown)),
             Self::Repeat(earlier) => {
@@ -104,7 +147,7 @@ impl Walking {
     }
 }
 
-async fn finish(node: Arc<Node>, sent: Sent, wait: Wait, started: Instant) -> Outcome {
+async fn finish(node: Arc<Node>, sent: Sent, wait: Wait, started: Instant, waits_end: Instant) -> Walked {
     let mut receipt = Receipt::new(ulid::Ulid::generate().to_string());
     let mut tickets = Vec::new();
     let mut failures = Vec::new();
@@ -122,11 +165,12 @@ async fn finish(node: Arc<Node>, sent: Sent, wait: Wait, started: Instant) -> Ou
     }
     node.metrics.push_seconds.observe(started.elapsed().as_secs_f64());
     node.metrics.matched.inc_by(receipt.matched);
+    let may_be_taken = receipt.gateways.sent > 0 || failures.iter().any(|f| f.may_be_taken());
     if receipt.gateways.sent == 0
         && let Some(refusal) = nobody_took_it(&node, &receipt, &failures)
     {
         count(&node, PushResult::Unavailable);
-        return Err(refusal);
+        return Walked { receipt, refusal: Some(refusal), is_untaken: !may_be_taken };
     }
     count(
         &node,
@@ -137,9 +181,12 @@ async fn finish(node: Arc<Node>, sent: Sent, wait: Wait, started: Instant) -> Ou
         },
     );
     if let Wait::Written { timeout_ms } = wait {
-        written(&mut receipt, tickets, timeout_ms).await;
+        let until = Instant::now() + Duration::from_millis(u64::from(timeout_ms));
+        written(&mut receipt, tickets, until.min(waits_end)).await;
     }
-    Ok(receipt)
+    // A push to nobody is done.
+    let is_untaken = !may_be_taken && !failures.is_empty();
+    Walked { receipt, refusal: None, is_untaken }
 }
 
 /// All gateways down, or every queue full. A push whose only gateway of several is down is not refused: its receipt says so.
@@ -156,11 +203,10 @@ fn nobody_took_it(node: &Node, receipt: &Receipt, failures: &[Failure]) -> Optio
 }
 
 /// Asks every gateway that took a share what became of it, side by side.
-async fn written(receipt: &mut Receipt, tickets: Vec<(Arc<Link>, u64)>, timeout_ms: u32) {
-    let deadline = Duration::from_millis(u64::from(timeout_ms)) + WAIT_SLACK;
+async fn written(receipt: &mut Receipt, tickets: Vec<(Arc<Link>, u64)>, until: Instant) {
     let mut waits = JoinSet::new();
     for (link, ticket) in tickets.into_iter().filter(|(_, ticket)| *ticket != 0) {
-        waits.spawn(async move { link.wait(&WaitRequest { tickets: vec![ticket], timeout_ms }, deadline).await });
+        waits.spawn(async move { link.wait(ticket, until).await });
     }
     let mut total = Written::default();
     while let Some(reply) = waits.join_next().await {

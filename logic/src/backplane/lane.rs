@@ -8,18 +8,17 @@ use bytes::Bytes;
 use http::StatusCode;
 use prost::Message;
 use tidegate_protocol::records::{PushBatch, PushReply, path};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::line::{CallError, Line};
-use super::queue::Queued;
-use super::{Failure, Link, Taken};
+use super::queue::{Queued, Reply};
+use super::{Failure, Link};
 
 /// The batch that awaits its reply.
 struct InFlight {
     body: Bytes,
     epoch: u64,
-    replies: Vec<oneshot::Sender<Taken>>,
+    replies: Vec<Reply>,
     is_resend: bool,
     /// From when the reply is too late, losses of the connection included.
     deadline: Instant,
@@ -58,8 +57,7 @@ impl Lane {
     /// Answers whoever waits for the batch in flight.
     pub fn fail(&mut self, why: Failure) {
         for reply in self.in_flight.take().into_iter().flat_map(|batch| batch.replies) {
-            // The publisher may be gone; then nobody needs to know.
-            let _ = reply.send(Err(why));
+            reply.send(Err(why));
         }
     }
 
@@ -72,14 +70,15 @@ impl Lane {
             }
             let Some(batch) = &mut self.in_flight else { continue };
             debug_assert_eq!(batch.epoch, self.epoch, "begin() fails batches of other epochs");
-            if std::mem::replace(&mut batch.is_resend, true) {
+            let is_resend = std::mem::replace(&mut batch.is_resend, true);
+            if is_resend {
                 link.metrics.resends.inc();
             }
             let started = Instant::now();
             let left = batch.deadline.saturating_duration_since(started);
             let reply: Result<PushReply, _> = line.call_encoded(path::PUSH, batch.body.clone(), left).await;
             link.metrics.reply_seconds.observe(started.elapsed().as_secs_f64());
-            if let Some(end) = self.conclude(reply) {
+            if let Some(end) = self.conclude(reply, is_resend) {
                 return end;
             }
         }
@@ -101,7 +100,7 @@ impl Lane {
         });
     }
 
-    fn conclude(&mut self, reply: Result<PushReply, CallError>) -> Option<LaneEnd> {
+    fn conclude(&mut self, reply: Result<PushReply, CallError>, is_resend: bool) -> Option<LaneEnd> {
         let why = match reply {
             Ok(reply) => return self.deliver(reply),
             Err(CallError::Broken(_) | CallError::Down) => return Some(LaneEnd::Broken),
@@ -116,7 +115,8 @@ impl Lane {
             }
             Err(CallError::Status(_) | CallError::Unreadable) => Failure::Incompatible,
         };
-        self.fail(why);
+        // A refusal of the repeat says nothing about the first.
+        self.fail(if is_resend && !why.may_be_taken() { Failure::Lost } else { why });
         None
     }
 
@@ -126,7 +126,7 @@ impl Lane {
         let mut receipts = reply.receipts.into_iter();
         for waiting in replies {
             let receipt = if is_whole { receipts.next() } else { None };
-            let _ = waiting.send(receipt.ok_or(Failure::Incompatible));
+            waiting.send(receipt.ok_or(Failure::Incompatible));
         }
         None
     }

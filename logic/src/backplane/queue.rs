@@ -19,6 +19,7 @@ use tidegate_protocol::records;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::seats::Seat;
 use super::{Failure, Taken};
 use crate::config::BackplaneConfig;
 
@@ -38,7 +39,20 @@ pub(super) struct Queued {
     pub push: records::Push,
     pub bytes: usize,
     pub since: Instant,
-    pub reply: oneshot::Sender<Taken>,
+    pub reply: Reply,
+}
+
+/// Who waits for what becomes of a push; gives its seat back when that is known.
+pub(super) struct Reply {
+    sender: oneshot::Sender<Taken>,
+    _seat: Seat,
+}
+
+impl Reply {
+    pub fn send(self, taken: Taken) {
+        // The publisher may be gone; then nobody needs to know.
+        let _ = self.sender.send(taken);
+    }
 }
 
 struct Waiting {
@@ -69,7 +83,7 @@ impl Queue {
     }
 
     /// Queues a push, or says why not.
-    pub fn push(&self, push: records::Push, now: Instant) -> Result<oneshot::Receiver<Taken>, Failure> {
+    pub fn push(&self, push: records::Push, seat: Seat, now: Instant) -> Result<oneshot::Receiver<Taken>, Failure> {
         let bytes = push.encoded_len();
         let mut waiting = self.waiting.lock();
         if let LinkState::Down(why) = waiting.state {
@@ -78,7 +92,8 @@ impl Queue {
         if waiting.bytes + bytes > self.bytes_max || waiting.items.len() >= self.pushes_max {
             return Err(Failure::Overloaded);
         }
-        let (reply, receiver) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
+        let reply = Reply { sender, _seat: seat };
         waiting.bytes += bytes;
         waiting.items.push_back(Queued { push, bytes, since: now, reply });
         drop(waiting);
@@ -109,7 +124,8 @@ impl Queue {
             let Some(item) = waiting.items.pop_front() else { break };
             waiting.bytes -= item.bytes;
             if now.duration_since(item.since) > self.age_max {
-                let _ = item.reply.send(Err(Failure::Timeout));
+                // Never sent: the gateway certainly does not have it, which `Timeout` would leave open.
+                item.reply.send(Err(Failure::Overloaded));
                 continue;
             }
             bytes += item.bytes;
@@ -138,8 +154,7 @@ impl Queue {
             std::mem::take(&mut waiting.items)
         };
         for item in items {
-            // The publisher may be gone; then nobody needs to know.
-            let _ = item.reply.send(Err(why));
+            item.reply.send(Err(why));
         }
     }
 
@@ -157,9 +172,16 @@ impl Queue {
 mod tests {
     use super::*;
     use bytes::Bytes;
+    use std::sync::Arc;
+    use tokio::sync::Semaphore;
 
     fn push(bytes: usize) -> records::Push {
         records::Push { messages: vec![Bytes::from(vec![b'1'; bytes])], ..records::Push::default() }
+    }
+
+    fn seat() -> Seat {
+        let seats = Arc::new(Semaphore::new(1));
+        Arc::new(seats.try_acquire_owned().expect("free"))
     }
 
     fn queue(bytes: usize, pushes: usize) -> Queue {
@@ -171,11 +193,11 @@ mod tests {
         let now = Instant::now();
         let (by_bytes, by_pushes) = (queue(1_000, 100), queue(1_000_000, 2));
 
-        assert!(by_bytes.push(push(900), now).is_ok());
-        assert_eq!(by_bytes.push(push(200), now).err(), Some(Failure::Overloaded));
-        assert!(by_bytes.push(push(10), now).is_ok());
-        assert!(by_pushes.push(push(1), now).is_ok() && by_pushes.push(push(1), now).is_ok());
-        assert_eq!(by_pushes.push(push(1), now).err(), Some(Failure::Overloaded));
+        assert!(by_bytes.push(push(900), seat(), now).is_ok());
+        assert_eq!(by_bytes.push(push(200), seat(), now).err(), Some(Failure::Overloaded));
+        assert!(by_bytes.push(push(10), seat(), now).is_ok());
+        assert!(by_pushes.push(push(1), seat(), now).is_ok() && by_pushes.push(push(1), seat(), now).is_ok());
+        assert_eq!(by_pushes.push(push(1), seat(), now).err(), Some(Failure::Overloaded));
 
         assert_eq!(by_pushes.take().await.len(), 2);
         assert_eq!(by_pushes.waiting(), (0, 0));
@@ -186,7 +208,7 @@ mod tests {
         let queue = queue(64 << 20, 100);
         let now = Instant::now();
         for bytes in [700_000, 300_000, 200_000, 2_000_000, 5] {
-            queue.push(push(bytes), now).expect("fits");
+            queue.push(push(bytes), seat(), now).expect("fits");
         }
 
         let mut sizes = Vec::new();
@@ -200,27 +222,27 @@ mod tests {
     #[tokio::test]
     async fn closing_fails_what_waits_and_what_comes() {
         let queue = queue(1_000, 10);
-        let waiting = queue.push(push(1), Instant::now()).expect("joining");
+        let waiting = queue.push(push(1), seat(), Instant::now()).expect("joining");
 
         queue.close(Failure::Unreachable);
 
         assert_eq!(waiting.await, Ok(Err(Failure::Unreachable)));
-        assert_eq!(queue.push(push(1), Instant::now()).err(), Some(Failure::Unreachable));
+        assert_eq!(queue.push(push(1), seat(), Instant::now()).err(), Some(Failure::Unreachable));
         queue.open();
-        assert!(queue.push(push(1), Instant::now()).is_ok());
+        assert!(queue.push(push(1), seat(), Instant::now()).is_ok());
     }
 
     #[tokio::test]
-    async fn a_push_that_waited_too_long_fails_by_time() {
+    async fn a_push_that_waited_too_long_fails_as_not_taken() {
         let queue = queue(1_000, 10);
         let old = Instant::now();
-        let late = queue.push(push(1), old).expect("joining");
+        let late = queue.push(push(1), seat(), old).expect("joining");
         let fresh = old + Duration::from_secs(6);
-        queue.push(push(2), fresh).expect("joining");
+        queue.push(push(2), seat(), fresh).expect("joining");
 
         let batch = queue.take_now(fresh);
 
         assert_eq!(batch.len(), 1);
-        assert_eq!(late.await, Ok(Err(Failure::Timeout)));
+        assert_eq!(late.await, Ok(Err(Failure::Overloaded)));
     }
 }

@@ -44,6 +44,8 @@ pub struct State {
     pub push_status: Option<StatusCode>,
     pub secret: Option<String>,
     pub outcome: Outcome,
+    /// Waits that are open now.
+    pub waits: usize,
     /// Applies the next batch, then closes the connection instead of replying.
     pub lose_next_reply: bool,
 }
@@ -61,6 +63,8 @@ pub struct FakeGateway {
 }
 
 const OPEN: usize = 1 << 20;
+/// As the real one's.
+const STREAMS_MAX: u32 = 256;
 
 impl FakeGateway {
     /// A gateway on a free port; `id` is the gateway part of its connection ids.
@@ -86,6 +90,7 @@ impl FakeGateway {
             push_status: None,
             secret: None,
             outcome: Outcome { is_done: true, ..Outcome::default() },
+            waits: 0,
             lose_next_reply: false,
         };
         let gateway = Self {
@@ -210,6 +215,7 @@ impl FakeGateway {
                     let connection = h2::server::Builder::new()
                         .initial_window_size(4 << 20)
                         .initial_connection_window_size(16 << 20)
+                        .max_concurrent_streams(STREAMS_MAX)
                         .handshake::<_, Bytes>(stream)
                         .await;
                     // The peer may have given up meanwhile.
@@ -276,7 +282,9 @@ async fn answer(
                 let request = WaitRequest::decode(body).expect("wait");
                 let outcome = state.lock().outcome.clone();
                 if !outcome.is_done {
+                    state.lock().waits += 1;
                     tokio::time::sleep(Duration::from_millis(request.timeout_ms.into())).await;
+                    state.lock().waits -= 1;
                 }
                 let outcomes = request.tickets.iter().map(|t| Outcome { ticket: *t, ..outcome.clone() }).collect();
                 Ok(WaitReply { outcomes }.encode_to_vec())
