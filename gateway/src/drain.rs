@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::reply;
 
-use crate::bucket::{Bucket, flush, text_frame};
+use crate::bucket::{Bucket, outbox, text_frame};
 use crate::counters::Delta;
 use crate::node::Node;
 use crate::writer::KernelWriter;
@@ -45,7 +45,7 @@ fn go_away(node: &Node, bucket: &Bucket) {
     for hot in table.hot.iter().filter(|h| h.fd.is_some()) {
         let now = node.clock.now();
         // A peer with no room for it learns the same from the close.
-        let _ = flush::send_control(&KernelWriter, hot, frame.clone(), false, node.config.pending.bytes, now, &mut d);
+        let _ = outbox::send_control(&KernelWriter, hot, frame.clone(), false, node.config.pending.bytes, now, &mut d);
     }
     drop(table);
     bucket.counters.add(&d);

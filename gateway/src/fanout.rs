@@ -4,6 +4,7 @@
 //! Invariants: a bucket is in the queue at most once and walked by one thread at a time, which keeps its batches in order;
 //! `bytes` is the sum of the frames of batches not yet walked to the end.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -16,12 +17,12 @@ use crate::bucket::Bucket;
 use crate::bucket::flush::{Scratch, Walk};
 use crate::clock::Clock;
 use crate::merge::batch::Batch;
-use crate::writer::KernelWriter;
+use crate::writer::Writer;
 
 /// What all fan-out threads share.
 #[derive(Debug)]
-pub struct Fanout {
-    buckets: Arc<[Bucket]>,
+pub struct Fanout<S = OwnedFd> {
+    buckets: Arc<[Bucket<S>]>,
     queue: Injector<u16>,
     /// Threads that found nothing to do; guarded so that no wake-up is lost.
     idle: Mutex<usize>,
@@ -36,17 +37,18 @@ pub struct Fanout {
     pending_bytes_max: usize,
 }
 
-impl Fanout {
-    /// Starts `threads` threads over `buckets`.
+impl<S: Send + Sync + 'static> Fanout<S> {
+    /// Starts `threads` threads over `buckets`, each with a writer of its own that `writer` makes on it.
     ///
     /// # Errors
     /// The system's, when a thread cannot be started.
-    pub fn start(
-        buckets: Arc<[Bucket]>,
+    pub fn start<W: Writer<S>>(
+        buckets: Arc<[Bucket<S>]>,
         threads: usize,
         bytes_max: usize,
         pending_bytes_max: usize,
         clock: Clock,
+        writer: impl Fn() -> W + Clone + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let fanout = Arc::new(Self {
             buckets,
@@ -63,8 +65,8 @@ impl Fanout {
         });
         let handles = (0..threads)
             .map(|i| {
-                let fanout = Arc::clone(&fanout);
-                std::thread::Builder::new().name(format!("fanout-{i}")).spawn(move || fanout.work())
+                let (fanout, writer) = (Arc::clone(&fanout), writer.clone());
+                std::thread::Builder::new().name(format!("fanout-{i}")).spawn(move || fanout.work(&writer()))
             })
             .collect::<Result<Vec<_>, _>>()?;
         Ok((fanout, handles))
@@ -141,13 +143,12 @@ impl Fanout {
         }
     }
 
-    fn work(&self) {
+    fn work<W: Writer<S>>(&self, writer: &W) {
         let mut scratch = Scratch::default();
         while let Some(index) = self.next() {
             let bucket = &self.buckets[usize::from(index)];
             let batches = bucket.inbox.take();
-            let walk =
-                Walk { bucket, writer: &KernelWriter, clock: &self.clock, pending_bytes_max: self.pending_bytes_max };
+            let walk = Walk { bucket, writer, clock: &self.clock, pending_bytes_max: self.pending_bytes_max };
             walk.run(&batches, &mut scratch);
             for batch in &batches {
                 if batch.walks_left.fetch_sub(1, Ordering::AcqRel) == 1 {

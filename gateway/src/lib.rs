@@ -13,6 +13,7 @@ pub mod fanout;
 mod identity;
 mod interest;
 pub mod lobby;
+pub mod memory;
 pub mod merge;
 mod metrics;
 mod node;

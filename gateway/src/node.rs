@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::backplane::Links;
 use crate::bucket::drive::Drive;
 use crate::bucket::pending::Pending;
-use crate::bucket::{Bucket, Command, flush, of_user, text_frame};
+use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
 use crate::clock::{Clock, unix_ms};
 use crate::config::GatewayConfig;
 use crate::counters::{Delta, Totals};
@@ -198,7 +198,7 @@ impl Node {
                 pending.push_control(greeting, self.config.pending.bytes, now, &mut d);
                 *hot.outbox.lock() = Some(pending);
             } else {
-                let taken = KernelWriter.write(fd.as_fd(), &[io::IoSlice::new(&greeting)]).unwrap_or(0);
+                let taken = KernelWriter.write(fd, &[io::IoSlice::new(&greeting)]).unwrap_or(0);
                 if taken < greeting.len() {
                     let mut pending = Box::new(Pending::new(now));
                     pending.push_control_rest(greeting, taken, now, &mut d);
@@ -264,7 +264,7 @@ impl Node {
             }
             let mut d = Delta::default();
             // A connection that is over is found by its bucket's task.
-            let _ = flush::drain(&KernelWriter, hot, now, &mut d);
+            let _ = outbox::drain(&KernelWriter, hot, now, &mut d);
             bucket.counters.add(&d);
             if waited > self.config.pending.bytes / 2 {
                 // Its task may have stopped listening to it; no event will tell that the way is clear.
@@ -340,7 +340,9 @@ impl Gateway {
             n => n,
         };
         let (fanout, handles) =
-            Fanout::start(Arc::clone(&buckets), threads, config.fanout.bytes, config.pending.bytes, clock)?;
+            Fanout::start(Arc::clone(&buckets), threads, config.fanout.bytes, config.pending.bytes, clock, || {
+                KernelWriter
+            })?;
         let epoch = unix_ms();
         let epoch_text = format!("{epoch:x}-");
         let totals = Arc::new(Totals::default());

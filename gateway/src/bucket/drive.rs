@@ -17,7 +17,7 @@ use rustix::net::RecvFlags;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::ws::{self, Decoder, Event};
 
-use super::flush;
+use super::outbox;
 use super::pending::Queued;
 use super::{Bucket, Command};
 use crate::clock::{Millis, since};
@@ -185,7 +185,7 @@ impl Drive {
             return true;
         }
         let mut d = Delta::default();
-        let is_open = flush::drain(&KernelWriter, hot, node.clock.now(), &mut d);
+        let is_open = outbox::drain(&KernelWriter, hot, node.clock.now(), &mut d);
         bucket.counters.add(&d);
         let is_clear = hot.outbox.lock().is_none();
         drop(table);
@@ -353,7 +353,15 @@ impl Drive {
         let queued = {
             let table = bucket.table.read();
             let Some(hot) = table.find(slot, generation) else { return };
-            flush::send_control(&KernelWriter, hot, frame, is_pong, node.config.pending.bytes, node.clock.now(), &mut d)
+            outbox::send_control(
+                &KernelWriter,
+                hot,
+                frame,
+                is_pong,
+                node.config.pending.bytes,
+                node.clock.now(),
+                &mut d,
+            )
         };
         bucket.counters.add(&d);
         if queued == Queued::Close {

@@ -9,10 +9,12 @@ use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::ws::{self, Violation};
 
 use super::drive::Drive;
-use super::flush;
+use super::outbox;
 use super::table::Table;
 use crate::counters::Delta;
+use crate::interest::Interest;
 use crate::node::Node;
+use crate::rooms::Rooms;
 use crate::writer::KernelWriter;
 
 /// How long a peer may take to answer a close.
@@ -45,7 +47,7 @@ impl Drive {
         let table = bucket.table.read();
         let Some(hot) = table.find(slot, generation) else { return };
         let mut d = Delta::default();
-        flush::send_last(&KernelWriter, hot, frame, is_hopeless, now, &mut d);
+        outbox::send_last(&KernelWriter, hot, frame, is_hopeless, now, &mut d);
         bucket.counters.add(&d);
         let patience = if is_hopeless { node.config.pending.age_ms.max(CLOSE_MS) } else { CLOSE_MS };
         self.closing.entry(slot).or_insert(now.wrapping_add(patience));
@@ -68,7 +70,7 @@ impl Drive {
         if table.find(slot, generation).is_none() {
             return;
         }
-        leave_all(node, &mut table, slot, bucket.index);
+        leave_all(&node.rooms, &node.interest, &mut table, slot, bucket.index);
         let Some((removed, is_user_gone)) = table.remove(slot) else { return };
         if is_user_gone && let Some(user) = &removed.cold.user {
             node.users_present.fetch_sub(1, Ordering::Relaxed);
@@ -91,13 +93,13 @@ impl Drive {
 }
 
 /// Takes a connection out of all its rooms.
-fn leave_all(node: &Node, table: &mut Table, slot: u32, index: u16) {
+pub(crate) fn leave_all<S>(rooms: &Rooms, interest: &Interest, table: &mut Table<S>, slot: u32, index: u16) {
     for room_id in std::mem::take(&mut table.cold[slot as usize].rooms) {
         table.cold[slot as usize].rooms.push(room_id);
         if let Some(topic) = table.drop_member(slot, room_id, index)
             && let Some(room) = topic.room()
         {
-            node.rooms.exit(room, &node.interest);
+            rooms.exit(room, interest);
         }
     }
 }

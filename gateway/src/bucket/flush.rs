@@ -1,15 +1,15 @@
 //! The walk: one bucket's share of a tick. Gathers (slot, frame) pairs, sorts them by slot, and writes each connection once.
 //! Runs on a fan-out thread under the bucket's read lock, let go every [`CHUNK`] writes so that joins and leaves get in.
-//! Hot path: logs nothing, allocates only when a peer is slow (the scratch space lives with the thread).
+//! A writer that hands many writes over together gets a chunk's in one go, its outboxes held until all are settled.
+//! Hot path: logs nothing, allocates once a chunk and where a peer is slow (the pairs live with the thread).
 //! Invariants: batches of one topic are walked in the order they were flushed; every share of a batch is counted
 //! exactly once as written, pending or dropped.
 
 use std::io::IoSlice;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::RwLockReadGuard;
+use parking_lot::{MutexGuard, RwLockReadGuard};
 use rustix::io::Errno;
 use smallvec::SmallVec;
 
@@ -20,7 +20,7 @@ use crate::clock::{Clock, Millis};
 use crate::counters::{Delta, DropReason};
 use crate::merge::batch::{Audience, Batch, Segment, Tally};
 use crate::merge::topic::Topic;
-use crate::writer::Writer;
+use crate::writer::{Writer, Writes};
 
 /// Writes under one hold of the read lock: about a millisecond.
 const CHUNK: usize = 256;
@@ -62,21 +62,21 @@ struct Stand {
 
 impl Stand {
     /// Whether the slot still is who it was.
-    fn is_same(&self, table: &Table, slot: u32, generation: u32) -> bool {
+    fn is_same<S>(&self, table: &Table<S>, slot: u32, generation: u32) -> bool {
         (!self.is_named && table.removals == self.removals) || table.find(slot, generation).is_some()
     }
 
     /// Whether a member has left the room since; if it is back, JOINED has told it where the numbering stands.
-    fn has_left(&self, table: &Table, slot: u32, audience: &Audience) -> bool {
+    fn has_left<S>(&self, table: &Table<S>, slot: u32, audience: &Audience) -> bool {
         table.departures != self.departures
             && matches!(audience, Audience::Room(id) if table.has_left_since(self.departures, slot, *id))
     }
 }
 
 /// Surroundings of a walk.
-pub struct Walk<'a, W> {
+pub struct Walk<'a, S, W> {
     /// The bucket.
-    pub bucket: &'a Bucket,
+    pub bucket: &'a Bucket<S>,
     /// How bytes leave.
     pub writer: &'a W,
     /// The gateway's clock.
@@ -93,7 +93,31 @@ enum Fate {
     Dropped,
 }
 
-impl<W: Writer> Walk<'_, W> {
+/// What happens under one hold of the read lock.
+struct Round<'t, 'b, S> {
+    now: Millis,
+    d: Delta,
+    /// Shares of the connection in hand; of all that are staged, when the writer takes them together.
+    shares: Vec<Share<'b>>,
+    staged: Vec<Staged<'t, S>>,
+}
+
+/// A connection whose write is handed over with others', and the right to write to it.
+struct Staged<'t, S> {
+    to: Receiver<'t, S>,
+    outbox: MutexGuard<'t, Option<Box<Pending>>>,
+    /// Its shares end here; they begin where the ones before it end.
+    end: usize,
+}
+
+/// One connection of a walk.
+struct Receiver<'t, S> {
+    slot: u32,
+    hot: &'t Hot<S>,
+    socket: &'t S,
+}
+
+impl<S, W: Writer<S>> Walk<'_, S, W> {
     /// Walks `batches`, in order, over this bucket's members.
     pub fn run(&self, batches: &[Arc<Batch>], scratch: &mut Scratch) {
         let mut table = self.bucket.table.read();
@@ -108,39 +132,49 @@ impl<W: Writer> Walk<'_, W> {
         // Slots named by someone else may have changed hands before the pairs were gathered, all others only after.
         let is_named = batches.iter().any(|b| matches!(b.audience, Audience::Slots(..)));
         let stand = Stand { removals: table.removals, departures: table.departures, is_named };
-        let mut shares: Vec<Share<'_>> = Vec::with_capacity(batches.len());
         let mut rest = scratch.pairs.as_slice();
         while !rest.is_empty() {
-            let now = self.clock.now();
-            let mut d = Delta::default();
-            for _ in 0..CHUNK {
-                let Some(&(slot, generation, _)) = rest.first() else { break };
-                let n = rest.iter().take_while(|p| (p.0, p.1) == (slot, generation)).count();
-                let (mine, others) = rest.split_at(n);
-                rest = others;
-                self.serve(&table, &stand, mine, batches, &mut shares, now, &mut d);
-            }
-            self.bucket.counters.add(&d);
+            rest = self.round(&table, &stand, rest, batches);
             if !rest.is_empty() {
                 RwLockReadGuard::bump(&mut table);
             }
         }
     }
 
-    /// Writes one connection's share of all batches, in one write.
-    #[expect(clippy::too_many_arguments, reason = "the walk's state, passed by parts so that borrows stay apart")]
-    fn serve<'b>(
+    /// Serves the next connections of `rest`; gives those that are left.
+    fn round<'p>(
         &self,
-        table: &Table,
+        table: &Table<S>,
+        stand: &Stand,
+        mut rest: &'p [(u32, u32, u32)],
+        batches: &[Arc<Batch>],
+    ) -> &'p [(u32, u32, u32)] {
+        let mut round = Round { now: self.clock.now(), d: Delta::default(), shares: Vec::new(), staged: Vec::new() };
+        for _ in 0..CHUNK {
+            let Some(&(slot, generation, _)) = rest.first() else { break };
+            let n = rest.iter().take_while(|p| (p.0, p.1) == (slot, generation)).count();
+            let (mine, others) = rest.split_at(n);
+            rest = others;
+            self.serve(table, stand, mine, batches, &mut round);
+        }
+        if !round.staged.is_empty() {
+            self.write_staged(&mut round);
+        }
+        self.bucket.counters.add(&round.d);
+        rest
+    }
+
+    /// Gives one connection its share of all batches: in one write, now or with those of the others.
+    fn serve<'t, 'b>(
+        &self,
+        table: &'t Table<S>,
         stand: &Stand,
         mine: &[(u32, u32, u32)],
         batches: &'b [Arc<Batch>],
-        shares: &mut Vec<Share<'b>>,
-        now: Millis,
-        d: &mut Delta,
+        round: &mut Round<'t, 'b, S>,
     ) {
         let (slot, generation) = (mine[0].0, mine[0].1);
-        shares.clear();
+        let first = round.shares.len();
         for &(_, _, i) in mine {
             let batch = &batches[i as usize];
             if stand.has_left(table, slot, &batch.audience) {
@@ -148,85 +182,127 @@ impl<W: Writer> Walk<'_, W> {
             }
             for (segment, tally) in batch.segments.iter().zip(&batch.tallies) {
                 if segment.narrow.is_none() || is_meant(table, self.bucket.index, slot, segment) {
-                    d.queued += u64::from(segment.messages);
+                    round.d.queued += u64::from(segment.messages);
                     // Tallies are shared by all threads: only touched when a publisher waits for them.
                     let tally = (!batch.waiters.is_empty()).then_some(tally);
-                    shares.push(Share { topic: &batch.topic, segment, tally });
+                    round.shares.push(Share { topic: &batch.topic, segment, tally });
                 }
             }
         }
-        if shares.is_empty() {
+        if round.shares.len() == first {
             return;
         }
-        if stand.is_same(table, slot, generation) {
-            self.hand_over(&table.hot[slot as usize], slot, shares, now, d);
-        } else {
-            drop_closed(shares, d);
+        let hot = stand.is_same(table, slot, generation).then(|| &table.hot[slot as usize]);
+        match hot.and_then(|hot| Some(Receiver { slot, hot, socket: hot.fd.as_ref()? })) {
+            Some(to) => self.hand_over(to, first, round),
+            None => {
+                drop_closed(&round.shares[first..], &mut round.d);
+                round.shares.truncate(first);
+            }
         }
     }
 
-    /// Writes what fits; the rest waits. The outbox lock makes this the only writer.
-    fn hand_over(&self, hot: &Hot, slot: u32, shares: &[Share<'_>], now: Millis, d: &mut Delta) {
-        let Some(fd) = &hot.fd else { return drop_closed(shares, d) };
-        let mut outbox = hot.outbox.lock();
+    /// Writes what fits, or stages it; the rest waits. The outbox lock makes this the only writer.
+    fn hand_over<'t>(&self, to: Receiver<'t, S>, first: usize, round: &mut Round<'t, '_, S>) {
+        let mut outbox = to.hot.outbox.lock();
+        let shares = &round.shares[first..];
         if let Some(pending) = outbox.as_mut().filter(|p| !p.is_empty()) {
-            return self.queue(pending, shares, slot, hot.generation, now, d);
+            self.queue(pending, shares, &to, round.now, &mut round.d);
+        } else if W::IS_TOGETHER && shares.len() <= SLICES_MAX {
+            round.staged.push(Staged { to, outbox, end: round.shares.len() });
+            return;
+        } else {
+            for (chunk, at) in shares.chunks(SLICES_MAX).zip((0..).step_by(SLICES_MAX)) {
+                let result = match chunk {
+                    [one] => self.writer.write(to.socket, &[IoSlice::new(&one.segment.frame)]),
+                    many => {
+                        let parts: SmallVec<[IoSlice<'_>; 8]> =
+                            many.iter().map(|s| IoSlice::new(&s.segment.frame)).collect();
+                        self.writer.write(to.socket, &parts)
+                    }
+                };
+                let after = &shares[at + chunk.len()..];
+                if !self.settle(&to, &mut outbox, chunk, after, result, round.now, &mut round.d) {
+                    break;
+                }
+            }
         }
-        for (chunk, first) in shares.chunks(SLICES_MAX).zip((0..).step_by(SLICES_MAX)) {
-            d.writes += 1;
-            let result = match chunk {
-                [one] => self.writer.write(fd.as_fd(), &[IoSlice::new(&one.segment.frame)]),
-                many => {
-                    let parts: SmallVec<[IoSlice<'_>; 8]> =
-                        many.iter().map(|s| IoSlice::new(&s.segment.frame)).collect();
-                    self.writer.write(fd.as_fd(), &parts)
-                }
-            };
-            let taken = match result {
-                Ok(n) => n,
-                Err(Errno::AGAIN) => 0,
-                Err(_) => {
-                    // The peer is gone; the bucket's task hears of it from epoll and removes the connection.
-                    return drop_closed(&shares[first..], d);
-                }
-            };
-            d.bytes += taken as u64;
-            if taken > 0 {
-                hot.wrote.store(now, Ordering::Relaxed);
-            }
-            let (whole, rest) = count_whole(chunk, taken, d);
-            if whole < chunk.len() {
-                let mut pending = Box::new(Pending::new(now));
-                let mut waiting = &shares[first + whole..];
-                if rest > 0 {
-                    pending.push_rest(waiting[0].topic, waiting[0].segment, rest, now, d);
-                    waiting[0].settle(Fate::Pending);
-                    waiting = &waiting[1..];
-                }
-                d.stalls += 1;
-                self.queue(&mut pending, waiting, slot, hot.generation, now, d);
-                *outbox = Some(pending);
-                return;
-            }
+        round.shares.truncate(first);
+    }
+
+    /// Hands over what a round has staged. The outboxes are let go one by one as their writes are settled.
+    fn write_staged(&self, round: &mut Round<'_, '_, S>) {
+        let mut writes = Writes::with_capacity(round.staged.len(), round.shares.len());
+        let mut first = 0;
+        for staged in &round.staged {
+            let parts = round.shares[first..staged.end].iter().map(|s| IoSlice::new(&s.segment.frame));
+            writes.push(staged.to.socket, parts);
+            first = staged.end;
+        }
+        let mut results = Vec::with_capacity(round.staged.len());
+        self.writer.write_all(&writes, &mut results);
+        debug_assert_eq!(results.len(), round.staged.len(), "each write has its result");
+        let mut first = 0;
+        for (mut staged, result) in round.staged.drain(..).zip(results) {
+            let shares = &round.shares[first..staged.end];
+            self.settle(&staged.to, &mut staged.outbox, shares, &[], result, round.now, &mut round.d);
+            first = staged.end;
         }
     }
 
-    fn queue(
+    /// Counts what a write of `chunk` came to, and queues the rest and what was to come `after`. False: no more now.
+    #[expect(clippy::too_many_arguments, reason = "the walk's state, passed by parts so that borrows stay apart")]
+    fn settle(
         &self,
-        pending: &mut Pending,
-        shares: &[Share<'_>],
-        slot: u32,
-        generation: u32,
+        to: &Receiver<'_, S>,
+        outbox: &mut Option<Box<Pending>>,
+        chunk: &[Share<'_>],
+        after: &[Share<'_>],
+        result: Result<usize, Errno>,
         now: Millis,
         d: &mut Delta,
-    ) {
+    ) -> bool {
+        d.writes += 1;
+        let taken = match result {
+            Ok(n) => n,
+            Err(Errno::AGAIN) => 0,
+            Err(_) => {
+                // The peer is gone; the bucket's task hears of it from epoll and removes the connection.
+                drop_closed(chunk, d);
+                drop_closed(after, d);
+                return false;
+            }
+        };
+        d.bytes += taken as u64;
+        if taken > 0 {
+            to.hot.wrote.store(now, Ordering::Relaxed);
+        }
+        let (whole, rest) = count_whole(chunk, taken, d);
+        if whole == chunk.len() {
+            return true;
+        }
+        let mut pending = Box::new(Pending::new(now));
+        let mut waiting = &chunk[whole..];
+        if rest > 0 {
+            pending.push_rest(waiting[0].topic, waiting[0].segment, rest, now, d);
+            waiting[0].settle(Fate::Pending);
+            waiting = &waiting[1..];
+        }
+        d.stalls += 1;
+        self.queue(&mut pending, waiting, to, now, d);
+        self.queue(&mut pending, after, to, now, d);
+        *outbox = Some(pending);
+        false
+    }
+
+    fn queue(&self, pending: &mut Pending, shares: &[Share<'_>], to: &Receiver<'_, S>, now: Millis, d: &mut Delta) {
         for share in shares {
             match pending.push_segment(share.topic, share.segment, self.pending_bytes_max, now, d) {
                 Queued::Waits => share.settle(Fate::Pending),
                 Queued::Dropped => share.settle(Fate::Dropped),
                 Queued::Close => {
                     share.settle(Fate::Dropped);
-                    self.bucket.command(Command::Cut { slot, generation });
+                    self.bucket.command(Command::Cut { slot: to.slot, generation: to.hot.generation });
                 }
             }
         }
@@ -258,7 +334,7 @@ fn count_whole(chunk: &[Share<'_>], mut taken: usize, d: &mut Delta) -> (usize, 
 
 /// Adds the pairs of one batch, in slot order; says that the bucket has been walked for it.
 #[expect(clippy::cast_possible_truncation, reason = "batches of a tick and slots of a bucket are far fewer than 2^32")]
-fn collect(table: &Table, index: u16, batch: &Batch, i: usize, pairs: &mut Vec<(u32, u32, u32)>) {
+fn collect<S>(table: &Table<S>, index: u16, batch: &Batch, i: usize, pairs: &mut Vec<(u32, u32, u32)>) {
     match &batch.audience {
         Audience::Everyone => {
             pairs.extend(
@@ -288,109 +364,8 @@ fn collect(table: &Table, index: u16, batch: &Batch, i: usize, pairs: &mut Vec<(
     }
 }
 
-fn is_meant(table: &Table, index: u16, slot: u32, segment: &Segment) -> bool {
+fn is_meant<S>(table: &Table<S>, index: u16, slot: u32, segment: &Segment) -> bool {
     let Some(narrow) = &segment.narrow else { return true };
     let (Some(hot), Some(cold)) = (table.hot.get(slot as usize), table.cold.get(slot as usize)) else { return false };
     narrow.admits(index, slot, hot.generation, cold.user.as_deref(), cold.platform)
-}
-
-/// Sends what waits for a connection, as far as the peer lets. False when the connection is over.
-pub fn drain<W: Writer>(writer: &W, hot: &Hot, now: Millis, d: &mut Delta) -> bool {
-    let Some(fd) = &hot.fd else { return false };
-    let mut outbox = hot.outbox.lock();
-    let Some(pending) = outbox.as_mut() else { return true };
-    loop {
-        if pending.is_empty() {
-            *outbox = None;
-            return true;
-        }
-        if pending.is_flushed() && pending.is_last() {
-            half_close(fd.as_fd());
-            return true;
-        }
-        let mut slices = Vec::new();
-        pending.slices(now, d, &mut slices);
-        if slices.is_empty() {
-            return !pending.is_broken();
-        }
-        d.writes += 1;
-        match writer.write(fd.as_fd(), &slices) {
-            Ok(n) => {
-                drop(slices);
-                d.bytes += n as u64;
-                hot.wrote.store(now, Ordering::Relaxed);
-                pending.advance(n, now, d);
-            }
-            Err(Errno::AGAIN) => return true,
-            Err(_) => {
-                drop(slices);
-                pending.set_broken(d);
-                return false;
-            }
-        }
-    }
-}
-
-/// Sends one control frame at once, or queues it behind what waits.
-pub fn send_control<W: Writer>(
-    writer: &W,
-    hot: &Hot,
-    frame: bytes::Bytes,
-    is_pong: bool,
-    pending_bytes_max: usize,
-    now: Millis,
-    d: &mut Delta,
-) -> Queued {
-    let Some(fd) = &hot.fd else { return Queued::Dropped };
-    let mut outbox = hot.outbox.lock();
-    if let Some(pending) = outbox.as_mut().filter(|p| !p.is_empty()) {
-        return if is_pong {
-            pending.push_pong(frame, pending_bytes_max, now, d)
-        } else {
-            pending.push_control(frame, pending_bytes_max, now, d)
-        };
-    }
-    d.writes += 1;
-    match writer.write(fd.as_fd(), &[IoSlice::new(&frame)]) {
-        Ok(n) => {
-            d.bytes += n as u64;
-            hot.wrote.store(now, Ordering::Relaxed);
-            if n < frame.len() {
-                let mut pending = Box::new(Pending::new(now));
-                pending.push_control_rest(frame, n, now, d);
-                d.stalls += 1;
-                *outbox = Some(pending);
-            }
-            Queued::Waits
-        }
-        Err(Errno::AGAIN) => {
-            let mut pending = Box::new(Pending::new(now));
-            let queued = pending.push_control(frame, pending_bytes_max, now, d);
-            d.stalls += 1;
-            *outbox = Some(pending);
-            queued
-        }
-        Err(_) => Queued::Dropped,
-    }
-}
-
-/// Sends the last frame of a connection, or queues it; nothing follows it either way. `is_hopeless`: what waits before it
-/// is dropped.
-pub fn send_last<W: Writer>(writer: &W, hot: &Hot, frame: bytes::Bytes, is_hopeless: bool, now: Millis, d: &mut Delta) {
-    {
-        let mut outbox = hot.outbox.lock();
-        let pending = outbox.get_or_insert_with(|| Box::new(Pending::new(now)));
-        if is_hopeless {
-            pending.give_up(frame, now, d);
-        } else {
-            pending.push_last(frame, now, d);
-        }
-    }
-    // A connection that is over is found by its bucket's task.
-    let _ = drain(writer, hot, now, d);
-}
-
-/// Tells the peer that nothing follows; a peer that has gone is as good as told.
-fn half_close(fd: std::os::fd::BorrowedFd<'_>) {
-    let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
 }

@@ -4,8 +4,9 @@
 //! lookups, stats.
 
 pub mod drive;
-mod farewell;
+pub(crate) mod farewell;
 pub mod flush;
+pub mod outbox;
 pub mod pending;
 mod sweep;
 pub mod table;
@@ -70,11 +71,11 @@ pub enum Command {
 
 /// A shard of the connections.
 #[derive(Debug)]
-pub struct Bucket {
+pub struct Bucket<S = OwnedFd> {
     /// Its number.
     pub index: u16,
     /// The connections.
-    pub table: RwLock<Table>,
+    pub table: RwLock<Table<S>>,
     /// Batches to be walked.
     pub inbox: Inbox,
     /// What the walks and the task have counted.
@@ -86,7 +87,7 @@ pub struct Bucket {
     wake: Notify,
 }
 
-impl Bucket {
+impl<S> Bucket<S> {
     /// An empty bucket.
     ///
     /// # Errors
@@ -125,7 +126,7 @@ impl Bucket {
         self.live.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count_out(&self) {
+    pub(crate) fn count_out(&self) {
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 

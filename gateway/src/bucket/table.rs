@@ -17,11 +17,11 @@ use crate::clock::Millis;
 use crate::identity::Platform;
 use crate::merge::topic::Topic;
 
-/// What the flush needs of a connection, packed: two fit a cache line.
+/// What the flush needs of a connection, packed: two fit a cache line. `S` is its socket, or what stands for one.
 #[derive(Debug)]
-pub struct Hot {
+pub struct Hot<S = OwnedFd> {
     /// The socket; none in a vacant slot.
-    pub fd: Option<OwnedFd>,
+    pub fd: Option<S>,
     /// How often the slot has been used before.
     pub generation: u32,
     /// Last inbound byte; written by the bucket's task.
@@ -80,10 +80,10 @@ const RECENT_MAX: usize = 1_024;
 pub type UserSlots = SmallVec<[(u32, u32); 2]>;
 
 /// One bucket's connections.
-#[derive(Debug, Default)]
-pub struct Table {
+#[derive(Debug)]
+pub struct Table<S = OwnedFd> {
     /// By slot.
-    pub hot: Vec<Hot>,
+    pub hot: Vec<Hot<S>>,
     /// By slot.
     pub cold: Vec<Cold>,
     /// By room number.
@@ -102,16 +102,32 @@ pub struct Table {
 
 /// A connection taken out of the table.
 #[derive(Debug)]
-pub struct Removed {
+pub struct Removed<S = OwnedFd> {
     /// The socket; closed when dropped.
-    pub fd: OwnedFd,
+    pub fd: S,
     /// Its entry.
     pub cold: Cold,
     /// What had been waiting for it.
     pub pending: Option<Box<Pending>>,
 }
 
-impl Table {
+impl<S> Default for Table<S> {
+    fn default() -> Self {
+        Self {
+            hot: Vec::new(),
+            cold: Vec::new(),
+            rooms: HashMap::default(),
+            users: HashMap::default(),
+            removals: 0,
+            departures: 0,
+            recent: VecDeque::new(),
+            free: Vec::new(),
+            lives: 0,
+        }
+    }
+}
+
+impl<S> Table<S> {
     /// The slot the next [`Table::insert`] will use, and its generation.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a process has far fewer than 2^32 files")]
@@ -124,7 +140,7 @@ impl Table {
 
     /// Adds a connection; its slot is the one [`Table::next_slot`] named. The user is put in the index by
     /// [`Table::enter_user`].
-    pub fn insert(&mut self, fd: OwnedFd, platform: Platform, now: Millis) -> (u32, u32) {
+    pub fn insert(&mut self, fd: S, platform: Platform, now: Millis) -> (u32, u32) {
         let cold = Cold { platform, opened: now, ..Cold::default() };
         if let Some(slot) = self.free.pop() {
             let hot = &mut self.hot[slot as usize];
@@ -148,7 +164,7 @@ impl Table {
 
     /// The connection in `slot`, if it still is of this generation.
     #[must_use]
-    pub fn find(&self, slot: u32, generation: u32) -> Option<&Hot> {
+    pub fn find(&self, slot: u32, generation: u32) -> Option<&Hot<S>> {
         self.hot.get(slot as usize).filter(|h| h.generation == generation && h.fd.is_some())
     }
 
@@ -177,7 +193,7 @@ impl Table {
     }
 
     /// Takes a connection out. Returns it with whether its user has left this gateway. The rooms must have been left.
-    pub fn remove(&mut self, slot: u32) -> Option<(Removed, bool)> {
+    pub fn remove(&mut self, slot: u32) -> Option<(Removed<S>, bool)> {
         let hot = self.hot.get_mut(slot as usize)?;
         let fd = hot.fd.take()?;
         hot.generation = hot.generation.wrapping_add(1);

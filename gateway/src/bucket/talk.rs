@@ -12,7 +12,7 @@ use tidegate_protocol::reply::{self, JoinedRoom};
 use tidegate_protocol::ws;
 
 use super::drive::Drive;
-use super::flush;
+use super::outbox;
 use super::pending::{Pending, Queued};
 use super::table::Table;
 use super::text_frame;
@@ -116,7 +116,7 @@ impl Drive {
                 pending.hold(version);
                 pending.push_control(frame, node.config.pending.bytes, now, &mut d)
             } else {
-                flush::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
+                outbox::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
             }
         };
         bucket.counters.add(&d);
@@ -145,7 +145,7 @@ impl Drive {
             }
             let Some(hot) = table.find(slot, generation) else { return };
             let (frame, now) = (text_frame(&json), node.clock.now());
-            flush::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
+            outbox::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
         };
         bucket.counters.add(&d);
         self.mind(node, slot, generation, queued);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
@@ -16,7 +16,8 @@ use tidegate_protocol::push::{self, Numbering, Subject as PushSubject};
 use tidegate_protocol::records::Lane;
 
 use super::Bucket;
-use super::flush::{Scratch, Walk, drain};
+use super::flush::{Scratch, Walk};
+use super::outbox::{drain, send_last};
 use super::pending::{Pending, Queued};
 use crate::clock::Clock;
 use crate::counters::Delta;
@@ -54,8 +55,8 @@ impl Script {
     }
 }
 
-impl Writer for Script {
-    fn write(&self, _: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+impl Writer<OwnedFd> for Script {
+    fn write(&self, _: &OwnedFd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
         *self.calls.lock() += 1;
         let all: Vec<u8> = parts.iter().flat_map(|p| p.iter().copied()).collect();
         let n = match self.acts.lock().pop_front() {
@@ -65,6 +66,25 @@ impl Writer for Script {
         };
         self.taken.lock().extend_from_slice(&all[..n]);
         Ok(n)
+    }
+
+    fn finish(&self, _: &OwnedFd) {
+        self.taken.lock().extend_from_slice(b"FIN");
+    }
+}
+
+/// The same socket, given all writes of a chunk at once.
+struct Together<'a>(&'a Script);
+
+impl Writer<OwnedFd> for Together<'_> {
+    const IS_TOGETHER: bool = true;
+
+    fn write(&self, socket: &OwnedFd, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        self.0.write(socket, parts)
+    }
+
+    fn finish(&self, socket: &OwnedFd) {
+        self.0.finish(socket);
     }
 }
 
@@ -407,9 +427,46 @@ fn a_departure_is_remembered_for_the_walk_it_concerns() {
 fn nothing_follows_the_last_word() {
     let (bucket, topic, writer) = (bucket_of(1), all(), Script::default());
     let mut d = Delta::default();
-    super::flush::send_last(&writer, &bucket.table.read().hot[0], Bytes::from_static(b"CLOSE"), false, 1, &mut d);
+    send_last(&writer, &bucket.table.read().hot[0], Bytes::from_static(b"CLOSE"), false, 1, &mut d);
 
     let d = walk(&bucket, &writer, &[batch(&topic, Audience::Everyone, vec![segment(1, 1, 3, Lane::Normal)])]);
 
-    assert_eq!((writer.text().as_str(), d.dropped), ("CLOSE", [0, 0, 1]));
+    assert_eq!((writer.text().as_str(), d.dropped), ("CLOSEFIN", [0, 0, 1]));
+}
+
+/// A writer that takes many writes at once must lead to what one write after the other leads to.
+#[test]
+fn writes_handed_over_together_end_as_those_one_by_one() {
+    let (topic, room) = (all(), all());
+    let acts = [Act::Take(40), Act::Fail(Errno::AGAIN), Act::Take(0), Act::Fail(Errno::PIPE), Act::Take(1_000)];
+    let batches = || {
+        vec![
+            batch(&topic, Audience::Everyone, vec![segment(1, 2, 100, Lane::Normal)]),
+            batch(&room, Audience::Everyone, vec![segment(1, 1, 50, Lane::Urgent), segment(2, 2, 10, Lane::Bulk)]),
+        ]
+    };
+    let run = |is_together: bool| {
+        let (bucket, script, clock) = (bucket_of(700), Script::of(&acts), Clock::start());
+        let mut scratch = Scratch::default();
+        for _ in 0..2 {
+            if is_together {
+                let writer = &Together(&script);
+                Walk { bucket: &bucket, writer, clock: &clock, pending_bytes_max: BYTES_MAX }
+                    .run(&batches(), &mut scratch);
+            } else {
+                Walk { bucket: &bucket, writer: &script, clock: &clock, pending_bytes_max: BYTES_MAX }
+                    .run(&batches(), &mut scratch);
+            }
+        }
+        let waiting: Vec<usize> =
+            bucket.table.read().hot.iter().map(|h| h.outbox.lock().as_ref().map_or(0, |p| p.bytes())).collect();
+        (balanced(&bucket), waiting, script.text())
+    };
+
+    let (one_by_one, together) = (run(false), run(true));
+
+    assert_eq!(one_by_one.0, together.0, "counters");
+    assert_eq!(one_by_one.1, together.1, "what waits for each");
+    assert_eq!(one_by_one.2, together.2, "bytes, in order");
+    assert!(one_by_one.1.iter().filter(|n| **n > 0).count() >= 3, "some did wait");
 }

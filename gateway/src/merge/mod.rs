@@ -7,6 +7,7 @@ pub mod batch;
 pub mod topic;
 pub mod window;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -68,7 +69,7 @@ struct Wheel {
 
 /// What gathers and flushes.
 #[derive(Debug)]
-pub struct Merger {
+pub struct Merger<S = OwnedFd> {
     bounds: Bounds,
     messages_max: usize,
     bytes_max: usize,
@@ -78,8 +79,8 @@ pub struct Merger {
     private: Mutex<HashMap<Private, Arc<Topic>, ahash::RandomState>>,
     /// Everyone.
     pub all: Arc<Topic>,
-    buckets: Arc<[Bucket]>,
-    fanout: Arc<Fanout>,
+    buckets: Arc<[Bucket<S>]>,
+    fanout: Arc<Fanout<S>>,
     totals: Arc<Totals>,
     epoch: Box<str>,
     /// Told when the wheel turns from empty to not.
@@ -90,14 +91,14 @@ pub struct Merger {
     pub open_windows: AtomicU32,
 }
 
-impl Merger {
+impl<S: Send + Sync + 'static> Merger<S> {
     /// A merger over `buckets`. `epoch` is the gateway's.
     #[must_use]
     pub fn new(
         config: &crate::MergeConfig,
         epoch: &str,
-        buckets: Arc<[Bucket]>,
-        fanout: Arc<Fanout>,
+        buckets: Arc<[Bucket<S>]>,
+        fanout: Arc<Fanout<S>>,
         totals: Arc<Totals>,
     ) -> Self {
         let bounds = Bounds { min_ms: config.min_ms, max_ms: config.max_ms };
