@@ -128,6 +128,29 @@ fn every_dependency_says_what_for() {
     assert_none("these dependencies have no line above them that says what for", &silent);
 }
 
+/// Modules that may hold unsafe code.
+const UNSAFE_FILES: &[&str] = &["gateway/src/writer/ring.rs"];
+
+#[test]
+fn unsafe_code_stays_in_its_module_and_says_why_it_is_sound() {
+    // Put together here, so that this file does not offend.
+    let (lint, block) = (["unsafe", "_code"].concat(), ["unsafe", " {"].concat());
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let is_allowed = UNSAFE_FILES.contains(&name.as_str());
+        if text.contains(&lint) && !is_allowed {
+            wrong.push(format!("{name}: lifts the lint"));
+        }
+        let blocks = text.matches(&block).count();
+        let reasons = text.matches("// SAFETY: ").count();
+        if is_allowed && (blocks == 0 || blocks != reasons) {
+            wrong.push(format!("{name}: {blocks} blocks, {reasons} SAFETY lines"));
+        }
+    }
+
+    assert_none("unsafe code", &wrong);
+}
+
 #[test]
 fn nothing_is_left_for_later_in_the_sources() {
     // Put together here, so that this file does not offend.

@@ -118,12 +118,27 @@ pub struct LimitsConfig {
     pub rooms_total: usize,
 }
 
+/// How fan-out threads write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriterKind {
+    /// By io_uring where it works, else by `send`.
+    #[default]
+    Auto,
+    /// One system call a connection.
+    Send,
+    /// One system call for up to 256 connections; the gateway does not start where it does not work.
+    IoUring,
+}
+
 /// `[gateway.fanout]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FanoutConfig {
     /// Threads that write; 0: one a core.
     pub threads: usize,
+    /// How they write.
+    pub writer: WriterKind,
     /// Most bytes of encoded batches not yet walked; beyond it the backplane waits.
     pub bytes: usize,
 }
@@ -215,7 +230,7 @@ impl Default for LimitsConfig {
 
 impl Default for FanoutConfig {
     fn default() -> Self {
-        Self { threads: 0, bytes: 64 * 1024 * 1024 }
+        Self { threads: 0, writer: WriterKind::Auto, bytes: 64 * 1024 * 1024 }
     }
 }
 

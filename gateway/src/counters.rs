@@ -47,7 +47,7 @@ pub struct Delta {
     pub pending_bytes: i64,
     /// PUSH frames the kernel took whole.
     pub frames: u64,
-    /// Calls of send or sendmsg.
+    /// Writes to a connection: a send, a sendmsg or an entry of io_uring each.
     pub writes: u64,
     /// Bytes the kernel took.
     pub bytes: u64,

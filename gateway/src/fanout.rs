@@ -17,7 +17,9 @@ use crate::bucket::Bucket;
 use crate::bucket::flush::{Scratch, Walk};
 use crate::clock::Clock;
 use crate::merge::batch::Batch;
-use crate::writer::Writer;
+use crate::writer::ring::{self, RingWriter};
+use crate::writer::{KernelWriter, Writer};
+use crate::{FanoutConfig, WriterKind};
 
 /// What all fan-out threads share.
 #[derive(Debug)]
@@ -35,6 +37,46 @@ pub struct Fanout<S = OwnedFd> {
     room: Notify,
     clock: Clock,
     pending_bytes_max: usize,
+    /// Threads that write by io_uring.
+    rings: Arc<AtomicUsize>,
+}
+
+impl Fanout {
+    /// Starts the threads over sockets, with the writer the configuration asks for or, left to itself, the best that works.
+    ///
+    /// # Errors
+    /// The system's, when a thread cannot be started or io_uring was asked for and does not work.
+    pub fn on_sockets(
+        buckets: Arc<[Bucket]>,
+        config: &FanoutConfig,
+        pending_bytes_max: usize,
+        clock: Clock,
+    ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        let threads = match config.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let probed = match config.writer {
+            WriterKind::Send => Err("gateway.fanout.writer = \"send\"".to_owned()),
+            WriterKind::Auto | WriterKind::IoUring => ring::probe(),
+        };
+        match (probed, config.writer) {
+            (Ok(()), _) => {
+                tracing::info!(threads, "fan-out writes by io_uring");
+                let rings = Arc::new(AtomicUsize::new(0));
+                let working = Arc::clone(&rings);
+                let writer = move || RingWriter::new(Arc::clone(&working));
+                Self::with_rings(buckets, threads, config.bytes, pending_bytes_max, clock, rings, writer)
+            }
+            (Err(why), WriterKind::IoUring) => {
+                Err(std::io::Error::other(format!("gateway.fanout.writer = \"io_uring\", but {why}")))
+            }
+            (Err(why), _) => {
+                tracing::info!(threads, %why, "fan-out writes by send");
+                Self::start(buckets, threads, config.bytes, pending_bytes_max, clock, || KernelWriter)
+            }
+        }
+    }
 }
 
 impl<S: Send + Sync + 'static> Fanout<S> {
@@ -50,6 +92,18 @@ impl<S: Send + Sync + 'static> Fanout<S> {
         clock: Clock,
         writer: impl Fn() -> W + Clone + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        Self::with_rings(buckets, threads, bytes_max, pending_bytes_max, clock, Arc::default(), writer)
+    }
+
+    fn with_rings<W: Writer<S>>(
+        buckets: Arc<[Bucket<S>]>,
+        threads: usize,
+        bytes_max: usize,
+        pending_bytes_max: usize,
+        clock: Clock,
+        rings: Arc<AtomicUsize>,
+        writer: impl Fn() -> W + Clone + Send + 'static,
+    ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let fanout = Arc::new(Self {
             buckets,
             queue: Injector::new(),
@@ -62,6 +116,7 @@ impl<S: Send + Sync + 'static> Fanout<S> {
             room: Notify::new(),
             clock,
             pending_bytes_max,
+            rings,
         });
         let handles = (0..threads)
             .map(|i| {
@@ -118,6 +173,12 @@ impl<S: Send + Sync + 'static> Fanout<S> {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Threads that write by io_uring at this moment.
+    #[must_use]
+    pub fn rings(&self) -> usize {
+        self.rings.load(Ordering::Relaxed)
     }
 
     /// Whether nothing is left to walk.

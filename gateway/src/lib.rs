@@ -25,6 +25,6 @@ mod writer;
 
 pub use config::{
     DrainConfig, FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, LimitsConfig, MergeConfig,
-    PendingConfig, ReconnectConfig,
+    PendingConfig, ReconnectConfig, WriterKind,
 };
 pub use node::{Gateway, StartError};

@@ -335,14 +335,7 @@ impl Gateway {
         #[expect(clippy::cast_possible_truncation, reason = "config.problems() bounds the number of buckets")]
         let buckets: Arc<[Bucket]> = (0..count).map(|i| Bucket::new(i as u16)).collect::<io::Result<Vec<_>>>()?.into();
         let clock = Clock::start();
-        let threads = match config.fanout.threads {
-            0 => cores,
-            n => n,
-        };
-        let (fanout, handles) =
-            Fanout::start(Arc::clone(&buckets), threads, config.fanout.bytes, config.pending.bytes, clock, || {
-                KernelWriter
-            })?;
+        let (fanout, handles) = Fanout::on_sockets(Arc::clone(&buckets), &config.fanout, config.pending.bytes, clock)?;
         let epoch = unix_ms();
         let epoch_text = format!("{epoch:x}-");
         let totals = Arc::new(Totals::default());

@@ -2,6 +2,8 @@
 //! A trait over the socket's type, so that io_uring batches, connections in memory and the tests' sockets that stall and
 //! fail take the same path as `send`.
 
+pub mod ring;
+
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -38,6 +40,18 @@ impl<'a, S> Writes<'a, S> {
         self.ends.push(self.parts.len());
     }
 
+    /// How many sockets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
     /// Each socket with its parts, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a S, &[IoSlice<'a>])> {
         let mut first = 0;
@@ -60,9 +74,11 @@ pub trait Writer<S> {
     /// `EAGAIN` when the peer must read first, anything else when the connection is over.
     fn write(&self, socket: &S, parts: &[IoSlice<'_>]) -> Result<usize, Errno>;
 
-    /// Writes to several sockets; adds to `results` what became of each, in order.
+    /// Writes to several sockets; completes `results`, which may hold those of the first ones, in order.
     fn write_all(&self, writes: &Writes<'_, S>, results: &mut Vec<Result<usize, Errno>>) {
-        results.extend(writes.iter().map(|(socket, parts)| self.write(socket, parts)));
+        // A writer that gave up in the middle has the results of those it tried.
+        let tried = results.len();
+        results.extend(writes.iter().skip(tried).map(|(socket, parts)| self.write(socket, parts)));
     }
 
     /// Tells the peer that nothing follows; a peer that has gone is as good as told.
