@@ -48,12 +48,18 @@ struct Received {
 #[derive(Clone, Debug)]
 pub struct MemoryWriter(Arc<[Received]>);
 
+impl MemoryWriter {
+    fn receive(&self, number: usize, frames: u32, bytes: usize) {
+        let received = &self.0[number];
+        received.frames.fetch_add(frames, Ordering::Relaxed);
+        received.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 impl Writer<MemorySocket> for MemoryWriter {
     fn write(&self, socket: &MemorySocket, parts: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let bytes = parts.iter().map(|p| p.len()).sum();
-        let received = &self.0[socket.0.get() as usize - 1];
-        received.frames.fetch_add(u32::try_from(parts.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
-        received.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.receive(socket.0.get() as usize - 1, u32::try_from(parts.len()).unwrap_or(u32::MAX), bytes);
         Ok(bytes)
     }
 
@@ -165,7 +171,9 @@ impl MemoryGateway {
     pub fn join(&self, place: Place, room: &str) -> bool {
         let bucket = &self.buckets[usize::from(place.bucket)];
         let mut table = bucket.table.write();
-        if table.find(place.slot, place.generation).is_none() || table.room_of(place.slot, room).is_some() {
+        if table.find(place.slot, place.generation).is_none()
+            || self.rooms.id(room).is_some_and(|id| table.is_in(place.slot, id))
+        {
             return false;
         }
         let Some(entered) = self.rooms.enter(room, &self.interest) else { return false };
@@ -179,8 +187,9 @@ impl MemoryGateway {
         if table.find(place.slot, place.generation).is_none() {
             return false;
         }
-        let id = table.room_of(place.slot, room);
-        let Some(topic) = id.and_then(|id| table.leave(place.slot, id, bucket.index)) else { return false };
+        let Some(topic) = self.rooms.id(room).and_then(|id| table.leave(place.slot, id, bucket.index)) else {
+            return false;
+        };
         if let Some(room) = topic.room() {
             self.rooms.exit(room, &self.interest);
         }
@@ -227,6 +236,11 @@ impl MemoryGateway {
         while !self.fanout.is_quiet() {
             std::thread::yield_now();
         }
+    }
+
+    /// Counts a frame for a connection as its writer would: the floor that a delivery is compared with.
+    pub fn receive(&self, number: u32, bytes: usize) {
+        self.received.receive(number as usize, 1, bytes);
     }
 
     /// Frames and bytes that connection `number` has received.

@@ -135,7 +135,7 @@ fn candidates(table: &Table, request: &QueryRequest, room_id: Option<u32>, from:
     }
     if let Some(id) = room_id {
         let members = table.rooms.get(&id);
-        return members.map_or_else(Vec::new, |m| m.slots.iter().copied().filter(|&s| s >= from).collect());
+        return members.map_or_else(Vec::new, |m| m.slots.iter().filter(|&s| s >= from).collect());
     }
     (from..table.hot.len() as u32).collect()
 }

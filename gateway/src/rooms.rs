@@ -65,6 +65,13 @@ impl Rooms {
         self.shard(name).lock().get(name).cloned()
     }
 
+    /// The room's number, when it has members. What a connection knows of its rooms are numbers, so a name is looked up
+    /// here, where much-used names stay in the caches, and not among the connection's own rooms.
+    #[must_use]
+    pub fn id(&self, name: &str) -> Option<u32> {
+        self.shard(name).lock().get(name)?.room().map(|room| room.id)
+    }
+
     /// Counts one more member, making the room if need be; none when there are too many rooms.
     pub fn enter(&self, name: &str, interest: &Interest) -> Option<Entered> {
         let mut shard = self.shard(name).lock();

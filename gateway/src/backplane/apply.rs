@@ -171,7 +171,7 @@ fn count_all(bucket: &Bucket, narrow: &Narrow) -> u64 {
 
 fn count_members(bucket: &Bucket, room_id: u32, narrow: &Narrow) -> u64 {
     let table = bucket.table.read();
-    table.rooms.get(&room_id).map_or(0, |m| count(&table, bucket.index, m.slots.iter().copied(), narrow))
+    table.rooms.get(&room_id).map_or(0, |m| count(&table, bucket.index, m.slots.iter(), narrow))
 }
 
 /// Names → numbers of this gateway; none when nothing narrows.

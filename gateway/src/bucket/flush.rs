@@ -355,7 +355,7 @@ fn collect<S>(table: &Table<S>, index: u16, batch: &Batch, i: usize, pairs: &mut
                 }
                 members.seq.store(batch.last, Ordering::Release);
             }
-            pairs.extend(members.slots.iter().map(|&s| (s, table.hot[s as usize].generation, i as u32)));
+            pairs.extend(members.slots.iter().map(|s| (s, table.hot[s as usize].generation, i as u32)));
         }
         Audience::Slots(bucket, slots) => {
             debug_assert_eq!(*bucket, index, "a private batch goes to its own bucket");

@@ -8,6 +8,7 @@ pub(crate) mod farewell;
 pub mod flush;
 pub mod outbox;
 pub mod pending;
+pub mod slots;
 mod sweep;
 pub mod table;
 mod talk;

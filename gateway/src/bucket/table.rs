@@ -1,7 +1,7 @@
 //! The connections of one bucket: a dense slab, with the bucket's own rooms → members and user → slots indexes.
 //! Plain data behind the bucket's `RwLock`; nothing here touches a socket but to own it.
 //! Invariants: `hot` and `cold` have one length; a vacant slot has no fd and is in `free`; members and a user's slots are
-//! sorted and live; a connection is in a room's members exactly when the room is in its list.
+//! in order and live; a connection is in a room's members exactly when the room is in its list.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::pending::Pending;
+use super::slots::SlotSet;
 use crate::clock::Millis;
 use crate::identity::Platform;
 use crate::merge::topic::Topic;
@@ -54,8 +55,8 @@ pub struct Cold {
 pub struct Members {
     /// The room.
     pub topic: Arc<Topic>,
-    /// Slots, sorted.
-    pub slots: Vec<u32>,
+    /// Their slots.
+    pub slots: SlotSet,
     /// Number of the last message this bucket has been walked for; a join takes it as where the numbering stands.
     pub seq: AtomicU64,
 }
@@ -230,12 +231,10 @@ impl<S> Table<S> {
             // Mark first, ask second: a batch flushed in between is then walked here and skipped by its number.
             room.mark(index, true);
             let seq = AtomicU64::new(last());
-            self.rooms.insert(room.id, Members { topic: Arc::clone(topic), slots: Vec::with_capacity(1), seq });
+            self.rooms.insert(room.id, Members { topic: Arc::clone(topic), slots: SlotSet::default(), seq });
         }
         let Some(members) = self.rooms.get_mut(&room.id) else { return false };
-        if let Err(at) = members.slots.binary_search(&slot) {
-            members.slots.insert(at, slot);
-        }
+        members.slots.insert(slot);
         true
     }
 
@@ -256,17 +255,13 @@ impl<S> Table<S> {
         let at = cold.rooms.iter().position(|&r| r == room_id)?;
         cold.rooms.swap_remove(at);
         let members = self.rooms.get_mut(&room_id)?;
-        if let Ok(at) = members.slots.binary_search(&slot) {
-            members.slots.remove(at);
-        }
+        members.slots.remove(slot);
         let topic = Arc::clone(&members.topic);
         if members.slots.is_empty() {
             if let Some(room) = topic.room() {
                 room.mark(index, false);
             }
             self.rooms.remove(&room_id);
-        } else if members.slots.capacity() > 64 && members.slots.len() < members.slots.capacity() / 4 {
-            members.slots.shrink_to(members.slots.len() * 2);
         }
         Some(topic)
     }
@@ -277,14 +272,10 @@ impl<S> Table<S> {
         self.recent.iter().rev().take_while(|r| r.0 > departure).any(|r| (r.1, r.2) == (slot, room_id))
     }
 
-    /// Number of the room a connection is in by that name.
+    /// Whether a connection is in the room of that number.
     #[must_use]
-    pub fn room_of(&self, slot: u32, name: &str) -> Option<u32> {
-        let cold = self.cold.get(slot as usize)?;
-        cold.rooms
-            .iter()
-            .copied()
-            .find(|id| self.rooms.get(id).and_then(|m| m.topic.room().map(|r| &*r.name == name)).unwrap_or(false))
+    pub fn is_in(&self, slot: u32, room_id: u32) -> bool {
+        self.cold.get(slot as usize).is_some_and(|cold| cold.rooms.contains(&room_id))
     }
 
     /// Numbering of a user, and its connections as (slot, generation).

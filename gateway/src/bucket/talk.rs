@@ -132,7 +132,7 @@ impl Drive {
             if table.find(slot, generation).is_none() {
                 return;
             }
-            match table.room_of(slot, room).and_then(|room_id| table.leave(slot, room_id, bucket.index)) {
+            match node.rooms.id(room).and_then(|room_id| table.leave(slot, room_id, bucket.index)) {
                 Some(topic) => {
                     if let Some(room) = topic.room() {
                         node.rooms.exit(room, &node.interest);
@@ -165,7 +165,7 @@ fn join_one(node: &Node, table: &mut Table, slot: u32, index: u16, room: &str, v
         let message = "a room name is 1 to 128 bytes of UTF-8 without control characters";
         return Joined::Refused { code: "invalid", message };
     }
-    if let Some(room_id) = table.room_of(slot, room) {
+    if let Some(room_id) = node.rooms.id(room).filter(|&id| table.is_in(slot, id)) {
         return standing(table, room_id);
     }
     if table.cold[slot as usize].rooms.len() >= node.config.limits.rooms {
