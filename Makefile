@@ -5,12 +5,12 @@ CARGO ?= cargo
 SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh $(wildcard conformance/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
-.PHONY: help test fmt clippy unit doc shell build bench micro guard
+.PHONY: help test fmt clippy unit doc shell build bench micro scale guard
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-test: fmt clippy unit doc shell ## everything that CI checks
+test: fmt clippy unit doc shell guard ## everything that CI checks
 
 fmt: ## is the formatting rustfmt's?
 	$(CARGO) fmt --all --check
@@ -40,9 +40,13 @@ bench: build ## the physical limit of this machine, then every scenario (SCENARI
 	for scenario in $(SCENARIOS); do target/release/tidegate bench run $$scenario || exit 1; done
 
 # Quick settings: figures to compare within one run, not to publish.
-micro: ## criterion benches of the wire and of fan-out's parts
+micro: ## criterion benches of the wire, of fan-out and of the API's JSON
 	$(CARGO) bench --locked --package tidegate-protocol --bench wire -- --quick
 	$(CARGO) bench --locked --package tidegate-gateway --bench fanout -- --quick
+	$(CARGO) bench --locked --package tidegate-logic --bench json -- --quick
+
+scale: ## 1,024 to 1,048,576 connections in memory: bytes, and CPU of a delivery, a join, a push to one user
+	$(CARGO) bench --locked --package tidegate-gateway --bench scale
 
 guard: ## instructions per delivery against bench/baselines, where valgrind is installed
 	bench/guard.sh

@@ -1,6 +1,6 @@
-//! What the parts of fan-out cost that other crates can reach: the table and its indexes, the window, a slow peer's queue.
-//! The walk and the merger need the crate's own clock and writer; `examples/walk.rs` counts the instructions of both from
-//! outside (`make guard`). Nothing here does I/O: connections are duplicates of one eventfd.
+//! What the parts of fan-out cost: the table and its indexes, the window, a slow peer's queue, and the whole way from the
+//! merger to the write over connections in memory. Nothing here does I/O: sockets are duplicates of one eventfd, or numbers.
+//! `examples/walk.rs` counts instructions instead (`make guard`), `benches/scale.rs` shows the curve to a million.
 
 use std::hint::black_box;
 use std::os::fd::OwnedFd;
@@ -11,9 +11,11 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tidegate_gateway::MergeConfig;
 use tidegate_gateway::bucket::pending::Pending;
 use tidegate_gateway::bucket::table::Table;
 use tidegate_gateway::bucket::{Bucket, of_user};
+use tidegate_gateway::memory::{MemoryGateway, To};
 use tidegate_gateway::merge::batch::{Narrow, Segment};
 use tidegate_gateway::merge::topic::{RoomSubject, Subject, Topic};
 use tidegate_gateway::merge::window::{Bounds, Window};
@@ -179,5 +181,63 @@ fn narrowed(c: &mut Criterion) {
     });
 }
 
-criterion_group!(fanout, lookups, table, window, slow_peer, narrowed);
+/// From the merger to the write: batches for everyone, for a room of a tenth, for twenty rooms at one tick, for one user.
+fn memory(c: &mut Criterion) {
+    const CONNECTIONS: usize = 10_000;
+    let gateway = MemoryGateway::start(CONNECTIONS, 64, 1, &MergeConfig::default()).expect("threads");
+    let rooms: Vec<String> = (0..20).map(|n| format!("hot-{n}")).collect();
+    for n in 0..CONNECTIONS as u32 {
+        let place = gateway.open(Some(&user(n))).expect("room for all");
+        assert!(rooms.iter().all(|room| gateway.join(place, room)));
+        assert!(n % 10 != 0 || gateway.join(place, "tenth"));
+    }
+    let messages: Vec<Bytes> = (0..20).map(|n| Bytes::from(format!("\"{n:098}\""))).collect();
+    let mut now = gateway.now();
+    let mut push = |targets: &[To<'_>], messages: &[Bytes]| {
+        // Each round finds the windows slack, as after a pause.
+        now = now.wrapping_add(2_000);
+        for target in targets {
+            assert!(gateway.push(*target, messages, Lane::Normal, now), "it has members");
+        }
+        gateway.settle();
+        gateway.merger.tick(now.wrapping_add(1_000));
+    };
+
+    let mut group = c.benchmark_group("memory");
+    group.throughput(Throughput::Elements(CONNECTIONS as u64));
+    group.bench_function("20 merged messages to 10,000", |b| b.iter(|| push(&[To::All], &messages)));
+    let targets: Vec<To<'_>> = rooms.iter().map(|room| To::Room(room)).collect();
+    group.bench_function("one message in each of 20 rooms of 10,000", |b| b.iter(|| push(&targets, &messages[..1])));
+    group.throughput(Throughput::Elements(CONNECTIONS as u64 / 10));
+    group.bench_function("a room of 1,000", |b| b.iter(|| push(&[To::Room("tenth")], &messages[..1])));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one user of 10,000", |b| b.iter(|| push(&[To::User("user-000500")], &messages[..1])));
+    group.finish();
+}
+
+/// Gathering without a flush: what a push costs that finds its window open.
+fn merge(c: &mut Criterion) {
+    let gateway = MemoryGateway::start(
+        1,
+        64,
+        1,
+        &MergeConfig { messages: usize::MAX, bytes: usize::MAX, ..MergeConfig::default() },
+    );
+    let gateway = gateway.expect("threads");
+    let message = [Bytes::from(format!("\"{:098}\"", 0))];
+    let mut now = gateway.now();
+
+    let mut group = c.benchmark_group("merge");
+    group.throughput(Throughput::Elements(1_000));
+    group.bench_function("1,000 pushes gather, and leave as one frame", |b| {
+        b.iter(|| {
+            now = now.wrapping_add(2_000);
+            (0..1_000).for_each(|_| assert!(gateway.push(To::All, &message, Lane::Normal, now)));
+            gateway.merger.tick(now.wrapping_add(1_000));
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(fanout, lookups, table, window, slow_peer, narrowed, memory, merge);
 criterion_main!(fanout);

@@ -33,6 +33,15 @@ pub use crate::config::{
 pub use crate::keys::Scope;
 pub use crate::node::{Extras, MetricsText};
 
+/// Reads a push as the API reads a body, within the default limits, and says how many messages it has; none when it would be
+/// refused. For the benches: what it makes is the API's own affair.
+#[doc(hidden)]
+#[must_use]
+pub fn messages_of(body: &bytes::Bytes) -> Option<usize> {
+    let bounds = api::envelope::Bounds { limits: &LimitsConfig::default(), http: &HttpConfig::default() };
+    api::envelope::read(body, bounds).ok().map(|push| push.messages.len())
+}
+
 use crate::api::body::Budget;
 use crate::backplane::Fleet;
 use crate::dedupe::Dedupe;

@@ -8,7 +8,7 @@ mod ask;
 mod batch;
 pub(crate) mod body;
 mod console;
-mod envelope;
+pub mod envelope;
 mod go_push;
 mod json;
 mod operate;
