@@ -1,4 +1,4 @@
-//! The members of a room in one bucket: a set of slots, walked in slot order.
+//! A set of slots: the members of a room in one bucket, walked in slot order, or those who take compressed frames.
 //! A file of its own because its two forms concern nobody else: a sorted list while that is the smaller one, one bit a slot of
 //! the bucket when it is not. So joining and leaving cost the same in a room of ten and in one of everybody, where a
 //! list alone would move half of itself each time.
@@ -94,6 +94,19 @@ impl SlotSet {
                     *self = Self::List(self.iter().collect());
                 }
                 true
+            }
+        }
+    }
+
+    /// Whether a slot is in it.
+    #[must_use]
+    #[inline]
+    pub fn contains(&self, slot: u32) -> bool {
+        match self {
+            Self::List(list) => list.binary_search(&slot).is_ok(),
+            Self::Bits { words, .. } => {
+                let (word, bit) = place(slot);
+                words.get(word).is_some_and(|w| w & bit != 0)
             }
         }
     }

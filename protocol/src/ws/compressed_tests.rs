@@ -1,5 +1,6 @@
 //! Specification of compressed messages (RFC 7692): which are read, which are refused and by what name, and what a bomb costs.
 
+use super::payload as payload_of;
 use super::testing::{LIMITS, MASK, Seen, raw, run, run_with};
 use super::{Deflater, Inflater, Limits, OpCode, Violation};
 
@@ -19,12 +20,7 @@ fn decode_within(wire: &[u8], limits: &Limits) -> Vec<Seen> {
 /// The compressed payload of a message, without its frame.
 fn deflated(payload: &[u8]) -> Vec<u8> {
     let frame = Deflater::new(6).frame(OpCode::Text, payload).expect("compressible");
-    let head_bytes = match frame[1] {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    frame[head_bytes..].to_vec()
+    payload_of(&frame).to_vec()
 }
 
 /// A compressed text message in one frame.
@@ -238,15 +234,8 @@ fn a_frame_inflates_to_what_was_compressed_at_every_level_and_length() {
             let frame = deflater.frame(OpCode::Text, text.as_bytes()).expect("compressible");
             assert_eq!(frame[0], 0xc1, "FIN, RSV1, text");
             assert!(frame.len() < text.len());
-            let head_bytes = if frame[1] < 126 {
-                2
-            } else if frame[1] == 126 {
-                4
-            } else {
-                10
-            };
 
-            let inflated = inflater.inflate(&frame[head_bytes..], &limits);
+            let inflated = inflater.inflate(payload_of(&frame), &limits);
 
             assert_eq!(inflated, Ok(text.as_bytes()), "level {level}, {bytes} bytes");
         }

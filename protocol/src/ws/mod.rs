@@ -26,7 +26,7 @@ mod tests;
 
 pub use decoder::Decoder;
 pub use deflate::Deflater;
-pub use encode::{HEAD_BYTES_MAX, Head, close_frame, frame, head};
+pub use encode::{HEAD_BYTES_MAX, Head, close_frame, frame, head, payload};
 pub use head::OpCode;
 pub use inflate::Inflater;
 pub use mask::unmask;
