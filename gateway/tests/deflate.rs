@@ -79,17 +79,11 @@ impl Bare {
     /// The next frame, control frames included.
     async fn next(&mut self) -> Frame {
         loop {
-            if let [first, second, rest @ ..] = &self.inbound[..] {
-                let (head, len) = match second {
-                    126 if rest.len() >= 2 => (4, usize::from(u16::from_be_bytes([rest[0], rest[1]]))),
-                    126 | 127 => (usize::MAX, 0),
-                    short => (2, usize::from(*short)),
-                };
-                if head != usize::MAX && self.inbound.len() >= head + len {
-                    let first = *first;
-                    let frame: Vec<u8> = self.inbound.drain(..head + len).collect();
-                    return Frame { first, payload: frame[head..].to_vec() };
-                }
+            if let Some((head, len)) = frame_bytes(&self.inbound)
+                && self.inbound.len() >= head + len
+            {
+                let frame: Vec<u8> = self.inbound.drain(..head + len).collect();
+                return Frame { first: frame[0], payload: frame[head..].to_vec() };
             }
             assert!(self.fill().await, "closed without a frame");
         }
@@ -115,6 +109,15 @@ impl Bare {
         assert_eq!(frame.first, 0x88, "a close frame");
         let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
         (code, String::from_utf8_lossy(&frame.payload[2..]).into_owned())
+    }
+}
+
+/// Bytes of the head and of the payload of the frame that begins here.
+fn frame_bytes(wire: &[u8]) -> Option<(usize, usize)> {
+    match *wire.get(1)? {
+        126 => Some((4, usize::from(u16::from_be_bytes(wire.get(2..4)?.try_into().ok()?)))),
+        127 => Some((10, usize::try_from(u64::from_be_bytes(wire.get(2..10)?.try_into().ok()?)).ok()?)),
+        short => Some((2, usize::from(short))),
     }
 }
 
