@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use smallvec::SmallVec;
-use tidegate_protocol::push::{self, Numbering, Subject as PushSubject};
+use tidegate_protocol::push::{Numbering, Subject as PushSubject, encode};
 use tidegate_protocol::records::Lane;
 
 use super::Bucket;
@@ -101,7 +101,7 @@ pub(super) fn segment(first: u64, last: u64, size: usize, lane: Lane) -> Segment
     let items: Vec<Bytes> = (first..=last).map(|_| Bytes::from(body.clone())).collect();
     let numbering = Some(Numbering { epoch: "e", first, last });
     Segment {
-        frame: push::encode(&PushSubject::All, numbering, &items),
+        frame: encode(&PushSubject::All, numbering, &items),
         messages: u32::try_from(items.len()).expect("few"),
         first,
         last,
@@ -225,14 +225,7 @@ fn the_newest_of_a_bulk_lane_gives_way() {
     let mut pending = Pending::new(1);
     let mut d = Delta::default();
     for n in 1..=20 {
-        pending.push_segment(
-            &topic,
-            &segment(n, n, 1_000, Lane::Bulk),
-            &segment(n, n, 1_000, Lane::Bulk).frame,
-            BYTES_MAX,
-            1,
-            &mut d,
-        );
+        push(&mut pending, &topic, &segment(n, n, 1_000, Lane::Bulk), &mut d);
     }
     let kept = u64::try_from(d.pending).expect("some");
 
@@ -250,41 +243,13 @@ fn a_lane_never_displaces_a_better_one() {
     let mut pending = Pending::new(1);
     let mut d = Delta::default();
     while pending.bytes() < BYTES_MAX - 2_000 {
-        pending.push_segment(
-            &topic,
-            &segment(1, 1, 1_000, Lane::Urgent),
-            &segment(1, 1, 1_000, Lane::Urgent).frame,
-            BYTES_MAX,
-            1,
-            &mut d,
-        );
+        push(&mut pending, &topic, &segment(1, 1, 1_000, Lane::Urgent), &mut d);
     }
-    pending.push_segment(
-        &topic,
-        &segment(2, 2, 1_000, Lane::Bulk),
-        &segment(2, 2, 1_000, Lane::Bulk).frame,
-        BYTES_MAX,
-        1,
-        &mut d,
-    );
+    push(&mut pending, &topic, &segment(2, 2, 1_000, Lane::Bulk), &mut d);
     let full = d.pending;
 
-    let normal = pending.push_segment(
-        &topic,
-        &segment(3, 3, 1_500, Lane::Normal),
-        &segment(3, 3, 1_500, Lane::Normal).frame,
-        BYTES_MAX,
-        1,
-        &mut d,
-    );
-    let more = pending.push_segment(
-        &topic,
-        &segment(4, 4, 1_500, Lane::Normal),
-        &segment(4, 4, 1_500, Lane::Normal).frame,
-        BYTES_MAX,
-        1,
-        &mut d,
-    );
+    let normal = push(&mut pending, &topic, &segment(3, 3, 1_500, Lane::Normal), &mut d);
+    let more = push(&mut pending, &topic, &segment(4, 4, 1_500, Lane::Normal), &mut d);
 
     assert_eq!(normal, Queued::Waits, "bulk made room");
     assert_eq!(more, Queued::Waits, "normal made room for normal");
@@ -320,15 +285,8 @@ fn expired_messages_leave_as_a_gap() {
     let mut d = Delta { queued: 2, ..Delta::default() };
     let mut stale = segment(1, 1, 10, Lane::Normal);
     stale.expires_at = 50;
-    pending.push_segment(&topic, &stale, &stale.frame, BYTES_MAX, 1, &mut d);
-    pending.push_segment(
-        &topic,
-        &segment(2, 2, 10, Lane::Normal),
-        &segment(2, 2, 10, Lane::Normal).frame,
-        BYTES_MAX,
-        1,
-        &mut d,
-    );
+    push(&mut pending, &topic, &stale, &mut d);
+    push(&mut pending, &topic, &segment(2, 2, 10, Lane::Normal), &mut d);
 
     let mut slices = Vec::new();
     pending.slices(60, &mut d, &mut slices);
@@ -391,7 +349,12 @@ fn a_slot_that_changed_hands_gets_nothing_of_its_former_owner() {
     assert_eq!((*writer.calls.lock(), d.dropped), (0, [0, 0, 1]));
 }
 
-pub(super) fn sent(pending: &mut Pending, d: &mut Delta) -> String {
+/// Queues a segment with its plain frame.
+fn push(pending: &mut Pending, topic: &Arc<Topic>, segment: &Segment, d: &mut Delta) -> Queued {
+    pending.push_segment(topic, segment, &segment.frame, BYTES_MAX, 1, d)
+}
+
+fn sent(pending: &mut Pending, d: &mut Delta) -> String {
     let mut text = String::new();
     while !pending.is_empty() {
         let mut slices = Vec::new();
@@ -415,7 +378,7 @@ fn gaps_of_a_full_queue_do_not_grow_with_what_is_lost() {
         if n % 2 == 0 {
             (one.first, one.last) = (0, 0);
         }
-        pending.push_segment(&topic, &one, &one.frame, BYTES_MAX, 1, &mut d);
+        push(&mut pending, &topic, &one, &mut d);
     }
 
     assert!(pending.bytes() <= BYTES_MAX + 2 * 128, "{}", pending.bytes());
@@ -428,23 +391,9 @@ fn a_frame_that_cannot_fit_displaces_nothing() {
     let topic = all();
     let mut pending = Pending::new(1);
     let mut d = Delta::default();
-    pending.push_segment(
-        &topic,
-        &segment(1, 1, 1_000, Lane::Normal),
-        &segment(1, 1, 1_000, Lane::Normal).frame,
-        BYTES_MAX,
-        1,
-        &mut d,
-    );
+    push(&mut pending, &topic, &segment(1, 1, 1_000, Lane::Normal), &mut d);
 
-    let queued = pending.push_segment(
-        &topic,
-        &segment(2, 2, 2 * BYTES_MAX, Lane::Normal),
-        &segment(2, 2, 2 * BYTES_MAX, Lane::Normal).frame,
-        BYTES_MAX,
-        1,
-        &mut d,
-    );
+    let queued = push(&mut pending, &topic, &segment(2, 2, 2 * BYTES_MAX, Lane::Normal), &mut d);
 
     assert_eq!((queued, d.pending, d.dropped[0]), (Queued::Dropped, 1, 1));
 }
