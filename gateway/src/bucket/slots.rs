@@ -167,6 +167,7 @@ mod tests {
                 prop_assert_eq!(changed, if is_joining { plain.insert(slot) } else { plain.remove(&slot) });
                 prop_assert_eq!(set.len(), plain.len());
             }
+            prop_assert!((0..1_600).all(|slot| set.contains(slot) == plain.contains(&slot)));
             prop_assert_eq!(set.iter().collect::<Vec<_>>(), plain.into_iter().collect::<Vec<_>>());
         }
     }
