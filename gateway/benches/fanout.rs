@@ -157,7 +157,7 @@ fn slow_peer(c: &mut Criterion) {
         b.iter(|| {
             let (mut pending, mut counts) = (Pending::new(1), Default::default());
             for _ in 0..64 {
-                pending.push_segment(&topic, &segment, 1 << 20, 1, &mut counts);
+                pending.push_segment(&topic, &segment, &segment.frame, 1 << 20, 1, &mut counts);
             }
             let mut slices = Vec::with_capacity(64);
             pending.slices(1, &mut counts, &mut slices);

@@ -40,6 +40,8 @@ pub struct GatewayConfig {
     pub pending: PendingConfig,
     /// What one client may send and join.
     pub limits: LimitsConfig,
+    /// Compression of messages.
+    pub deflate: DeflateConfig,
     /// The threads that write.
     pub fanout: FanoutConfig,
     /// How a gateway leaves.
@@ -118,6 +120,18 @@ pub struct LimitsConfig {
     pub rooms_total: usize,
 }
 
+/// `[gateway.deflate]`: permessage-deflate.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeflateConfig {
+    /// 1 (fast) to 9 (small); 0: no client gets it.
+    pub level: u8,
+    /// Frames below this leave as they are.
+    pub min_bytes: usize,
+    /// Most bytes that a byte from a client may inflate to.
+    pub ratio_max: u32,
+}
+
 /// How fan-out threads write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -183,6 +197,7 @@ impl Default for GatewayConfig {
             heartbeat: HeartbeatConfig::default(),
             pending: PendingConfig::default(),
             limits: LimitsConfig::default(),
+            deflate: DeflateConfig::default(),
             fanout: FanoutConfig::default(),
             drain: DrainConfig::default(),
             reconnect: ReconnectConfig::default(),
@@ -225,6 +240,12 @@ impl Default for LimitsConfig {
             control_per_s: 50,
             rooms_total: 1_000_000,
         }
+    }
+}
+
+impl Default for DeflateConfig {
+    fn default() -> Self {
+        Self { level: 6, min_bytes: 256, ratio_max: 200 }
     }
 }
 
@@ -276,6 +297,9 @@ impl GatewayConfig {
         }
         if self.handshake.head_bytes < 512 || self.handshake.deadline_ms < 100 || self.handshake.in_flight == 0 {
             out.push("gateway.handshake: head_bytes >= 512, deadline_ms >= 100 and in_flight >= 1 are needed".into());
+        }
+        if self.deflate.level > 9 || self.deflate.ratio_max == 0 {
+            out.push("gateway.deflate: level 0 to 9 and ratio_max >= 1 are needed".into());
         }
         if self.buckets > usize::from(u16::MAX) {
             out.push("gateway.buckets: at most 65535".into());

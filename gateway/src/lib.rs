@@ -24,7 +24,7 @@ mod rooms;
 mod writer;
 
 pub use config::{
-    DrainConfig, FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, LimitsConfig, MergeConfig,
-    PendingConfig, ReconnectConfig, WriterKind,
+    DeflateConfig, DrainConfig, FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, LimitsConfig,
+    MergeConfig, PendingConfig, ReconnectConfig, WriterKind,
 };
 pub use node::{Gateway, StartError};

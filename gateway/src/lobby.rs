@@ -287,6 +287,7 @@ impl Lobby {
             paths: &["/ws", "/connect"],
             origins: &node.origins,
             head_bytes_max: node.config.handshake.head_bytes,
+            deflate: node.config.deflate.level > 0,
         };
         match handshake::parse(head, &policy) {
             Ok(Parsed::Incomplete) => return Some(fd),
@@ -321,7 +322,7 @@ impl Lobby {
         }
         self.response.clear();
         handshake::accept_response(upgrade, &mut self.response);
-        node.open(fd, identity, &self.response, early);
+        node.open(fd, identity, upgrade.deflate, &self.response, early);
         Ok(())
     }
 

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use tidegate_protocol::records::{InterestKind, Lane};
 
-use crate::MergeConfig;
 use crate::bucket::farewell::leave_all;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{Clock, Millis};
@@ -21,10 +20,12 @@ use crate::counters::Totals;
 use crate::fanout::Fanout;
 use crate::identity::Platform;
 use crate::interest::Interest;
+use crate::merge::press::Press;
 use crate::merge::topic::Topic;
 use crate::merge::{Incoming, Merger, Private};
 use crate::rooms::Rooms;
 use crate::writer::Writer;
+use crate::{DeflateConfig, MergeConfig};
 
 /// Changes of interest kept, though no logic node asks for them.
 const INTEREST_LOG: usize = 1_024;
@@ -124,7 +125,9 @@ impl MemoryGateway {
         let (clock, totals, writer) = (Clock::start(), Arc::new(Totals::default()), received.clone());
         let (fanout, threads) =
             Fanout::start(Arc::clone(&buckets), threads, FANOUT_BYTES, PENDING_BYTES, clock, move || writer.clone())?;
-        let merger = Merger::new(merge, "memory", Arc::clone(&buckets), Arc::clone(&fanout), Arc::clone(&totals));
+        let press = Press::new(&DeflateConfig { level: 0, ..DeflateConfig::default() });
+        let merger =
+            Merger::new(merge, press, "memory", Arc::clone(&buckets), Arc::clone(&fanout), Arc::clone(&totals));
         Ok(Self {
             rooms: Rooms::new(buckets.len(), ROOMS_MAX, "memory-"),
             interest: Interest::new(INTEREST_LOG),

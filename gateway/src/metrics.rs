@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
 use crate::node::Node;
 
@@ -34,7 +35,8 @@ impl Snapshot {
     #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
     fn take(node: &Node) -> Self {
         let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
-        let t = &node.totals;
+        let (t, press) = (&node.totals, &node.merger.press);
+        let deflating: usize = node.buckets.iter().map(Bucket::deflating).sum();
         let counters = vec![
             ("accepted", "Connections taken from the kernel", t.accepted.load(Relaxed)),
             ("connections_opened", "Handshakes that ended in a connection", t.opened.load(Relaxed)),
@@ -45,6 +47,9 @@ impl Snapshot {
             ("ticks", "Moments at which at least one target was flushed", t.ticks.load(Relaxed)),
             ("batches", "Flushes of targets", t.batches.load(Relaxed)),
             ("frames_encoded", "PUSH frames encoded", t.frames_encoded.load(Relaxed)),
+            ("frames_deflated", "PUSH frames that exist compressed too", press.frames.load(Relaxed)),
+            ("deflate_bytes_before", "Bytes of such frames, plain", press.bytes_before.load(Relaxed)),
+            ("deflate_bytes_after", "Bytes of such frames, compressed", press.bytes_after.load(Relaxed)),
             ("frames_written", "PUSH frames taken whole by the kernel", sum.frames),
             ("writes", "Writes to connections", sum.writes),
             ("bytes_sent", "Bytes taken by the kernel", sum.bytes),
@@ -61,6 +66,7 @@ impl Snapshot {
         ];
         let gauges = vec![
             ("connections", "Open connections", node.connections() as i64),
+            ("connections_deflate", "Open connections that take compressed frames", deflating as i64),
             ("connections_max", "Most connections taken", node.connections_max as i64),
             ("handshakes", "Handshakes in flight", node.handshakes.load(Relaxed) as i64),
             ("handshakes_max", "Most handshakes in flight", node.config.handshake.in_flight as i64),

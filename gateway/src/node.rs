@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_protocol::close::CloseReason;
-use tidegate_protocol::handshake::{Origins, Refusal};
+use tidegate_protocol::handshake::{Deflate, Origins, Refusal};
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::reply::{self, Hello, Reconnect};
@@ -30,6 +30,7 @@ use crate::identity::{Identity, Platforms};
 use crate::interest::{Held, Interest};
 use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
+use crate::merge::press::Press;
 use crate::rooms::Rooms;
 use crate::writer::{KernelWriter, Writer};
 
@@ -168,7 +169,14 @@ impl Node {
     }
 
     /// Makes a checked guest a connection: enters it in its bucket and answers with `response` and HELLO in one write.
-    pub(crate) fn open(&self, fd: OwnedFd, identity: Identity, response: &[u8], early: &[u8]) {
+    pub(crate) fn open(
+        &self,
+        fd: OwnedFd,
+        identity: Identity,
+        deflate: Option<Deflate>,
+        response: &[u8],
+        early: &[u8],
+    ) {
         let (user, platform) = identity.into_parts();
         let index = match &user {
             Some(user) => of_user(user, self.buckets.len()),
@@ -183,6 +191,9 @@ impl Node {
             let (slot, generation) = table.insert(fd, platform, now);
             self.connections.fetch_add(1, Ordering::Relaxed);
             bucket.count_in();
+            if let Some(deflate) = deflate {
+                bucket.admit_deflate(&mut table, slot, deflate);
+            }
             let version = user.clone().map_or(0, |user| {
                 table.enter_user(slot, user, |name| {
                     self.users_present.fetch_add(1, Ordering::Relaxed);
@@ -340,8 +351,9 @@ impl Gateway {
         let epoch_text = format!("{epoch:x}-");
         let totals = Arc::new(Totals::default());
         let all_epoch = epoch_text.trim_end_matches('-');
-        let merger =
-            Merger::new(&config.merge, all_epoch, Arc::clone(&buckets), Arc::clone(&fanout), Arc::clone(&totals));
+        let press = Press::new(&config.deflate);
+        let (shared, totals_too) = (Arc::clone(&buckets), Arc::clone(&totals));
+        let merger = Merger::new(&config.merge, press, all_epoch, shared, Arc::clone(&fanout), totals_too);
         let connections_max = match config.connections_max {
             0 => files_max().saturating_sub(FILES_RESERVED + 2 * count).max(64),
             n => n,

@@ -102,7 +102,7 @@ fn what_waits_is_the_shared_frame_and_no_copy() {
 
     for pending in &mut slow {
         let mut counts = Default::default();
-        pending.push_segment(&topic, &segment, 8_192, 1, &mut counts);
+        pending.push_segment(&topic, &segment, &segment.frame, 8_192, 1, &mut counts);
         let mut slices = Vec::new();
         pending.slices(1, &mut counts, &mut slices);
 

@@ -16,7 +16,7 @@ use tidegate_protocol::records::{Lane, Push, PushBatch, Target};
 use tidegate_protocol::ws::{Decoder, Limits};
 
 const MASK: [u8; 4] = [0x1f, 0x00, 0xa5, 0xff];
-const LIMITS: Limits = Limits { message_bytes: 1 << 20, fragments: 1_024 };
+const LIMITS: Limits = Limits { message_bytes: 1 << 20, fragments: 1_024, inflate_ratio: 100 };
 /// As long as the messages of the delivery figures in the documentation.
 const ITEM_BYTES: usize = 100;
 
@@ -55,7 +55,7 @@ fn decoder(c: &mut Criterion) {
                 || input.clone(),
                 |input| {
                     let mut decoder = Decoder::default();
-                    let outcome = decoder.decode(input, &LIMITS, &mut |event| {
+                    let outcome = decoder.decode(input, &LIMITS, None, &mut |event| {
                         black_box(&event);
                         Continue(())
                     });
@@ -76,7 +76,7 @@ fn opening(c: &mut Criterion) {
         Sec-WebSocket-Protocol: tidegate.v1.json\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
         Connection: keep-alive, Upgrade\r\nSec-Fetch-Mode: websocket\r\nUpgrade: websocket\r\n\r\n";
     let origins = Origins::parse(&["https://app.example.com".to_owned()]).expect("a valid origin");
-    let policy = Policy { paths: &["/ws", "/connect"], origins: &origins, head_bytes_max: 8 * 1024 };
+    let policy = Policy { paths: &["/ws", "/connect"], origins: &origins, head_bytes_max: 8 * 1024, deflate: true };
     let mut response = Vec::with_capacity(512);
 
     c.bench_function("handshake: a browser's request and the 101", |b| {

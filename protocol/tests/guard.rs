@@ -13,7 +13,7 @@ use tidegate_protocol::records::{Push, PushBatch};
 use tidegate_protocol::ws::{Decoder, Event, Limits};
 
 const MASK: [u8; 4] = [0x1f, 0x00, 0xa5, 0xff];
-const LIMITS: Limits = Limits { message_bytes: 1 << 20, fragments: 64 };
+const LIMITS: Limits = Limits { message_bytes: 1 << 20, fragments: 64, inflate_ratio: 100 };
 
 /// A masked frame of a client with a payload below 126 bytes.
 fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -44,7 +44,7 @@ fn whole_messages_are_decoded_in_place() {
     let mut decoder = Decoder::default();
     let mut lent = 0;
 
-    let outcome = decoder.decode(&mut input, &LIMITS, &mut |event| {
+    let outcome = decoder.decode(&mut input, &LIMITS, None, &mut |event| {
         let payload = match event {
             Event::Text(text) => text.as_bytes(),
             Event::Binary(bytes) | Event::Ping(bytes) | Event::Pong(bytes) => bytes,
@@ -66,9 +66,9 @@ fn a_decoder_holds_nothing_once_what_was_cut_is_whole() {
         let (mut head, mut tail) = (frame[..cut].to_vec(), frame[cut..].to_vec());
         let mut decoder = Decoder::default();
 
-        decoder.decode(&mut head, &LIMITS, &mut |_| Continue(())).expect("a valid stream");
+        decoder.decode(&mut head, &LIMITS, None, &mut |_| Continue(())).expect("a valid stream");
         assert!(decoder.buffered_bytes() > 0, "cut at {cut}");
-        decoder.decode(&mut tail, &LIMITS, &mut |_| Continue(())).expect("a valid stream");
+        decoder.decode(&mut tail, &LIMITS, None, &mut |_| Continue(())).expect("a valid stream");
 
         assert_eq!(decoder.buffered_bytes(), 0, "cut at {cut}");
     }
@@ -79,7 +79,7 @@ fn an_upgrade_borrows_from_the_request() {
     let request = b"GET /ws?user=ann HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer x\r\n\r\n";
     let origins = Origins::parse(&[]).expect("none");
-    let policy = Policy { paths: &["/ws"], origins: &origins, head_bytes_max: 4_096 };
+    let policy = Policy { paths: &["/ws"], origins: &origins, head_bytes_max: 4_096, deflate: true };
 
     let Ok(Parsed::Upgrade(upgrade, _)) = handshake::parse(request, &policy) else { panic!("an admissible request") };
 
@@ -96,6 +96,7 @@ fn the_101_fits_the_buffer_it_is_given() {
         path: "/ws",
         query: "",
         authorization: None,
+        deflate: None,
     };
     let mut response = Vec::with_capacity(256);
     let before = response.capacity();

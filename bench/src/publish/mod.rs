@@ -34,6 +34,9 @@ pub struct Options {
     /// Bytes of a message.
     #[arg(long, default_value_t = 100)]
     pub size: usize,
+    /// Fill messages with rows of JSON instead of one letter, so that they compress as real ones do.
+    #[arg(long)]
+    pub rows: bool,
     /// For how long; `--count` wins when both are given.
     #[arg(long, default_value = "10s", value_parser = clock::parse_duration)]
     pub duration: Duration,
@@ -156,6 +159,7 @@ pub fn run(options: &Options) -> anyhow::Result<Published> {
             publisher: options.publisher + number as u32,
             to: options.to.clone(),
             size: options.size,
+            rows: options.rows,
             key: options.key.clone(),
             in_flight: options.in_flight.max(1),
             schedule: Schedule::new(options, number, share as u32, started_ns),

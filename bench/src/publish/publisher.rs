@@ -22,6 +22,7 @@ pub struct Options {
     pub publisher: u32,
     pub to: String,
     pub size: usize,
+    pub rows: bool,
     pub key: Option<String>,
     pub in_flight: usize,
     pub schedule: Schedule,
@@ -101,7 +102,11 @@ fn compose(options: &Options, due: Due, body: &mut Vec<u8>, request: &mut Vec<u8
             body.push(b',');
         }
         let stamp = Stamp { publisher: options.publisher, sequence, intended_ns: due.at_ns };
-        stamp.write(body, options.size);
+        if options.rows {
+            stamp.write_rows(body, options.size);
+        } else {
+            stamp.write(body, options.size);
+        }
     }
     body.extend_from_slice(b"]}");
     request.clear();

@@ -3,6 +3,7 @@
 
 mod bed;
 mod broadcast;
+mod deflate;
 mod delivery;
 mod handshakes;
 mod idle;
@@ -59,6 +60,8 @@ pub enum Scenario {
     Merged,
     /// 1 KB to 9,000 clients, unmerged: gateway CPU a delivery against the bare loop.
     Delivery,
+    /// Batches of 10 KB of JSON to 9,000 clients, plain and compressed once for all: gateway CPU and bytes a delivery.
+    Deflate,
     /// One message to an idle room of 9,000: when does the last client have it.
     Lonely,
     /// Memory of an idle connection: slope from 1,000 to 19,000.
@@ -77,6 +80,7 @@ impl Scenario {
             Self::Broadcast => "broadcast",
             Self::Merged => "merged",
             Self::Delivery => "delivery",
+            Self::Deflate => "deflate",
             Self::Lonely => "lonely",
             Self::Memory => "memory",
             Self::Handshakes => "handshakes",
@@ -94,6 +98,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
         Scenario::Broadcast => broadcast::run,
         Scenario::Merged => merged::run,
         Scenario::Delivery => delivery::run,
+        Scenario::Deflate => deflate::run,
         Scenario::Lonely => lonely::run,
         Scenario::Memory => memory::run,
         Scenario::Handshakes => handshakes::run,

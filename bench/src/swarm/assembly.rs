@@ -1,4 +1,4 @@
-//! Bytes of a connection → whole server frames, each distinct one parsed once for all clients of the thread.
+//! Bytes of a connection → whole server frames, each distinct one inflated and parsed once for all clients of the thread.
 //! Knows nothing of sockets or clients. Hot path: a frame seen before costs a head, a fingerprint of its first bytes
 //! and one memcmp; a frame cut across reads is remembered as "so far equal to that one", without a copy.
 //! Invariants: a frame is equal to a remembered one only after every byte was compared; the cache keeps both bounds.
@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 
 use super::content::Content;
 use super::head::{self, Head};
+use super::inflate::inflate;
 
 /// A text frame some client received.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ pub struct Cache {
     bytes: usize,
     /// Frames that were forgotten since the last call of `forgotten`: their arrivals go into the report.
     forgotten: Vec<Rc<Frame>>,
+    /// Whether the clients have negotiated permessage-deflate.
+    deflate: bool,
 }
 
 impl Default for Cache {
@@ -73,11 +76,17 @@ impl Default for Cache {
             order: VecDeque::new(),
             bytes: 0,
             forgotten: Vec::new(),
+            deflate: false,
         }
     }
 }
 
 impl Cache {
+    /// A cache for clients that have negotiated permessage-deflate, or have not.
+    pub fn new(deflate: bool) -> Self {
+        Self { deflate, ..Self::default() }
+    }
+
     /// Takes `bytes` as the continuation of a connection whose unfinished frame is `partial`; appends what became whole.
     pub fn feed(
         &mut self,
@@ -92,7 +101,7 @@ impl Cache {
             bytes = rest;
         }
         while !bytes.is_empty() {
-            match head::parse(bytes)? {
+            match head::parse(bytes, self.deflate)? {
                 Some(head) if head.frame_bytes() <= bytes.len() => {
                     let (frame, rest) = bytes.split_at(head.frame_bytes());
                     out.push(self.receive(head, frame));
@@ -134,7 +143,7 @@ impl Cache {
         // At most a head's 10 bytes until the length is known, then exactly to the frame's end.
         let mut rest = bytes;
         loop {
-            let head = head::parse(&own)?;
+            let head = head::parse(&own, self.deflate)?;
             let goal = head.map_or(own.len() + 1, |head| head.frame_bytes());
             let (more, left) = rest.split_at(rest.len().min(goal - own.len()));
             own.extend_from_slice(more);
@@ -164,7 +173,7 @@ impl Cache {
     fn receive(&mut self, head: Head, frame: &[u8]) -> Received {
         let payload = &frame[head.head_bytes..];
         match head.opcode {
-            head::TEXT => Received::Text(self.intern(frame, payload)),
+            head::TEXT => Received::Text(self.intern(frame, payload, head.is_compressed)),
             head::PING => Received::Ping(payload.to_vec()),
             head::PONG => Received::Pong,
             head::CLOSE => match payload {
@@ -179,14 +188,19 @@ impl Cache {
         }
     }
 
-    fn intern(&mut self, bytes: &[u8], payload: &[u8]) -> Rc<Frame> {
+    fn intern(&mut self, bytes: &[u8], payload: &[u8], is_compressed: bool) -> Rc<Frame> {
         let fingerprint = self.fingerprint(&bytes[..bytes.len().min(FINGERPRINT_BYTES)]);
         if let Some(frame) = self.frames.get(&fingerprint)
             && *frame.bytes == *bytes
         {
             return Rc::clone(frame);
         }
-        let frame = Rc::new(Frame::new(bytes, Content::parse(payload)));
+        let content = if is_compressed {
+            inflate(payload).map_or_else(|why| Content::Invalid(why.to_owned()), |message| Content::parse(&message))
+        } else {
+            Content::parse(payload)
+        };
+        let frame = Rc::new(Frame::new(bytes, content));
         self.bytes += bytes.len();
         self.frames.insert(fingerprint, Rc::clone(&frame));
         self.order.push_back((fingerprint, Rc::clone(&frame)));

@@ -112,3 +112,25 @@ fn a_close_gives_its_code_and_reason() {
 
     assert!(matches!(&out[..], [Received::Close { code: 3001, reason }] if reason == "slow"));
 }
+
+#[test]
+fn a_compressed_frame_is_read_as_what_it_inflates_to_and_inflated_once() {
+    let plain = frame(r#"{"p":1,"n":4,"t":9},{"p":1,"n":5,"t":9},{"p":1,"n":6,"t":9}"#);
+    let payload = &plain[2..];
+    let mut deflated = Vec::with_capacity(payload.len() + 64);
+    let mut stream = flate2::Compress::new(flate2::Compression::new(6), false);
+    stream.compress_vec(payload, &mut deflated, flate2::FlushCompress::Sync).expect("room");
+    deflated.truncate(deflated.len() - 4);
+    let wire = [&[0xc1, deflated.len() as u8], &deflated[..]].concat();
+    let twice = [&wire[..], &wire].concat();
+
+    for cut in 0..=twice.len() {
+        let (mut cache, mut partial, mut out) = (Cache::new(true), None, Vec::new());
+        cache.feed(&mut partial, &twice[..cut], &mut out).expect("legal");
+        cache.feed(&mut partial, &twice[cut..], &mut out).expect("legal");
+        let texts = texts(&out);
+        assert_eq!(texts[0].content, Content::parse(payload), "cut at {cut}");
+        assert!(Rc::ptr_eq(&texts[0], &texts[1]), "cut at {cut}");
+    }
+    assert!(Cache::new(false).feed(&mut None, &wire, &mut Vec::new()).is_err(), "it was not negotiated");
+}

@@ -5,6 +5,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     pub opcode: u8,
+    /// RSV1 is set: the payload is compressed.
+    pub is_compressed: bool,
     pub head_bytes: usize,
     pub payload_bytes: usize,
 }
@@ -18,15 +20,18 @@ impl Head {
 /// Longest frame believed: the largest merge bound is far smaller.
 const PAYLOAD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+const RSV1: u8 = 0x40;
 pub const TEXT: u8 = 1;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
-/// The head at the start of `bytes`; `Ok(None)` when more bytes are needed; the rule that was broken otherwise.
-pub fn parse(bytes: &[u8]) -> Result<Option<Head>, &'static str> {
+/// The head at the start of `bytes`; `Ok(None)` when more bytes are needed; the rule that was broken otherwise. `deflate`:
+/// permessage-deflate was negotiated.
+pub fn parse(bytes: &[u8], deflate: bool) -> Result<Option<Head>, &'static str> {
     let [first, second, ..] = *bytes else { return Ok(None) };
-    if first & 0x70 != 0 {
+    let is_compressed = first & 0x7f == RSV1 | TEXT;
+    if first & 0x70 != 0 && !(deflate && is_compressed) {
         return Err("reserved bits are set");
     }
     if first & 0x80 == 0 {
@@ -61,7 +66,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Head>, &'static str> {
     if opcode >= CLOSE && length > 125 {
         return Err("a control frame is longer than 125 bytes");
     }
-    Ok(Some(Head { opcode, head_bytes, payload_bytes: length as usize }))
+    Ok(Some(Head { opcode, is_compressed, head_bytes, payload_bytes: length as usize }))
 }
 
 /// Appends a client frame. The masking key is zero: legal on the wire, and the payload stays as it is.
@@ -109,10 +114,10 @@ mod tests {
             let mut frame = Vec::new();
             write_server_text(&mut frame, &vec![b'x'; length]);
 
-            let head = parse(&frame).expect("legal").expect("complete");
+            let head = parse(&frame, false).expect("legal").expect("complete");
 
             assert_eq!(head.frame_bytes(), frame.len());
-            assert_eq!(parse(&frame[..head.head_bytes - 1]), Ok(None));
+            assert_eq!(parse(&frame[..head.head_bytes - 1], false), Ok(None));
         }
     }
 
@@ -120,7 +125,12 @@ mod tests {
     fn frames_no_server_may_send_are_refused() {
         let cases: [&[u8]; 5] = [&[0xc1, 0], &[0x01, 0], &[0x81, 0x80], &[0x81, 126, 0, 5], &[0x89, 126, 0, 200]];
         for wire in cases {
-            assert!(parse(wire).is_err(), "{wire:?}");
+            assert!(parse(wire, false).is_err(), "{wire:?}");
+        }
+        let compressed = parse(&[0xc1, 0], true).expect("negotiated").expect("complete");
+        assert!(compressed.is_compressed && compressed.opcode == TEXT);
+        for first in [0xc2, 0xc8, 0xc9, 0xca, 0xe1, 0xd1, 0xa1] {
+            assert!(parse(&[first, 0], true).is_err(), "{first:x}");
         }
     }
 }

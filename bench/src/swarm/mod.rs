@@ -8,6 +8,7 @@ pub mod content;
 pub mod control;
 pub mod crew;
 pub mod head;
+pub mod inflate;
 pub mod ledger;
 pub mod plan;
 pub mod quiet;
@@ -66,6 +67,9 @@ pub struct Options {
     /// Receive buffer of each client socket in bytes; the system's default when absent.
     #[arg(long)]
     pub receive_bytes: Option<usize>,
+    /// Offer permessage-deflate without context takeover, insist on it, and inflate what comes compressed.
+    #[arg(long)]
+    pub deflate: bool,
     /// One client in this many is timed.
     #[arg(long, default_value_t = 50)]
     pub sample_every: u64,
@@ -125,6 +129,7 @@ impl Options {
         plan.from_zero = !self.late;
         plan.stalled_every = self.stalled_every;
         plan.receive_bytes = self.receive_bytes;
+        plan.deflate = self.deflate;
         plan.sample_every = self.sample_every.max(1);
         plan.connect_rate = self.connect_rate;
         Ok(plan)
@@ -152,7 +157,9 @@ impl Options {
         ];
         named.extend(rooms.map(|room| ("--room-pattern", room)));
         let pairs = named.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
-        pairs.flatten().chain(self.late.then(|| "--late".to_owned())).collect()
+        let switches = [(self.late, "--late"), (self.deflate, "--deflate")];
+        let switches = switches.into_iter().filter(|(is_on, _)| *is_on).map(|(_, name)| name.to_owned());
+        pairs.flatten().chain(switches).collect()
     }
 
     fn crew(&self) -> anyhow::Result<Crew> {
@@ -242,7 +249,7 @@ mod tests {
     fn a_child_is_told_everything_its_clients_depend_on() {
         use clap::Parser as _;
         let line = "swarm --url ws://127.0.0.1:1/ws --connections 100 --room-pattern r{i%7} --rooms a,b \
-                    --user-pattern u{i} --platform web --connect-rate 50 --stalled-every 9 --late";
+                    --user-pattern u{i} --platform web --connect-rate 50 --stalled-every 9 --late --deflate";
         let parent = Line::try_parse_from(line.split_ascii_whitespace()).expect("parses").options;
 
         let arguments = parent.arguments(40, 20);
@@ -253,6 +260,7 @@ mod tests {
         assert_eq!(ours.request(57), theirs.request(57));
         assert_eq!(ours.rooms(57), theirs.rooms(57));
         assert_eq!(theirs.connect_rate, Some(10.0));
+        assert!(theirs.deflate && String::from_utf8_lossy(&theirs.request(57)).contains("permessage-deflate"));
         assert_eq!((theirs.stalled_every, theirs.from_zero), (Some(9), false));
     }
 

@@ -22,6 +22,8 @@ pub struct Plan {
     pub stalled_every: Option<u64>,
     /// Receive buffer of every client socket; the system's default when `None`.
     pub receive_bytes: Option<usize>,
+    /// Offer permessage-deflate, and take nothing else for an answer.
+    pub deflate: bool,
     /// One client in this many is timed; the first and the last always.
     pub sample_every: u64,
     /// Clients of the whole swarm, over all processes.
@@ -32,6 +34,11 @@ pub struct Plan {
 
 /// A constant key is fine: the server cannot tell, and the answer is known in advance (RFC 6455 section 1.3).
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// Both sides start every message afresh, so that frames can be compared and shared.
+const DEFLATE_OFFER: &str =
+    "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n";
+/// What an answer to it must say; a server that keeps its context would send frames that no other client can read.
+pub const DEFLATE_ANSWER: [&str; 2] = ["permessage-deflate", "server_no_context_takeover"];
 pub const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// `ws://host:port/path` → address, Host header, path.
@@ -62,6 +69,7 @@ impl Plan {
             from_zero: true,
             stalled_every: None,
             receive_bytes: None,
+            deflate: false,
             sample_every: 50,
             total,
             connect_rate: None,
@@ -74,10 +82,11 @@ impl Plan {
         query.extend(self.user.as_ref().map(|user| format!("user={}", user.name(index))));
         query.extend(self.platform.as_ref().map(|platform| format!("platform={platform}")));
         let mark = if query.is_empty() { "" } else { "?" };
+        let offer = if self.deflate { DEFLATE_OFFER } else { "" };
         let (path, query, host) = (&self.path, query.join("&"), &self.host);
         format!(
             "GET {path}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
         )
         .into_bytes()
     }

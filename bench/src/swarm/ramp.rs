@@ -5,7 +5,7 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
 
-use super::plan::ACCEPT;
+use super::plan::{ACCEPT, DEFLATE_ANSWER};
 use super::worker::{State, Worker};
 use crate::sockets;
 
@@ -144,6 +144,11 @@ impl Worker {
             let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default());
             let why = format!("upgrade: {line}{}", if accepted { "" } else { " (no Sec-WebSocket-Accept)" });
             self.fail(slot, why);
+            return None;
+        }
+        let text = String::from_utf8_lossy(head);
+        if self.plan.deflate && !DEFLATE_ANSWER.iter().all(|word| text.contains(word)) {
+            self.fail(slot, "permessage-deflate was not accepted".to_owned());
             return None;
         }
         self.tally.handshake_us.record_span_ns(*started_ns, self.now_ns);

@@ -122,7 +122,7 @@ impl Worker {
             partials: (0..count).map(|_| None).collect(),
             handshakes: HashMap::new(),
             ramp: Ramp::new(count, connect_rate),
-            cache: Cache::default(),
+            cache: Cache::new(plan.deflate),
             ledger,
             tally: Tally { connections: count as u64, ..Tally::default() },
             now_ns: clock::now_ns(),

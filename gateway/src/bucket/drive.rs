@@ -15,7 +15,8 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use tidegate_protocol::close::CloseReason;
-use tidegate_protocol::ws::{self, Decoder, Event};
+use tidegate_protocol::handshake::Deflate;
+use tidegate_protocol::ws::{self, Decoder, Deflater, Event, Inflater};
 
 use super::outbox;
 use super::pending::Queued;
@@ -39,6 +40,8 @@ const SWEEP_MS: u32 = 500;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+    /// Holds nothing from one message to the next, so a thread needs one for all its connections (docs/adr/0013).
+    static INFLATER: RefCell<Inflater> = RefCell::default();
 }
 
 /// The state of a bucket's task.
@@ -58,6 +61,8 @@ pub struct Drive {
     /// Malformed messages in a row, by slot (rule E-1).
     pub(super) bad_json: HashMap<u32, u8, ahash::RandomState>,
     pub(super) paused: HashMap<u32, bool, ahash::RandomState>,
+    /// Compresses echoes, in conformance profiles only.
+    pub(super) echoes: Option<Deflater>,
 }
 
 /// A frame or message cut off in the middle.
@@ -91,6 +96,7 @@ impl Drive {
             again: Vec::new(),
             bad_json: HashMap::default(),
             paused: HashMap::default(),
+            echoes: None,
         }
     }
 
@@ -252,12 +258,16 @@ impl Drive {
 
     /// Decodes bytes and acts on them; false when the connection is over.
     fn take_bytes(&mut self, node: &Node, slot: u32, generation: u32, bytes: &mut [u8]) -> bool {
-        let limits =
-            ws::Limits { message_bytes: node.config.limits.message_bytes, fragments: node.config.limits.fragments };
+        let limits = ws::Limits {
+            message_bytes: node.config.limits.message_bytes,
+            fragments: node.config.limits.fragments,
+            inflate_ratio: node.config.deflate.ratio_max,
+        };
+        let has_deflate = self.deflate_of(node, slot, generation).is_some();
         let is_closing = self.closing.contains_key(&slot);
         let (mut decoder, mut begun) = self.take_partial(node, slot);
         let mut has_peer_closed = false;
-        let result = decoder.decode(bytes, &limits, &mut |event| {
+        let mut act = |event: Event<'_>| {
             if let Event::Close { code, .. } = &event {
                 has_peer_closed = true;
                 if !is_closing {
@@ -274,7 +284,12 @@ impl Drive {
             }
             self.act(node, slot, generation, &event);
             ControlFlow::Continue(())
-        });
+        };
+        let result = if has_deflate {
+            INFLATER.with_borrow_mut(|inflater| decoder.decode(bytes, &limits, Some(inflater), &mut act))
+        } else {
+            decoder.decode(bytes, &limits, None, &mut act)
+        };
         match result {
             Err(violation) => {
                 if is_closing {
@@ -294,6 +309,15 @@ impl Drive {
                 true
             }
         }
+    }
+
+    /// What a connection has negotiated; asked only where anyone may.
+    pub(super) fn deflate_of(&self, node: &Node, slot: u32, generation: u32) -> Option<Deflate> {
+        if node.config.deflate.level == 0 {
+            return None;
+        }
+        let table = node.buckets[self.index].table.read();
+        table.find(slot, generation).and_then(|_| table.cold[slot as usize].deflate)
     }
 
     /// What a connection has left unfinished, and since when.

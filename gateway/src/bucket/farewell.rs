@@ -83,6 +83,7 @@ impl Drive {
         self.paused.remove(&slot);
         self.bad_json.remove(&slot);
         bucket.count_out();
+        bucket.dismiss_deflate(removed.cold.deflate);
         node.count_out();
         if let Some(mut pending) = removed.pending {
             let mut d = Delta::default();

@@ -9,6 +9,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use parking_lot::{MutexGuard, RwLockReadGuard};
 use rustix::io::Errno;
 use smallvec::SmallVec;
@@ -36,6 +37,8 @@ pub struct Scratch {
 struct Share<'a> {
     topic: &'a Arc<Topic>,
     segment: &'a Segment,
+    /// The segment's frame as this connection takes it.
+    frame: &'a Bytes,
     tally: Option<&'a Tally>,
 }
 
@@ -175,17 +178,19 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
     ) {
         let (slot, generation) = (mine[0].0, mine[0].1);
         let first = round.shares.len();
+        let takes_deflated = table.takes_deflated.contains(slot);
         for &(_, _, i) in mine {
             let batch = &batches[i as usize];
             if stand.has_left(table, slot, &batch.audience) {
                 continue;
             }
-            for (segment, tally) in batch.segments.iter().zip(&batch.tallies) {
+            for (i, (segment, tally)) in batch.segments.iter().zip(&batch.tallies).enumerate() {
                 if segment.narrow.is_none() || is_meant(table, self.bucket.index, slot, segment) {
                     round.d.queued += u64::from(segment.messages);
                     // Tallies are shared by all threads: only touched when a publisher waits for them.
                     let tally = (!batch.waiters.is_empty()).then_some(tally);
-                    round.shares.push(Share { topic: &batch.topic, segment, tally });
+                    let frame = batch.frame(i, takes_deflated);
+                    round.shares.push(Share { topic: &batch.topic, segment, frame, tally });
                 }
             }
         }
@@ -214,10 +219,9 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         } else {
             for (chunk, at) in shares.chunks(SLICES_MAX).zip((0..).step_by(SLICES_MAX)) {
                 let result = match chunk {
-                    [one] => self.writer.write(to.socket, &[IoSlice::new(&one.segment.frame)]),
+                    [one] => self.writer.write(to.socket, &[IoSlice::new(one.frame)]),
                     many => {
-                        let parts: SmallVec<[IoSlice<'_>; 8]> =
-                            many.iter().map(|s| IoSlice::new(&s.segment.frame)).collect();
+                        let parts: SmallVec<[IoSlice<'_>; 8]> = many.iter().map(|s| IoSlice::new(s.frame)).collect();
                         self.writer.write(to.socket, &parts)
                     }
                 };
@@ -235,7 +239,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         let mut writes = Writes::with_capacity(round.staged.len(), round.shares.len());
         let mut first = 0;
         for staged in &round.staged {
-            let parts = round.shares[first..staged.end].iter().map(|s| IoSlice::new(&s.segment.frame));
+            let parts = round.shares[first..staged.end].iter().map(|s| IoSlice::new(s.frame));
             writes.push(staged.to.socket, parts);
             first = staged.end;
         }
@@ -284,7 +288,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         let mut pending = Box::new(Pending::new(now));
         let mut waiting = &chunk[whole..];
         if rest > 0 {
-            pending.push_rest(waiting[0].topic, waiting[0].segment, rest, now, d);
+            pending.push_rest(waiting[0].topic, waiting[0].segment.with_frame(waiting[0].frame), rest, now, d);
             waiting[0].settle(Fate::Pending);
             waiting = &waiting[1..];
         }
@@ -297,7 +301,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
 
     fn queue(&self, pending: &mut Pending, shares: &[Share<'_>], to: &Receiver<'_, S>, now: Millis, d: &mut Delta) {
         for share in shares {
-            match pending.push_segment(share.topic, share.segment, self.pending_bytes_max, now, d) {
+            match pending.push_segment(share.topic, share.segment, share.frame, self.pending_bytes_max, now, d) {
                 Queued::Waits => share.settle(Fate::Pending),
                 Queued::Dropped => share.settle(Fate::Dropped),
                 Queued::Close => {
@@ -320,7 +324,7 @@ fn drop_closed(shares: &[Share<'_>], d: &mut Delta) {
 /// Counts the frames that `taken` bytes hold whole; gives their number, and the bytes of the next one.
 fn count_whole(chunk: &[Share<'_>], mut taken: usize, d: &mut Delta) -> (usize, usize) {
     for (i, share) in chunk.iter().enumerate() {
-        let len = share.segment.frame.len();
+        let len = share.frame.len();
         if taken < len {
             return (i, taken);
         }

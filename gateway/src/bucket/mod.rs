@@ -14,6 +14,8 @@ pub mod table;
 mod talk;
 
 #[cfg(test)]
+mod deflated_tests;
+#[cfg(test)]
 mod tests;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,6 +27,7 @@ use crossbeam::utils::CachePadded;
 use parking_lot::{Mutex, RwLock};
 use rustix::event::epoll;
 use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::handshake::Deflate;
 use tokio::sync::Notify;
 
 use self::table::Table;
@@ -83,6 +86,8 @@ pub struct Bucket<S = OwnedFd> {
     pub counters: CachePadded<BucketCounters>,
     epoll: OwnedFd,
     live: AtomicUsize,
+    /// Of them, those that take frames compressed for everyone; agrees with the table's set.
+    deflating: AtomicUsize,
     /// At most one `Close` a connection waits here, because a closing connection is not asked again.
     commands: Mutex<Vec<Command>>,
     wake: Notify,
@@ -101,6 +106,7 @@ impl<S> Bucket<S> {
             counters: CachePadded::default(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             live: AtomicUsize::new(0),
+            deflating: AtomicUsize::new(0),
             commands: Mutex::default(),
             wake: Notify::new(),
         })
@@ -129,6 +135,28 @@ impl<S> Bucket<S> {
 
     pub(crate) fn count_out(&self) {
         self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Live connections that take frames compressed for everyone; without any, nothing is compressed for this bucket.
+    #[must_use]
+    pub fn deflating(&self) -> usize {
+        self.deflating.load(Ordering::Relaxed)
+    }
+
+    /// Notes what a connection that has just entered the table negotiated.
+    pub fn admit_deflate(&self, table: &mut Table<S>, slot: u32, deflate: Deflate) {
+        table.cold[slot as usize].deflate = Some(deflate);
+        if deflate.takes_shared_frames() {
+            table.takes_deflated.insert(slot);
+            self.deflating.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The same backwards, for a connection that is out of the table.
+    pub(crate) fn dismiss_deflate(&self, deflate: Option<Deflate>) {
+        if deflate.is_some_and(Deflate::takes_shared_frames) {
+            self.deflating.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Asks the task for something.

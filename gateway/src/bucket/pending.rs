@@ -32,7 +32,7 @@ enum Entry {
     Control(Bytes),
     /// A pong: a newer one takes its place.
     Pong(Bytes),
-    /// Messages.
+    /// Messages, with the one frame that this connection takes.
     Push(Arc<Topic>, Segment),
     /// Messages that will not come.
     Gap { topic: Arc<Topic>, missing: Missing, reason: DropReason },
@@ -189,9 +189,9 @@ impl Pending {
     }
 
     /// Queues what is left of a frame the kernel took in part: always accepted, always first.
-    pub fn push_rest(&mut self, topic: &Arc<Topic>, segment: &Segment, sent: usize, now: Millis, d: &mut Delta) {
+    pub fn push_rest(&mut self, topic: &Arc<Topic>, segment: Segment, sent: usize, now: Millis, d: &mut Delta) {
         debug_assert!(self.entries.is_empty(), "only a frame that began at once can be half sent");
-        self.append(Entry::Push(Arc::clone(topic), segment.clone()), now, d);
+        self.append(Entry::Push(Arc::clone(topic), segment), now, d);
         self.sent = sent;
         self.account(-(sent as i64), d);
     }
@@ -203,11 +203,13 @@ impl Pending {
         self.account(-(sent as i64), d);
     }
 
-    /// Queues messages by their lane: urgent and normal displace the oldest, bulk gives way itself.
+    /// Queues messages by their lane: urgent and normal displace the oldest, bulk gives way itself. `frame` is the one of the
+    /// segment's that this connection takes; it alone is kept and counted.
     pub fn push_segment(
         &mut self,
         topic: &Arc<Topic>,
         segment: &Segment,
+        frame: &Bytes,
         bytes_max: usize,
         now: Millis,
         d: &mut Delta,
@@ -216,7 +218,7 @@ impl Pending {
             d.drop_messages(DropReason::Closed, u64::from(segment.messages));
             return Queued::Dropped;
         }
-        let need = segment.frame.len();
+        let need = frame.len();
         if self.bytes + need > bytes_max {
             let fits = segment.lane != Lane::Bulk && self.evict(need, bytes_max, segment.lane, d);
             if !fits {
@@ -225,7 +227,7 @@ impl Pending {
                 return if self.gaps > GAPS_MAX { Queued::Close } else { Queued::Dropped };
             }
         }
-        self.append(Entry::Push(Arc::clone(topic), segment.clone()), now, d);
+        self.append(Entry::Push(Arc::clone(topic), segment.with_frame(frame)), now, d);
         Queued::Waits
     }
 

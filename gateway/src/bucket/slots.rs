@@ -1,4 +1,4 @@
-//! The members of a room in one bucket: a set of slots, walked in slot order.
+//! A set of slots: the members of a room in one bucket, walked in slot order, or those who take compressed frames.
 //! A file of its own because its two forms concern nobody else: a sorted list while that is the smaller one, one bit a slot of
 //! the bucket when it is not. So joining and leaving cost the same in a room of ten and in one of everybody, where a
 //! list alone would move half of itself each time.
@@ -98,6 +98,19 @@ impl SlotSet {
         }
     }
 
+    /// Whether a slot is in it.
+    #[must_use]
+    #[inline]
+    pub fn contains(&self, slot: u32) -> bool {
+        match self {
+            Self::List(list) => list.binary_search(&slot).is_ok(),
+            Self::Bits { words, .. } => {
+                let (word, bit) = place(slot);
+                words.get(word).is_some_and(|w| w & bit != 0)
+            }
+        }
+    }
+
     /// The slots, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         let (list, words): (&[u32], &[u64]) = match self {
@@ -154,6 +167,7 @@ mod tests {
                 prop_assert_eq!(changed, if is_joining { plain.insert(slot) } else { plain.remove(&slot) });
                 prop_assert_eq!(set.len(), plain.len());
             }
+            prop_assert!((0..1_600).all(|slot| set.contains(slot) == plain.contains(&slot)));
             prop_assert_eq!(set.iter().collect::<Vec<_>>(), plain.into_iter().collect::<Vec<_>>());
         }
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
+use tidegate_protocol::handshake::Deflate;
 
 use super::pending::Pending;
 use super::slots::SlotSet;
@@ -48,7 +49,11 @@ pub struct Cold {
     pub pinged: Millis,
     /// The platform.
     pub platform: Platform,
+    /// permessage-deflate, if it was negotiated.
+    pub deflate: Option<Deflate>,
 }
+
+const _: () = assert!(size_of::<Cold>() <= 56, "part of every connection's budget");
 
 /// The members of one room in this bucket.
 #[derive(Debug)]
@@ -91,6 +96,8 @@ pub struct Table<S = OwnedFd> {
     pub rooms: HashMap<u32, Members, ahash::RandomState>,
     /// By user.
     pub users: HashMap<Arc<str>, UserEntry, ahash::RandomState>,
+    /// Who takes frames compressed for everyone; those of `cold` that negotiated the whole window.
+    pub takes_deflated: SlotSet,
     /// Counts removals, so that a walk that let go of the lock knows whether slots may have changed hands.
     pub removals: u64,
     /// Counts departures from rooms, for the same reason.
@@ -119,6 +126,7 @@ impl<S> Default for Table<S> {
             cold: Vec::new(),
             rooms: HashMap::default(),
             users: HashMap::default(),
+            takes_deflated: SlotSet::default(),
             removals: 0,
             departures: 0,
             recent: VecDeque::new(),
@@ -200,6 +208,7 @@ impl<S> Table<S> {
         hot.generation = hot.generation.wrapping_add(1);
         let pending = hot.outbox.get_mut().take();
         let cold = std::mem::take(&mut self.cold[slot as usize]);
+        self.takes_deflated.remove(slot);
         debug_assert!(cold.rooms.is_empty(), "rooms are left before removal");
         self.free.push(slot);
         self.removals += 1;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::handshake::Deflate;
 use tidegate_protocol::limits;
 use tidegate_protocol::message::{self, BadRequest, Request, Verb};
 use tidegate_protocol::reply::{self, JoinedRoom};
@@ -34,8 +35,7 @@ impl Drive {
     pub(super) fn text(&mut self, node: &Node, slot: u32, generation: u32, text: &str) {
         node.totals.received.fetch_add(1, Ordering::Relaxed);
         if node.config.echo {
-            self.say(node, slot, generation, ws::frame(ws::OpCode::Text, text.as_bytes()), false);
-            return;
+            return self.echo(node, slot, generation, ws::OpCode::Text, text.as_bytes());
         }
         match message::parse(text) {
             Ok(request) => {
@@ -49,12 +49,23 @@ impl Drive {
     pub(super) fn binary(&mut self, node: &Node, slot: u32, generation: u32, bytes: &[u8]) {
         node.totals.received.fetch_add(1, Ordering::Relaxed);
         if node.config.echo {
-            self.say(node, slot, generation, ws::frame(ws::OpCode::Binary, bytes), false);
-            return;
+            return self.echo(node, slot, generation, ws::OpCode::Binary, bytes);
         }
         let mut json = Vec::new();
         reply::error(&mut json, None, "binary", "messages are JSON in text frames", false);
         self.say(node, slot, generation, text_frame(&json), false);
+    }
+
+    /// Sends a message back, compressed where the client takes it so: no distance in it exceeds its own length, so a client's
+    /// limited window holds for every message that is no longer.
+    fn echo(&mut self, node: &Node, slot: u32, generation: u32, opcode: ws::OpCode, payload: &[u8]) {
+        let fits = |deflate: &Deflate| payload.len() <= 1 << deflate.window_bits();
+        let compressed = self.deflate_of(node, slot, generation).filter(fits).and_then(|_| {
+            let deflater = self.echoes.get_or_insert_with(|| ws::Deflater::new(node.config.deflate.level));
+            deflater.frame(opcode, payload)
+        });
+        let frame = compressed.unwrap_or_else(|| ws::frame(opcode, payload));
+        self.say(node, slot, generation, frame, false);
     }
 
     fn refuse(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, error: &BadRequest) {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use smallvec::SmallVec;
-use tidegate_protocol::push::{self, Numbering, Subject as PushSubject};
+use tidegate_protocol::push::{Numbering, Subject as PushSubject, encode};
 use tidegate_protocol::records::Lane;
 
 use super::Bucket;
@@ -28,25 +28,25 @@ use crate::merge::topic::{Subject, Topic};
 use crate::rooms::Rooms;
 use crate::writer::Writer;
 
-const BYTES_MAX: usize = 8_192;
+pub(super) const BYTES_MAX: usize = 8_192;
 
 /// What the next write does.
 #[derive(Clone, Copy, Debug)]
-enum Act {
+pub(super) enum Act {
     Take(usize),
     Fail(Errno),
 }
 
 /// A socket that does as it is told; takes everything once the list is done.
 #[derive(Debug, Default)]
-struct Script {
+pub(super) struct Script {
     acts: Mutex<VecDeque<Act>>,
-    taken: Mutex<Vec<u8>>,
+    pub(super) taken: Mutex<Vec<u8>>,
     calls: Mutex<usize>,
 }
 
 impl Script {
-    fn of(acts: &[Act]) -> Self {
+    pub(super) fn of(acts: &[Act]) -> Self {
         Self { acts: Mutex::new(acts.iter().copied().collect()), ..Self::default() }
     }
 
@@ -92,16 +92,16 @@ fn fd() -> OwnedFd {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).expect("a file")
 }
 
-fn all() -> Arc<Topic> {
+pub(super) fn all() -> Arc<Topic> {
     Arc::new(Topic::new(Subject::All { epoch: "e".into() }))
 }
 
-fn segment(first: u64, last: u64, size: usize, lane: Lane) -> Segment {
+pub(super) fn segment(first: u64, last: u64, size: usize, lane: Lane) -> Segment {
     let body = format!("\"{}\"", "x".repeat(size));
     let items: Vec<Bytes> = (first..=last).map(|_| Bytes::from(body.clone())).collect();
     let numbering = Some(Numbering { epoch: "e", first, last });
     Segment {
-        frame: push::encode(&PushSubject::All, numbering, &items),
+        frame: encode(&PushSubject::All, numbering, &items),
         messages: u32::try_from(items.len()).expect("few"),
         first,
         last,
@@ -111,13 +111,14 @@ fn segment(first: u64, last: u64, size: usize, lane: Lane) -> Segment {
     }
 }
 
-fn batch(topic: &Arc<Topic>, audience: Audience, segments: Vec<Segment>) -> Arc<Batch> {
+pub(super) fn batch(topic: &Arc<Topic>, audience: Audience, segments: Vec<Segment>) -> Arc<Batch> {
     let last = segments.last().map_or(0, |s| s.last);
     Arc::new(Batch {
         topic: Arc::clone(topic),
         audience,
         tallies: segments.iter().map(|_| Tally::default()).collect(),
         segments: SmallVec::from_vec(segments),
+        deflated: Vec::new(),
         last,
         flushed: Instant::now(),
         walks_left: AtomicUsize::new(1),
@@ -125,7 +126,7 @@ fn batch(topic: &Arc<Topic>, audience: Audience, segments: Vec<Segment>) -> Arc<
     })
 }
 
-fn bucket_of(n: usize) -> Bucket {
+pub(super) fn bucket_of(n: usize) -> Bucket {
     let bucket = Bucket::new(0).expect("a bucket");
     for _ in 0..n {
         bucket.table.write().insert(fd(), Platform::default(), 1);
@@ -133,14 +134,14 @@ fn bucket_of(n: usize) -> Bucket {
     bucket
 }
 
-fn walk(bucket: &Bucket, writer: &Script, batches: &[Arc<Batch>]) -> Delta {
+pub(super) fn walk(bucket: &Bucket, writer: &Script, batches: &[Arc<Batch>]) -> Delta {
     let clock = Clock::start();
     Walk { bucket, writer, clock: &clock, pending_bytes_max: BYTES_MAX }.run(batches, &mut Scratch::default());
     balanced(bucket)
 }
 
 /// The counters, having checked that they balance.
-fn balanced(bucket: &Bucket) -> Delta {
+pub(super) fn balanced(bucket: &Bucket) -> Delta {
     let d = bucket.counters.read();
     let pending = u64::try_from(d.pending).expect("not below nothing");
     assert_eq!(d.queued, d.written + d.dropped.iter().sum::<u64>() + pending, "{d:?}");
@@ -224,7 +225,7 @@ fn the_newest_of_a_bulk_lane_gives_way() {
     let mut pending = Pending::new(1);
     let mut d = Delta::default();
     for n in 1..=20 {
-        pending.push_segment(&topic, &segment(n, n, 1_000, Lane::Bulk), BYTES_MAX, 1, &mut d);
+        push(&mut pending, &topic, &segment(n, n, 1_000, Lane::Bulk), &mut d);
     }
     let kept = u64::try_from(d.pending).expect("some");
 
@@ -242,13 +243,13 @@ fn a_lane_never_displaces_a_better_one() {
     let mut pending = Pending::new(1);
     let mut d = Delta::default();
     while pending.bytes() < BYTES_MAX - 2_000 {
-        pending.push_segment(&topic, &segment(1, 1, 1_000, Lane::Urgent), BYTES_MAX, 1, &mut d);
+        push(&mut pending, &topic, &segment(1, 1, 1_000, Lane::Urgent), &mut d);
     }
-    pending.push_segment(&topic, &segment(2, 2, 1_000, Lane::Bulk), BYTES_MAX, 1, &mut d);
+    push(&mut pending, &topic, &segment(2, 2, 1_000, Lane::Bulk), &mut d);
     let full = d.pending;
 
-    let normal = pending.push_segment(&topic, &segment(3, 3, 1_500, Lane::Normal), BYTES_MAX, 1, &mut d);
-    let more = pending.push_segment(&topic, &segment(4, 4, 1_500, Lane::Normal), BYTES_MAX, 1, &mut d);
+    let normal = push(&mut pending, &topic, &segment(3, 3, 1_500, Lane::Normal), &mut d);
+    let more = push(&mut pending, &topic, &segment(4, 4, 1_500, Lane::Normal), &mut d);
 
     assert_eq!(normal, Queued::Waits, "bulk made room");
     assert_eq!(more, Queued::Waits, "normal made room for normal");
@@ -284,8 +285,8 @@ fn expired_messages_leave_as_a_gap() {
     let mut d = Delta { queued: 2, ..Delta::default() };
     let mut stale = segment(1, 1, 10, Lane::Normal);
     stale.expires_at = 50;
-    pending.push_segment(&topic, &stale, BYTES_MAX, 1, &mut d);
-    pending.push_segment(&topic, &segment(2, 2, 10, Lane::Normal), BYTES_MAX, 1, &mut d);
+    push(&mut pending, &topic, &stale, &mut d);
+    push(&mut pending, &topic, &segment(2, 2, 10, Lane::Normal), &mut d);
 
     let mut slices = Vec::new();
     pending.slices(60, &mut d, &mut slices);
@@ -348,6 +349,11 @@ fn a_slot_that_changed_hands_gets_nothing_of_its_former_owner() {
     assert_eq!((*writer.calls.lock(), d.dropped), (0, [0, 0, 1]));
 }
 
+/// Queues a segment with its plain frame.
+fn push(pending: &mut Pending, topic: &Arc<Topic>, segment: &Segment, d: &mut Delta) -> Queued {
+    pending.push_segment(topic, segment, &segment.frame, BYTES_MAX, 1, d)
+}
+
 fn sent(pending: &mut Pending, d: &mut Delta) -> String {
     let mut text = String::new();
     while !pending.is_empty() {
@@ -372,7 +378,7 @@ fn gaps_of_a_full_queue_do_not_grow_with_what_is_lost() {
         if n % 2 == 0 {
             (one.first, one.last) = (0, 0);
         }
-        pending.push_segment(&topic, &one, BYTES_MAX, 1, &mut d);
+        push(&mut pending, &topic, &one, &mut d);
     }
 
     assert!(pending.bytes() <= BYTES_MAX + 2 * 128, "{}", pending.bytes());
@@ -385,9 +391,9 @@ fn a_frame_that_cannot_fit_displaces_nothing() {
     let topic = all();
     let mut pending = Pending::new(1);
     let mut d = Delta::default();
-    pending.push_segment(&topic, &segment(1, 1, 1_000, Lane::Normal), BYTES_MAX, 1, &mut d);
+    push(&mut pending, &topic, &segment(1, 1, 1_000, Lane::Normal), &mut d);
 
-    let queued = pending.push_segment(&topic, &segment(2, 2, 2 * BYTES_MAX, Lane::Normal), BYTES_MAX, 1, &mut d);
+    let queued = push(&mut pending, &topic, &segment(2, 2, 2 * BYTES_MAX, Lane::Normal), &mut d);
 
     assert_eq!((queued, d.pending, d.dropped[0]), (Queued::Dropped, 1, 1));
 }

@@ -1,6 +1,6 @@
 //! A batch: what one target's window gathered, encoded and framed, on its way to the members.
 //! Made by `merge::flush`, walked by `bucket::flush`, immutable in between but for the count of walks left.
-//! Invariant: every byte a member gets of a batch is one of its segments' frames, shared by all.
+//! Invariant: every byte a member gets of a batch is one of its segments' frames, plain or compressed, shared by all who take it so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -56,6 +56,14 @@ pub struct Segment {
     pub narrow: Option<Arc<Narrow>>,
 }
 
+impl Segment {
+    /// The segment as one connection gets it, with the one frame it is about to be sent.
+    #[must_use]
+    pub fn with_frame(&self, frame: &Bytes) -> Self {
+        Self { frame: frame.clone(), narrow: self.narrow.clone(), ..*self }
+    }
+}
+
 /// Whose job a batch is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
@@ -76,6 +84,8 @@ pub struct Batch {
     pub audience: Audience,
     /// Its frames, in order.
     pub segments: SmallVec<[Segment; 1]>,
+    /// By segment: the same message compressed, where that is smaller; empty while nobody takes any so.
+    pub deflated: Vec<Option<Bytes>>,
     /// Number of its last numbered message, for members that join while it is walked; 0: none.
     pub last: u64,
     /// When it was flushed.
@@ -92,7 +102,16 @@ impl Batch {
     /// Bytes of its frames.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.segments.iter().map(|s| s.frame.len()).sum()
+        let deflated: usize = self.deflated.iter().flatten().map(Bytes::len).sum();
+        self.segments.iter().map(|s| s.frame.len()).sum::<usize>() + deflated
+    }
+
+    /// The frame of segment `i` for a connection, by whether it takes compressed ones.
+    #[must_use]
+    #[inline]
+    pub fn frame(&self, i: usize, takes_deflated: bool) -> &Bytes {
+        let deflated = if takes_deflated { self.deflated.get(i).and_then(Option::as_ref) } else { None };
+        deflated.unwrap_or(&self.segments[i].frame)
     }
 }
 

@@ -4,6 +4,7 @@
 //! the order of their numbers; numbers are given at the flush, so what expired before has none.
 
 pub mod batch;
+pub mod press;
 pub mod topic;
 pub mod window;
 
@@ -21,6 +22,7 @@ use tidegate_protocol::records::Lane;
 use tokio::sync::Notify;
 
 use self::batch::{Audience, Batch, Narrow, Segment, Tally, Waiter};
+use self::press::Press;
 use self::topic::{Gather, Item, Subject, Topic};
 use self::window::{Bounds, Step};
 use crate::bucket::Bucket;
@@ -82,6 +84,8 @@ pub struct Merger<S = OwnedFd> {
     buckets: Arc<[Bucket<S>]>,
     fanout: Arc<Fanout<S>>,
     totals: Arc<Totals>,
+    /// Compresses what someone takes compressed; used under the sluice alone.
+    pub press: Press,
     epoch: Box<str>,
     /// Told when the wheel turns from empty to not.
     pub watching: Notify,
@@ -96,6 +100,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     #[must_use]
     pub fn new(
         config: &crate::MergeConfig,
+        press: Press,
         epoch: &str,
         buckets: Arc<[Bucket<S>]>,
         fanout: Arc<Fanout<S>>,
@@ -114,6 +119,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             buckets,
             fanout,
             totals,
+            press,
             epoch: epoch.into(),
             watching: Notify::new(),
             gathered: AtomicUsize::new(0),
@@ -262,18 +268,27 @@ impl<S: Send + Sync + 'static> Merger<S> {
         let is_numbered = |i: &&Item| i.narrow.is_none() && !matches!(topic.subject, Subject::Connection(..));
         let numbered = items.iter().filter(is_numbered).count() as u64;
         let (audience, buckets, epoch, seq) = self.address(topic, &mut gather, numbered);
+        // Counted before others may push again: they see a batch on its way while it is still encoded and compressed.
+        topic.in_flight.fetch_add(1, Ordering::AcqRel);
+        drop(gather);
         let (segments, waiters) = self.encode(topic, &items, &epoch, seq, now);
         debug_assert_eq!(
             segments.iter().map(|s| s.last).max().unwrap_or(0),
             if numbered > 0 { seq + numbered } else { 0 }
         );
-        self.totals.frames_encoded.fetch_add(segments.len() as u64, Ordering::Relaxed);
-        topic.in_flight.fetch_add(1, Ordering::AcqRel);
+        let deflated: Vec<Option<Bytes>> = if self.is_taken_deflated(&audience, &buckets) {
+            segments.iter().map(|s| self.press.press(&s.frame)).collect()
+        } else {
+            Vec::new()
+        };
+        let encodings = segments.len() + deflated.iter().flatten().count();
+        self.totals.frames_encoded.fetch_add(encodings as u64, Ordering::Relaxed);
         let batch = Arc::new(Batch {
             topic: Arc::clone(topic),
             audience,
             tallies: segments.iter().map(|_| Tally::default()).collect(),
             segments,
+            deflated,
             last: if numbered > 0 { seq + numbered } else { 0 },
             flushed: Instant::now(),
             walks_left: AtomicUsize::new(buckets.len()),
@@ -312,6 +327,18 @@ impl<S: Send + Sync + 'static> Merger<S> {
                 let slots = SmallVec::from_slice(&[(*slot, *generation)]);
                 (Audience::Slots(*bucket, slots), vec![*bucket], "".into(), 0)
             }
+        }
+    }
+
+    /// Whether anyone a batch is for may take it compressed: exact for users and connections, by buckets for the others.
+    fn is_taken_deflated(&self, audience: &Audience, buckets: &[u16]) -> bool {
+        let mut deflating = buckets.iter().map(|b| &self.buckets[usize::from(*b)]).filter(|b| b.deflating() > 0);
+        match audience {
+            Audience::Everyone | Audience::Room(_) => deflating.next().is_some(),
+            Audience::Slots(_, slots) => deflating.any(|b| {
+                let table = b.table.read();
+                slots.iter().any(|(slot, _)| table.takes_deflated.contains(*slot))
+            }),
         }
     }
 

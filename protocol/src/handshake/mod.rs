@@ -2,6 +2,7 @@
 //! Reads no socket, keeps no deadline and knows no tokens: `authorization` and `query` are handed on as the client wrote them.
 //! Invariant: an [`Upgrade`] exists only for a request that passed every check here (threat row 17).
 
+mod extensions;
 mod origin;
 mod query;
 mod refusal;
@@ -14,6 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
+pub use extensions::Deflate;
 pub use origin::{OriginError, Origins};
 pub use query::{query_has_duplicates, query_value};
 pub use refusal::Refusal;
@@ -37,6 +39,8 @@ pub struct Policy<'a> {
     pub origins: &'a Origins,
     /// Largest request head in bytes, the empty line included.
     pub head_bytes_max: usize,
+    /// Whether permessage-deflate is accepted from those who offer it.
+    pub deflate: bool,
 }
 
 /// What the bytes so far are.
@@ -61,6 +65,8 @@ pub struct Upgrade<'a> {
     pub query: &'a str,
     /// Value of the only `Authorization` header.
     pub authorization: Option<&'a str>,
+    /// permessage-deflate, if it was offered in a form that can be accepted and the policy accepts it.
+    pub deflate: Option<Deflate>,
 }
 
 /// Appends the 101 that makes `upgrade` a session; the next byte after it is a frame.
@@ -72,6 +78,9 @@ pub fn accept_response(upgrade: &Upgrade<'_>, out: &mut Vec<u8>) {
     if upgrade.subprotocol {
         out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
         out.extend_from_slice(SUBPROTOCOL.as_bytes());
+    }
+    if let Some(deflate) = upgrade.deflate {
+        deflate.answer(out);
     }
     out.extend_from_slice(b"\r\n\r\n");
 }

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
-use super::{HEADERS_MAX, Origins, Parsed, Policy, Refusal, Upgrade};
+use super::{Deflate, HEADERS_MAX, Parsed, Policy, Refusal, Upgrade};
 use crate::SUBPROTOCOL;
 
 /// Base 64 of 16 bytes: 22 characters and two of padding.
@@ -45,7 +45,7 @@ pub fn parse<'a>(input: &'a [u8], policy: &Policy<'_>) -> Result<Parsed<'a>, Ref
     if method != "GET" {
         return Err(Refusal::MethodNotGet);
     }
-    let upgrade = Fields::read(request.headers, policy.origins)?.check(path, query)?;
+    let upgrade = Fields::read(request.headers, policy)?.check(path, query)?;
     Ok(Parsed::Upgrade(upgrade, head_bytes))
 }
 
@@ -61,18 +61,19 @@ struct Fields<'a> {
     authorization: Option<&'a [u8]>,
     has_subprotocol: bool,
     has_bad_origin: bool,
+    deflate: Option<Deflate>,
 }
 
 impl<'a> Fields<'a> {
     /// Collects the fields that matter; refuses what no other header can make good.
-    fn read(headers: &[Header<'a>], origins: &Origins) -> Result<Self, Refusal> {
+    fn read(headers: &[Header<'a>], policy: &Policy<'_>) -> Result<Self, Refusal> {
         let mut fields = Self::default();
         for &Header { name, value } in headers {
             // Lengths differ for nearly all of them, so most names cost one comparison of integers.
             let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
             match name.len() {
                 4 if is("host") => set_once(&mut fields.host, value, "Host")?,
-                6 if is("origin") => fields.has_bad_origin |= !origins.allows(value),
+                6 if is("origin") => fields.has_bad_origin |= !policy.origins.allows(value),
                 7 if is("upgrade") => {
                     fields.has_upgrade_header = true;
                     fields.has_upgrade_websocket |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"websocket"));
@@ -87,6 +88,9 @@ impl<'a> Fields<'a> {
                 21 if is("sec-websocket-version") => set_once(&mut fields.version, value, "Sec-WebSocket-Version")?,
                 22 if is("sec-websocket-protocol") => {
                     fields.has_subprotocol |= tokens(value).any(|t| t == SUBPROTOCOL.as_bytes());
+                }
+                24 if policy.deflate && is("sec-websocket-extensions") => {
+                    fields.deflate = Deflate::choose(fields.deflate, value);
                 }
                 _ => {}
             }
@@ -121,7 +125,7 @@ impl<'a> Fields<'a> {
         if self.has_bad_origin {
             return Err(Refusal::OriginNotAllowed);
         }
-        Ok(Upgrade { key, subprotocol: self.has_subprotocol, path, query, authorization })
+        Ok(Upgrade { key, subprotocol: self.has_subprotocol, path, query, authorization, deflate: self.deflate })
     }
 }
 

@@ -16,7 +16,8 @@ const GOOD: [&str; 5] = [
 
 fn parse_with<'a>(input: &'a [u8], origins: &[&str]) -> Result<Parsed<'a>, Refusal> {
     let origins = Origins::parse(&origins.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>()).expect("valid");
-    let policy = Policy { paths: &["/ws", "/connect"], origins: &origins, head_bytes_max: HEAD_BYTES_MAX };
+    let policy =
+        Policy { paths: &["/ws", "/connect"], origins: &origins, head_bytes_max: HEAD_BYTES_MAX, deflate: true };
     parse(input, &policy)
 }
 
@@ -71,6 +72,7 @@ fn a_good_request_becomes_an_upgrade_and_leaves_early_frames_alone() {
         path: "/ws",
         query: "user=a",
         authorization: Some("Bearer abc"),
+        deflate: None,
     };
     assert_eq!(check(&input), Ok(Parsed::Upgrade(expected, head_bytes)));
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::head::ClientHead;
 use super::partial::{Partial, admit};
-use super::{Event, Limits, OpCode, Violation, close, unmask};
+use super::{Event, Inflater, Limits, OpCode, Violation, close, unmask};
 
 /// Decoder of one connection's inbound stream.
 #[derive(Debug, Default)]
@@ -30,7 +30,8 @@ impl Decoder {
         self.partial.as_ref().map_or(0, |partial| partial.allocated_bytes())
     }
 
-    /// Decodes all of `input`, unmasking it in place, and calls `on` for each event in the order of the wire.
+    /// Decodes all of `input`, unmasking it in place, and calls `on` for each event in the order of the wire. An `inflater` is given
+    /// exactly if permessage-deflate was negotiated; it holds nothing from one message to the next, so a thread needs one for all.
     ///
     /// Stops early, discarding the rest, when `on` breaks or after a close frame (RFC 6455 section 5.5.1: nothing follows it).
     /// After a violation, a break or a close the stream is over: the decoder holds nothing and must not be fed again.
@@ -42,18 +43,19 @@ impl Decoder {
         &mut self,
         input: &mut [u8],
         limits: &Limits,
+        mut inflater: Option<&mut Inflater>,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<(), Violation> {
         let mut at = 0;
         while at < input.len() {
             let rest = &mut input[at..];
             let (used, flow) = if let Some(mut partial) = self.partial.take() {
-                let step = partial.step(rest, limits, on)?;
+                let step = partial.step(rest, limits, inflater.as_deref_mut(), on)?;
                 if step.1.is_continue() && !partial.is_idle() {
                     self.partial = Some(partial);
                 }
                 step
-            } else if let Some((event, used)) = whole_message(rest, limits)? {
+            } else if let Some((event, used)) = whole_message(rest, limits, inflater.as_deref_mut())? {
                 (used, deliver(event, on))
             } else {
                 self.partial = Some(Box::default());
@@ -70,8 +72,12 @@ impl Decoder {
 
 /// The unfragmented message or control frame at the start of `input`, and its bytes on the wire; `None` if it is cut or fragmented.
 #[inline]
-fn whole_message<'i>(input: &'i mut [u8], limits: &Limits) -> Result<Option<(Event<'i>, usize)>, Violation> {
-    let Some(head) = ClientHead::parse(input)? else { return Ok(None) };
+fn whole_message<'i>(
+    input: &'i mut [u8],
+    limits: &Limits,
+    inflater: Option<&'i mut Inflater>,
+) -> Result<Option<(Event<'i>, usize)>, Violation> {
+    let Some(head) = ClientHead::parse(input, inflater.is_some())? else { return Ok(None) };
     let len = admit(&head, None, limits)?;
     if !head.fin || input.len() - head.bytes < len {
         return Ok(None);
@@ -79,12 +85,24 @@ fn whole_message<'i>(input: &'i mut [u8], limits: &Limits) -> Result<Option<(Eve
     let end = head.bytes + len;
     let payload = &mut input[head.bytes..end];
     unmask(payload, head.mask, 0);
+    let payload: &[u8] = match inflater {
+        Some(inflater) if head.is_compressed => inflater.inflate(payload, limits)?,
+        _ => payload,
+    };
     let event = match head.opcode {
-        OpCode::Text => Event::Text(simdutf8::basic::from_utf8(payload).map_err(|_| Violation::TextNotUtf8)?),
-        OpCode::Binary => Event::Binary(payload),
+        OpCode::Text | OpCode::Binary => read_data(head.opcode, payload)?,
         control => read_control(control, payload)?,
     };
     Ok(Some((event, end)))
+}
+
+/// The event of a whole message, inflated if it was compressed.
+pub(super) fn read_data(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, Violation> {
+    if opcode == OpCode::Text {
+        Ok(Event::Text(simdutf8::basic::from_utf8(payload).map_err(|_| Violation::TextNotUtf8)?))
+    } else {
+        Ok(Event::Binary(payload))
+    }
 }
 
 /// The event of a whole, unmasked control payload.

@@ -59,6 +59,17 @@ pub fn frame(opcode: OpCode, payload: &[u8]) -> Bytes {
     out.freeze()
 }
 
+/// The payload of a whole server frame; the frame must be one that this file could have made.
+#[must_use]
+pub fn payload(frame: &[u8]) -> &[u8] {
+    let head_bytes = match frame[1] {
+        126 => 4,
+        127 => HEAD_BYTES_MAX,
+        _ => 2,
+    };
+    &frame[head_bytes..]
+}
+
 /// A close frame; `reason` is cut at a character so that it fits its 123 bytes.
 #[must_use]
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
@@ -95,6 +106,14 @@ mod tests {
     #[test]
     fn the_unmasked_hello_of_the_rfc_is_what_frame_writes() {
         assert_eq!(&frame(OpCode::Text, b"Hello")[..], &[0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
+    }
+
+    #[test]
+    fn a_frame_gives_its_payload_back_at_every_form_of_length() {
+        for len in [0, 125, 126, 65_535, 65_536] {
+            let sent = vec![b'x'; len];
+            assert_eq!(payload(&frame(OpCode::Text, &sent)), sent);
+        }
     }
 
     #[test]

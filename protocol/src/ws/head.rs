@@ -9,6 +9,8 @@ pub(super) const CLIENT_HEAD_BYTES_MAX: usize = 14;
 /// `payload len` values that announce a longer form.
 const LEN_16: u8 = 126;
 const LEN_64: u8 = 127;
+/// The first reserved bit of a head's first byte, which permessage-deflate gives its meaning.
+pub(super) const RSV1: u8 = 0x40;
 
 /// What a frame is (RFC 6455 section 11.8); the value is the one on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ impl OpCode {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientHead {
     pub fin: bool,
+    /// RSV1: the message that begins here is compressed (RFC 7692 section 6).
+    pub is_compressed: bool,
     pub opcode: OpCode,
     pub mask: [u8; 4],
     /// Claimed by the client; below 2^63, for control frames at most 125.
@@ -61,11 +65,12 @@ pub(super) struct ClientHead {
 }
 
 impl ClientHead {
-    /// Reads the head at the start of `input`; `None` while it is cut.
+    /// Reads the head at the start of `input`; `None` while it is cut. `has_deflate`: permessage-deflate was negotiated.
     #[inline]
-    pub fn parse(input: &[u8]) -> Result<Option<Self>, Violation> {
+    pub fn parse(input: &[u8], has_deflate: bool) -> Result<Option<Self>, Violation> {
         let [first, second, rest @ ..] = input else { return Ok(None) };
-        let (fin, opcode, short_len) = check_fixed_part(*first, *second)?;
+        let (fin, opcode, short_len) = check_fixed_part(*first, *second, has_deflate)?;
+        let is_compressed = first & RSV1 != 0;
 
         let (payload_len, rest) = match short_len {
             LEN_16 => {
@@ -90,21 +95,24 @@ impl ClientHead {
             short => (u64::from(short), rest),
         };
         let Some((mask, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
-        Ok(Some(Self { fin, opcode, mask: *mask, payload_len, bytes: input.len() - rest.len() }))
+        Ok(Some(Self { fin, is_compressed, opcode, mask: *mask, payload_len, bytes: input.len() - rest.len() }))
     }
 }
 
 /// Checks the two bytes that every head has; gives FIN, the opcode and the 7-bit length.
 #[inline]
-fn check_fixed_part(first: u8, second: u8) -> Result<(bool, OpCode, u8), Violation> {
+fn check_fixed_part(first: u8, second: u8, has_deflate: bool) -> Result<(bool, OpCode, u8), Violation> {
     let fin = first & 0x80 != 0;
     let bits = (first >> 4) & 0b111;
-    if bits != 0 {
+    if bits != 0 && !(has_deflate && first & RSV1 == bits << 4) {
         return Err(Violation::ReservedBits { bits });
     }
     let Some(opcode) = OpCode::from_wire(first & 0x0f) else {
         return Err(Violation::ReservedOpcode { opcode: first & 0x0f });
     };
+    if bits != 0 && !matches!(opcode, OpCode::Text | OpCode::Binary) {
+        return Err(Violation::CompressedBit);
+    }
     if second & 0x80 == 0 {
         return Err(Violation::Unmasked);
     }

@@ -5,10 +5,10 @@
 
 use std::ops::ControlFlow::{self, Continue};
 
-use super::decoder::{deliver, read_control};
+use super::decoder::{deliver, read_control, read_data};
 use super::head::{CLIENT_HEAD_BYTES_MAX, ClientHead};
 use super::text::GrowingText;
-use super::{Event, Limits, OpCode, Violation, unmask};
+use super::{Event, Inflater, Limits, OpCode, Violation, unmask};
 use crate::limits::CONTROL_BYTES_MAX;
 
 /// First allocation of a message in pieces, so that small pieces do not start at 1, 2, 4 bytes.
@@ -39,6 +39,7 @@ pub(super) struct Partial {
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     fin: bool,
+    is_compressed: bool,
     opcode: OpCode,
     mask: [u8; 4],
     /// Payload bytes that arrived.
@@ -61,6 +62,8 @@ pub(super) struct Message {
 enum Body {
     Text(GrowingText),
     Binary(Vec<u8>),
+    /// As it came, to be inflated in one go once it is whole: a stretch of DEFLATE that waits for its rest would need its window.
+    Compressed(OpCode, Vec<u8>),
 }
 
 impl Default for Partial {
@@ -87,7 +90,7 @@ impl Partial {
         let body = match self.message.as_ref().map(|m| &m.body) {
             None => 0,
             Some(Body::Text(text)) => text.capacity(),
-            Some(Body::Binary(bytes)) => bytes.capacity(),
+            Some(Body::Binary(bytes) | Body::Compressed(_, bytes)) => bytes.capacity(),
         };
         size_of::<Self>() + body
     }
@@ -97,9 +100,10 @@ impl Partial {
         &mut self,
         input: &mut [u8],
         limits: &Limits,
+        inflater: Option<&mut Inflater>,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<(usize, ControlFlow<()>), Violation> {
-        let head_bytes = if self.frame.is_none() { self.read_head(input, limits)? } else { 0 };
+        let head_bytes = if self.frame.is_none() { self.read_head(input, limits, inflater.is_some())? } else { 0 };
         let Some(frame) = &mut self.frame else { return Ok((head_bytes, Continue(()))) };
 
         let input = &mut input[head_bytes..];
@@ -109,7 +113,7 @@ impl Partial {
         frame.arrived += len;
         frame.remaining -= len;
 
-        let Frame { fin, opcode, remaining, .. } = *frame;
+        let Frame { fin, is_compressed, opcode, remaining, .. } = *frame;
         let ends = remaining == 0;
         if ends {
             self.frame = None;
@@ -117,23 +121,27 @@ impl Partial {
         let flow = if opcode.is_control() {
             self.take_control(opcode, piece, ends, on)?
         } else {
-            self.take_data(opcode, piece, ends, ends && fin, limits, on)?
+            let message = self.message.get_or_insert_with(|| Message::begin(opcode, is_compressed));
+            message.push(piece, limits.message_bytes)?;
+            message.fragments += u32::from(ends);
+            if ends && fin { self.finish_message(limits, inflater, on)? } else { Continue(()) }
         };
         Ok((head_bytes + len, flow))
     }
 
     /// Collects a head over reads; sets `frame` once it is complete and admitted. Gives the bytes used.
-    fn read_head(&mut self, input: &[u8], limits: &Limits) -> Result<usize, Violation> {
+    fn read_head(&mut self, input: &[u8], limits: &Limits, has_deflate: bool) -> Result<usize, Violation> {
         let kept = usize::from(self.head_len);
         let more = input.len().min(CLIENT_HEAD_BYTES_MAX - kept);
         self.head[kept..kept + more].copy_from_slice(&input[..more]);
 
-        let Some(head) = ClientHead::parse(&self.head[..kept + more])? else {
+        let Some(head) = ClientHead::parse(&self.head[..kept + more], has_deflate)? else {
             self.head_len += more as u8;
             return Ok(more);
         };
         let remaining = admit(&head, self.message.as_ref(), limits)?;
-        self.frame = Some(Frame { fin: head.fin, opcode: head.opcode, mask: head.mask, arrived: 0, remaining });
+        let ClientHead { fin, is_compressed, opcode, mask, .. } = head;
+        self.frame = Some(Frame { fin, is_compressed, opcode, mask, arrived: 0, remaining });
         self.head_len = 0;
         Ok(head.bytes - kept)
     }
@@ -160,25 +168,22 @@ impl Partial {
         Ok(deliver(read_control(opcode, &self.control[..len])?, on))
     }
 
-    /// A piece of a message; `last` when it completes the message.
-    fn take_data(
+    /// The message under way is whole.
+    fn finish_message(
         &mut self,
-        opcode: OpCode,
-        piece: &[u8],
-        ends: bool,
-        last: bool,
         limits: &Limits,
+        inflater: Option<&mut Inflater>,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Violation> {
-        let message = self.message.get_or_insert_with(|| Message::begin(opcode));
-        message.push(piece, limits.message_bytes)?;
-        message.fragments += u32::from(ends);
-        if !last {
-            return Ok(Continue(()));
-        }
-        let flow = match &message.body {
-            Body::Text(text) => deliver(Event::Text(text.finish()?), on),
-            Body::Binary(bytes) => deliver(Event::Binary(bytes), on),
+        let flow = match (self.message.as_ref().map(|m| &m.body), inflater) {
+            (Some(Body::Text(text)), _) => deliver(Event::Text(text.finish()?), on),
+            (Some(Body::Binary(bytes)), _) => deliver(Event::Binary(bytes), on),
+            (Some(Body::Compressed(opcode, bytes)), Some(inflater)) => {
+                deliver(read_data(*opcode, inflater.inflate(bytes, limits)?)?, on)
+            }
+            (Some(Body::Compressed(..)), None) | (None, _) => {
+                unreachable!("a frame has just been added, and none is compressed without an inflater")
+            }
         };
         self.message = None;
         Ok(flow)
@@ -186,9 +191,13 @@ impl Partial {
 }
 
 impl Message {
-    fn begin(opcode: OpCode) -> Self {
+    fn begin(opcode: OpCode, is_compressed: bool) -> Self {
         debug_assert!(matches!(opcode, OpCode::Text | OpCode::Binary), "admit lets no continuation begin a message");
-        let body = if opcode == OpCode::Text { Body::Text(GrowingText::default()) } else { Body::Binary(Vec::new()) };
+        let body = match opcode {
+            _ if is_compressed => Body::Compressed(opcode, Vec::new()),
+            OpCode::Text => Body::Text(GrowingText::default()),
+            _ => Body::Binary(Vec::new()),
+        };
         Self { body, bytes: 0, fragments: 0 }
     }
 
@@ -197,7 +206,7 @@ impl Message {
         debug_assert!(self.bytes <= bytes_max, "admit refuses frames that pass the limit");
         match &mut self.body {
             Body::Text(text) => text.push(piece, bytes_max),
-            Body::Binary(bytes) => {
+            Body::Binary(bytes) | Body::Compressed(_, bytes) => {
                 let capacity = grown(bytes.capacity(), bytes.len() + piece.len(), bytes_max);
                 bytes.reserve_exact(capacity - bytes.len());
                 bytes.extend_from_slice(piece);

@@ -7,7 +7,7 @@ use super::testing::{LIMITS, MASK, Seen, decode, raw, run, text};
 use super::{Limits, Violation};
 
 /// Small limits, so that arbitrary bytes reach them.
-const TIGHT: Limits = Limits { message_bytes: 40, fragments: 3 };
+const TIGHT: Limits = Limits { message_bytes: 40, fragments: 3, inflate_ratio: 100 };
 
 /// A message and how it goes on the wire.
 #[derive(Clone, Debug)]

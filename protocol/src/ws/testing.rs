@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow::Continue;
 
-use super::{Decoder, Event, Limits, Violation};
+use super::{Decoder, Event, Inflater, Limits, Violation};
 
-pub(super) const LIMITS: Limits = Limits { message_bytes: 1 << 20, fragments: 64 };
+pub(super) const LIMITS: Limits = Limits { message_bytes: 1 << 20, fragments: 64, inflate_ratio: 100 };
 pub(super) const MASK: [u8; 4] = [0x1f, 0x00, 0xa5, 0xff];
 
 /// An event that owns its payload, and the end of a stream, so that whole runs can be compared.
@@ -41,10 +41,19 @@ pub(super) fn text(payload: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// One decoder fed with `reads`, one after the other; ends at a violation or a close, as a connection does.
 pub(super) fn run<'a>(reads: impl IntoIterator<Item = &'a [u8]>, limits: &Limits) -> (Vec<Seen>, Decoder) {
+    run_with(reads, limits, None)
+}
+
+/// The same, with permessage-deflate negotiated if there is an inflater.
+pub(super) fn run_with<'a>(
+    reads: impl IntoIterator<Item = &'a [u8]>,
+    limits: &Limits,
+    mut inflater: Option<&mut Inflater>,
+) -> (Vec<Seen>, Decoder) {
     let mut decoder = Decoder::default();
     let mut seen = Vec::new();
     for read in reads {
-        let outcome = decoder.decode(&mut read.to_vec(), limits, &mut |event| {
+        let outcome = decoder.decode(&mut read.to_vec(), limits, inflater.as_deref_mut(), &mut |event| {
             seen.push(match event {
                 Event::Text(text) => Seen::Text(text.to_owned()),
                 Event::Binary(bytes) => Seen::Binary(bytes.to_vec()),

@@ -248,7 +248,7 @@ fn a_break_discards_the_rest_of_the_read_and_what_was_kept() {
     let mut decoder = Decoder::default();
     let mut calls = 0;
 
-    let outcome = decoder.decode(&mut input, &LIMITS, &mut |_| {
+    let outcome = decoder.decode(&mut input, &LIMITS, None, &mut |_| {
         calls += 1;
         Break(())
     });
@@ -263,7 +263,7 @@ fn a_whole_message_is_a_slice_of_the_input() {
     let bounds = input.as_ptr_range();
     let mut inside = 0;
 
-    let outcome = Decoder::default().decode(&mut input, &LIMITS, &mut |event| {
+    let outcome = Decoder::default().decode(&mut input, &LIMITS, None, &mut |event| {
         if let Event::Text(text) = event {
             inside += usize::from(bounds.contains(&text.as_ptr()));
         }

@@ -10,6 +10,11 @@ pub enum Violation {
     /// RFC 6455 section 5.2; `bits` is RSV1 RSV2 RSV3 as a number, RSV1 the highest.
     #[error("reserved bits {bits:03b} are set, but no extension that gives them a meaning was negotiated")]
     ReservedBits { bits: u8 },
+    /// RFC 7692 section 6.
+    #[error(
+        "RSV1 marks a compressed message and may be set only on its first frame, never on a continuation or control frame"
+    )]
+    CompressedBit,
     /// RFC 6455 section 5.2.
     #[error("opcode {opcode:#x} is reserved; known are 0x0, 0x1, 0x2, 0x8, 0x9 and 0xa")]
     ReservedOpcode { opcode: u8 },
@@ -37,6 +42,15 @@ pub enum Violation {
     /// Tidegate's own bound: RFC 6455 has none, and empty fragments would cost work without end.
     #[error("the message has more than {limit} fragments; send it in fewer, larger frames")]
     TooManyFragments { limit: u32 },
+    /// `limit` is that of messages, whether or not they are compressed.
+    #[error("the compressed message inflates to more than {limit} bytes, the limit of a message")]
+    InflatesTooBig { limit: usize },
+    /// Tidegate's own bound: what a byte may cost us.
+    #[error("the compressed message inflates to more than {ratio} times its size")]
+    InflatesTooMuch { ratio: u32 },
+    /// RFC 7692 section 7.2.2.
+    #[error("a compressed message is not a raw DEFLATE stream that ends at a block without its last bytes 00 00 ff ff")]
+    DeflateBroken,
     /// RFC 6455 section 8.1.
     #[error("a text message is not valid UTF-8; send bytes as a binary message")]
     TextNotUtf8,
@@ -68,6 +82,7 @@ impl Violation {
         match self {
             Self::Unmasked => (1002, "unmasked"),
             Self::ReservedBits { .. } => (1002, "reserved_bits"),
+            Self::CompressedBit => (1002, "compressed_bit"),
             Self::ReservedOpcode { .. } => (1002, "reserved_opcode"),
             Self::LengthNotMinimal { .. } => (1002, "length_not_minimal"),
             Self::LengthTopBit => (1002, "length_top_bit"),
@@ -77,6 +92,9 @@ impl Violation {
             Self::MessageInsideMessage => (1002, "message_inside_message"),
             Self::MessageTooBig { .. } => (1009, "message_too_big"),
             Self::TooManyFragments { .. } => (1008, "too_many_fragments"),
+            Self::InflatesTooBig { .. } => (1009, "inflates_too_big"),
+            Self::InflatesTooMuch { .. } => (1008, "inflates_too_much"),
+            Self::DeflateBroken => (1007, "deflate_broken"),
             Self::TextNotUtf8 => (1007, "text_not_utf8"),
             Self::CloseCodeCut => (1002, "close_code_cut"),
             Self::CloseCode { .. } => (1002, "close_code"),
