@@ -62,6 +62,10 @@ pub struct HandshakeConfig {
     pub in_flight: usize,
     /// Tasks that accept and shake hands; 0: one a core.
     pub lobbies: usize,
+    /// Most connections accepted a second; 0: 20,000 a core. Beyond it they wait in the kernel, then are answered 503.
+    pub rate_max: u32,
+    /// How late timers may run before fewer are accepted.
+    pub lag_ms: u32,
 }
 
 /// `[gateway.merge]`
@@ -207,7 +211,7 @@ impl Default for GatewayConfig {
 
 impl Default for HandshakeConfig {
     fn default() -> Self {
-        Self { deadline_ms: 5_000, head_bytes: 8 * 1024, in_flight: 16_384, lobbies: 0 }
+        Self { deadline_ms: 5_000, head_bytes: 8 * 1024, in_flight: 16_384, lobbies: 0, rate_max: 0, lag_ms: 50 }
     }
 }
 
@@ -300,6 +304,9 @@ impl GatewayConfig {
         }
         if self.deflate.level > 9 || self.deflate.ratio_max == 0 {
             out.push("gateway.deflate: level 0 to 9 and ratio_max >= 1 are needed".into());
+        }
+        if self.handshake.lag_ms < 5 {
+            out.push("gateway.handshake.lag_ms: at least 5, because timers tick in milliseconds".into());
         }
         if self.buckets > usize::from(u16::MAX) {
             out.push("gateway.buckets: at most 65535".into());

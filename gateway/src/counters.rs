@@ -148,6 +148,8 @@ pub struct Totals {
     pub opened: AtomicU64,
     /// Handshakes refused, by `handshake::Refusal` code, are counted in `metrics`; this is their sum.
     pub refused: AtomicU64,
+    /// Strangers refused before their request was looked at, because more came than the rate lets in.
+    pub turned_away: AtomicU64,
     /// Connections that ended.
     pub closed: AtomicU64,
     /// Batches encoded, segments and encodings counted one by one.

@@ -3,6 +3,8 @@
 //! Connections come in at [`lobby`] and live in a [`bucket`], which reads, answers and sweeps them.
 //! Knows nothing of logic but the records of `tidegate-protocol`; never dials anyone.
 
+mod admission;
+mod backlog;
 pub mod backplane;
 pub mod bucket;
 mod clock;
@@ -21,6 +23,7 @@ mod ops;
 mod poll;
 mod query;
 mod rooms;
+mod tick;
 mod writer;
 
 pub use config::{

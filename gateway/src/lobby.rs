@@ -2,7 +2,7 @@
 //! admits, and hands the socket to its bucket. A guest costs its socket and the bytes of an unfinished head; there is no
 //! task, timer or HTTP library object for it (docs/adr/0003). The checks are `protocol::handshake`'s.
 //! Invariants: every guest has a deadline and is gone by then; `guests` of all lobbies together stay within
-//! `handshake.in_flight`; a refusal costs no allocation that outlives it.
+//! `handshake.in_flight`; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,13 +16,18 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
+use crate::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{Millis, is_due, since};
 use crate::identity::Identity;
 use crate::node::Node;
 use crate::poll;
 
-/// Connections taken from the kernel before the guests get a turn.
-const ACCEPTS_MAX: usize = 64;
+/// Connections taken from the kernel before the guests get a turn: at first, and while more wait than one turn takes.
+/// An accept costs a sixth of a handshake, so in a storm the kernel's queue is emptied faster than guests are served.
+const ACCEPTS: u32 = 64;
+const ACCEPTS_MAX: u32 = 512;
+/// Pause when the rate is used up and those who wait may wait.
+const DRY_MS: u64 = 2;
 const EVENTS_MAX: usize = 256;
 /// Data of the listener's own events.
 const LISTENER: u64 = u64::MAX;
@@ -58,6 +63,10 @@ pub struct Lobby {
     buffer: Vec<u8>,
     discard: Box<[u8; DISCARD_BYTES]>,
     is_listening: bool,
+    /// Connections to take in the next turn.
+    accepts: u32,
+    /// What the refused are told, by seconds to wait less one; made once.
+    overloaded: Box<[Vec<u8>]>,
 }
 
 /// Binds the listener all lobbies share.
@@ -105,6 +114,8 @@ impl Lobby {
             buffer: vec![0; 16 * 1024],
             discard: Box::new([0; DISCARD_BYTES]),
             is_listening: true,
+            accepts: ACCEPTS,
+            overloaded: (1..=RETRY_AFTER_MAX_S).map(overloaded).collect(),
         })
     }
 
@@ -131,6 +142,7 @@ impl Lobby {
                     match self.take_events(&node) {
                         Turn::Idle => guard.clear_ready(),
                         Turn::Busy => tokio::task::yield_now().await,
+                        Turn::Dry => tokio::time::sleep(std::time::Duration::from_millis(DRY_MS)).await,
                         Turn::Exhausted => {
                             // No file for the next connection: leave the others in the kernel's queue for a moment.
                             tokio::time::sleep(std::time::Duration::from_millis(EXHAUSTED_MS)).await;
@@ -180,24 +192,64 @@ impl Lobby {
     }
 
     fn accept(&mut self, node: &Node) -> Turn {
-        for _ in 0..ACCEPTS_MAX {
+        let wanted = self.accepts;
+        let granted = node.admission.lock().take(wanted, node.clock.now());
+        let (taken, turn) = self.accept_up_to(granted, node, Self::welcome);
+        if taken < granted {
+            node.admission.lock().give_back(granted - taken);
+        }
+        match turn {
+            Turn::Busy if granted < wanted => self.hold_back(node),
+            Turn::Busy => {
+                self.accepts = (wanted * 2).min(ACCEPTS_MAX);
+                Turn::Busy
+            }
+            other => {
+                self.accepts = ACCEPTS;
+                other
+            }
+        }
+    }
+
+    /// The rate is used up: most who wait may wait where they are, the rest is refused, so that the queue never fills.
+    fn hold_back(&mut self, node: &Node) -> Turn {
+        let excess = node.admission.lock().excess(node.backlog.look());
+        match self.accept_up_to(excess.min(ACCEPTS_MAX), node, Self::turn_away) {
+            (_, Turn::Busy) => Turn::Dry,
+            (_, other) => other,
+        }
+    }
+
+    /// Takes connections from the kernel; gives how many, and `Busy` when there may be more.
+    fn accept_up_to(&mut self, most: u32, node: &Node, mut then: impl FnMut(&mut Self, &Node, OwnedFd)) -> (u32, Turn) {
+        let mut taken = 0;
+        while taken < most {
             match rustix::net::accept_with(&*self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(fd) => {
+                    taken += 1;
                     node.totals.accepted.fetch_add(1, Ordering::Relaxed);
-                    self.welcome(node, fd);
+                    then(self, node, fd);
                 }
-                Err(Errno::AGAIN) => return Turn::Idle,
+                Err(Errno::AGAIN) => return (taken, Turn::Idle),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 // Another lobby has shut the listener they share.
-                Err(Errno::INVAL) if !node.is_accepting() => return Turn::Idle,
+                Err(Errno::INVAL) if !node.is_accepting() => return (taken, Turn::Idle),
                 Err(error) => {
                     node.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "cannot accept");
-                    return Turn::Exhausted;
+                    return (taken, Turn::Exhausted);
                 }
             }
         }
-        Turn::Busy
+        (taken, Turn::Busy)
+    }
+
+    /// Refuses a stranger unheard: nothing is parsed, made or kept.
+    fn turn_away(&mut self, node: &Node, fd: OwnedFd) {
+        let retry_after_s = node.admission.lock().refuse();
+        node.totals.turned_away.fetch_add(1, Ordering::Relaxed);
+        node.refused(Refusal::Overloaded { retry_after_s: RETRY_AFTER_S });
+        hang_up(&fd, &self.overloaded[retry_after_s - 1], &mut self.discard);
     }
 
     /// Looks at a new socket; most clients have sent their request by then or soon will.
@@ -331,16 +383,7 @@ impl Lobby {
         node.refused(refusal);
         self.response.clear();
         refusal.response(&mut self.response);
-        // Unread bytes would turn the close into a reset that may overtake the answer. What a stranger sends beyond this
-        // is its own loss.
-        for _ in 0..DISCARDS_MAX {
-            match rustix::net::recv(fd, &mut self.discard[..], RecvFlags::DONTWAIT) {
-                Ok((_, n)) if n == DISCARD_BYTES => {}
-                _ => break,
-            }
-        }
-        let _ = rustix::net::send(fd, &self.response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+        hang_up(fd, &self.response, &mut self.discard);
     }
 
     fn expire(&mut self, node: &Node) {
@@ -358,12 +401,35 @@ impl Lobby {
     }
 }
 
+/// The last words to a stranger.
+fn hang_up(fd: &OwnedFd, response: &[u8], discard: &mut [u8; DISCARD_BYTES]) {
+    // Unread bytes would turn the close into a reset that may overtake the answer. What a stranger sends beyond this
+    // is its own loss.
+    for _ in 0..DISCARDS_MAX {
+        match rustix::net::recv(fd, &mut discard[..], RecvFlags::DONTWAIT) {
+            Ok((_, n)) if n == DISCARD_BYTES => {}
+            _ => break,
+        }
+    }
+    let _ = rustix::net::send(fd, response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "single digits")]
+fn overloaded(retry_after_s: usize) -> Vec<u8> {
+    let mut response = Vec::new();
+    Refusal::Overloaded { retry_after_s: retry_after_s as u32 }.response(&mut response);
+    response
+}
+
 /// What a turn of the loop found.
 enum Turn {
     /// Nothing more.
     Idle,
     /// There may be more.
     Busy,
+    /// There are more, and the rate is used up.
+    Dry,
     /// The system is out of files or memory.
     Exhausted,
 }

@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::admission::Queue;
 use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
 use crate::node::Node;
@@ -41,6 +42,7 @@ impl Snapshot {
             ("accepted", "Connections taken from the kernel", t.accepted.load(Relaxed)),
             ("connections_opened", "Handshakes that ended in a connection", t.opened.load(Relaxed)),
             ("connections_closed", "Connections that ended", t.closed.load(Relaxed)),
+            ("turned_away", "Connections refused because more came than the rate", t.turned_away.load(Relaxed)),
             ("accept_errors", "Times accept or epoll ran out of files or memory", t.accept_errors.load(Relaxed)),
             ("pushes", "Pushes applied", t.pushes.load(Relaxed)),
             ("pushes_unmatched", "Pushes that found nobody here", t.pushes_unmatched.load(Relaxed)),
@@ -64,7 +66,15 @@ impl Snapshot {
             ("pings", "Pings sent to silent peers", t.pings.load(Relaxed)),
             ("interest_late", "Replies released without a logic node's acknowledgement", t.interest_late.load(Relaxed)),
         ];
+        let queue = node.backlog.look();
+        let queue = |of: fn(Queue) -> u32| queue.map_or(-1, |queue| i64::from(of(queue)));
+        let (rate, spare, lag) = node.admitting();
         let gauges = vec![
+            ("accept_rate", "Connections accepted a second, at most, now", i64::from(rate)),
+            ("accept_spare", "Of those, not used now and with room", i64::from(spare)),
+            ("accept_queue", "Connections that wait to be accepted; -1: unknown", queue(|q| q.length)),
+            ("accept_queue_max", "Where the kernel drops them; -1: unknown", queue(|q| q.length_max)),
+            ("lag_ms", "How late timers ran, at worst, in the last second", i64::from(lag)),
             ("connections", "Open connections", node.connections() as i64),
             ("connections_deflate", "Open connections that take compressed frames", deflating as i64),
             ("connections_max", "Most connections taken", node.connections_max as i64),

@@ -18,6 +18,8 @@ use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::reply::{self, Hello, Reconnect};
 use tokio::sync::watch;
 
+use crate::admission::{Admission, RATE_A_CORE};
+use crate::backlog::Backlog;
 use crate::backplane::Links;
 use crate::bucket::drive::Drive;
 use crate::bucket::pending::Pending;
@@ -32,6 +34,7 @@ use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
 use crate::merge::press::Press;
 use crate::rooms::Rooms;
+use crate::tick;
 use crate::writer::{KernelWriter, Writer};
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
@@ -95,6 +98,10 @@ pub struct Node {
     pub links: Links,
     /// Guests of all lobbies.
     pub handshakes: AtomicUsize,
+    /// How fast strangers are let in.
+    pub admission: Mutex<Admission>,
+    /// Those the kernel holds for us meanwhile.
+    pub backlog: Backlog,
     /// Users with connections.
     pub users_present: AtomicU64,
     /// Bytes of unfinished messages of all connections.
@@ -120,6 +127,15 @@ impl Node {
     pub(crate) fn count_out(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.totals.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Strangers a second at most, what of it is spare, and the lag in milliseconds that it follows.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates and lags are small and positive")]
+    pub(crate) fn admitting(&self) -> (u32, u32, u32) {
+        let room = self.connections_max.saturating_sub(self.connections() + self.handshakes.load(Ordering::Relaxed));
+        let room = if self.is_draining() { 0 } else { room };
+        let admission = self.admission.lock();
+        (admission.rate() as u32, admission.spare(room), admission.lag_ms() as u32)
     }
 
     /// Whether strangers are let in.
@@ -321,7 +337,7 @@ impl Gateway {
         for index in 0..node.buckets.len() {
             tokio::spawn(Drive::new(Arc::clone(&node), index).run());
         }
-        tokio::spawn(tick(Arc::clone(&node)));
+        tokio::spawn(tick::run(Arc::clone(&node)));
         let lobbies = match node.config.handshake.lobbies {
             0 => cores,
             n => n,
@@ -358,6 +374,10 @@ impl Gateway {
             0 => files_max().saturating_sub(FILES_RESERVED + 2 * count).max(64),
             n => n,
         };
+        let rate_max = match config.handshake.rate_max {
+            0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
+            n => n,
+        };
         let node = Node {
             name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
             epoch,
@@ -375,6 +395,8 @@ impl Gateway {
             merger,
             links: Links::default(),
             handshakes: AtomicUsize::new(0),
+            admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
+            backlog: Backlog::of(listen),
             users_present: AtomicU64::new(0),
             partial_bytes: AtomicUsize::new(0),
             connections_max,
@@ -448,35 +470,6 @@ impl Gateway {
         for thread in threads {
             // A fan-out thread that panicked has said so already.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-        }
-    }
-}
-
-/// The common tick, and the clock of held replies; sleeps while no window is open.
-async fn tick(node: Arc<Node>) {
-    let period = std::time::Duration::from_millis(u64::from(node.merger.tick_ms()));
-    let mut housekeeping = tokio::time::interval(std::time::Duration::from_millis(50));
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    let mut is_watching = false;
-    loop {
-        tokio::select! {
-            () = node.stopped() => return,
-            _ = ticks.tick(), if is_watching => is_watching = node.merger.tick(node.clock.now()),
-            () = node.merger.watching.notified() => {
-                is_watching = true;
-                // Wake where the gateway's clock ticks, not where this task happened to look.
-                let ms = node.merger.tick_ms();
-                let ahead = ms - node.clock.now() % ms;
-                ticks.reset_after(std::time::Duration::from_millis(u64::from(ahead)));
-            }
-            _ = housekeeping.tick() => {
-                let late = node.interest.expire(node.clock.now());
-                if !late.is_empty() {
-                    node.totals.interest_late.fetch_add(late.len() as u64, Ordering::Relaxed);
-                    node.release(&late);
-                }
-            }
         }
     }
 }

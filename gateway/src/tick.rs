@@ -1,0 +1,47 @@
+//! The gateway's timers: the common tick of merge windows, which sleeps while none is open, and the housekeeping beside it:
+//! replies that waited for logic too long, and how late timers run, which is the lag that admission follows.
+//! One task; what is done at each moment belongs to `merge`, `interest` and `admission`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::admission::LOOK_MS;
+use crate::node::Node;
+
+/// Runs until the gateway stops.
+pub(crate) async fn run(node: Arc<Node>) {
+    let period = Duration::from_millis(u64::from(node.merger.tick_ms()));
+    let mut housekeeping = interval(Duration::from_millis(u64::from(LOOK_MS)));
+    // A late look is one look: a burst of them would punish one lag several times.
+    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut is_watching = false;
+    loop {
+        tokio::select! {
+            () = node.stopped() => return,
+            _ = ticks.tick(), if is_watching => is_watching = node.merger.tick(node.clock.now()),
+            () = node.merger.watching.notified() => {
+                is_watching = true;
+                // Wake where the gateway's clock ticks, not where this task happened to look.
+                let ms = node.merger.tick_ms();
+                let ahead = ms - node.clock.now() % ms;
+                ticks.reset_after(Duration::from_millis(u64::from(ahead)));
+            }
+            due = housekeeping.tick() => keep_house(&node, due),
+        }
+    }
+}
+
+fn keep_house(node: &Node, due: Instant) {
+    let lag_ms = u32::try_from(due.elapsed().as_millis()).unwrap_or(u32::MAX);
+    node.admission.lock().look(lag_ms, node.clock.now());
+    let late = node.interest.expire(node.clock.now());
+    if !late.is_empty() {
+        node.totals.interest_late.fetch_add(late.len() as u64, Ordering::Relaxed);
+        node.release(&late);
+    }
+}
