@@ -45,8 +45,8 @@ fn failure(error: StartError) -> Failure {
     }
 }
 
-/// What draining may take: the delay, the spread, and a margin for the last closes.
+/// What draining may take: the delay, the longest spread, and a margin for the last closes.
 pub fn longest_drain(config: &GatewayConfig) -> Duration {
-    Duration::from_millis(u64::from(config.drain.delay_ms) + u64::from(config.drain.spread_ms))
-        + Duration::from_secs(10)
+    let spread_ms = config.drain.spread_ms.max(config.drain.spread_max_ms);
+    Duration::from_millis(u64::from(config.drain.delay_ms) + u64::from(spread_ms)) + Duration::from_secs(10)
 }

@@ -73,8 +73,8 @@ fn it_is_ready_when_it_listens_and_says_when_it_leaves() {
     let stopping = service.hears("STOPPING=1");
 
     assert!(ready.contains("STATUS=clients ws://127.0.0.1:"), "{ready}");
-    // 10 s of drain.spread_ms and of margin, 5 s of http.shutdown_ms and of margin.
-    assert!(stopping.contains("EXTEND_TIMEOUT_USEC=30000000"), "{stopping}");
+    // 60 s of drain.spread_max_ms and 10 of margin, 5 s of http.shutdown_ms and of margin.
+    assert!(stopping.contains("EXTEND_TIMEOUT_USEC=80000000"), "{stopping}");
     assert_eq!(service.ended().code(), Some(0));
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::admission::Queue;
@@ -31,6 +31,8 @@ pub struct Backlog {
     /// Question and answer belong together; `None` where there is no netlink.
     netlink: Mutex<Option<Socket>>,
     request: [u8; REQUEST_BYTES],
+    /// Held by the lobby that shortens the queue.
+    turn: Mutex<()>,
 }
 
 impl Backlog {
@@ -45,7 +47,12 @@ impl Backlog {
         if let Err(error) = &netlink {
             tracing::warn!(%error, "no netlink: the accept queue is out of sight, so beyond the rate strangers are refused");
         }
-        Self { netlink: Mutex::new(netlink.ok()), request: request(listener) }
+        Self { netlink: Mutex::new(netlink.ok()), request: request(listener), turn: Mutex::new(()) }
+    }
+
+    /// The right to shorten the queue, unless another lobby has it: two that act on one look would refuse twice as many.
+    pub fn turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.turn.try_lock()
     }
 
     /// The queue now.

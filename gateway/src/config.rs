@@ -167,8 +167,10 @@ pub struct FanoutConfig {
 pub struct DrainConfig {
     /// Time between readiness off and the first close, for load balancers to notice.
     pub delay_ms: u32,
-    /// Time over which closes are spread.
+    /// Time over which closes are spread, at least; and exactly, while no logic node says what the other gateways can take.
     pub spread_ms: u32,
+    /// The same, at most, however little the others can take.
+    pub spread_max_ms: u32,
 }
 
 /// `[gateway.reconnect]`
@@ -261,7 +263,7 @@ impl Default for FanoutConfig {
 
 impl Default for DrainConfig {
     fn default() -> Self {
-        Self { delay_ms: 0, spread_ms: 10_000 }
+        Self { delay_ms: 0, spread_ms: 10_000, spread_max_ms: 60_000 }
     }
 }
 

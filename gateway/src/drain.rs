@@ -1,6 +1,6 @@
 //! Leaving without a stampede: readiness goes first, then the door, then everyone is told, then connections are closed one by one
-//! over `drain.spread_ms`, so that the rest of the fleet gets them at a rate it can take. Pushes are still delivered to those
-//! who remain. Invariant: ends at the latest `delay + spread + GRACE` after it began.
+//! at the rate that the rest of the fleet can take (`pace`). Pushes are still delivered to those who remain.
+//! Invariant: ends at the latest `delay + spread_max + GRACE` after it began.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tidegate_protocol::reply;
 use crate::bucket::{Bucket, outbox, text_frame};
 use crate::counters::Delta;
 use crate::node::Node;
+use crate::pace::Pace;
 use crate::writer::KernelWriter;
 
 /// Time between rounds of closes.
@@ -25,20 +26,24 @@ pub(crate) async fn run(node: &Node) {
     tracing::info!(connections = node.connections(), spread_ms = config.spread_ms, "draining");
     tokio::time::sleep(Duration::from_millis(u64::from(config.delay_ms))).await;
     node.set_closed_to_strangers();
+    let (total, others) = (node.connections(), node.spare.others());
+    let mut pace = Pace::new(total, config.spread_ms, config.spread_max_ms, others, node.clock.now());
+    tracing::info!(per_s = pace.per_s(), ?others, "closing connections");
+    let window_ms = pace.expected_ms().max(node.config.reconnect.base_ms);
     for bucket in node.buckets.iter() {
-        go_away(node, bucket);
+        go_away(node, bucket, window_ms);
     }
-    close_all(node).await;
+    close_all(node, &mut pace, total).await;
+    node.spare.set_closes(0.0);
     node.merger.flush_all(node.clock.now());
     wait_for_silence(node).await;
     tracing::info!(left = node.connections(), "drained");
 }
 
-/// GOAWAY to everyone (rule E-4), with a time to come back that spreads them.
-fn go_away(node: &Node, bucket: &Bucket) {
-    let spread = node.config.drain.spread_ms;
+/// GOAWAY to everyone (rule E-4), with a time to come back that spreads them over what the drain will take.
+fn go_away(node: &Node, bucket: &Bucket, window_ms: u32) {
     let mut json = Vec::new();
-    reply::goaway(&mut json, CloseReason::Draining.label(), (0, spread.max(node.config.reconnect.base_ms)));
+    reply::goaway(&mut json, CloseReason::Draining.label(), (0, window_ms));
     let frame = text_frame(&json);
     let mut d = Delta::default();
     let table = bucket.table.read();
@@ -51,28 +56,33 @@ fn go_away(node: &Node, bucket: &Bucket) {
     bucket.counters.add(&d);
 }
 
-/// Closes connections at an even rate over the spread.
-async fn close_all(node: &Node) {
-    let total = node.connections();
-    let rounds = (node.config.drain.spread_ms / ROUND_MS).max(1) as usize;
-    let mut round = 0;
-    let mut told = 0;
+/// Closes connections at the pace, those who leave by themselves included.
+async fn close_all(node: &Node, pace: &mut Pace, total: usize) {
+    let mut closed = 0;
     let mut rest = targets(node).into_iter();
     let mut clock = tokio::time::interval(Duration::from_millis(u64::from(ROUND_MS)));
-    while told < total && round < rounds {
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while rest.len() > 0 && node.connections() > 0 {
         clock.tick().await;
-        round += 1;
-        let due = total * round / rounds;
-        for (index, slot, generation) in rest.by_ref().take(due - told) {
+        pace.hear(node.spare.others());
+        node.spare.set_closes(pace.per_s());
+        // Whoever has heeded GOAWAY is on the way to the others already.
+        let gone = total.saturating_sub(node.connections()).max(closed);
+        let due = pace.due(node.clock.now()).saturating_sub(gone);
+        for (index, slot, generation) in rest.by_ref().filter(|target| is_here(node, *target)).take(due) {
             let after = fastrand::u32(..=node.config.reconnect.base_ms * 2);
             node.buckets[usize::from(index)].close(slot, generation, CloseReason::Draining, Some(after));
+            closed += 1;
         }
-        told = due;
     }
     // Whoever came through the door while it was closing; for the others this says nothing new.
     for (index, slot, generation) in targets(node) {
         node.buckets[usize::from(index)].close(slot, generation, CloseReason::Draining, Some(0));
     }
+}
+
+fn is_here(node: &Node, (index, slot, generation): (u16, u32, u32)) -> bool {
+    node.buckets[usize::from(index)].table.read().find(slot, generation).is_some()
 }
 
 /// Every connection, one bucket after the other in turns, so that each round touches many buckets a little.

@@ -20,6 +20,7 @@ pub mod merge;
 mod metrics;
 mod node;
 mod ops;
+mod pace;
 mod poll;
 mod query;
 mod rooms;

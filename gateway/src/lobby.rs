@@ -213,6 +213,7 @@ impl Lobby {
 
     /// The rate is used up: most who wait may wait where they are, the rest is refused, so that the queue never fills.
     fn hold_back(&mut self, node: &Node) -> Turn {
+        let Some(_turn) = node.backlog.turn() else { return Turn::Dry };
         let excess = node.admission.lock().excess(node.backlog.look());
         match self.accept_up_to(excess.min(ACCEPTS_MAX), node, Self::turn_away) {
             (_, Turn::Busy) => Turn::Dry,

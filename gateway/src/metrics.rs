@@ -69,6 +69,7 @@ impl Snapshot {
         let queue = node.backlog.look();
         let queue = |of: fn(Queue) -> u32| queue.map_or(-1, |queue| i64::from(of(queue)));
         let (rate, spare, lag) = node.admitting();
+        let fleet_spare = node.spare.others().map_or(-1, i64::from);
         let gauges = vec![
             ("accept_rate", "Connections accepted a second, at most, now", i64::from(rate)),
             ("accept_spare", "Of those, not used now and with room", i64::from(spare)),
@@ -94,6 +95,8 @@ impl Snapshot {
             ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
             ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),
             ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
+            ("fleet_spare", "Connections a second the other gateways can take; -1: unknown", fleet_spare),
+            ("drain_rate", "Closes a second while leaving", i64::from(node.spare.closes())),
             ("draining", "1 while leaving", i64::from(node.is_draining())),
         ];
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();

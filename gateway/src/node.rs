@@ -33,6 +33,7 @@ use crate::interest::{Held, Interest};
 use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
 use crate::merge::press::Press;
+use crate::pace::Spare;
 use crate::rooms::Rooms;
 use crate::tick;
 use crate::writer::{KernelWriter, Writer};
@@ -102,6 +103,8 @@ pub struct Node {
     pub admission: Mutex<Admission>,
     /// Those the kernel holds for us meanwhile.
     pub backlog: Backlog,
+    /// What the rest of the fleet can take when this gateway leaves.
+    pub spare: Spare,
     /// Users with connections.
     pub users_present: AtomicU64,
     /// Bytes of unfinished messages of all connections.
@@ -130,7 +133,11 @@ impl Node {
     }
 
     /// Strangers a second at most, what of it is spare, and the lag in milliseconds that it follows.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates and lags are small and positive")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rates and lags are small and positive"
+    )]
     pub(crate) fn admitting(&self) -> (u32, u32, u32) {
         let room = self.connections_max.saturating_sub(self.connections() + self.handshakes.load(Ordering::Relaxed));
         let room = if self.is_draining() { 0 } else { room };
@@ -397,6 +404,7 @@ impl Gateway {
             handshakes: AtomicUsize::new(0),
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
             backlog: Backlog::of(listen),
+            spare: Spare::default(),
             users_present: AtomicU64::new(0),
             partial_bytes: AtomicUsize::new(0),
             connections_max,

@@ -1,12 +1,14 @@
 //! The links to the gateways: pushes that wait for one gateway become one batch, one HTTP/2 POST; interest, queries and
 //! commands travel on the same connection. This file is what the rest of logic sees of it: a [`Fleet`] of [`Link`]s.
 //! Parts: `queue` (what waits), `dial` (how a connection comes about), `line` (one request), `session` (the life of a
-//! connection), `lane` (batches and their sequence), `events` (interest), `seats` (requests that wait for a gateway). One gateway never waits for another.
+//! connection), `lane` (batches and their sequence), `events` (interest), `offers` (who could take the clients of one that
+//! leaves), `seats` (requests that wait for a gateway). One gateway never waits for another.
 
 mod dial;
 mod events;
 mod lane;
 mod line;
+mod offers;
 mod queue;
 mod seats;
 mod session;
@@ -29,6 +31,7 @@ pub use self::queue::LinkState;
 pub use self::seats::Seats;
 
 use self::line::Line;
+use self::offers::Offers;
 use self::queue::Queue;
 use crate::config::BackplaneConfig;
 use crate::interest::{GatewayIndex, Interest};
@@ -136,6 +139,8 @@ struct Shared {
     /// This process, in sequence numbers: a gateway tells two logic nodes, or two lives of one, apart by it.
     logic: u64,
     interest: Arc<Interest>,
+    /// What each gateway could take from one that leaves.
+    offers: Offers,
 }
 
 /// All gateways of the configuration, in its order.
@@ -171,6 +176,7 @@ impl Fleet {
             secret: secret.to_owned(),
             logic: fastrand::u64(1..),
             interest: Arc::clone(interest),
+            offers: Offers::new(links.len()),
         });
         let (mut seen, mut tasks) = (Vec::new(), Vec::new());
         for (i, how) in links.into_iter().enumerate() {

@@ -208,6 +208,20 @@ pub struct EventsRequest {
     /// How long the gateway may hold the request when nothing happens.
     #[prost(uint32, tag = "5")]
     pub hold_ms: u32,
+    /// What the rest of the fleet can take, as far as this logic node knows; absent when it knows of no other gateway.
+    #[prost(message, optional, tag = "6")]
+    pub rest: Option<Rest>,
+}
+
+/// What the other gateways can take from one that leaves.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Rest {
+    /// Connections a second: the sum of their `accept_spare`, shared among the gateways that are leaving.
+    #[prost(uint32, tag = "1")]
+    pub accept_spare: u32,
+    /// Gateways in that sum.
+    #[prost(uint32, tag = "2")]
+    pub gateways: u32,
 }
 
 /// What a name in an interest delta names.
@@ -308,6 +322,9 @@ pub struct GatewayInfo {
     /// The merge window of the target "everyone" right now, in milliseconds.
     #[prost(uint32, tag = "16")]
     pub window_ms: u32,
+    /// Connections a second that it could take beside those it takes now; absent from gateways that do not count them.
+    #[prost(uint32, optional, tag = "17")]
+    pub accept_spare: Option<u32>,
 }
 
 /// What a query asks for.

@@ -16,9 +16,12 @@ use crate::rooms::SHARDS;
 
 /// Longest a request is held.
 const HOLD_MS_MAX: u32 = 30_000;
+/// The same while the gateway is leaving.
+const HOLD_MS_DRAINING: u32 = 200;
 
 /// Answers at once when something has happened, else when it does or the hold is over.
 pub(super) async fn events(node: &Node, owner: u64, request: &EventsRequest) -> EventsReply {
+    node.spare.note(request.rest.as_ref());
     if request.epoch != node.epoch || request.cursor == 0 || !request.page.is_empty() {
         return snapshot(node, owner, request);
     }
@@ -31,7 +34,9 @@ pub(super) async fn events(node: &Node, owner: u64, request: &EventsRequest) -> 
 }
 
 async fn changes(node: &Node, owner: u64, request: &EventsRequest, version: u64) -> EventsReply {
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(u64::from(request.hold_ms.min(HOLD_MS_MAX)));
+    // While leaving, what logic says of the others must not be old.
+    let hold_ms_max = if node.is_draining() { HOLD_MS_DRAINING } else { HOLD_MS_MAX };
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(u64::from(request.hold_ms.min(hold_ms_max)));
     let mut is_over = false;
     loop {
         let changed = node.interest.changed.notified();
@@ -131,5 +136,6 @@ pub(crate) fn info(node: &Node) -> GatewayInfo {
         frames_written: sum.frames,
         frames_encoded: node.totals.frames_encoded.load(Ordering::Relaxed),
         window_ms: node.merger.window_ms(),
+        accept_spare: Some(node.admitting().1),
     }
 }

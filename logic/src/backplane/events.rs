@@ -33,6 +33,7 @@ impl Position {
             cursor: self.cursor,
             page: self.page.clone(),
             hold_ms: u32::try_from(hold.as_millis()).unwrap_or(u32::MAX),
+            rest: shared.offers.rest(link.index),
         };
         let deadline = hold + Duration::from_millis(u64::from(shared.config.request_ms));
         let reply: EventsReply = line.call(path::EVENTS, &request, deadline).await?;
@@ -49,7 +50,8 @@ impl Position {
         if account.epoch != epoch {
             *account = super::Account { epoch, info: None };
         }
-        if reply.gateway.is_some() {
+        if let Some(info) = &reply.gateway {
+            shared.offers.note(link.index, info);
             account.info = reply.gateway;
         }
         *self = Self { epoch, cursor: reply.cursor, page: reply.page };

@@ -25,6 +25,8 @@ const FRAME_BYTES: u32 = 256 * 1024;
 /// At least two batches.
 const SEND_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 const HEADER_LIST_BYTES: u32 = 8 * 1024;
+/// Events requests in the time of one while a gateway is leaving.
+const HOLDS_WHILE_DRAINING: u32 = 5;
 
 /// An open connection.
 struct Session {
@@ -108,6 +110,7 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
         *link.line.lock() = None;
         link.queue.lose();
         shared.interest.doubt(link.index);
+        shared.offers.forget(link.index);
         tracing::warn!(gateway = %link.name, reason = %end, "link is lost");
     }
 }
@@ -183,6 +186,8 @@ async fn run(shared: &Shared, link: &Link, mut session: Session, lane: &mut Lane
     let (line, epoch) = (session.line.clone(), session.epoch);
     let news = async {
         loop {
+            // While one leaves at the rate that the others can take, their figures must not be old.
+            let hold = if shared.offers.is_any_draining() { hold / HOLDS_WHILE_DRAINING } else { hold };
             match position.step(shared, link, &line, hold).await {
                 Ok(now) if now == epoch => {}
                 Ok(_) => return End::OtherEpoch,
