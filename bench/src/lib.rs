@@ -9,10 +9,12 @@ pub mod http1;
 pub mod limit;
 pub mod machine;
 pub mod message;
+pub mod netstat;
 pub mod pattern;
 pub mod process;
 pub mod publish;
 pub mod report;
+pub mod returning;
 pub mod run;
 pub mod sockets;
 pub mod swarm;
@@ -28,6 +30,9 @@ pub enum Bench {
     Swarm(Box<swarm::Options>),
     /// Push messages on a fixed schedule that never waits for answers.
     Publish(Box<publish::Options>),
+    /// Clients that come back whenever their connection ends, for the scenarios that drop them.
+    #[command(hide = true)]
+    Returning(Box<returning::Options>),
     /// Start the server, load it, check every client, print a table, write JSON.
     Run(Box<run::Options>),
 }
@@ -44,6 +49,7 @@ pub fn main(bench: Bench) -> anyhow::Result<ExitCode> {
         Bench::Limit(options) => limit::main(&options),
         Bench::Swarm(options) => swarm::main(&options),
         Bench::Publish(options) => publish::main(&options),
+        Bench::Returning(options) => returning::main(&options),
         Bench::Run(options) => run::main(&options),
     }
 }

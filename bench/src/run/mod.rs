@@ -5,13 +5,16 @@ mod bed;
 mod broadcast;
 mod deflate;
 mod delivery;
+mod fleet;
 mod handshakes;
 mod idle;
 mod lonely;
 mod memory;
 mod merged;
+mod rolling;
 mod session;
 mod slow;
+mod storm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +50,9 @@ pub struct Options {
     /// Exit 2 when a bound is missed.
     #[arg(long)]
     pub strict: bool,
+    /// `storm`: end the connections by killing the gateways and starting them again, and not from the clients' side.
+    #[arg(long)]
+    pub kill: bool,
     /// The binary under test; this one when absent. For comparing two commits with one harness.
     #[arg(long, value_name = "FILE")]
     pub server: Option<PathBuf>,
@@ -72,6 +78,10 @@ pub enum Scenario {
     Slow,
     /// CPU of connections that do nothing.
     Idle,
+    /// 20,000 clients dropped at once come back: how soon, and is anybody refused.
+    Storm,
+    /// Three gateways restarted one after the other under load: nothing lost, nobody in a rush.
+    Rolling,
 }
 
 impl Scenario {
@@ -86,6 +96,8 @@ impl Scenario {
             Self::Handshakes => "handshakes",
             Self::Slow => "slow",
             Self::Idle => "idle",
+            Self::Storm => "storm",
+            Self::Rolling => "rolling",
         }
     }
 }
@@ -104,6 +116,8 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
         Scenario::Handshakes => handshakes::run,
         Scenario::Slow => slow::run,
         Scenario::Idle => idle::run,
+        Scenario::Storm => storm::run,
+        Scenario::Rolling => rolling::run,
     };
     let ran = scenario(options, &mut outcome);
     if let Err(error) = &ran {

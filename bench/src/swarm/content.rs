@@ -13,7 +13,10 @@ use crate::message::Stamp;
 pub enum Content {
     Push(Push),
     Gap(Gap),
-    Hello,
+    /// How to space attempts to come back.
+    Hello(Advice),
+    /// A close is near; come back after a delay between these two, in milliseconds.
+    Goaway(u64, u64),
     /// Rooms that were refused.
     Joined(Vec<String>),
     /// Any other type, by name.
@@ -41,6 +44,14 @@ pub struct Run {
     pub publisher: u32,
     pub first: u32,
     pub last: u32,
+}
+
+/// HELLO's `reconnect`: first and longest delay, and the part of each that is left to chance.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Advice {
+    pub base_ms: f64,
+    pub max_ms: f64,
+    pub jitter: f64,
 }
 
 /// What the server says is missing.
@@ -90,6 +101,16 @@ struct GapData {
 }
 
 #[derive(Deserialize)]
+struct HelloData {
+    reconnect: Advice,
+}
+
+#[derive(Deserialize)]
+struct GoawayData {
+    reconnect_after_ms: (u64, u64),
+}
+
+#[derive(Deserialize)]
 struct JoinedData {
     rooms: Vec<JoinedRoom>,
 }
@@ -117,7 +138,11 @@ impl Content {
                 let GapData { room, from, to, reason } = serde_json::from_str(data)?;
                 Self::Gap(Gap { room, from, to, reason })
             }
-            "HELLO" => Self::Hello,
+            "HELLO" => Self::Hello(serde_json::from_str::<HelloData>(data)?.reconnect),
+            "GOAWAY" => {
+                let (from, to) = serde_json::from_str::<GoawayData>(data)?.reconnect_after_ms;
+                Self::Goaway(from, to)
+            }
             "JOINED" => {
                 let joined: JoinedData = serde_json::from_str(data)?;
                 Self::Joined(joined.rooms.into_iter().filter(|r| r.error.is_some()).map(|r| r.room).collect())
@@ -196,6 +221,16 @@ mod tests {
         let wire = br#"{"type":"PUSH","data":{"room":"r","epoch":1,"seq":[5,7],"items":[1,2]}}"#;
 
         assert!(matches!(Content::parse(wire), Content::Invalid(_)));
+    }
+
+    #[test]
+    fn what_the_server_says_of_coming_back_is_read() {
+        let hello = br#"{"type":"HELLO","data":{"reconnect":{"base_ms":500,"max_ms":20000,"jitter":0.50}}}"#;
+        let goaway = br#"{"type":"GOAWAY","data":{"reason":"draining","reconnect_after_ms":[0,3000]}}"#;
+
+        let advice = Advice { base_ms: 500.0, max_ms: 20_000.0, jitter: 0.5 };
+        assert_eq!(Content::parse(hello), Content::Hello(advice));
+        assert_eq!(Content::parse(goaway), Content::Goaway(0, 3_000));
     }
 
     #[test]

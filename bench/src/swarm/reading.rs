@@ -111,12 +111,13 @@ impl Worker {
                 self.flags[slot as usize] |= TOLD;
                 self.ledger.gap(slot, gap);
             }
-            Content::Hello if self.states[slot as usize] == State::Greeting => self.greeted(slot),
+            Content::Hello(_) if self.states[slot as usize] == State::Greeting => self.greeted(slot),
             Content::Joined(refused) if self.states[slot as usize] == State::Joining => {
                 refused.iter().for_each(|room| self.tally.odd(format!("not let into {room}")));
                 self.opened(slot);
             }
-            Content::Hello | Content::Joined(_) => self.tally.odd("greeted twice".to_owned()),
+            Content::Hello(_) | Content::Joined(_) => self.tally.odd("greeted twice".to_owned()),
+            Content::Goaway(..) => self.tally.odd("got GOAWAY".to_owned()),
             Content::Other(kind) => self.tally.odd(format!("got {kind}")),
             Content::Invalid(why) => self.tally.odd(format!("invalid message: {why}")),
         }
