@@ -24,7 +24,7 @@ const WAIT_S: f64 = 2.0;
 /// The part of the kernel's queue that may fill before strangers are refused. The rest takes what comes until the next look.
 const QUEUE_PART: f64 = 0.5;
 /// Refused strangers are told to come back after 1 to this many whole seconds.
-pub const RETRY_AFTER_MAX_S: usize = 8;
+pub const RETRY_AFTER_MAX_S: u32 = 8;
 
 /// The listener's accept queue as the kernel counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +111,8 @@ impl Admission {
     /// Counts a refusal and says after how many seconds (1 to [`RETRY_AFTER_MAX_S`]) to come back: in the first second for
     /// which no more have been told to come than the present rate can take, or in turns when all of them are full.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few seconds at a rate")]
-    pub fn refuse(&mut self) -> usize {
-        let second = (self.owed / self.rate) as usize;
+    pub fn refuse(&mut self) -> u32 {
+        let second = (self.owed / self.rate) as u32;
         self.owed += 1.0;
         1 + second % RETRY_AFTER_MAX_S
     }

@@ -132,10 +132,10 @@ fn a_storm_far_above_the_rate_never_fills_the_queue() {
 #[test]
 fn each_refused_is_told_a_second_that_has_room_for_it() {
     let mut admission = Admission::new(1_000, 50, 0);
-    let mut back = [0_u32; RETRY_AFTER_MAX_S + 1];
+    let mut back = [0_u32; RETRY_AFTER_MAX_S as usize + 1];
 
     for _ in 0..5_000 {
-        back[admission.refuse()] += 1;
+        back[admission.refuse() as usize] += 1;
     }
     for now in (50..=2_000).step_by(50) {
         admission.look(0, now);
@@ -150,7 +150,7 @@ fn each_refused_is_told_a_second_that_has_room_for_it() {
 fn more_refused_than_all_seconds_have_room_for_take_turns() {
     let mut admission = Admission::new(100, 50, 0);
 
-    let told: Vec<usize> = (0..2_000).map(|_| admission.refuse()).collect();
+    let told: Vec<u32> = (0..2_000).map(|_| admission.refuse()).collect();
 
     assert!(told.iter().all(|second| (1..=RETRY_AFTER_MAX_S).contains(second)));
     let of = |second| told.iter().filter(|told| **told == second).count();

@@ -68,11 +68,15 @@ async fn close_all(node: &Node, pace: &mut Pace, total: usize) {
         node.spare.set_closes(pace.per_s());
         // Whoever has heeded GOAWAY is on the way to the others already.
         let gone = total.saturating_sub(node.connections()).max(closed);
-        let due = pace.due(node.clock.now()).saturating_sub(gone);
-        for (index, slot, generation) in rest.by_ref().filter(|target| is_here(node, *target)).take(due) {
+        let due = pace.due(node.clock.now());
+        let now = rest.by_ref().filter(|target| is_here(node, *target)).take(due.saturating_sub(gone));
+        for (index, slot, generation) in now {
             let after = fastrand::u32(..=node.config.reconnect.base_ms * 2);
             node.buckets[usize::from(index)].close(slot, generation, CloseReason::Draining, Some(after));
             closed += 1;
+        }
+        if due >= total {
+            break;
         }
     }
     // Whoever came through the door while it was closing; for the others this says nothing new.

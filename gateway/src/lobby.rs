@@ -249,8 +249,8 @@ impl Lobby {
     fn turn_away(&mut self, node: &Node, fd: OwnedFd) {
         let retry_after_s = node.admission.lock().refuse();
         node.totals.turned_away.fetch_add(1, Ordering::Relaxed);
-        node.refused(Refusal::Overloaded { retry_after_s: RETRY_AFTER_S });
-        hang_up(&fd, &self.overloaded[retry_after_s - 1], &mut self.discard);
+        node.refused(Refusal::Overloaded { retry_after_s });
+        hang_up(&fd, &self.overloaded[retry_after_s as usize - 1], &mut self.discard);
     }
 
     /// Looks at a new socket; most clients have sent their request by then or soon will.
@@ -281,7 +281,8 @@ impl Lobby {
     fn seat(&mut self, node: &Node, fd: OwnedFd, head: Vec<u8>) {
         if node.handshakes.fetch_add(1, Ordering::Relaxed) >= node.config.handshake.in_flight {
             node.handshakes.fetch_sub(1, Ordering::Relaxed);
-            return self.refuse(node, &fd, Refusal::Overloaded { retry_after_s: RETRY_AFTER_S });
+            let retry_after_s = node.admission.lock().refuse();
+            return self.refuse(node, &fd, Refusal::Overloaded { retry_after_s });
         }
         self.arrivals = self.arrivals.wrapping_add(1) & 0x7fff_ffff;
         let number = self.arrivals;
@@ -416,10 +417,9 @@ fn hang_up(fd: &OwnedFd, response: &[u8], discard: &mut [u8; DISCARD_BYTES]) {
     let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Write);
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "single digits")]
-fn overloaded(retry_after_s: usize) -> Vec<u8> {
+fn overloaded(retry_after_s: u32) -> Vec<u8> {
     let mut response = Vec::new();
-    Refusal::Overloaded { retry_after_s: retry_after_s as u32 }.response(&mut response);
+    Refusal::Overloaded { retry_after_s }.response(&mut response);
     response
 }
 
