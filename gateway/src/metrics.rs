@@ -66,16 +66,7 @@ impl Snapshot {
             ("pings", "Pings sent to silent peers", t.pings.load(Relaxed)),
             ("interest_late", "Replies released without a logic node's acknowledgement", t.interest_late.load(Relaxed)),
         ];
-        let queue = node.backlog.look();
-        let queue = |of: fn(Queue) -> u32| queue.map_or(-1, |queue| i64::from(of(queue)));
-        let (rate, spare, lag) = node.admitting();
-        let fleet_spare = node.spare.others().map_or(-1, i64::from);
-        let gauges = vec![
-            ("accept_rate", "Connections accepted a second, at most, now", i64::from(rate)),
-            ("accept_spare", "Of those, not used now and with room", i64::from(spare)),
-            ("accept_queue", "Connections that wait to be accepted; -1: unknown", queue(|q| q.length)),
-            ("accept_queue_max", "Where the kernel drops them; -1: unknown", queue(|q| q.length_max)),
-            ("lag_ms", "How late timers ran, at worst, in the last second", i64::from(lag)),
+        let mut gauges = vec![
             ("connections", "Open connections", node.connections() as i64),
             ("connections_deflate", "Open connections that take compressed frames", deflating as i64),
             ("connections_max", "Most connections taken", node.connections_max as i64),
@@ -95,14 +86,30 @@ impl Snapshot {
             ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
             ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),
             ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
-            ("fleet_spare", "Connections a second the other gateways can take; -1: unknown", fleet_spare),
-            ("drain_rate", "Closes a second while leaving", i64::from(node.spare.closes())),
-            ("draining", "1 while leaving", i64::from(node.is_draining())),
         ];
+        gauges.extend(comings_and_goings(node));
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
         let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
         Self { counters, gauges, dropped, refused }
     }
+}
+
+/// How fast strangers are let in, and how a drain goes.
+fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
+    let queue = node.backlog.look();
+    let queue = |of: fn(Queue) -> u32| queue.map_or(-1, |queue| i64::from(of(queue)));
+    let (rate, spare, lag) = node.admitting();
+    let fleet_spare = node.spare.others().map_or(-1, i64::from);
+    [
+        ("accept_rate", "Connections accepted a second, at most, now", i64::from(rate)),
+        ("accept_spare", "Of those, not used now and with room", i64::from(spare)),
+        ("accept_queue", "Connections that wait to be accepted; -1: unknown", queue(|q| q.length)),
+        ("accept_queue_max", "Where the kernel drops them; -1: unknown", queue(|q| q.length_max)),
+        ("lag_ms", "How late timers ran, at worst, in the last second", i64::from(lag)),
+        ("fleet_spare", "Connections a second the other gateways can take; -1: unknown", fleet_spare),
+        ("drain_rate", "Closes a second while leaving", i64::from(node.spare.closes())),
+        ("draining", "1 while leaving", i64::from(node.is_draining())),
+    ]
 }
 
 impl Collector for Snapshot {
