@@ -3,23 +3,14 @@
 
 use crate::swarm::content::Advice;
 
-/// What a client that has never been greeted does: the protocol's defaults.
-const UNTOLD: Advice = Advice { base_ms: 500.0, max_ms: 20_000.0, jitter: 0.5 };
-
 /// One client's way back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Policy {
     advice: Advice,
     /// Attempts in a row that came to nothing.
     failures: i32,
     /// What the server named for the next attempt.
     named_ms: Option<f64>,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self { advice: UNTOLD, failures: 0, named_ms: None }
-    }
 }
 
 impl Policy {

@@ -54,6 +54,13 @@ pub struct Advice {
     pub jitter: f64,
 }
 
+/// What a client does whose server says nothing: the protocol's defaults.
+impl Default for Advice {
+    fn default() -> Self {
+        Self { base_ms: 500.0, max_ms: 20_000.0, jitter: 0.5 }
+    }
+}
+
 /// What the server says is missing.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -102,6 +109,7 @@ struct GapData {
 
 #[derive(Deserialize)]
 struct HelloData {
+    #[serde(default)]
     reconnect: Advice,
 }
 
