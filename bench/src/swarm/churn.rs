@@ -67,35 +67,23 @@ struct Churn<'p> {
     outcome: Churned,
 }
 
-pub fn run(plan: &Plan, duration: Duration, concurrency: usize) -> anyhow::Result<Churned> {
+/// Keeps `concurrency` handshakes in flight, shared by `threads` threads, for so long.
+pub fn run(plan: &Plan, duration: Duration, concurrency: usize, threads: u64) -> anyhow::Result<Churned> {
     let cpu_ns = clock::process_cpu_ns();
     let started_ns = clock::now_ns();
-    let concurrency = concurrency.max(1);
-    let mut churn = Churn {
-        plan,
-        request: plan.user.is_none().then(|| plan.request(0)),
-        flights: VecDeque::with_capacity(concurrency),
-        next_index: 0,
-        started_ns,
-        buffer: vec![0; HEAD_BYTES_MAX],
-        outcome: Churned::default(),
-    };
     let end_ns = started_ns + duration.as_nanos() as u64;
     let bar = report::progress(duration.as_secs(), "handshakes");
-    let mut now_ns = started_ns;
-    while now_ns < end_ns {
-        while churn.flights.len() < concurrency {
-            churn.launch(now_ns);
-        }
-        churn.look_at_oldest()?;
-        now_ns = clock::now_ns();
-        if churn.outcome.handshakes.is_multiple_of(1_024) {
-            bar.set_position((now_ns - started_ns) / 1_000_000_000);
-        }
-    }
+    let share = concurrency.div_ceil(threads.max(1) as usize).max(1);
+    let outcomes: Vec<anyhow::Result<Churned>> = std::thread::scope(|scope| {
+        let churn = || Churn::new(plan, started_ns).run(share, end_ns, &bar);
+        let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(churn)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a churn panics only with the whole harness")).collect()
+    });
     bar.finish_and_clear();
-    churn.flights.drain(..).for_each(|flight| sockets::reset(flight.socket));
-    let mut outcome = churn.outcome;
+    let mut outcome = Churned::default();
+    for other in outcomes {
+        outcome.add(&other?);
+    }
     outcome.seconds = (clock::now_ns() - started_ns) as f64 / 1e9;
     outcome.per_second = outcome.handshakes as f64 / outcome.seconds;
     // The last second is cut short.
@@ -104,7 +92,35 @@ pub fn run(plan: &Plan, duration: Duration, concurrency: usize) -> anyhow::Resul
     Ok(outcome)
 }
 
-impl Churn<'_> {
+impl<'p> Churn<'p> {
+    fn new(plan: &'p Plan, started_ns: u64) -> Self {
+        Self {
+            plan,
+            request: plan.user.is_none().then(|| plan.request(0)),
+            flights: VecDeque::new(),
+            next_index: 0,
+            started_ns,
+            buffer: vec![0; HEAD_BYTES_MAX],
+            outcome: Churned::default(),
+        }
+    }
+
+    fn run(mut self, concurrency: usize, end_ns: u64, bar: &indicatif::ProgressBar) -> anyhow::Result<Churned> {
+        let mut now_ns = self.started_ns;
+        while now_ns < end_ns {
+            for _ in self.flights.len()..concurrency {
+                self.launch(now_ns);
+            }
+            self.look_at_oldest()?;
+            now_ns = clock::now_ns();
+            if self.outcome.handshakes.is_multiple_of(1_024) {
+                bar.set_position((now_ns - self.started_ns) / 1_000_000_000);
+            }
+        }
+        self.flights.drain(..).for_each(|flight| sockets::reset(flight.socket));
+        Ok(self.outcome)
+    }
+
     /// Dials, and sends the request if the other side has taken the connection already.
     fn launch(&mut self, now_ns: u64) {
         self.next_index += 1;
@@ -222,6 +238,15 @@ fn is_accepted(response: &[u8]) -> Result<bool, String> {
 }
 
 impl Churned {
+    /// Adds what another thread did in the same time.
+    fn add(&mut self, other: &Self) {
+        self.handshakes += other.handshakes;
+        self.by_second.resize(self.by_second.len().max(other.by_second.len()), 0);
+        self.by_second.iter_mut().zip(&other.by_second).for_each(|(sum, n)| *sum += n);
+        other.failed.iter().for_each(|(why, n)| *self.failed.entry(why.clone()).or_default() += n);
+        self.handshake_us.merge(&other.handshake_us);
+    }
+
     /// Handshakes in the slowest full second.
     pub fn sustained(&self) -> f64 {
         self.by_second.iter().min().map_or(self.per_second, |slowest| *slowest as f64)

@@ -34,7 +34,7 @@ const READS_MAX: usize = 4;
 /// Most events taken from epoll at once.
 const EVENTS_MAX: usize = 256;
 /// Flags after which nothing more will come.
-const END: epoll::EventFlags = epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
+const END: epoll::EventFlags = epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP);
 /// Time between sweeps.
 const SWEEP_MS: u32 = 500;
 
@@ -169,6 +169,11 @@ impl Drive {
             #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in Bucket::watch")]
             let (slot, generation) = (data as u32, (data >> 32) as u32);
             let flags = event.flags;
+            if flags.intersects(epoll::EventFlags::ERR) {
+                // Reset or timed out: nothing it sent can be answered any more, so it is not read either.
+                self.remove(node, slot, generation);
+                continue;
+            }
             if flags.intersects(epoll::EventFlags::OUT) && !self.send_pending(node, slot, generation) {
                 self.remove(node, slot, generation);
                 continue;
