@@ -13,7 +13,7 @@
 //! first window of a target is therefore cut short by up to a tick, the following ones begin and end on it.
 //! Invariant: no message waits longer than `max` for its window.
 
-use crate::clock::{Millis, is_due};
+use crate::clock::{Millis, is_due, since};
 
 /// Bounds of every window, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum Window {
     Slack,
     /// Gathering.
     Open {
+        /// When it opened: nothing it holds is older.
+        opened: Millis,
         /// When what has gathered leaves.
         ends: Millis,
     },
@@ -61,7 +63,7 @@ impl Window {
     pub fn tick(&mut self, now: Millis, length_ms: u32, bounds: Bounds, has_gathered: bool) -> Step {
         match *self {
             Self::Slack => Step::Close,
-            Self::Open { ends } if !is_due(now, ends) => Step::Wait,
+            Self::Open { ends, .. } if !is_due(now, ends) => Step::Wait,
             Self::Open { .. } if has_gathered => self.reopen(now, length_ms, bounds),
             Self::Open { .. } => {
                 *self = Self::Slack;
@@ -72,8 +74,18 @@ impl Window {
 
     fn reopen(&mut self, now: Millis, length_ms: u32, bounds: Bounds) -> Step {
         let ends = bounds.end_of(now, length_ms);
-        *self = Self::Open { ends };
+        *self = Self::Open { opened: now, ends };
         Step::Flush(ends)
+    }
+
+    /// Whether a window that is due at the tick `now` may gather on until the next one, because its last batch is still on
+    /// its way: as long as what came right after it opened does not wait longer than `max` for that.
+    #[must_use]
+    pub fn may_wait(&self, now: Millis, bounds: Bounds) -> bool {
+        match *self {
+            Self::Slack => false,
+            Self::Open { opened, .. } => since(now, opened) + bounds.tick_ms() <= bounds.max_ms,
+        }
     }
 }
 
