@@ -10,6 +10,7 @@ mod idle;
 mod lonely;
 mod memory;
 mod merged;
+mod rooms;
 mod session;
 mod slow;
 
@@ -70,8 +71,10 @@ pub enum Scenario {
     Handshakes,
     /// One client in 50 stops reading: what the others notice.
     Slow,
-    /// CPU of connections that do nothing.
+    /// CPU of 19,000 connections that do nothing, heartbeats included.
     Idle,
+    /// 2,000 clients in 20 hot rooms each: one write a connection and tick.
+    Rooms,
 }
 
 impl Scenario {
@@ -86,6 +89,7 @@ impl Scenario {
             Self::Handshakes => "handshakes",
             Self::Slow => "slow",
             Self::Idle => "idle",
+            Self::Rooms => "rooms",
         }
     }
 }
@@ -104,6 +108,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
         Scenario::Handshakes => handshakes::run,
         Scenario::Slow => slow::run,
         Scenario::Idle => idle::run,
+        Scenario::Rooms => rooms::run,
     };
     let ran = scenario(options, &mut outcome);
     if let Err(error) = &ran {
