@@ -8,8 +8,8 @@ use crate::report::{Bound, Report};
 
 const CONNECTIONS: u64 = 2_000;
 const ROOMS: u32 = 20;
-/// Messages a second in each room: about one in each of the shortest windows.
-const RATE: f64 = 50.0;
+/// Messages a second in each room: about two in each of the shortest windows.
+const RATE: f64 = 100.0;
 const SECONDS: f64 = 10.0;
 /// The default of gateway.merge.min_ms, which is the tick.
 const TICK_S: f64 = 0.020;

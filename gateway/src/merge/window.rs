@@ -5,12 +5,13 @@
 //!   Slack ───────────────────▶ Open{ends} ──────────────────────────────────────┐
 //!     ▲                          │  ▲                                           │
 //!     └──────────────────────────┘  └───────────────────────────────────────────┘
-//!        tick at the end, nothing gathered
+//!        tick at the end, nothing gathered, and again a tick later
 //! ```
 //!
 //! The window's length adapts: about twice what the last fan-out took, between two bounds, in whole ticks. Equal bounds
 //! give a fixed interval. Windows end on the common tick, so that the rooms of one connection leave in one write: the
-//! first window of a target is therefore cut short by up to a tick, the following ones begin and end on it.
+//! first window of a target is therefore cut short by up to a tick, the following ones begin and end on it. One that ends
+//! empty stays open for one tick of grace, so that a hot target that missed a tick does not flush off it (ADR 17).
 //! Invariant: no message waits longer than `max` for its window.
 
 use crate::clock::{Millis, is_due, since};
@@ -36,6 +37,8 @@ pub enum Window {
         opened: Millis,
         /// When what has gathered leaves.
         ends: Millis,
+        /// It has ended empty once.
+        is_grace: bool,
     },
 }
 
@@ -65,7 +68,12 @@ impl Window {
             Self::Slack => Step::Close,
             Self::Open { ends, .. } if !is_due(now, ends) => Step::Wait,
             Self::Open { .. } if has_gathered => self.reopen(now, length_ms, bounds),
-            Self::Open { .. } => {
+            Self::Open { is_grace: false, .. } => {
+                // Nothing it holds is older than now: it holds nothing.
+                *self = Self::Open { opened: now, ends: now.wrapping_add(bounds.tick_ms()), is_grace: true };
+                Step::Wait
+            }
+            Self::Open { is_grace: true, .. } => {
                 *self = Self::Slack;
                 Step::Close
             }
@@ -74,7 +82,7 @@ impl Window {
 
     fn reopen(&mut self, now: Millis, length_ms: u32, bounds: Bounds) -> Step {
         let ends = bounds.end_of(now, length_ms);
-        *self = Self::Open { opened: now, ends };
+        *self = Self::Open { opened: now, ends, is_grace: false };
         Step::Flush(ends)
     }
 
@@ -124,7 +132,8 @@ mod tests {
     fn a_lonely_message_leaves_at_once() {
         let mut window = Window::default();
         assert_eq!(window.push(1_000, 20, BOUNDS), Step::Flush(1_020));
-        assert_eq!(window.tick(1_020, 20, BOUNDS, false), Step::Close);
+        assert_eq!(window.tick(1_020, 20, BOUNDS, false), Step::Wait);
+        assert_eq!(window.tick(1_040, 20, BOUNDS, false), Step::Close);
         assert_eq!(window, Window::Slack);
         assert_eq!(window.push(5_000, 20, BOUNDS), Step::Flush(5_020));
     }
@@ -137,6 +146,15 @@ mod tests {
         assert_eq!(window.push(19, 20, BOUNDS), Step::Wait);
         assert_eq!(window.tick(19, 20, BOUNDS, true), Step::Wait);
         assert_eq!(window.tick(20, 40, BOUNDS, true), Step::Flush(60));
+    }
+
+    #[test]
+    fn what_arrives_a_tick_late_still_leaves_on_a_tick() {
+        let mut window = Window::default();
+        window.push(0, 400, BOUNDS);
+        assert_eq!(window.tick(400, 400, BOUNDS, false), Step::Wait);
+        assert_eq!(window.push(403, 400, BOUNDS), Step::Wait);
+        assert_eq!(window.tick(420, 400, BOUNDS, true), Step::Flush(820), "after a tick, not after another window");
     }
 
     #[test]
