@@ -149,6 +149,21 @@ fn an_unknown_argument_is_refused() {
     assert_eq!(scratch.run("apply", &["--force"]).status.code(), Some(2));
 }
 
+/// What is promised to be repeatable is there to repeat it.
+#[test]
+fn every_measurement_that_the_readme_names_exists() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning");
+    let readme = fs::read_to_string(folder.join("README.md")).expect("the README");
+    let script = fs::read_to_string(folder.join("measure")).expect("the script");
+
+    let named: Vec<&str> = readme.split("`tuning/measure ").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+
+    assert!(named.len() >= 5, "{named:?}");
+    for name in named {
+        assert!(script.contains(&format!("\"{name}\": ({name}, [")), "{name}");
+    }
+}
+
 /// Only names that the units and the doctor promise; their syntax is systemd's to check.
 #[test]
 fn units_raise_the_limit_that_the_doctor_names() {

@@ -51,6 +51,22 @@ pub fn dial(index: u64, target: SocketAddrV4, receive_bytes: Option<usize>) -> s
     Ok(socket.into())
 }
 
+/// Starts a connect for a socket that lives for one question: no source address of its own.
+///
+/// Over loopback the other side has answered by the time this returns, although the kernel says "in progress". The
+/// acknowledgement that ends the TCP handshake travels with the question instead of ahead of it, as it does from a client
+/// that has its question ready.
+pub fn dial_once(target: SocketAddrV4) -> std::io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    sockopt::set_tcp_quickack(&socket, false)?;
+    match socket.connect(&SocketAddr::V4(target).into()) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(socket.into())
+}
+
 /// A listener on a free loopback port with a deep accept queue.
 pub fn listen() -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), Some(Protocol::TCP))?;

@@ -376,7 +376,7 @@ impl Lobby {
         }
         self.response.clear();
         handshake::accept_response(upgrade, &mut self.response);
-        node.open(fd, identity, upgrade.deflate, &self.response, early);
+        node.open(fd, identity, upgrade.deflate, &mut self.response, early);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use tidegate_protocol::handshake::{Deflate, Origins, Refusal};
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::reply::{self, Hello, Reconnect};
+use tidegate_protocol::ws;
 use tokio::sync::watch;
 
 use crate::admission::{Admission, RATE_A_CORE};
@@ -23,7 +24,7 @@ use crate::backlog::Backlog;
 use crate::backplane::Links;
 use crate::bucket::drive::Drive;
 use crate::bucket::pending::Pending;
-use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
+use crate::bucket::{Bucket, Command, of_user, outbox};
 use crate::clock::{Clock, unix_ms};
 use crate::config::GatewayConfig;
 use crate::counters::{Delta, Totals};
@@ -191,13 +192,14 @@ impl Node {
         is_ours.then_some((id.bucket, id.slot, id.generation))
     }
 
-    /// Makes a checked guest a connection: enters it in its bucket and answers with `response` and HELLO in one write.
+    /// Makes a checked guest a connection: enters it in its bucket and answers with `response`, to which it adds HELLO, in
+    /// one write. The buffer is the lobby's, so that a handshake allocates only what stays.
     pub(crate) fn open(
         &self,
         fd: OwnedFd,
         identity: Identity,
         deflate: Option<Deflate>,
-        response: &[u8],
+        response: &mut Vec<u8>,
         early: &[u8],
     ) {
         let (user, platform) = identity.into_parts();
@@ -223,18 +225,20 @@ impl Node {
                     self.interest.announce(InterestKind::User, name, true)
                 })
             });
-            let greeting = self.greeting((index, slot, generation), user.as_deref(), response);
+            self.greet((index, slot, generation), user.as_deref(), response);
             let Some(hot) = table.find(slot, generation) else { return };
             let Some(fd) = &hot.fd else { return };
             if self.interest.hold(version, (index, slot, generation), now) {
                 let mut pending = Box::new(Pending::new(now));
                 pending.hold(version);
+                let greeting = bytes::Bytes::copy_from_slice(response);
                 pending.push_control(greeting, self.config.pending.bytes, now, &mut d);
                 *hot.outbox.lock() = Some(pending);
             } else {
-                let taken = KernelWriter.write(fd, &[io::IoSlice::new(&greeting)]).unwrap_or(0);
-                if taken < greeting.len() {
+                let taken = KernelWriter.write(fd, &[io::IoSlice::new(response)]).unwrap_or(0);
+                if taken < response.len() {
                     let mut pending = Box::new(Pending::new(now));
+                    let greeting = bytes::Bytes::copy_from_slice(response);
                     pending.push_control_rest(greeting, taken, now, &mut d);
                     *hot.outbox.lock() = Some(pending);
                 }
@@ -253,10 +257,10 @@ impl Node {
         self.totals.opened.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn greeting(&self, at: (u16, u32, u32), user: Option<&str>, response: &[u8]) -> bytes::Bytes {
-        // Conformance suites expect nothing they did not send.
+    /// Appends HELLO, framed; nothing under a conformance suite, which expects nothing it did not send.
+    fn greet(&self, at: (u16, u32, u32), user: Option<&str>, out: &mut Vec<u8>) {
         if self.config.echo {
-            return bytes::Bytes::copy_from_slice(response);
+            return;
         }
         let reconnect = &self.config.reconnect;
         let hello = Hello {
@@ -276,11 +280,8 @@ impl Node {
         };
         let mut json = Vec::with_capacity(384);
         reply::hello(&mut json, &hello);
-        let frame = text_frame(&json);
-        let mut greeting = Vec::with_capacity(response.len() + frame.len());
-        greeting.extend_from_slice(response);
-        greeting.extend_from_slice(&frame);
-        greeting.into()
+        out.extend_from_slice(&ws::head(ws::OpCode::Text, json.len()));
+        out.extend_from_slice(&json);
     }
 
     /// Lets go of replies that waited for logic to know.

@@ -2,6 +2,8 @@
 //! Each function appends one JSON text to a buffer; framing is `ws::frame`. These are per connection and rare,
 //! so they are built on demand; what goes to many is in `push`.
 
+use std::io::Write as _;
+
 /// A request's `id` as the client wrote it (a JSON number or string), echoed byte for byte.
 pub type RequestId<'a> = Option<&'a str>;
 
@@ -68,23 +70,22 @@ pub fn hello(out: &mut Vec<u8>, hello: &Hello<'_>) {
     out.extend_from_slice(br#","server":"#);
     write_string(out, hello.server);
     let r = hello.reconnect;
-    out.extend_from_slice(
-        format!(
-            concat!(
-                r#","ping_ms":{},"merge_ms":{},"limits":{{"message_bytes":{},"rooms":{}}},"#,
-                r#""reconnect":{{"base_ms":{},"max_ms":{},"jitter":{}.{:02}}},"time_ms":{}}}}}"#
-            ),
-            hello.ping_ms,
-            hello.merge_ms,
-            hello.message_bytes,
-            hello.rooms,
-            r.base_ms,
-            r.max_ms,
-            r.jitter_percent / 100,
-            r.jitter_percent % 100,
-            hello.time_ms
-        )
-        .as_bytes(),
+    // Writing to a vector cannot fail.
+    let _ = write!(
+        out,
+        concat!(
+            r#","ping_ms":{},"merge_ms":{},"limits":{{"message_bytes":{},"rooms":{}}},"#,
+            r#""reconnect":{{"base_ms":{},"max_ms":{},"jitter":{}.{:02}}},"time_ms":{}}}}}"#
+        ),
+        hello.ping_ms,
+        hello.merge_ms,
+        hello.message_bytes,
+        hello.rooms,
+        r.base_ms,
+        r.max_ms,
+        r.jitter_percent / 100,
+        r.jitter_percent % 100,
+        hello.time_ms
     );
 }
 

@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::Distribution;
+use crate::pattern::Pattern;
 use crate::swarm::crew::shares;
 use crate::swarm::ledger::Expected;
 use crate::{clock, http1, report};
@@ -22,9 +23,9 @@ pub struct Options {
     /// The push API.
     #[arg(long, default_value = "http://127.0.0.1:8001")]
     pub api: String,
-    /// `all`, `room:NAME` or `user:NAME`.
+    /// `all`, `room:NAME` or `user:NAME`; a name such as r{i%20} differs by the connection's number.
     #[arg(long, default_value = "all", value_parser = parse_to)]
-    pub to: String,
+    pub to: Pattern,
     /// Messages per second, over all connections.
     #[arg(long, default_value_t = 100.0)]
     pub rate: f64,
@@ -63,10 +64,10 @@ pub struct Options {
     pub json_lines: bool,
 }
 
-fn parse_to(text: &str) -> Result<String, String> {
+fn parse_to(text: &str) -> Result<Pattern, String> {
     match text.split_once(':') {
-        Some(("room" | "user", name)) if !name.is_empty() => Ok(text.to_owned()),
-        None if text == "all" => Ok(text.to_owned()),
+        Some(("room" | "user", name)) if !name.is_empty() => text.parse(),
+        None if text == "all" => text.parse(),
         _ => Err(format!("`{text}` is not all, room:NAME or user:NAME")),
     }
 }
@@ -157,7 +158,7 @@ pub fn run(options: &Options) -> anyhow::Result<Published> {
         let options = publisher::Options {
             address,
             publisher: options.publisher + number as u32,
-            to: options.to.clone(),
+            to: options.to.name(number),
             size: options.size,
             rows: options.rows,
             key: options.key.clone(),

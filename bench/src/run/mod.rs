@@ -12,6 +12,7 @@ mod lonely;
 mod memory;
 mod merged;
 mod rolling;
+mod rooms;
 mod session;
 mod slow;
 mod storm;
@@ -76,12 +77,14 @@ pub enum Scenario {
     Handshakes,
     /// One client in 50 stops reading: what the others notice.
     Slow,
-    /// CPU of connections that do nothing.
+    /// CPU of 19,000 connections that do nothing, heartbeats included.
     Idle,
     /// 20,000 clients dropped at once come back: how soon, and is anybody refused.
     Storm,
     /// Three gateways restarted one after the other under load: nothing lost, nobody in a rush.
     Rolling,
+    /// 2,000 clients in 20 hot rooms each: one write a connection and tick.
+    Rooms,
 }
 
 impl Scenario {
@@ -98,6 +101,7 @@ impl Scenario {
             Self::Idle => "idle",
             Self::Storm => "storm",
             Self::Rolling => "rolling",
+            Self::Rooms => "rooms",
         }
     }
 }
@@ -118,6 +122,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
         Scenario::Idle => idle::run,
         Scenario::Storm => storm::run,
         Scenario::Rolling => rolling::run,
+        Scenario::Rooms => rooms::run,
     };
     let ran = scenario(options, &mut outcome);
     if let Err(error) = &ran {

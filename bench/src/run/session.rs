@@ -22,11 +22,12 @@ pub(super) struct Session {
     pub(super) crew: Crew,
     pub(super) connections: u64,
     expected: Vec<Expected>,
-    /// Publishers used up; the swarm checks `PUBLISHERS`.
+    /// Publishers used up, of those the swarm checks.
     publishers: u32,
+    publishers_max: u32,
 }
 
-/// Publishers a session may use in all its phases.
+/// Publishers a session may use in all its phases, unless it asks for more.
 const PUBLISHERS: u32 = 8;
 /// Nothing for this long: nothing more will come. Above the longest merge window and the backplane's retry.
 const SETTLE_MS: u64 = 3_000;
@@ -42,15 +43,26 @@ pub(super) struct Phase {
 }
 
 impl Session {
-    /// Connects a swarm to a bed and warms the path up.
+    /// Connects a swarm to a bed.
     pub(super) fn start(bed: Bed, connections: u64, clients: &[&str], report: &mut Report) -> anyhow::Result<Self> {
+        Self::with_publishers(bed, connections, PUBLISHERS, clients, report)
+    }
+
+    /// The same, for so many publishers in all phases together; each costs every client 4 bytes.
+    pub(super) fn with_publishers(
+        bed: Bed,
+        connections: u64,
+        publishers_max: u32,
+        clients: &[&str],
+        report: &mut Report,
+    ) -> anyhow::Result<Self> {
         let mut arguments = vec!["--url".to_owned(), bed.url(), "--connections".to_owned(), connections.to_string()];
-        arguments.extend(["--publishers".to_owned(), PUBLISHERS.to_string()]);
+        arguments.extend(["--publishers".to_owned(), publishers_max.to_string()]);
         arguments.extend(clients.iter().map(|argument| (*argument).to_owned()));
         report.commands.extend(bed.commands.iter().cloned());
         report.commands.push(format!("tidegate bench swarm {}", arguments.join(" ")));
         let crew = Crew::processes(&[arguments])?;
-        let mut session = Self { bed, crew, connections, expected: Vec::new(), publishers: 0 };
+        let mut session = Self { bed, crew, connections, expected: Vec::new(), publishers: 0, publishers_max };
         let bar = report::progress(connections, "connecting");
         let ready = session.crew.ready(|open| bar.set_position(open))?;
         bar.finish_and_clear();
@@ -69,7 +81,7 @@ impl Session {
 
     /// One phase: publish, wait for the last message, judge. `connections` publishers take part.
     pub(super) fn phase(&mut self, publish: &[&str], connections: u32) -> anyhow::Result<Phase> {
-        ensure!(self.publishers + connections <= PUBLISHERS, "the session has no publishers left");
+        ensure!(self.publishers + connections <= self.publishers_max, "the session has no publishers left");
         self.crew.reset()?;
         let (counters, usages) = (self.bed.counters()?, self.usages()?);
         let published = self.publish(publish, connections)?;

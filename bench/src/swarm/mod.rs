@@ -88,8 +88,8 @@ pub struct Options {
     /// Instead: connect, upgrade, reset, again, for this long.
     #[arg(long, value_parser = clock::parse_duration)]
     pub handshakes: Option<Duration>,
-    /// Handshakes in flight at any time.
-    #[arg(long, default_value_t = 64)]
+    /// Handshakes in flight at any time, over all threads.
+    #[arg(long, default_value_t = 512)]
     pub concurrency: usize,
     /// Instead: open this many sockets and say nothing on them.
     #[arg(long)]
@@ -182,7 +182,7 @@ impl Options {
 
 pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(duration) = options.handshakes {
-        let outcome = churn::run(&options.plan()?, duration, options.concurrency)?;
+        let outcome = churn::run(&options.plan()?, duration, options.concurrency, options.threads)?;
         return report::print(options.json_lines, &outcome, &outcome.lines());
     }
     if let Some(count) = options.half_open.or(options.slow_headers) {

@@ -34,7 +34,7 @@ const READS_MAX: usize = 4;
 /// Most events taken from epoll at once.
 const EVENTS_MAX: usize = 256;
 /// Flags after which nothing more will come.
-const END: epoll::EventFlags = epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
+const END: epoll::EventFlags = epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP);
 /// Time between sweeps.
 const SWEEP_MS: u32 = 500;
 
@@ -119,13 +119,14 @@ impl Drive {
         let phase = Duration::from_millis(u64::from(SWEEP_MS) * self.index as u64 / node.buckets.len() as u64);
         let mut sweep = tokio::time::interval_at(
             tokio::time::Instant::now() + phase + Duration::from_millis(1),
-            Duration::from_millis(u64::from(SWEEP_MS / 2)),
+            Duration::from_millis(u64::from(SWEEP_MS)),
         );
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stopped = node.stopped();
         tokio::pin!(stopped);
         let mut swept = node.clock.now();
         loop {
+            let mut is_due = false;
             tokio::select! {
                 biased;
                 () = &mut stopped => return,
@@ -135,11 +136,11 @@ impl Drive {
                     guard.clear_ready();
                 },
                 () = bucket.wake.notified() => self.obey(&node),
-                _ = sweep.tick() => {}
+                _ = sweep.tick() => is_due = true,
             }
-            // By time and not by timer: a set that is never quiet must not keep the sweep from its turn.
+            // By time and not only by timer: a set that is never quiet must not keep the sweep from its turn.
             let now = node.clock.now();
-            if since(now, swept) >= SWEEP_MS {
+            if is_due || since(now, swept) > SWEEP_MS {
                 swept = now;
                 self.sweep(&node);
             }
@@ -169,6 +170,11 @@ impl Drive {
             #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in Bucket::watch")]
             let (slot, generation) = (data as u32, (data >> 32) as u32);
             let flags = event.flags;
+            if flags.intersects(epoll::EventFlags::ERR) {
+                // Reset or timed out: nothing it sent can be answered any more, so it is not read either.
+                self.remove(node, slot, generation);
+                continue;
+            }
             if flags.intersects(epoll::EventFlags::OUT) && !self.send_pending(node, slot, generation) {
                 self.remove(node, slot, generation);
                 continue;

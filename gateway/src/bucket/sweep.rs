@@ -4,12 +4,14 @@
 use std::sync::atomic::Ordering;
 
 use tidegate_protocol::close::CloseReason;
-use tidegate_protocol::ws;
 
 use super::drive::Drive;
 use super::table::Table;
 use crate::clock::{Millis, is_due, since};
 use crate::node::Node;
+
+/// A ping without a payload: FIN and opcode 9, length 0 (RFC 6455 section 5.5.2).
+const PING: [u8; 2] = [0x89, 0];
 
 impl Drive {
     /// Looks at every connection's last sign of life, and at what has waited too long.
@@ -54,24 +56,27 @@ impl Drive {
                 self.begin_close(node, slot, generation, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
             }
         }
-        for (slot, generation) in idle {
-            self.ping(node, slot, generation, now);
-        }
+        self.ping(node, &idle, now);
     }
 
-    pub(super) fn ping(&mut self, node: &Node, slot: u32, generation: u32, now: Millis) {
-        if self.closing.contains_key(&slot) {
+    /// Asks for a sign of life; all in one go, so that their answers come together and wake the task once.
+    fn ping(&mut self, node: &Node, idle: &[(u32, u32)], now: Millis) {
+        if idle.is_empty() {
             return;
         }
-        {
+        let asked: Vec<(u32, u32)> = {
             let mut table = node.buckets[self.index].table.write();
-            if table.find(slot, generation).is_none() {
-                return;
-            }
-            table.cold[slot as usize].pinged = now;
+            let is_asked = |&&(slot, generation): &&(u32, u32)| {
+                !self.closing.contains_key(&slot) && table.find(slot, generation).is_some()
+            };
+            let asked: Vec<(u32, u32)> = idle.iter().filter(is_asked).copied().collect();
+            asked.iter().for_each(|(slot, _)| table.cold[*slot as usize].pinged = now);
+            asked
+        };
+        node.totals.pings.fetch_add(asked.len() as u64, Ordering::Relaxed);
+        for (slot, generation) in asked {
+            self.say(node, slot, generation, bytes::Bytes::from_static(&PING), false);
         }
-        node.totals.pings.fetch_add(1, Ordering::Relaxed);
-        self.say(node, slot, generation, ws::frame(ws::OpCode::Ping, &[]), false);
     }
 
     pub(super) fn generation_of(&self, node: &Node, slot: u32) -> Option<u32> {

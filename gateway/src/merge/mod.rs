@@ -8,6 +8,9 @@ pub mod press;
 pub mod topic;
 pub mod window;
 
+#[cfg(test)]
+mod tide_tests;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -189,10 +192,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
                 let mut gather = topic.gather.lock();
                 let length = self.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
                 // The last batch is still on its way: gather on, as long as no message waits longer than allowed.
-                if topic.in_flight.load(Ordering::Acquire) > 0
-                    && let window::Window::Open { ends } = gather.window
-                    && since(now, ends) + self.bounds.min_ms < self.bounds.max_ms.saturating_sub(length)
-                {
+                if topic.in_flight.load(Ordering::Acquire) > 0 && gather.window.may_wait(now, self.bounds) {
                     Step::Wait
                 } else {
                     let has_gathered = !gather.items.is_empty();

@@ -5,15 +5,16 @@
 //!   Slack ───────────────────▶ Open{ends} ──────────────────────────────────────┐
 //!     ▲                          │  ▲                                           │
 //!     └──────────────────────────┘  └───────────────────────────────────────────┘
-//!        tick at the end, nothing gathered
+//!        tick at the end, nothing gathered, and again a tick later
 //! ```
 //!
 //! The window's length adapts: about twice what the last fan-out took, between two bounds, in whole ticks. Equal bounds
 //! give a fixed interval. Windows end on the common tick, so that the rooms of one connection leave in one write: the
-//! first window of a target is therefore cut short by up to a tick, the following ones begin and end on it.
+//! first window of a target is therefore cut short by up to a tick, the following ones begin and end on it. One that ends
+//! empty stays open for one tick of grace, so that a hot target that missed a tick does not flush off it (ADR 17).
 //! Invariant: no message waits longer than `max` for its window.
 
-use crate::clock::{Millis, is_due};
+use crate::clock::{Millis, is_due, since};
 
 /// Bounds of every window, from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,12 @@ pub enum Window {
     Slack,
     /// Gathering.
     Open {
+        /// When it opened: nothing it holds is older.
+        opened: Millis,
         /// When what has gathered leaves.
         ends: Millis,
+        /// It has ended empty once.
+        is_grace: bool,
     },
 }
 
@@ -61,9 +66,14 @@ impl Window {
     pub fn tick(&mut self, now: Millis, length_ms: u32, bounds: Bounds, has_gathered: bool) -> Step {
         match *self {
             Self::Slack => Step::Close,
-            Self::Open { ends } if !is_due(now, ends) => Step::Wait,
+            Self::Open { ends, .. } if !is_due(now, ends) => Step::Wait,
             Self::Open { .. } if has_gathered => self.reopen(now, length_ms, bounds),
-            Self::Open { .. } => {
+            Self::Open { is_grace: false, .. } => {
+                // Nothing it holds is older than now: it holds nothing.
+                *self = Self::Open { opened: now, ends: now.wrapping_add(bounds.tick_ms()), is_grace: true };
+                Step::Wait
+            }
+            Self::Open { is_grace: true, .. } => {
                 *self = Self::Slack;
                 Step::Close
             }
@@ -72,8 +82,18 @@ impl Window {
 
     fn reopen(&mut self, now: Millis, length_ms: u32, bounds: Bounds) -> Step {
         let ends = bounds.end_of(now, length_ms);
-        *self = Self::Open { ends };
+        *self = Self::Open { opened: now, ends, is_grace: false };
         Step::Flush(ends)
+    }
+
+    /// Whether a window that is due at the tick `now` may gather on until the next one, because its last batch is still on
+    /// its way: as long as what came right after it opened does not wait longer than `max` for that.
+    #[must_use]
+    pub fn may_wait(&self, now: Millis, bounds: Bounds) -> bool {
+        match *self {
+            Self::Slack => false,
+            Self::Open { opened, .. } => since(now, opened) + bounds.tick_ms() <= bounds.max_ms,
+        }
     }
 }
 
@@ -112,7 +132,8 @@ mod tests {
     fn a_lonely_message_leaves_at_once() {
         let mut window = Window::default();
         assert_eq!(window.push(1_000, 20, BOUNDS), Step::Flush(1_020));
-        assert_eq!(window.tick(1_020, 20, BOUNDS, false), Step::Close);
+        assert_eq!(window.tick(1_020, 20, BOUNDS, false), Step::Wait);
+        assert_eq!(window.tick(1_040, 20, BOUNDS, false), Step::Close);
         assert_eq!(window, Window::Slack);
         assert_eq!(window.push(5_000, 20, BOUNDS), Step::Flush(5_020));
     }
@@ -125,6 +146,15 @@ mod tests {
         assert_eq!(window.push(19, 20, BOUNDS), Step::Wait);
         assert_eq!(window.tick(19, 20, BOUNDS, true), Step::Wait);
         assert_eq!(window.tick(20, 40, BOUNDS, true), Step::Flush(60));
+    }
+
+    #[test]
+    fn what_arrives_a_tick_late_still_leaves_on_a_tick() {
+        let mut window = Window::default();
+        window.push(0, 400, BOUNDS);
+        assert_eq!(window.tick(400, 400, BOUNDS, false), Step::Wait);
+        assert_eq!(window.push(403, 400, BOUNDS), Step::Wait);
+        assert_eq!(window.tick(420, 400, BOUNDS, true), Step::Flush(820), "after a tick, not after another window");
     }
 
     #[test]
