@@ -4,6 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
@@ -38,6 +39,12 @@ pub(super) struct Sockets {
 const STEADY: f64 = 0.002;
 /// … and looks are taken so often at most.
 const LOOKS_MAX: usize = 20;
+
+/// Makes the kernel forget inodes and dentries that nobody uses. Whoever lists /proc/PID/fd, as monitors do, leaves one of
+/// each for every descriptor: 1.8 KB a connection that no connection needs.
+pub(super) fn drop_caches() -> anyhow::Result<()> {
+    fs::write("/proc/sys/vm/drop_caches", "2").context("--drop-caches: cannot write /proc/sys/vm/drop_caches")
+}
 
 impl Look {
     pub(super) fn now(servers: &[u32], clients: &[u32]) -> Self {

@@ -117,6 +117,7 @@ impl Tidegate {
         let mut command = Command::new(&setup.executable);
         command.args(["logic", "--log-level", "warn", "--api", &api.to_string()]);
         command.args(backplanes.iter().flat_map(|url| ["--gateway", url]));
+        command.envs(shape.environment());
         let logic = Server::start(&mut command, logs.0.join("logic.log"), false)?;
         let mut fleet = Self { addresses, logic, gateways, api, _logs: logs };
         fleet.wait_until_ready(setup.interrupt)?;
@@ -146,11 +147,12 @@ impl Tidegate {
 /// What the gateways are told beside their addresses. Many small processes share the cores, so each gets one thread for
 /// what a gateway alone would give one a core.
 fn environment(shape: &Shape, heartbeat: Duration, index: usize) -> Vec<(&'static str, String)> {
-    let mut environment = vec![
+    let mut environment = shape.environment();
+    environment.extend([
         ("TIDEGATE_GATEWAY__NAME", format!("gateway-{index}")),
         ("TIDEGATE_GATEWAY__ID", (index + 1).to_string()),
         ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", heartbeat.as_millis().to_string()),
-    ];
+    ]);
     if let Some(buckets) = shape.buckets {
         environment.push(("TIDEGATE_GATEWAY__BUCKETS", buckets.to_string()));
     }
@@ -203,7 +205,7 @@ impl Bare {
         for index in 0..shape.processes() {
             let listen = shape::address(index)?;
             let mut command = Command::new(std::env::current_exe()?);
-            command.args(["bench", "bare-server", "--listen", &listen.to_string()]);
+            command.args(["bench", "bare-server", "--listen", &listen.to_string()]).envs(shape.environment());
             let mut server = Server::start(&mut command, logs.0.join(format!("bare-{index}.log")), true)?;
             let says = server.child.stdout.take().context("the sender's stdout is piped")?;
             senders.push((server, BufReader::new(says)));

@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 use super::Options;
-use super::account::{Look, Sockets};
+use super::account::{Look, Sockets, drop_caches};
 use super::interrupt::Interrupt;
 use super::servers::Servers;
 use super::shape::Shape;
@@ -85,14 +85,20 @@ pub(super) fn stand(
     let before = Sockets::now();
     let (mut crowd, pids) = Crowd::start(servers, shape, options, interrupt, commands)?;
     let (name, held) = (servers.name(), servers.pids());
-    let empty = Look::settled(&held, &pids);
+    let look = |servers: &[u32], clients: &[u32]| {
+        if options.drop_caches {
+            drop_caches()?;
+        }
+        anyhow::Ok(Look::settled(servers, clients))
+    };
+    let empty = look(&held, &pids)?;
     let (few_connections, first_s) = crowd.dial(name, FIRST_STEP, shape, options)?;
-    let few = Look::settled(&held, &pids);
+    let few = look(&held, &pids)?;
     let (_, rest_s) = crowd.dial(name, ALL, shape, options)?;
     let ramp_s = first_s + rest_s;
     let rate = number((shape.connections as f64 / ramp_s).round());
     eprintln!("{name}: {} connections open after {ramp_s:.1} s, {rate} a second", number(shape.connections as f64));
-    let full = Look::settled(&held, &pids);
+    let full = look(&held, &pids)?;
     interrupt.pause(options.hold)?;
     let (broadcasts, down_s) = (Vec::new(), 0.0);
     let faults = Vec::new();
@@ -142,7 +148,7 @@ impl<'a> Crowd<'a> {
             commands.push(format!("tidegate bench swarm {}   (and {} more)", list.join(" "), lists.len() - 1));
         }
         lists.iter_mut().for_each(|list| list.extend(["--paused".to_owned(), "--abortive".to_owned()]));
-        let mut crowd = Self { crew: Crew::processes(&lists)?, interrupt };
+        let mut crowd = Self { crew: Crew::processes_with(&lists, &shape.environment())?, interrupt };
         interrupt.guard(crowd.crew.pids());
         interrupt.check()?;
         crowd.crew.ready(|_| {})?;

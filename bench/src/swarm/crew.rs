@@ -61,10 +61,16 @@ impl Crew {
 
     /// One `bench swarm --control` process for each list of arguments.
     pub fn processes(argument_lists: &[Vec<String>]) -> anyhow::Result<Self> {
+        Self::processes_with(argument_lists, &[])
+    }
+
+    /// The same, with something added to their environment.
+    pub fn processes_with(argument_lists: &[Vec<String>], environment: &[(&str, String)]) -> anyhow::Result<Self> {
         let spawn = |arguments: &Vec<String>| {
             let mut command = std::process::Command::new(std::env::current_exe()?);
             // A group of its own: a Ctrl-C is for whoever steers, who ends the swarm in order.
             command.args(["bench", "swarm", "--control"]).args(arguments).process_group(0);
+            command.envs(environment.iter().map(|(key, value)| (key, value)));
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
             let events = BufReader::new(child.stdout.take().context("the child's stdout is piped")?);
             Ok(Member::Process { child, events })
