@@ -10,6 +10,7 @@ pub mod limit;
 pub mod machine;
 pub mod message;
 pub mod netstat;
+pub mod million;
 pub mod pattern;
 pub mod process;
 pub mod publish;
@@ -35,7 +36,22 @@ pub enum Bench {
     Returning(Box<returning::Options>),
     /// Start the server, load it, check every client, print a table, write JSON.
     Run(Box<run::Options>),
+    /// Hold a million connections on one machine, both ends; account for their memory; push to all of them.
+    #[command(after_help = MILLION)]
+    Million(Box<million::Options>),
+    /// The bare sender that `million --bare` compares with; steered by JSON lines.
+    #[command(hide = true)]
+    BareServer(million::bare::Options),
 }
+
+const MILLION: &str = "\
+Examples:
+  tidegate bench million --for 40k                       a first look: some seconds, 500 MB
+  tidegate bench million --bare --json million.json      both ends of a million, and bare senders beside it: 13 GB
+  tidegate bench million --hold 10m                      stay up for a while; Ctrl-C takes everything down in order
+
+Needs a release build, memory for both ends (it says how much, and refuses when there is less), and the kernel settings
+of `tuning/apply` from about 300,000 on. Works within any open-files limit: 20,000 make 53 gateways of a million.";
 
 /// The whole command line as a type, for those who want to embed it.
 pub fn command() -> clap::Command {
@@ -51,5 +67,7 @@ pub fn main(bench: Bench) -> anyhow::Result<ExitCode> {
         Bench::Publish(options) => publish::main(&options),
         Bench::Returning(options) => returning::main(&options),
         Bench::Run(options) => run::main(&options),
+        Bench::Million(options) => million::main(&options),
+        Bench::BareServer(options) => million::bare::main(&options).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -222,6 +222,13 @@ pub fn progress(length: u64, what: &str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(length), target).with_style(style).with_message(what.to_owned())
 }
 
+/// The same, with the rate.
+pub fn rate_progress(length: u64, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:<24} [{bar:30}] {human_pos}/{human_len} {per_sec} {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    progress(length, what).with_style(style)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -69,8 +69,13 @@ pub fn dial_once(target: SocketAddrV4) -> std::io::Result<OwnedFd> {
 
 /// A listener on a free loopback port with a deep accept queue.
 pub fn listen() -> std::io::Result<TcpListener> {
+    listen_at(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))
+}
+
+/// A listener with a deep accept queue.
+pub fn listen_at(address: SocketAddrV4) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.cloexec(), Some(Protocol::TCP))?;
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.bind(&SocketAddr::V4(address).into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -78,6 +83,11 @@ pub fn listen() -> std::io::Result<TcpListener> {
 /// A loopback address that is free at this moment.
 pub fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// From now on the socket ends by RST whoever closes it, the kernel at the process's death included.
+pub fn abort_on_close(socket: &OwnedFd) -> std::io::Result<()> {
+    Ok(sockopt::set_socket_linger(socket, Some(Duration::ZERO))?)
 }
 
 /// Closes with RST: no TIME_WAIT is left behind.

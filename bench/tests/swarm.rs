@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::{Out, StandIn, items, push};
 use tidegate_bench::swarm::crew::Crew;
@@ -49,6 +50,30 @@ impl Bed {
             }
         }
     }
+}
+
+/// Where a fleet is looked at on the way up, its clients come in steps.
+#[test]
+fn a_paused_swarm_connects_as_far_as_it_is_told_and_no_further() {
+    let server = StandIn::start();
+    let mut plan = Plan::new(&server.url(), CLIENTS).expect("a plan");
+    plan.user = Some("u{i}x".parse().expect("a pattern"));
+    (plan.paused, plan.abortive) = (true, true);
+    let mut crew = Crew::threads(&Arc::new(plan), 0, CLIENTS, 2).expect("threads");
+    let most = AtomicU64::new(0);
+    let heard = |open| {
+        most.fetch_max(open, Ordering::Relaxed);
+    };
+
+    let steps = [
+        crew.ready(|_| {}).expect("ready").open,
+        crew.dial(500, 2, &heard).expect("half").open,
+        most.load(Ordering::Relaxed),
+        crew.dial(1_000, 1, &heard).expect("all").open,
+        most.load(Ordering::Relaxed),
+    ];
+
+    assert_eq!(steps, [0, CLIENTS / 2, CLIENTS / 2, CLIENTS, CLIENTS]);
 }
 
 fn faults(tally: &Tally) -> Standing {

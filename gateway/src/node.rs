@@ -43,6 +43,10 @@ use crate::writer::{KernelWriter, Writer};
 const INTEREST_LOG: usize = 256 * 1024;
 /// Files kept for logs, listeners, epoll sets and the backplane.
 const FILES_RESERVED: usize = 256;
+/// Anonymous connections that follow each other into one bucket. What the kernel made one after the other lies side by
+/// side, and a walk that visits neighbours finds their pages in the TLB; with one connection for each bucket in turn it
+/// strides over all of them. Few enough that a hundred connections still have several buckets.
+const NEIGHBOURS: usize = 32;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +121,8 @@ pub struct Node {
     connections: AtomicUsize,
     accepting: AtomicBool,
     draining: AtomicBool,
-    next_bucket: AtomicUsize,
+    /// Anonymous connections so far: whose turn it is among the buckets.
+    opened: AtomicUsize,
     stop: watch::Sender<bool>,
 }
 
@@ -206,7 +211,7 @@ impl Node {
         let index = match &user {
             Some(user) => of_user(user, self.buckets.len()),
             #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
-            None => (self.next_bucket.fetch_add(1, Ordering::Relaxed) % self.buckets.len()) as u16,
+            None => (self.opened.fetch_add(1, Ordering::Relaxed) / NEIGHBOURS % self.buckets.len()) as u16,
         };
         let bucket = &self.buckets[usize::from(index)];
         let now = self.clock.now();
@@ -413,7 +418,7 @@ impl Gateway {
             connections: AtomicUsize::new(0),
             accepting: AtomicBool::new(true),
             draining: AtomicBool::new(false),
-            next_bucket: AtomicUsize::new(0),
+            opened: AtomicUsize::new(0),
             stop: watch::Sender::new(false),
             config,
         };

@@ -9,6 +9,8 @@ use super::tally::Tally;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Command {
+    /// Of a paused swarm: connect until this many thousandths of each member's clients are connected, then be `Ready`.
+    Dial { per_mille: u64 },
     /// Forget what was measured so far.
     Reset,
     /// One client in `every` stops reading.
@@ -29,7 +31,7 @@ pub enum Event {
     Progress {
         open: u64,
     },
-    /// All clients are connected, greeted and in their rooms, or have failed.
+    /// All clients that were to be are connected, greeted and in their rooms, or have failed.
     Ready(Box<Tally>),
     /// `Reset`, `Stall` or `Resume` was done.
     Done,

@@ -3,9 +3,11 @@
 //! Invariant: children end with their parent: their stdin closes.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, bail};
@@ -23,6 +25,8 @@ const CHANNEL: usize = 16;
 #[derive(Debug)]
 pub struct Crew {
     members: Vec<Member>,
+    /// Clients open at each member, as far as `dial` heard.
+    open: Vec<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -52,19 +56,31 @@ impl Crew {
             members.push(Member::Thread { commands: Some(commands), events, thread: Some(thread) });
             begin += share;
         }
-        Ok(Self { members })
+        Ok(Self::of(members))
     }
 
     /// One `bench swarm --control` process for each list of arguments.
     pub fn processes(argument_lists: &[Vec<String>]) -> anyhow::Result<Self> {
+        Self::processes_with(argument_lists, &[])
+    }
+
+    /// The same, with something added to their environment.
+    pub fn processes_with(argument_lists: &[Vec<String>], environment: &[(&str, String)]) -> anyhow::Result<Self> {
         let spawn = |arguments: &Vec<String>| {
             let mut command = std::process::Command::new(std::env::current_exe()?);
-            command.args(["bench", "swarm", "--control"]).args(arguments);
+            // A group of its own: a Ctrl-C is for whoever steers, who ends the swarm in order.
+            command.args(["bench", "swarm", "--control"]).args(arguments).process_group(0);
+            command.envs(environment.iter().map(|(key, value)| (key, value)));
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
             let events = BufReader::new(child.stdout.take().context("the child's stdout is piped")?);
             Ok(Member::Process { child, events })
         };
-        Ok(Self { members: argument_lists.iter().map(spawn).collect::<anyhow::Result<_>>()? })
+        Ok(Self::of(argument_lists.iter().map(spawn).collect::<anyhow::Result<_>>()?))
+    }
+
+    fn of(members: Vec<Member>) -> Self {
+        let open = members.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { members, open }
     }
 
     /// The processes that hold the clients, besides this one.
@@ -91,6 +107,39 @@ impl Crew {
         }
         progress(sum.open);
         Ok(sum)
+    }
+
+    /// Dials in a paused swarm until `per_mille` thousandths of each member's clients are connected: `at_once` members at
+    /// a time, because more would only take turns. `progress` hears how many are open.
+    pub fn dial(&mut self, per_mille: u64, at_once: usize, progress: &(dyn Fn(u64) + Sync)) -> anyhow::Result<Tally> {
+        let at_once = at_once.clamp(1, self.members.len().max(1));
+        let open = &self.open;
+        let queue = Mutex::new(self.members.iter_mut().zip(open));
+        let turns = || -> anyhow::Result<Tally> {
+            let mut sum = Tally::default();
+            // The lock is for taking a member, not for its turn.
+            while let Some((member, mine)) = { queue.lock().map_or(None, |mut queue| queue.next()) } {
+                sum.merge(member.dial(per_mille, &|now| {
+                    mine.store(now, Ordering::Relaxed);
+                    progress(open.iter().map(|open| open.load(Ordering::Relaxed)).sum());
+                })?);
+            }
+            Ok(sum)
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(turns)).collect();
+            let mut sum = Tally::default();
+            for thread in threads {
+                sum.merge(thread.join().ok().context("a thread that steered a swarm panicked")??);
+            }
+            Ok(sum)
+        })
+    }
+
+    /// Tells all members to end, so that they do it together; dropping waits for one after the other.
+    pub fn stop(&mut self) {
+        // One that has ended already cannot be told.
+        self.members.iter_mut().for_each(|member| drop(member.tell(&Command::Stop)));
     }
 
     pub fn reset(&mut self) -> anyhow::Result<()> {
@@ -147,6 +196,20 @@ impl Member {
             Self::Process { child, .. } => {
                 let stdin = child.stdin.as_mut().context("the child's stdin is piped")?;
                 writeln!(stdin, "{}", serde_json::to_string(command)?).context("a swarm's process has ended")
+            }
+        }
+    }
+
+    fn dial(&mut self, per_mille: u64, progress: &dyn Fn(u64)) -> anyhow::Result<Tally> {
+        self.tell(&Command::Dial { per_mille })?;
+        loop {
+            match self.hear()? {
+                Event::Progress { open } => progress(open),
+                Event::Ready(tally) => {
+                    progress(tally.open);
+                    return Ok(*tally);
+                }
+                other => bail!("a swarm's member said {other:?} while it was dialling"),
             }
         }
     }
@@ -219,6 +282,11 @@ pub fn serve_control(mut crew: Crew) -> anyhow::Result<()> {
             Command::Report { expected, settle_ms } => {
                 let tally = crew.report(&expected, settle_ms)?;
                 say(&Event::Report(Box::new(tally)))?;
+                continue;
+            }
+            Command::Dial { per_mille } => {
+                let tally = crew.dial(per_mille, usize::MAX, &|open| drop(say(&Event::Progress { open })))?;
+                say(&Event::Ready(Box::new(tally)))?;
                 continue;
             }
             Command::Stop => break,

@@ -105,6 +105,11 @@ pub struct Options {
     pub first: u64,
     #[arg(long, hide = true)]
     pub total: Option<u64>,
+    /// Dial nobody until told to; end every socket by RST, even when this process is killed.
+    #[arg(long, hide = true)]
+    pub paused: bool,
+    #[arg(long, hide = true)]
+    pub abortive: bool,
 }
 
 fn parse_expected(text: &str) -> Result<Expected, String> {
@@ -132,6 +137,7 @@ impl Options {
         plan.deflate = self.deflate;
         plan.sample_every = self.sample_every.max(1);
         plan.connect_rate = self.connect_rate;
+        (plan.paused, plan.abortive) = (self.paused, self.abortive);
         Ok(plan)
     }
 
@@ -157,8 +163,13 @@ impl Options {
         ];
         named.extend(rooms.map(|room| ("--room-pattern", room)));
         let pairs = named.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
-        let switches = [(self.late, "--late"), (self.deflate, "--deflate")];
-        let switches = switches.into_iter().filter(|(is_on, _)| *is_on).map(|(_, name)| name.to_owned());
+        let switches = [
+            ("--late", self.late),
+            ("--deflate", self.deflate),
+            ("--paused", self.paused),
+            ("--abortive", self.abortive),
+        ];
+        let switches = switches.into_iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name.to_owned());
         pairs.flatten().chain(switches).collect()
     }
 
@@ -249,7 +260,8 @@ mod tests {
     fn a_child_is_told_everything_its_clients_depend_on() {
         use clap::Parser as _;
         let line = "swarm --url ws://127.0.0.1:1/ws --connections 100 --room-pattern r{i%7} --rooms a,b \
-                    --user-pattern u{i} --platform web --connect-rate 50 --stalled-every 9 --late --deflate";
+                    --user-pattern u{i} --platform web --connect-rate 50 --stalled-every 9 --late --deflate --paused \
+                    --abortive";
         let parent = Line::try_parse_from(line.split_ascii_whitespace()).expect("parses").options;
 
         let arguments = parent.arguments(40, 20);
@@ -262,6 +274,7 @@ mod tests {
         assert_eq!(theirs.connect_rate, Some(10.0));
         assert!(theirs.deflate && String::from_utf8_lossy(&theirs.request(57)).contains("permessage-deflate"));
         assert_eq!((theirs.stalled_every, theirs.from_zero), (Some(9), false));
+        assert!(theirs.paused && theirs.abortive);
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Plan {
     pub total: u64,
     /// Connects per second over this process; unlimited when `None`.
     pub connect_rate: Option<f64>,
+    /// Sockets end by RST however they end, the process's death included: no TIME_WAIT.
+    pub abortive: bool,
+    /// Nobody is dialled until told.
+    pub paused: bool,
 }
 
 /// A constant key is fine: the server cannot tell, and the answer is known in advance (RFC 6455 section 1.3).
@@ -73,6 +77,8 @@ impl Plan {
             sample_every: 50,
             total,
             connect_rate: None,
+            abortive: false,
+            paused: false,
         })
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Ramp {
     count: usize,
     /// Clients dialled so far: slots below this are on their way.
     dialled: usize,
+    /// Clients that may be dialled by now: all of them, unless the swarm is steered step by step.
+    allowed: usize,
     /// Clients that are open or have failed.
     pub(super) settled: usize,
     /// Clients greeted and joined are no longer in flight; these are.
@@ -35,24 +37,30 @@ pub(super) struct Ramp {
 impl Ramp {
     pub(super) fn new(count: usize, rate: Option<f64>) -> Self {
         let (dialled, settled, in_flight, announced_ns) = (0, 0, 0, 0);
-        Self { count, dialled, settled, in_flight, rate, started_ns: None, announced_ns, over: false }
+        Self { count, dialled, allowed: count, settled, in_flight, rate, started_ns: None, announced_ns, over: false }
+    }
+
+    /// Goes on, or only now begins, until this many thousandths are dialled.
+    pub(super) fn allow(&mut self, per_mille: u64) {
+        self.allowed = (self.count as u64 * per_mille.min(1_000)).div_ceil(1_000) as usize;
+        self.over = false;
     }
 
     /// How many clients may be dialled now.
     fn due(&mut self, now_ns: u64) -> usize {
         let started_ns = *self.started_ns.get_or_insert(now_ns);
-        let left = (self.count - self.dialled).min(IN_FLIGHT_MAX.saturating_sub(self.in_flight));
+        let left = self.allowed.saturating_sub(self.dialled).min(IN_FLIGHT_MAX.saturating_sub(self.in_flight));
         let Some(rate) = self.rate else { return left };
         let allowed = ((now_ns - started_ns) as f64 / 1e9 * rate) as usize + 1;
         left.min(allowed.saturating_sub(self.dialled))
     }
 
-    /// `Some(true)` once, when the ramp is over; `Some(false)` now and then until then.
+    /// `Some(true)` once, when all who may are settled; `Some(false)` now and then until then.
     pub(super) fn announcement(&mut self, now_ns: u64) -> Option<bool> {
         if self.over {
             return None;
         }
-        if self.settled == self.count {
+        if self.settled >= self.allowed {
             self.over = true;
             return Some(true);
         }
@@ -67,7 +75,7 @@ impl Ramp {
         self.started_ns.map_or(0.0, |started_ns| now_ns.saturating_sub(started_ns) as f64 / 1e9)
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.over
     }
 }
@@ -90,6 +98,9 @@ impl Worker {
                     continue;
                 }
             };
+            if self.plan.abortive {
+                sockets::abort_on_close(&socket)?;
+            }
             let interest = epoll::EventFlags::OUT | epoll::EventFlags::ET;
             epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(slot as u64), interest)?;
             self.sockets[slot] = Some(socket);
@@ -222,6 +233,21 @@ mod tests {
         ramp.in_flight = IN_FLIGHT_MAX;
 
         assert_eq!(ramp.due(0), 0);
+    }
+
+    #[test]
+    fn a_steered_ramp_stops_at_each_step_and_says_so() {
+        let mut ramp = Ramp::new(50, None);
+        ramp.allow(0);
+        assert_eq!((ramp.due(0), ramp.announcement(0)), (0, Some(true)));
+
+        ramp.allow(100);
+
+        assert_eq!(ramp.due(0), 5);
+        (ramp.dialled, ramp.settled) = (5, 5);
+        assert_eq!((ramp.due(0), ramp.announcement(PROGRESS_NS)), (0, Some(true)));
+        ramp.allow(1_000);
+        assert_eq!(ramp.due(0), 45);
     }
 
     #[test]
