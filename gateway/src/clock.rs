@@ -2,7 +2,9 @@
 //! Everything that decides takes `now` as an argument; only the edges (tasks, threads) ask this clock.
 //! Wraps after 49 days; differences are taken with [`since`], which is right across the wrap.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 /// Milliseconds since the gateway's start, modulo 2³².
 pub type Millis = u32;
@@ -25,6 +27,19 @@ impl Clock {
     #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
     pub fn now(&self) -> Millis {
         (self.start.elapsed().as_millis() as u32).wrapping_add(1)
+    }
+
+    /// A timer for what is done every `period_ms` and not at a moment that matters: it fires `phase_ms` after each multiple of
+    /// the period since the start, so that timers of all tasks fall together and wake the runtime once. A beat that was missed
+    /// is skipped.
+    #[must_use]
+    pub fn beats(&self, period_ms: u32, phase_ms: u32) -> Interval {
+        let past = self.start.elapsed().as_millis() / u128::from(period_ms.max(1));
+        let next = Duration::from_millis(u64::from(period_ms)) * u32::try_from(past + 1).unwrap_or(u32::MAX);
+        let first = self.start + next + Duration::from_millis(u64::from(phase_ms));
+        let mut beats = interval_at(first.into(), Duration::from_millis(u64::from(period_ms)));
+        beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        beats
     }
 }
 

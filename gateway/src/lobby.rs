@@ -129,8 +129,7 @@ impl Lobby {
                 return;
             }
         };
-        let mut clock = tokio::time::interval(std::time::Duration::from_millis(u64::from(DEADLINES_MS / 2)));
-        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut clock = node.clock.beats(DEADLINES_MS / 2, 0);
         let stopped = node.stopped();
         tokio::pin!(stopped);
         let mut looked = node.clock.now();

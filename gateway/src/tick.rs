@@ -14,9 +14,8 @@ use crate::node::Node;
 /// Runs until the gateway stops.
 pub(crate) async fn run(node: Arc<Node>) {
     let period = Duration::from_millis(u64::from(node.merger.tick_ms()));
-    let mut housekeeping = interval(Duration::from_millis(u64::from(LOOK_MS)));
-    // A late look is one look: a burst of them would punish one lag several times.
-    housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A late look is one look (what was missed is skipped): a burst of them would punish one lag several times.
+    let mut housekeeping = node.clock.beats(LOOK_MS, 0);
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut is_watching = false;

@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use rustix::event::{Timespec, epoll};
@@ -21,6 +20,7 @@ use tidegate_protocol::ws::{self, Decoder, Deflater, Event, Inflater};
 use super::outbox;
 use super::pending::Queued;
 use super::{Bucket, Command};
+use crate::admission::LOOK_MS;
 use crate::clock::{Millis, since};
 use crate::counters::Delta;
 use crate::node::Node;
@@ -115,13 +115,11 @@ impl Drive {
                 return;
             }
         };
-        // Sweeps of the buckets are spread over the interval, so that they do not wake together.
-        let phase = Duration::from_millis(u64::from(SWEEP_MS) * self.index as u64 / node.buckets.len() as u64);
-        let mut sweep = tokio::time::interval_at(
-            tokio::time::Instant::now() + phase + Duration::from_millis(1),
-            Duration::from_millis(u64::from(SWEEP_MS)),
-        );
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Sweeps of the buckets are spread over the interval, but on beats at which the housekeeping wakes anyway: a thread woken
+        // for one small sweep would cost more than the sweep.
+        #[expect(clippy::cast_possible_truncation, reason = "below SWEEP_MS / LOOK_MS")]
+        let phase = (self.index * (SWEEP_MS / LOOK_MS) as usize / node.buckets.len()) as u32 * LOOK_MS;
+        let mut sweep = node.clock.beats(SWEEP_MS, phase);
         let stopped = node.stopped();
         tokio::pin!(stopped);
         let mut swept = node.clock.now();
