@@ -1,6 +1,8 @@
 //! What a run says: lines for people, JSON (schema `tidegate-bench/1`) for machines. Loss comes first in both.
 //! A file of its own because every command prints alike. It measures nothing.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -12,6 +14,8 @@ use crate::distribution::Distribution;
 use crate::machine::Machine;
 use crate::process::Usage;
 use crate::swarm::ledger::Standing;
+
+pub use table::{Better, Column, Line, Plot, Record, Table};
 
 pub const SCHEMA: &str = "tidegate-bench/1";
 
@@ -37,6 +41,18 @@ pub struct Report {
     pub seconds: f64,
     /// Reports of the parts as they gave them.
     pub parts: BTreeMap<String, serde_json::Value>,
+    /// Figures of several things side by side.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+    /// Curves: memory by connections, deliveries by second.
+    #[serde(default)]
+    pub plots: Vec<Plot>,
+    /// Sentences that belong beside the tables.
+    #[serde(default)]
+    pub remarks: Vec<String>,
+    /// What was asked for and is not here, and why.
+    #[serde(default)]
+    pub skipped: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -139,6 +155,9 @@ impl Report {
         lines.extend(
             self.latency.iter().map(|latency| format!("  {}", distribution_line(&latency.name, "µs", &latency.us))),
         );
+        self.tables.iter().for_each(|table| lines.extend(table.lines()));
+        lines.extend(self.remarks.iter().map(|remark| format!("  {remark}")));
+        lines.extend(self.skipped.iter().map(|skipped| format!("  skipped: {skipped}")));
         for Process { name, usage } in &self.processes {
             let (rss, peak) = (usage.rss_bytes as f64 / 1e6, usage.peak_rss_bytes as f64 / 1e6);
             let (user, system) = (usage.user_s, usage.system_s);
