@@ -11,6 +11,7 @@ pub mod machine;
 pub mod message;
 pub mod million;
 pub mod netstat;
+pub mod page;
 pub mod pattern;
 pub mod peers;
 pub mod process;
@@ -35,6 +36,8 @@ pub enum Bench {
     /// Clients that come back whenever their connection ends, for the scenarios that drop them.
     #[command(hide = true)]
     Returning(Box<returning::Options>),
+    /// Make one HTML page, with plots, of what the other commands wrote; it needs no network.
+    Report(page::Options),
     /// The same course for Tidegate, the bare loop and every peer that is installed: one table.
     ///
     /// `bench/peers/install` installs the peers. Each is measured for memory a connection, CPU a delivery, deliveries
@@ -72,6 +75,7 @@ pub fn main(bench: Bench) -> anyhow::Result<ExitCode> {
         Bench::Swarm(options) => swarm::main(&options),
         Bench::Publish(options) => publish::main(&options),
         Bench::Returning(options) => returning::main(&options),
+        Bench::Report(options) => page::main(&options),
         Bench::Peers(options) => peers::main(&options),
         Bench::Run(options) => run::main(&options),
         Bench::Million(options) => million::main(&options),

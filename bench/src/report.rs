@@ -15,7 +15,7 @@ use crate::machine::Machine;
 use crate::process::Usage;
 use crate::swarm::ledger::Standing;
 
-pub use table::{Better, Column, Line, Plot, Record, Table};
+pub use table::{Better, Column, Line, Plot, Record, Table, cell_text};
 
 pub const SCHEMA: &str = "tidegate-bench/1";
 
@@ -127,6 +127,20 @@ impl Report {
         self.latency.push(Latency { name: name.into(), us: us.clone() });
     }
 
+    /// A curve of what came in each second; nothing when nothing came.
+    pub fn by_second(&mut self, what: &str, counts: &[u64]) {
+        if counts.is_empty() {
+            return;
+        }
+        let points = counts.iter().enumerate().map(|(second, count)| (second as f64, *count as f64)).collect();
+        self.plots.push(Plot {
+            title: format!("{what} in each second"),
+            x: "s".to_owned(),
+            y: what.to_owned(),
+            lines: vec![Line { name: what.to_owned(), points }],
+        });
+    }
+
     /// Keeps a part's own report for the JSON.
     pub fn part(&mut self, name: &str, part: &impl Serialize) {
         let value = serde_json::to_value(part).unwrap_or_else(|error| error.to_string().into());
@@ -182,7 +196,7 @@ impl Report {
 }
 
 impl Figure {
-    fn is_met(&self) -> bool {
+    pub fn is_met(&self) -> bool {
         self.bound.is_none_or(|bound| bound.holds(self.value))
     }
 }

@@ -3,7 +3,6 @@
 //! 3. climb: twice the rate, and again, until latency grows beyond a second or something is lost; 4. handshakes.
 //! Knows no peer; judges no figure (see `table`). Everything it starts ends with it.
 
-use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -324,7 +323,7 @@ impl Phase {
         row.cpu_us_per_delivery = Some(self.usage.cpu_s() * 1e6 / (self.tally.messages as f64).max(1.0));
         row.latency_us = self.tally.latency_us.clone();
         row.per_frame = self.per_frame();
-        row.by_second = by_second(&self.tally.by_second);
+        row.by_second = self.tally.seconds();
         report.latency(peer.name(), &row.latency_us);
         report.processes.push(Process { name: peer.name().to_owned(), usage: self.usage });
     }
@@ -340,14 +339,6 @@ impl Phase {
     }
 }
 
-/// Consecutive seconds from the first that saw a message; those without one are zeros.
-fn by_second(seconds: &BTreeMap<u64, u64>) -> Vec<u64> {
-    let (Some((first, _)), Some((last, _))) = (seconds.first_key_value(), seconds.last_key_value()) else {
-        return Vec::new();
-    };
-    (*first..=*last).map(|second| seconds.get(&second).copied().unwrap_or(0)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,11 +350,5 @@ mod tests {
         assert!(step.keeps_up());
         assert!(!Step { is_whole: false, ..step }.keeps_up());
         assert!(!Step { p99_us: LATENCY_MAX_US + 1, ..step }.keeps_up());
-    }
-
-    #[test]
-    fn seconds_in_which_nothing_came_are_zeros_of_the_series() {
-        assert_eq!(by_second(&BTreeMap::from([(7, 3), (9, 4)])), [3, 0, 4]);
-        assert!(by_second(&BTreeMap::new()).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Options;
 use super::course::Row;
-use crate::report::{Better, Column, Line, Plot, Record, Report, Table, number};
+use crate::report::{Better, Column, Line, Plot, Record, Report, Table, cell_text};
 
 /// A column: its heading, unit, which way is better, and where its figure is.
 struct Measure {
@@ -40,6 +40,7 @@ pub(super) fn fill(options: &Options, rows: &[Row], report: &mut Report) {
     let records = rows.iter().map(|row| Record {
         name: row.name.clone(),
         is_ours: row.name == OURS,
+        is_reference: row.name == LIMIT,
         cells: MEASURES.iter().map(|measure| (measure.of)(row)).collect(),
         note: note(row),
     });
@@ -58,7 +59,7 @@ fn note(row: &Row) -> String {
     let best =
         row.climb.iter().filter(|step| step.is_whole).max_by(|a, b| a.deliveries_per_s.total_cmp(&b.deliveries_per_s));
     let merged = best.filter(|step| step.per_frame > 1.05);
-    let merged = merged.map(|step| format!("; at the most, {} messages a frame", number(round(step.per_frame))));
+    let merged = merged.map(|step| format!("; at the most, {} messages a frame", cell_text(step.per_frame)));
     let processes = if row.processes == 1 { "1 process".to_owned() } else { format!("{} processes", row.processes) };
     format!("{}, {processes}{}", row.version, merged.unwrap_or_default())
 }
@@ -101,25 +102,16 @@ fn behind(rows: &[Row]) -> Vec<String> {
         let ahead: Vec<String> = peers()
             .filter_map(|row| Some((row, of(row)?)))
             .filter(|(_, value)| better.prefers(*value, own))
-            .map(|(row, value)| format!("{} {} {unit}", row.name, number(round(value))))
+            .map(|(row, value)| format!("{} {} {unit}", row.name, cell_text(value)))
             .collect();
         if !ahead.is_empty() {
-            sentences.push(format!(
-                "NOT AHEAD in {name}: tidegate {} {unit}, {}",
-                number(round(own)),
-                ahead.join(", ")
-            ));
+            sentences.push(format!("NOT AHEAD in {name}: tidegate {} {unit}, {}", cell_text(own), ahead.join(", ")));
         }
     }
     if sentences.is_empty() {
         sentences.push("tidegate is ahead of every peer in every column".to_owned());
     }
     sentences
-}
-
-/// Two digits behind the point are more than a run of seconds can tell.
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 fn plots(rows: &[Row], rate: f64, report: &mut Report) {

@@ -34,6 +34,9 @@ pub struct Record {
     pub name: String,
     /// The row that the table is about.
     pub is_ours: bool,
+    /// A limit beside the others, not one of them.
+    #[serde(default)]
+    pub is_reference: bool,
     /// One a column; `None` where nothing was measured.
     pub cells: Vec<Option<f64>>,
     pub note: String,

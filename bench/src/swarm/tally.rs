@@ -102,6 +102,13 @@ impl Tally {
         }
     }
 
+    /// Messages in each second, from the first that saw one to the last; those without one are zeros.
+    pub fn seconds(&self) -> Vec<u64> {
+        let (first, last) = (self.by_second.first_key_value(), self.by_second.last_key_value());
+        let (Some((first, _)), Some((last, _))) = (first, last) else { return Vec::new() };
+        (*first..=*last).map(|second| self.by_second.get(&second).copied().unwrap_or(0)).collect()
+    }
+
     pub fn odd(&mut self, what: String) {
         if self.oddities.len() < ODDITIES_MAX || self.oddities.contains_key(&what) {
             *self.oddities.entry(what).or_default() += 1;
@@ -206,6 +213,18 @@ mod tests {
         one.merge(other);
 
         assert_eq!(one.arrivals, [arrival(8, 20, 150)]);
+    }
+
+    #[test]
+    fn messages_are_booked_once_under_the_second_they_came_in() {
+        let mut tally = Tally { messages: 3, ..Tally::default() };
+        tally.note_second(7_900_000_000);
+        tally.note_second(8_000_000_000);
+        tally.messages = 10;
+        tally.note_second(9_100_000_000);
+
+        assert_eq!(tally.seconds(), [3, 0, 7]);
+        assert!(Tally::default().seconds().is_empty());
     }
 
     #[test]
