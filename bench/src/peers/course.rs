@@ -73,8 +73,11 @@ pub struct Course {
     pace: Duration,
     step: Duration,
     churn: Duration,
-    /// Looks at memory, a second apart, before it must be at rest.
+    /// Looks at memory before it must be at rest, and how far apart.
     looks: usize,
+    look: Duration,
+    /// Steps of the climb at most.
+    steps: usize,
 }
 
 /// The first rate of the climb, and how many doublings at most.
@@ -110,7 +113,8 @@ impl Course {
         let seconds = |s: f64| Duration::from_secs_f64(if options.brief { s / 10.0 } else { s });
         let (connections, size, rate) = (options.connections, options.size, options.rate);
         let (pace, step, churn) = (seconds(8.0), seconds(2.0), seconds(4.0));
-        Self { connections, size, rate, pace, step, churn, looks: if options.brief { 1 } else { 6 } }
+        let (looks, steps) = if options.brief { (1, 2) } else { (6, STEPS_MAX) };
+        Self { connections, size, rate, pace, step, churn, looks, look: seconds(1.0), steps }
     }
 
     /// The bare loop at the pace and back to back: what is possible when nothing is done but to send.
@@ -203,7 +207,7 @@ impl Course {
     fn at_rest(&self, server: &Server) -> anyhow::Result<u64> {
         let mut last = server.usage()?.pss_bytes;
         for _ in 0..self.looks {
-            clock::pause(Duration::from_secs(1));
+            clock::pause(self.look);
             let now = server.usage()?.pss_bytes;
             let moved = now.abs_diff(last) as f64;
             last = now;
@@ -216,7 +220,7 @@ impl Course {
 
     fn climb(&self, peer: &'static dyn Peer, server: &Server, load: &mut Load, row: &mut Row) -> anyhow::Result<()> {
         let mut rate = CLIMB_FROM;
-        for _ in 0..STEPS_MAX {
+        for _ in 0..self.steps {
             let messages = (rate * self.step.as_secs_f64()).ceil() as u32;
             let phase = load.phase(self, peer, server, rate, messages)?;
             let step = phase.step(rate);

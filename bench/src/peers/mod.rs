@@ -52,11 +52,16 @@ pub fn dialects() -> impl Iterator<Item = &'static dyn Dialect> {
     PEERS[1..].iter().map(|peer| peer.dialect())
 }
 
+/// A frame's messages. What no publisher of ours sent would count as a delivery, so it is named instead.
+fn messages<'m>(messages: impl Iterator<Item = &'m [u8]>, probes: bool) -> Content {
+    let mut push = Push { probes, ..Push::default() };
+    push.gather(messages);
+    if push.foreign > 0 { Content::Other("a message that nobody sent".to_owned()) } else { Content::Push(push) }
+}
+
 /// A frame that is one message and nothing else.
 fn bare(payload: &[u8]) -> Content {
-    let mut push = Push::default();
-    push.gather(std::iter::once(payload));
-    Content::Push(push)
+    messages(std::iter::once(payload), false)
 }
 
 #[derive(Clone, Debug, clap::Args)]

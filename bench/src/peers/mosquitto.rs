@@ -8,7 +8,7 @@ use super::kit::{Kit, Program};
 use super::server::{Launch, Site};
 use crate::publish::Form;
 use crate::publish::form::Stream;
-use crate::swarm::content::{Advice, Content, Push};
+use crate::swarm::content::{Advice, Content};
 use crate::swarm::dialect::Dialect;
 use crate::swarm::head;
 
@@ -94,9 +94,7 @@ fn parse(mut bytes: &[u8]) -> Result<Content, &'static str> {
             _ => return Ok(Content::Other(format!("packet {kind:#x} {:?}", &body[..body.len().min(8)]))),
         }
     }
-    let mut push = Push::default();
-    push.gather(messages.into_iter());
-    Ok(Content::Push(push))
+    Ok(super::messages(messages.into_iter(), false))
 }
 
 /// MQTT 3.1.1 section 2.2.3: seven bits a byte, least first, at most four.

@@ -8,7 +8,7 @@ use super::kit::{Kit, Program};
 use super::server::{Launch, Site};
 use crate::publish::Form;
 use crate::publish::form::Stream;
-use crate::swarm::content::{Advice, Content, Push};
+use crate::swarm::content::{Advice, Content};
 use crate::swarm::dialect::Dialect;
 use crate::swarm::head;
 
@@ -91,11 +91,7 @@ fn parse(mut bytes: &[u8]) -> Result<Content, &'static str> {
         }
     }
     Ok(match (messages.is_empty(), greets, probes) {
-        (false, _, _) => {
-            let mut push = Push { probes, ..Push::default() };
-            push.gather(messages.into_iter());
-            Content::Push(push)
-        }
+        (false, _, _) => super::messages(messages.into_iter(), probes),
         // A greeting answers our own PING; the server's comes seconds later and again.
         (true, true, _) => Content::Hello(Advice::default()),
         (true, false, true) => Content::Probe,

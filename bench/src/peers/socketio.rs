@@ -11,7 +11,7 @@ use super::Peer;
 use super::kit::{Kit, Program};
 use super::server::{Launch, Site};
 use crate::publish::Form;
-use crate::swarm::content::{Advice, Content, Push};
+use crate::swarm::content::{Advice, Content};
 use crate::swarm::dialect::Dialect;
 
 #[derive(Debug)]
@@ -66,9 +66,7 @@ impl Dialect for SocketIo {
             [b'4', b'0', ..] => Content::Joined(Vec::new()),
             [b'4', b'2', event @ ..] => match serde_json::from_slice::<Vec<Cow<str>>>(event) {
                 Ok(arguments) if arguments.first().is_some_and(|name| name == "m") => {
-                    let mut push = Push::default();
-                    push.gather(arguments.iter().skip(1).map(|argument| argument.as_bytes()));
-                    Content::Push(push)
+                    super::messages(arguments.iter().skip(1).map(|argument| argument.as_bytes()), false)
                 }
                 _ => Content::Invalid("an event that is not [\"m\", text]".to_owned()),
             },
@@ -103,6 +101,7 @@ mod tests {
     #[test]
     fn what_is_no_event_of_ours_is_seen() {
         assert!(matches!(SocketIo.parse(br#"42["other","x"]"#), Content::Invalid(_)));
+        assert!(matches!(SocketIo.parse(br#"42["m","{\"hello\":1}"]"#), Content::Other(_)));
         assert!(matches!(SocketIo.parse(br#"44{"message":"no"}"#), Content::Other(_)));
         assert!(matches!(SocketIo.parse(b""), Content::Other(_)));
     }
