@@ -58,13 +58,14 @@ fn cells<'v>(report: &'v Value, name: &str) -> &'v Vec<Value> {
 }
 
 #[test]
-fn a_small_course_fills_every_column_becomes_a_page_and_leaves_nothing() {
+fn a_small_course_fills_its_columns_becomes_a_page_and_leaves_nothing() {
     let run = Run::peers(&["--only", "bare,tidegate"]);
 
     assert!(run.output.status.success(), "{}", run.told());
     let report = run.json();
     assert_eq!((&report["sound"], &report["schema"]), (&Value::Bool(true), &"tidegate-bench/1".into()));
-    assert!(cells(&report, "tidegate").iter().all(Value::is_number), "{:?}", cells(&report, "tidegate"));
+    // A hundred clients are too few for the slope of memory, which may be empty; all the rest is measured.
+    assert!(cells(&report, "tidegate")[1..].iter().all(Value::is_number), "{:?}", cells(&report, "tidegate"));
     assert!(cells(&report, "bare loop")[1].is_number() && cells(&report, "bare loop")[0].is_null());
     assert_eq!(run.left_behind(), Vec::<String>::new());
 
@@ -91,7 +92,7 @@ fn a_server_that_is_not_ours_runs_the_course_where_it_is_installed() {
         assert!(why.as_str().is_some_and(|why| why.starts_with("ws: no ")), "{why}");
         return;
     }
-    assert!(cells(&report, "ws").iter().all(Value::is_number), "{:?}", cells(&report, "ws"));
+    assert!(cells(&report, "ws")[1..].iter().all(Value::is_number), "{:?}", cells(&report, "ws"));
     assert_eq!(run.left_behind(), Vec::<String>::new());
 }
 

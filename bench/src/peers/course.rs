@@ -91,8 +91,9 @@ const PUBLISHERS: u32 = 2 + STEPS_MAX as u32;
 const SETTLE_MS: u64 = 2_000;
 /// One client in so many is timed: the same for all.
 const SAMPLE: &str = "4";
-/// Memory is at rest when it moves less than this part of itself from one look to the next.
-const REST: f64 = 0.005;
+/// Memory is at rest when it moved less than this part of itself over so many looks. Allocators give back seconds late.
+const REST: f64 = 0.002;
+const REST_LOOKS: usize = 3;
 
 /// Clients in two swarms (a fifth, then the rest), and what they must have by now.
 struct Load {
@@ -112,8 +113,8 @@ impl Course {
     pub fn new(options: &Options) -> Self {
         let seconds = |s: f64| Duration::from_secs_f64(if options.brief { s / 10.0 } else { s });
         let (connections, size, rate) = (options.connections, options.size, options.rate);
-        let (pace, step, churn) = (seconds(8.0), seconds(2.0), seconds(4.0));
-        let (looks, steps) = if options.brief { (1, 2) } else { (6, STEPS_MAX) };
+        let (pace, step, churn) = (seconds(options.pace.as_secs_f64()), seconds(2.0), seconds(4.0));
+        let (looks, steps) = if options.brief { (1, 2) } else { (10, STEPS_MAX) };
         Self { connections, size, rate, pace, step, churn, looks, look: seconds(1.0), steps }
     }
 
@@ -200,22 +201,19 @@ impl Course {
             row.memory.push((first + count, self.at_rest(server)?));
         }
         let [_, (few, at_few), (all, at_all)] = row.memory[..] else { anyhow::bail!("three looks were taken") };
-        row.bytes_per_connection = Some((at_all as f64 - at_few as f64) / (all - few) as f64);
+        // A server that gave back more than the clients took has no slope to tell: better no figure than a negative one.
+        let slope = (at_all as f64 - at_few as f64) / (all - few) as f64;
+        row.bytes_per_connection = (slope > 0.0).then_some(slope);
         Ok(load)
     }
 
     fn at_rest(&self, server: &Server) -> anyhow::Result<u64> {
-        let mut last = server.usage()?.pss_bytes;
-        for _ in 0..self.looks {
+        let mut looks = vec![server.usage()?.pss_bytes];
+        while looks.len() <= self.looks && !is_at_rest(&looks) {
             clock::pause(self.look);
-            let now = server.usage()?.pss_bytes;
-            let moved = now.abs_diff(last) as f64;
-            last = now;
-            if moved <= now as f64 * REST {
-                break;
-            }
+            looks.push(server.usage()?.pss_bytes);
         }
-        Ok(last)
+        Ok(looks.last().copied().unwrap_or(0))
     }
 
     fn climb(&self, peer: &'static dyn Peer, server: &Server, load: &mut Load, row: &mut Row) -> anyhow::Result<()> {
@@ -243,6 +241,15 @@ impl Course {
         let output = command.spawn()?.wait_with_output()?;
         serde_json::from_slice(&output.stdout).with_context(|| format!("the swarm ended with {}", output.status))
     }
+}
+
+/// Whether the last looks agree.
+fn is_at_rest(looks: &[u64]) -> bool {
+    let Some(recent) = looks.len().checked_sub(REST_LOOKS + 1).and_then(|start| looks.get(start..)) else {
+        return false;
+    };
+    let (low, high) = recent.iter().fold((u64::MAX, 0), |(low, high), look| (low.min(*look), high.max(*look)));
+    (high - low) as f64 <= high as f64 * REST
 }
 
 impl Load {
@@ -346,6 +353,13 @@ impl Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_rests_only_when_the_last_looks_agree() {
+        assert!(!is_at_rest(&[1_000, 1_000, 1_000]), "too few looks");
+        assert!(!is_at_rest(&[1_000, 1_000, 1_000, 1_010]));
+        assert!(is_at_rest(&[9_000, 1_000, 1_000, 1_001, 1_001]));
+    }
 
     #[test]
     fn a_climb_goes_on_only_from_a_step_that_was_whole_and_in_time() {
