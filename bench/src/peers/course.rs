@@ -1,6 +1,6 @@
 //! The course: what is measured of one server, in the same order and with the same clients for all.
-//! 1. memory: connect a fifth of the clients, rest, connect the others, rest; 2. pace: broadcasts at a moderate rate;
-//! 3. climb: twice the rate, and again, until latency grows beyond a second or something is lost; 4. handshakes.
+//! Memory: a fifth of the clients connect, rest, the others, rest. Pace: broadcasts at a moderate rate. Climb: twice the
+//! rate, and again, until latency grows beyond a second or something is lost. Then handshakes.
 //! Knows no peer; judges no figure (see `table`). Everything it starts ends with it.
 
 use std::process::{Command, Stdio};
