@@ -71,7 +71,8 @@ fn notes(options: &Options) -> Vec<String> {
     vec![
         format!(
             "memory a connection: user space of all the server's processes at rest, slope from {few} to {connections} \
-             idle subscribers, shared pages counted once; the kernel's part is the same for all and not in it"
+             idle subscribers, shared pages counted once; the kernel's part is the same for all and not in it; \
+             empty where the server shrank meanwhile: more clients tell more"
         ),
         format!(
             "CPU a delivery: user and system time of all the server's processes while {rate} messages a second of \
@@ -89,7 +90,7 @@ fn notes(options: &Options) -> Vec<String> {
     ]
 }
 
-/// One sentence for each column in which a peer is ahead of Tidegate, or that Tidegate leads every column.
+/// One sentence for each column in which a peer is ahead of Tidegate, or that Tidegate leads wherever it has a figure.
 fn behind(rows: &[Row]) -> Vec<String> {
     let Some(ours) = rows.iter().find(|row| row.name == OURS) else { return Vec::new() };
     let peers = || rows.iter().filter(|row| row.name != OURS && row.name != LIMIT);
@@ -109,7 +110,7 @@ fn behind(rows: &[Row]) -> Vec<String> {
         }
     }
     if sentences.is_empty() {
-        sentences.push("tidegate is ahead of every peer in every column".to_owned());
+        sentences.push("tidegate is ahead of every peer in every column it has a figure in".to_owned());
     }
     sentences
 }
