@@ -2,7 +2,7 @@
 # The checks share one profile, so that each dependency is compiled once for clippy's metadata and once for tests.
 
 CARGO ?= cargo
-SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh $(wildcard conformance/*.sh)
+SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install $(wildcard conformance/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
 .PHONY: help test fmt clippy unit doc shell build bench micro scale guard

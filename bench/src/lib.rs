@@ -11,7 +11,9 @@ pub mod machine;
 pub mod message;
 pub mod million;
 pub mod netstat;
+pub mod page;
 pub mod pattern;
+pub mod peers;
 pub mod process;
 pub mod publish;
 pub mod report;
@@ -34,6 +36,13 @@ pub enum Bench {
     /// Clients that come back whenever their connection ends, for the scenarios that drop them.
     #[command(hide = true)]
     Returning(Box<returning::Options>),
+    /// Make one HTML page, with plots, of what the other commands wrote; it needs no network.
+    Report(page::Options),
+    /// The same course for Tidegate, the bare loop and every peer that is installed: one table.
+    ///
+    /// `bench/peers/install` installs the peers. Each is measured for memory a connection, CPU a delivery, deliveries
+    /// a second, latency and connects a second; under a minute each.
+    Peers(Box<peers::Options>),
     /// Start the server, load it, check every client, print a table, write JSON.
     Run(Box<run::Options>),
     /// Hold a million connections on one machine, both ends; account for their memory; push to all of them.
@@ -66,6 +75,8 @@ pub fn main(bench: Bench) -> anyhow::Result<ExitCode> {
         Bench::Swarm(options) => swarm::main(&options),
         Bench::Publish(options) => publish::main(&options),
         Bench::Returning(options) => returning::main(&options),
+        Bench::Report(options) => page::main(&options),
+        Bench::Peers(options) => peers::main(&options),
         Bench::Run(options) => run::main(&options),
         Bench::Million(options) => million::main(&options),
         Bench::BareServer(options) => million::bare::main(&options).map(|()| ExitCode::SUCCESS),

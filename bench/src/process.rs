@@ -15,6 +15,9 @@ pub struct Usage {
     pub rss_bytes: u64,
     /// Anonymous memory of smaps_rollup: what the process itself allocated.
     pub anonymous_bytes: u64,
+    /// Pss of smaps_rollup: pages shared with other processes count by their share.
+    #[serde(default)]
+    pub pss_bytes: u64,
     /// VmHWM: the peak of the resident set since the start.
     pub peak_rss_bytes: u64,
 }
@@ -32,6 +35,7 @@ impl Usage {
             system_s,
             rss_bytes: rss.unwrap_or(0),
             anonymous_bytes: field_bytes(&rollup, "Anonymous:").unwrap_or(0),
+            pss_bytes: field_bytes(&rollup, "Pss:").unwrap_or(0),
             peak_rss_bytes: field_bytes(&status, "VmHWM:").unwrap_or(0),
         })
     }
@@ -40,10 +44,47 @@ impl Usage {
         self.user_s + self.system_s
     }
 
+    /// Adds another process of the same server; peaks add up to an upper bound.
+    pub fn add(&mut self, other: &Self) {
+        self.user_s += other.user_s;
+        self.system_s += other.system_s;
+        self.rss_bytes += other.rss_bytes;
+        self.anonymous_bytes += other.anonymous_bytes;
+        self.pss_bytes += other.pss_bytes;
+        self.peak_rss_bytes += other.peak_rss_bytes;
+    }
+
     /// CPU since `before`; memory as it is now.
     pub fn since(&self, before: &Self) -> Self {
         Self { user_s: self.user_s - before.user_s, system_s: self.system_s - before.system_s, ..*self }
     }
+}
+
+/// Every process below `pid`, at any depth, as /proc shows it now.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(child) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        parents.extend(parent(&stat).map(|parent| (parent, child)));
+    }
+    let (mut found, mut next) = (vec![pid], 0);
+    while let Some(above) = found.get(next).copied() {
+        found.extend(parents.iter().filter(|(parent, _)| *parent == above).map(|(_, child)| *child));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// Whether the process still runs: a zombie does not.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// Field 4 of /proc/PID/stat.
+fn parent(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// CPU seconds (user, system) of /proc/PID/stat. The command name may hold spaces and parentheses: fields count
@@ -72,6 +113,24 @@ mod tests {
         let stat = "42 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 1500 250 0 0";
 
         assert_eq!(cpu_seconds(stat), Some((1500.0 / ticks, 250.0 / ticks)));
+    }
+
+    #[test]
+    fn a_child_of_a_child_is_found_and_is_gone_once_it_ended() {
+        let mut shell = std::process::Command::new("sh").args(["-c", "sleep 30 & wait"]).spawn().expect("a shell");
+        let below = || descendants(shell.id());
+        let deadline_ns = crate::clock::now_ns() + 5_000_000_000;
+        while below().is_empty() && crate::clock::now_ns() < deadline_ns {
+            crate::clock::pause(std::time::Duration::from_millis(5));
+        }
+
+        let sleeper = below().first().copied().expect("the shell's child");
+        assert!(descendants(std::process::id()).contains(&sleeper) && is_alive(sleeper));
+        let pid = rustix::process::Pid::from_raw(sleeper as i32).expect("not zero");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it lives");
+        shell.wait().expect("the shell ends with its child");
+
+        assert!(!is_alive(sleeper));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a run says: lines for people, JSON (schema `tidegate-bench/1`) for machines. Loss comes first in both.
 //! A file of its own because every command prints alike. It measures nothing.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -12,6 +14,8 @@ use crate::distribution::Distribution;
 use crate::machine::Machine;
 use crate::process::Usage;
 use crate::swarm::ledger::Standing;
+
+pub use table::{Better, Column, Line, Plot, Record, Table, cell_text};
 
 pub const SCHEMA: &str = "tidegate-bench/1";
 
@@ -37,6 +41,18 @@ pub struct Report {
     pub seconds: f64,
     /// Reports of the parts as they gave them.
     pub parts: BTreeMap<String, serde_json::Value>,
+    /// Figures of several things side by side.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+    /// Curves: memory by connections, deliveries by second.
+    #[serde(default)]
+    pub plots: Vec<Plot>,
+    /// Sentences that belong beside the tables.
+    #[serde(default)]
+    pub remarks: Vec<String>,
+    /// What was asked for and is not here, and why.
+    #[serde(default)]
+    pub skipped: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -111,6 +127,20 @@ impl Report {
         self.latency.push(Latency { name: name.into(), us: us.clone() });
     }
 
+    /// A curve of what came in each second; nothing when nothing came.
+    pub fn by_second(&mut self, what: &str, counts: &[u64]) {
+        if counts.is_empty() {
+            return;
+        }
+        let points = counts.iter().enumerate().map(|(second, count)| (second as f64, *count as f64)).collect();
+        self.plots.push(Plot {
+            title: format!("{what} in each second"),
+            x: "s".to_owned(),
+            y: what.to_owned(),
+            lines: vec![Line { name: what.to_owned(), points }],
+        });
+    }
+
     /// Keeps a part's own report for the JSON.
     pub fn part(&mut self, name: &str, part: &impl Serialize) {
         let value = serde_json::to_value(part).unwrap_or_else(|error| error.to_string().into());
@@ -139,6 +169,9 @@ impl Report {
         lines.extend(
             self.latency.iter().map(|latency| format!("  {}", distribution_line(&latency.name, "µs", &latency.us))),
         );
+        self.tables.iter().for_each(|table| lines.extend(table.lines()));
+        lines.extend(self.remarks.iter().map(|remark| format!("  {remark}")));
+        lines.extend(self.skipped.iter().map(|skipped| format!("  skipped: {skipped}")));
         for Process { name, usage } in &self.processes {
             let (rss, peak) = (usage.rss_bytes as f64 / 1e6, usage.peak_rss_bytes as f64 / 1e6);
             let (user, system) = (usage.user_s, usage.system_s);
@@ -163,7 +196,7 @@ impl Report {
 }
 
 impl Figure {
-    fn is_met(&self) -> bool {
+    pub fn is_met(&self) -> bool {
         self.bound.is_none_or(|bound| bound.holds(self.value))
     }
 }

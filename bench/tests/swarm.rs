@@ -248,3 +248,21 @@ fn nobody_there_is_a_failure_with_its_reason() {
     assert_eq!((ready.open, ready.failed), (0, 3));
     assert!(ready.oddities.keys().all(|why| why.contains("connect")), "{:?}", ready.oddities);
 }
+
+#[test]
+fn a_peer_whose_frames_are_bare_messages_is_checked_like_any_other() {
+    let dialect = tidegate_bench::swarm::dialect::named("nchan").expect("a dialect");
+    let mut bed = Bed::new(|plan| plan.dialect = dialect);
+    let bare = |n: u32| Out::Text(format!(r#"{{"p":1,"n":{n},"t":1}}"#));
+
+    // The stand-in's greeting is nothing this dialect knows. Who has it is also registered to be sent to.
+    let has_greeted = |tally: &Tally| tally.oddities.values().sum::<u64>() == CLIENTS;
+    assert!((0..500).any(|_| has_greeted(&bed.report(0))), "not everyone was greeted");
+    (0..10).for_each(|n| assert_eq!(bed.server.send("", &bare(n)), CLIENTS as usize));
+    let whole = bed.report(10);
+    bed.server.send("", &bare(11));
+    let holed = bed.report(12);
+
+    assert_eq!((faults(&whole), whole.messages), (clean(), 10 * CLIENTS));
+    assert_eq!(holed.standing.lost, CLIENTS, "number 10 was never sent");
+}

@@ -98,6 +98,7 @@ impl Sockets {
 /// A process that has ended counts as nothing: whoever waits for it will say so.
 fn sum(pids: &[u32]) -> Usage {
     pids.iter().filter_map(|pid| Usage::of(*pid).ok()).fold(Usage::default(), |sum, one| Usage {
+        pss_bytes: sum.pss_bytes + one.pss_bytes,
         user_s: sum.user_s + one.user_s,
         system_s: sum.system_s + one.system_s,
         rss_bytes: sum.rss_bytes + one.rss_bytes,

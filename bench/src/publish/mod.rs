@@ -1,6 +1,7 @@
 //! Publishers: pushes on a fixed schedule that never waits for answers (open loop).
 //! This file is the command line and the sum; `schedule` says what is due when, `publisher` holds one connection.
 
+pub mod form;
 pub mod publisher;
 pub mod schedule;
 
@@ -14,8 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::distribution::Distribution;
 use crate::pattern::Pattern;
 use crate::swarm::crew::shares;
+use crate::swarm::dialect::{self, Dialect};
 use crate::swarm::ledger::Expected;
 use crate::{clock, http1, report};
+pub use form::Form;
 use schedule::Schedule;
 
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +26,9 @@ pub struct Options {
     /// The push API.
     #[arg(long, default_value = "http://127.0.0.1:8001")]
     pub api: String,
+    /// What the server speaks: tidegate, or a peer of `bench peers`.
+    #[arg(long, default_value = "tidegate", value_parser = dialect::named)]
+    pub dialect: &'static dyn Dialect,
     /// `all`, `room:NAME` or `user:NAME`; a name such as r{i%20} differs by the connection's number.
     #[arg(long, default_value = "all", value_parser = parse_to)]
     pub to: Pattern,
@@ -146,6 +152,12 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
 
 pub fn run(options: &Options) -> anyhow::Result<Published> {
     ensure!(options.rate > 0.0 && options.batch > 0 && options.connections > 0, "rate, batch and connections are > 0");
+    let form = options.dialect.form();
+    ensure!(
+        options.batch == 1 || !matches!(form, Form::Post(_)),
+        "{} takes one message a push",
+        options.dialect.name()
+    );
     let address = http1::parse_authority(&options.api)?;
     let count = match options.count {
         Some(count) => count,
@@ -157,6 +169,7 @@ pub fn run(options: &Options) -> anyhow::Result<Published> {
     let publisher = |(number, share): (u64, u64)| {
         let options = publisher::Options {
             address,
+            form,
             publisher: options.publisher + number as u32,
             to: options.to.name(number),
             size: options.size,

@@ -2,23 +2,24 @@
 //! A file of its own because the two threads share only a bounded queue: when it is full, the writer waits and is
 //! late, and the report says so. Invariant: requests leave in the order of their numbers (rule M-4).
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::Published;
+use super::form::{Composer, Form, Stream};
 use super::schedule::{Due, Schedule};
 use crate::clock;
 use crate::http1::Reader;
-use crate::message::Stamp;
 use crate::swarm::ledger::Expected;
 
 #[derive(Clone, Debug)]
 pub struct Options {
     pub address: SocketAddr,
+    pub form: Form,
     pub publisher: u32,
     pub to: String,
     pub size: usize,
@@ -48,6 +49,9 @@ pub fn run(options: &Options) -> anyhow::Result<Published> {
         .with_context(|| format!("cannot connect to the push API at {}", options.address))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    if let Form::Stream(protocol) = options.form {
+        return run_stream(options, protocol, stream);
+    }
     let answers = Reader::new(stream.try_clone()?);
     let (queue, sent) = sync_channel(options.in_flight);
     let reader = std::thread::Builder::new().name("receipts".to_owned()).spawn(move || read(answers, &sent))?;
@@ -67,58 +71,57 @@ pub fn run(options: &Options) -> anyhow::Result<Published> {
     Ok(published)
 }
 
-/// Writes each push when it is due, or as soon after as the queue lets it.
-fn write(options: &Options, mut stream: TcpStream, queue: &SyncSender<Sent>) -> Published {
-    let mut published = Published::default();
-    let (mut body, mut request) = (Vec::new(), Vec::new());
+impl Published {
+    /// Notes a push that leaves at `sent_ns`.
+    fn note(&mut self, due: Due, sent_ns: u64) {
+        self.pushes += 1;
+        self.messages += u64::from(due.messages);
+        self.late_us.record_span_ns(due.at_ns, sent_ns);
+        self.late += u64::from(sent_ns.saturating_sub(due.at_ns) > LATE_NS);
+    }
+}
+
+/// Runs the schedule in a protocol that does not answer each message: all are accepted once the flush is answered.
+fn run_stream(options: &Options, protocol: &dyn Stream, mut stream: TcpStream) -> anyhow::Result<Published> {
+    let (mut published, mut composer) = (Published::default(), Composer::default());
+    stream.write_all(&protocol.opening())?;
     for due in options.schedule.pushes() {
         clock::sleep_until_ns(due.at_ns);
-        compose(options, due, &mut body, &mut request);
+        stream.write_all(composer.compose(options, due)).context("the server closed the publisher's connection")?;
+        published.note(due, clock::now_ns());
+    }
+    stream.write_all(protocol.flush())?;
+    let sent_ns = clock::now_ns();
+    let (mut heard, mut chunk) = (Vec::new(), [0; 4096]);
+    while !heard.windows(protocol.flushed().len()).any(|window| window == protocol.flushed()) {
+        let read = stream.read(&mut chunk).context("the server did not answer the flush")?;
+        ensure!(read > 0, "the server ended: {}", String::from_utf8_lossy(&heard));
+        heard.extend_from_slice(&chunk[..read]);
+    }
+    published.receipt_us.record_span_ns(sent_ns, clock::now_ns());
+    let (publisher, count, to) = (options.publisher, published.messages as u32, options.to.clone());
+    published.expected = vec![Expected { publisher, count, refused: 0, to }];
+    published.accepted = published.pushes;
+    published.seconds = clock::now_ns().saturating_sub(options.schedule.started_ns()) as f64 / 1e9;
+    Ok(published)
+}
+
+/// Writes each push when it is due, or as soon after as the queue lets it.
+fn write(options: &Options, mut stream: TcpStream, queue: &SyncSender<Sent>) -> Published {
+    let (mut published, mut composer) = (Published::default(), Composer::default());
+    for due in options.schedule.pushes() {
+        clock::sleep_until_ns(due.at_ns);
+        let request = composer.compose(options, due);
         // Queued first: the reader must know of a request before its answer can come.
         if queue.send(Sent { due, sent_ns: clock::now_ns() }).is_err() {
             break;
         }
-        published.pushes += 1;
-        published.messages += u64::from(due.messages);
-        let sent_ns = clock::now_ns();
-        if stream.write_all(&request).is_err() {
+        published.note(due, clock::now_ns());
+        if stream.write_all(request).is_err() {
             break;
         }
-        published.late_us.record_span_ns(due.at_ns, sent_ns);
-        published.late += u64::from(sent_ns.saturating_sub(due.at_ns) > LATE_NS);
     }
     published
-}
-
-fn compose(options: &Options, due: Due, body: &mut Vec<u8>, request: &mut Vec<u8>) {
-    body.clear();
-    let to = match options.to.split_once(':') {
-        Some((kind, name)) => serde_json::json!({ kind: name }),
-        None => serde_json::json!({ "all": true }),
-    };
-    write!(body, r#"{{"to":{to},"messages":["#).expect("a Vec takes everything");
-    for sequence in due.first..due.first + due.messages {
-        if sequence > due.first {
-            body.push(b',');
-        }
-        let stamp = Stamp { publisher: options.publisher, sequence, intended_ns: due.at_ns };
-        if options.rows {
-            stamp.write_rows(body, options.size);
-        } else {
-            stamp.write(body, options.size);
-        }
-    }
-    body.extend_from_slice(b"]}");
-    request.clear();
-    let authorization = options.key.as_ref().map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
-    write!(
-        request,
-        "POST /v1/push HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n{authorization}Content-Length: {}\r\n\r\n",
-        options.address,
-        body.len()
-    )
-    .expect("a Vec takes everything");
-    request.extend_from_slice(body);
 }
 
 /// Reads an answer for each request, in order; ends with the requests or with the connection.

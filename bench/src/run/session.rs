@@ -186,6 +186,7 @@ impl Session {
         report.figure("pushes sent > 1 ms late", published.late as f64, "");
         report.latency("intended → read", &tally.latency_us);
         report.latency("receipt", &published.receipt_us);
+        report.by_second("deliveries", &tally.seconds());
         report.part("published", &published);
         report.part("swarm", &Tally { arrivals: Vec::new(), ..tally });
         report.processes = processes;

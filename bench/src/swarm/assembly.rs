@@ -10,10 +10,11 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use super::content::Content;
+use super::dialect::{Dialect, Tidegate};
 use super::head::{self, Head};
 use super::inflate::inflate;
 
-/// A text frame some client received.
+/// A data frame some client received.
 #[derive(Debug)]
 pub struct Frame {
     /// Head and payload as on the wire.
@@ -58,6 +59,8 @@ const FINGERPRINT_BYTES: usize = 160;
 pub struct Cache {
     /// One fixed key: fingerprints never leave the thread.
     hasher: ahash::RandomState,
+    /// What payloads mean.
+    dialect: &'static dyn Dialect,
     frames: HashMap<u64, Rc<Frame>>,
     /// Fingerprints, oldest first; agrees with `frames` but for entries that were replaced.
     order: VecDeque<(u64, Rc<Frame>)>,
@@ -70,21 +73,22 @@ pub struct Cache {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self {
-            hasher: ahash::RandomState::with_seeds(1, 2, 3, 4),
-            frames: HashMap::new(),
-            order: VecDeque::new(),
-            bytes: 0,
-            forgotten: Vec::new(),
-            deflate: false,
-        }
+        Self::new(&Tidegate, false)
     }
 }
 
 impl Cache {
-    /// A cache for clients that have negotiated permessage-deflate, or have not.
-    pub fn new(deflate: bool) -> Self {
-        Self { deflate, ..Self::default() }
+    /// A cache for clients of one dialect that have negotiated permessage-deflate, or have not.
+    pub fn new(dialect: &'static dyn Dialect, deflate: bool) -> Self {
+        Self {
+            hasher: ahash::RandomState::with_seeds(1, 2, 3, 4),
+            dialect,
+            frames: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            forgotten: Vec::new(),
+            deflate,
+        }
     }
 
     /// Takes `bytes` as the continuation of a connection whose unfinished frame is `partial`; appends what became whole.
@@ -158,7 +162,7 @@ impl Cache {
 
     /// Remembers an unfinished frame, as a share of a known one where its beginning is known.
     fn begin(&self, head: Option<Head>, bytes: &[u8]) -> Partial {
-        let known = head.filter(|head| head.opcode == head::TEXT).and_then(|head| {
+        let known = head.filter(|head| head.opcode == self.dialect.opcode()).and_then(|head| {
             let fingerprint = self.fingerprint(bytes.get(..head.frame_bytes().min(FINGERPRINT_BYTES))?);
             self.frames.get(&fingerprint).filter(|frame| frame.bytes.len() == head.frame_bytes())
         });
@@ -173,7 +177,6 @@ impl Cache {
     fn receive(&mut self, head: Head, frame: &[u8]) -> Received {
         let payload = &frame[head.head_bytes..];
         match head.opcode {
-            head::TEXT => Received::Text(self.intern(frame, payload, head.is_compressed)),
             head::PING => Received::Ping(payload.to_vec()),
             head::PONG => Received::Pong,
             head::CLOSE => match payload {
@@ -184,6 +187,7 @@ impl Cache {
                 // 1005: the code RFC 6455 reserves for "none was given".
                 _ => Received::Close { code: 1005, reason: String::new() },
             },
+            data if data == self.dialect.opcode() => Received::Text(self.intern(frame, payload, head.is_compressed)),
             other => Received::Text(Rc::new(Frame::new(frame, Content::Invalid(format!("opcode {other}"))))),
         }
     }
@@ -196,9 +200,9 @@ impl Cache {
             return Rc::clone(frame);
         }
         let content = if is_compressed {
-            inflate(payload).map_or_else(|why| Content::Invalid(why.to_owned()), |message| Content::parse(&message))
+            inflate(payload).map_or_else(|why| Content::Invalid(why.to_owned()), |message| self.dialect.parse(&message))
         } else {
-            Content::parse(payload)
+            self.dialect.parse(payload)
         };
         let frame = Rc::new(Frame::new(bytes, content));
         self.bytes += bytes.len();

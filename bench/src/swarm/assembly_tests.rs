@@ -125,12 +125,12 @@ fn a_compressed_frame_is_read_as_what_it_inflates_to_and_inflated_once() {
     let twice = [&wire[..], &wire].concat();
 
     for cut in 0..=twice.len() {
-        let (mut cache, mut partial, mut out) = (Cache::new(true), None, Vec::new());
+        let (mut cache, mut partial, mut out) = (Cache::new(&Tidegate, true), None, Vec::new());
         cache.feed(&mut partial, &twice[..cut], &mut out).expect("legal");
         cache.feed(&mut partial, &twice[cut..], &mut out).expect("legal");
         let texts = texts(&out);
         assert_eq!(texts[0].content, Content::parse(payload), "cut at {cut}");
         assert!(Rc::ptr_eq(&texts[0], &texts[1]), "cut at {cut}");
     }
-    assert!(Cache::new(false).feed(&mut None, &wire, &mut Vec::new()).is_err(), "it was not negotiated");
+    assert!(Cache::new(&Tidegate, false).feed(&mut None, &wire, &mut Vec::new()).is_err(), "it was not negotiated");
 }

@@ -19,6 +19,10 @@ pub enum Content {
     Goaway(u64, u64),
     /// Rooms that were refused.
     Joined(Vec<String>),
+    /// The server asks, in its own words, whether the client lives.
+    Probe,
+    /// Nothing a client acts upon.
+    Aside,
     /// Any other type, by name.
     Other(String),
     /// Not a message of the protocol: why.
@@ -37,6 +41,8 @@ pub struct Push {
     pub intended_ns: Vec<u64>,
     /// Items that no publisher of this harness sent.
     pub foreign: u32,
+    /// The same frame also asks whether the client lives.
+    pub probes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +77,26 @@ pub struct Gap {
 }
 
 impl Push {
+    /// Adds the messages of a frame in their order.
+    pub fn gather<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>) {
+        // Index of each publisher's open run.
+        let mut open: BTreeMap<u32, usize> = BTreeMap::new();
+        for message in messages {
+            let Ok(stamp) = serde_json::from_slice::<Stamp>(message) else {
+                self.foreign += 1;
+                continue;
+            };
+            self.intended_ns.push(stamp.intended_ns);
+            match open.get(&stamp.publisher).and_then(|index| self.runs.get_mut(*index)) {
+                Some(run) if run.last.checked_add(1) == Some(stamp.sequence) => run.last = stamp.sequence,
+                _ => {
+                    open.insert(stamp.publisher, self.runs.len());
+                    self.runs.push(Run { publisher: stamp.publisher, first: stamp.sequence, last: stamp.sequence });
+                }
+            }
+        }
+    }
+
     pub fn messages(&self) -> u32 {
         self.intended_ns.len() as u32 + self.foreign
     }
@@ -163,22 +189,7 @@ impl Content {
 fn parse_push(data: &str) -> Result<Result<Push, String>, serde_json::Error> {
     let data: PushData = serde_json::from_str(data)?;
     let mut push = Push { room: data.room.map(|room| room.into()), seq: data.seq, ..Push::default() };
-    // Index of each publisher's open run.
-    let mut open: BTreeMap<u32, usize> = BTreeMap::new();
-    for item in data.items {
-        let Ok(stamp) = serde_json::from_str::<Stamp>(item.get()) else {
-            push.foreign += 1;
-            continue;
-        };
-        push.intended_ns.push(stamp.intended_ns);
-        match open.get(&stamp.publisher).and_then(|index| push.runs.get_mut(*index)) {
-            Some(run) if run.last.checked_add(1) == Some(stamp.sequence) => run.last = stamp.sequence,
-            _ => {
-                open.insert(stamp.publisher, push.runs.len());
-                push.runs.push(Run { publisher: stamp.publisher, first: stamp.sequence, last: stamp.sequence });
-            }
-        }
-    }
+    push.gather(data.items.iter().map(|item| item.get().as_bytes()));
     let messages = u64::from(push.messages());
     Ok(match push.seq {
         Some((first, last)) if (last + 1).checked_sub(first) != Some(messages) => {

@@ -22,6 +22,7 @@ const PAYLOAD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 const RSV1: u8 = 0x40;
 pub const TEXT: u8 = 1;
+pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;

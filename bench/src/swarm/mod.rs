@@ -7,6 +7,7 @@ pub mod churn;
 pub mod content;
 pub mod control;
 pub mod crew;
+pub mod dialect;
 pub mod head;
 pub mod inflate;
 pub mod ledger;
@@ -26,6 +27,7 @@ use anyhow::{Context as _, ensure};
 use crate::pattern::Pattern;
 use crate::{clock, report, sockets};
 use crew::{Crew, serve_control, shares};
+use dialect::Dialect;
 use ledger::Expected;
 use plan::Plan;
 use tally::Tally;
@@ -35,6 +37,9 @@ pub struct Options {
     /// Where to connect.
     #[arg(long, default_value = "ws://127.0.0.1:8000/ws")]
     pub url: String,
+    /// What the server speaks: tidegate, or a peer of `bench peers`.
+    #[arg(long, default_value = "tidegate", value_parser = dialect::named)]
+    pub dialect: &'static dyn Dialect,
     /// How many clients.
     #[arg(long, default_value_t = 1_000)]
     pub connections: u64,
@@ -127,6 +132,7 @@ fn parse_expected(text: &str) -> Result<Expected, String> {
 impl Options {
     fn plan(&self) -> anyhow::Result<Plan> {
         let mut plan = Plan::new(&self.url, self.total.unwrap_or(self.connections))?;
+        plan.dialect = self.dialect;
         plan.user.clone_from(&self.user_pattern);
         plan.platform.clone_from(&self.platform);
         plan.rooms = self.rooms.iter().chain(&self.room_pattern).cloned().collect();
@@ -148,6 +154,7 @@ impl Options {
         let rooms = self.rooms.iter().chain(&self.room_pattern).map(|room| Some(room.source().to_owned()));
         let mut named: Vec<(&str, Option<String>)> = vec![
             ("--url", Some(self.url.clone())),
+            ("--dialect", Some(self.dialect.name().to_owned())),
             ("--connections", Some(count.to_string())),
             ("--first", Some(first.to_string())),
             ("--total", Some(total.to_string())),

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::dialect::{Dialect, Tidegate};
 use super::head;
 use crate::pattern::Pattern;
 
@@ -13,6 +14,8 @@ pub struct Plan {
     pub target: SocketAddrV4,
     host: String,
     path: String,
+    /// What the server speaks.
+    pub dialect: &'static dyn Dialect,
     pub user: Option<Pattern>,
     pub platform: Option<String>,
     pub rooms: Vec<Pattern>,
@@ -66,6 +69,7 @@ impl Plan {
             target,
             host,
             path,
+            dialect: &Tidegate,
             user: None,
             platform: None,
             rooms: Vec::new(),
@@ -85,14 +89,17 @@ impl Plan {
     /// The upgrade request of client `index`.
     pub fn request(&self, index: u64) -> Vec<u8> {
         let mut query = Vec::new();
+        query.extend(self.dialect.query().map(str::to_owned));
         query.extend(self.user.as_ref().map(|user| format!("user={}", user.name(index))));
         query.extend(self.platform.as_ref().map(|platform| format!("platform={platform}")));
         let mark = if query.is_empty() { "" } else { "?" };
         let offer = if self.deflate { DEFLATE_OFFER } else { "" };
+        let subprotocol = self.dialect.subprotocol();
+        let subprotocol = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
         let (path, query, host) = (&self.path, query.join("&"), &self.host);
         format!(
             "GET {path}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{subprotocol}{offer}\r\n"
         )
         .into_bytes()
     }
@@ -103,13 +110,23 @@ impl Plan {
 
     /// The JOIN of client `index`, framed; `None` when it joins nothing.
     pub fn join(&self, index: u64) -> Option<Vec<u8>> {
-        if self.rooms.is_empty() {
-            return None;
-        }
-        let message = serde_json::json!({"type": "JOIN", "id": 1, "data": {"rooms": self.rooms(index)}});
+        Some(self.frame(&self.dialect.join(&self.rooms(index))?))
+    }
+
+    /// What a client says right behind the 101, framed.
+    pub fn opening(&self) -> Option<Vec<u8>> {
+        Some(self.frame(&self.dialect.opening()?))
+    }
+
+    /// The answer to a probe, framed.
+    pub fn pong(&self) -> Vec<u8> {
+        self.frame(self.dialect.pong())
+    }
+
+    fn frame(&self, payload: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
-        head::write_masked(&mut frame, head::TEXT, message.to_string().as_bytes());
-        Some(frame)
+        head::write_masked(&mut frame, self.dialect.opcode(), payload);
+        frame
     }
 
     /// Whether a push to `audience` is for client `index`.

@@ -164,10 +164,16 @@ impl Worker {
         }
         self.tally.handshake_us.record_span_ns(*started_ns, self.now_ns);
         self.states[slot as usize] = State::Greeting;
+        if let Some(opening) = self.plan.opening() {
+            self.say(slot, &opening);
+        }
+        if self.plan.dialect.is_open_at_once() {
+            self.opened(slot);
+        }
         Some(rest)
     }
 
-    /// HELLO: join rooms or be done.
+    /// Greeted: join rooms or be done.
     pub(super) fn greeted(&mut self, slot: u32) {
         match self.plan.join(self.first + u64::from(slot)) {
             None => self.opened(slot),

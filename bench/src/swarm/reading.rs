@@ -97,6 +97,9 @@ impl Worker {
                 self.tally.frames += 1;
                 self.tally.per_frame.record(messages);
                 self.ledger.push(slot, push);
+                if push.probes {
+                    self.say(slot, &self.plan.pong());
+                }
                 let flags = self.flags[slot as usize];
                 if flags & (TIMED | HAS_STALLED) == TIMED {
                     for intended_ns in &push.intended_ns {
@@ -111,6 +114,8 @@ impl Worker {
                 self.flags[slot as usize] |= TOLD;
                 self.ledger.gap(slot, gap);
             }
+            Content::Probe => self.say(slot, &self.plan.pong()),
+            Content::Aside => {}
             Content::Hello(_) if self.states[slot as usize] == State::Greeting => self.greeted(slot),
             Content::Joined(refused) if self.states[slot as usize] == State::Joining => {
                 refused.iter().for_each(|room| self.tally.odd(format!("not let into {room}")));

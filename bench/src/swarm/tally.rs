@@ -27,10 +27,16 @@ pub struct Tally {
     pub handshake_us: Distribution,
     /// Since the last reset, at all clients.
     pub messages: u64,
+    /// Of `messages`: those that are in `by_second`.
+    #[serde(default)]
+    pub noted: u64,
     pub frames: u64,
     pub bytes: u64,
     pub reads: u64,
     pub pings: u64,
+    /// Messages by second of CLOCK_MONOTONIC.
+    #[serde(default)]
+    pub by_second: BTreeMap<u64, u64>,
     /// Client read time − intended send time in µs, at the sampled clients.
     pub latency_us: Distribution,
     /// Messages in a PUSH frame, by frame received.
@@ -88,6 +94,21 @@ impl Tally {
         };
     }
 
+    /// Books what came since the last call under the second of `now_ns`; once for each turn of the loop.
+    pub fn note_second(&mut self, now_ns: u64) {
+        if self.messages > self.noted {
+            *self.by_second.entry(now_ns / 1_000_000_000).or_default() += self.messages - self.noted;
+            self.noted = self.messages;
+        }
+    }
+
+    /// Messages in each second, from the first that saw one to the last; those without one are zeros.
+    pub fn seconds(&self) -> Vec<u64> {
+        let (first, last) = (self.by_second.first_key_value(), self.by_second.last_key_value());
+        let (Some((first, _)), Some((last, _))) = (first, last) else { return Vec::new() };
+        (*first..=*last).map(|second| self.by_second.get(&second).copied().unwrap_or(0)).collect()
+    }
+
     pub fn odd(&mut self, what: String) {
         if self.oddities.len() < ODDITIES_MAX || self.oddities.contains_key(&what) {
             *self.oddities.entry(what).or_default() += 1;
@@ -122,6 +143,10 @@ impl Tally {
         self.ramp_s = self.ramp_s.max(other.ramp_s);
         self.handshake_us.merge(&other.handshake_us);
         self.messages += other.messages;
+        self.noted += other.noted;
+        for (second, messages) in other.by_second {
+            *self.by_second.entry(second).or_default() += messages;
+        }
         self.frames += other.frames;
         self.bytes += other.bytes;
         self.reads += other.reads;
@@ -188,6 +213,18 @@ mod tests {
         one.merge(other);
 
         assert_eq!(one.arrivals, [arrival(8, 20, 150)]);
+    }
+
+    #[test]
+    fn messages_are_booked_once_under_the_second_they_came_in() {
+        let mut tally = Tally { messages: 3, ..Tally::default() };
+        tally.note_second(7_900_000_000);
+        tally.note_second(8_000_000_000);
+        tally.messages = 10;
+        tally.note_second(9_100_000_000);
+
+        assert_eq!(tally.seconds(), [3, 0, 7]);
+        assert!(Tally::default().seconds().is_empty());
     }
 
     #[test]

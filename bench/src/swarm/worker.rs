@@ -130,7 +130,7 @@ impl Worker {
             partials: (0..count).map(|_| None).collect(),
             handshakes: HashMap::new(),
             ramp,
-            cache: Cache::new(plan.deflate),
+            cache: Cache::new(plan.dialect, plan.deflate),
             ledger,
             tally: Tally { connections: count as u64, ..Tally::default() },
             now_ns: clock::now_ns(),
@@ -172,6 +172,7 @@ impl Worker {
                 self.ready(slot, flags);
             }
             self.events = events;
+            self.tally.note_second(self.now_ns);
             if self.cache.has_forgotten() {
                 let forgotten = self.cache.forgotten();
                 self.note_arrivals(&forgotten);
