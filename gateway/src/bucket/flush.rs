@@ -61,6 +61,8 @@ struct Stand {
     departures: u64,
     /// Some slots were named by someone else, before the pairs were gathered.
     is_named: bool,
+    /// Some of the batches exist compressed, so it matters who takes them so.
+    has_deflated: bool,
 }
 
 impl Stand {
@@ -134,7 +136,8 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         }
         // Slots named by someone else may have changed hands before the pairs were gathered, all others only after.
         let is_named = batches.iter().any(|b| matches!(b.audience, Audience::Slots(..)));
-        let stand = Stand { removals: table.removals, departures: table.departures, is_named };
+        let has_deflated = batches.iter().any(|b| !b.deflated.is_empty());
+        let stand = Stand { removals: table.removals, departures: table.departures, is_named, has_deflated };
         let mut rest = scratch.pairs.as_slice();
         while !rest.is_empty() {
             rest = self.round(&table, &stand, rest, batches);
@@ -178,7 +181,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
     ) {
         let (slot, generation) = (mine[0].0, mine[0].1);
         let first = round.shares.len();
-        let takes_deflated = table.takes_deflated.contains(slot);
+        let takes_deflated = stand.has_deflated && table.takes_deflated.contains(slot);
         for &(_, _, i) in mine {
             let batch = &batches[i as usize];
             if stand.has_left(table, slot, &batch.audience) {
