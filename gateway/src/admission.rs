@@ -6,9 +6,9 @@
 
 use crate::clock::{Millis, since};
 
-/// Strangers a second that one core is taken to serve when the operator names no rate. Above what a core reaches with
-/// the cheapest clients (15,000–18,000 here), so that only lag, and not this, holds anybody back.
-pub const RATE_A_CORE: u32 = 20_000;
+/// Strangers a second that one core is taken to serve when the operator names no rate. Above what a core reaches with the
+/// cheapest clients beside it (20,000 here, at 15 µs a handshake), so that only lag, and not this, holds anybody back.
+pub const RATE_A_CORE: u32 = 30_000;
 /// Time between two looks at the lag.
 pub const LOOK_MS: u32 = 50;
 /// What a look over the lag bound leaves of the rate. At 20 looks a second the rate halves in 100 ms.

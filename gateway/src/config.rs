@@ -62,7 +62,7 @@ pub struct HandshakeConfig {
     pub in_flight: usize,
     /// Tasks that accept and shake hands; 0: one a core.
     pub lobbies: usize,
-    /// Most connections accepted a second; 0: 20,000 a core. Beyond it they wait in the kernel, then are answered 503.
+    /// Most connections accepted a second; 0: 30,000 a core. Beyond it they wait in the kernel, then are answered 503.
     pub rate_max: u32,
     /// How late timers may run before fewer are accepted.
     pub lag_ms: u32,

@@ -4,6 +4,7 @@
 use super::Options;
 use super::bed::{Bed, total};
 use super::session::{Session, connections};
+use crate::netstat::Counters;
 use crate::report::{Bound, Report};
 
 const CONNECTIONS: u64 = 2_000;
@@ -28,7 +29,10 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     let messages = (options.duration.map_or(SECONDS, |duration| duration.as_secs_f64()) * rate).ceil();
     let to = format!("room:hot-{{i%{ROOMS}}}");
     let (size, rate, messages) = (size.to_string(), rate.to_string(), messages.to_string());
+    let packets = Counters::now()?;
     let phase = session.phase(&["--to", &to, "--size", &size, "--rate", &rate, "--count", &messages], ROOMS)?;
+    // Of the whole network namespace: the publishers' requests, the backplane's and their answers are in it.
+    let segments = Counters::now()?.grown(&packets, "TCPOrigDataSent")? as f64;
 
     session.judge("rooms", &phase, report);
     session.reconcile(report)?;
@@ -44,6 +48,10 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     report.bounded("writes a connection, of the clock's ticks", writes / moments, "", Bound::AtMost(WRITES_MAX));
     report.figure("rooms in a write, mean", phase.tally.frames as f64 / clients / writes, "");
     report.figure("reads a client and tick", reads / ticks, "");
+    report.figure("TCP segments with data a client and tick", segments / clients / ticks, "");
+    // A request and its answer on the API and on the backplane: what would be left over if every write were one segment.
+    let others = segments - writes * clients;
+    report.figure("of them not writes to clients, for each push", others / phase.published.pushes as f64, "");
     session.figures(phase, report);
     session.finish(report);
     Ok(())
