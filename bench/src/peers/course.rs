@@ -237,8 +237,10 @@ impl Course {
         let duration = format!("{}ms", self.churn.as_millis());
         let words = ["--url", &server.url, "--dialect", peer.dialect().name(), "--handshakes", &duration];
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["bench", "swarm", "--json-lines"]).args(words).stdout(Stdio::piped());
-        let output = command.spawn()?.wait_with_output()?;
+        // A thread a core and as many in flight as any server here can use: at 64, by one thread, the client is what is measured.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+        command.args(["bench", "swarm", "--json-lines", "--concurrency", "512", "--threads", &cores]).args(words);
+        let output = command.stdout(Stdio::piped()).spawn()?.wait_with_output()?;
         serde_json::from_slice(&output.stdout).with_context(|| format!("the swarm ended with {}", output.status))
     }
 }

@@ -79,8 +79,8 @@ pub struct Options {
     /// Messages a second to every client while latency and CPU are measured.
     #[arg(long, default_value_t = 5.0)]
     pub rate: f64,
-    /// How long latency and CPU are measured. One slow broadcast in 40 is a p99: more of them tell more.
-    #[arg(long, default_value = "8s", value_parser = clock::parse_duration)]
+    /// How long latency and CPU are measured. One slow broadcast in 75 is a p99: more of them tell more.
+    #[arg(long, default_value = "15s", value_parser = clock::parse_duration)]
     pub pace: Duration,
     /// A tenth of the time for each part: shows that it works, not how fast.
     #[arg(long)]

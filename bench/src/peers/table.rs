@@ -84,7 +84,7 @@ fn notes(options: &Options) -> Vec<String> {
         "p50, p99, max: from when a message was due to when a client had read it, at one client in four, at the rate \
          of the CPU column; bare loop: when the last client had it"
             .to_owned(),
-        "connects: full handshakes to the 101, then reset, 64 in flight, the client on the same machine; no \
+        "connects: full handshakes to the 101, then reset, 512 in flight, the client on the same machine; no \
          subscription in it"
             .to_owned(),
     ]
