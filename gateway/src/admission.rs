@@ -121,6 +121,8 @@ impl Admission {
     pub fn look(&mut self, lag_ms: u32, now: Millis) {
         let passed = f64::from(since(now, self.looked).max(1));
         self.looked = now;
+        // Also when no stranger comes for weeks: half the clock's round later, the time since the last refill reads as none.
+        self.take(0, now);
         let weight = (passed / 1000.0).min(1.0);
         let taken_now = f64::from(std::mem::take(&mut self.taken)) * 1000.0 / passed;
         self.taken_per_s += (taken_now - self.taken_per_s) * weight;

@@ -171,3 +171,17 @@ fn what_can_be_spared_is_rate_less_use_and_never_more_than_there_is_room() {
 
     assert!((595..=605).contains(&busy), "400 a second are taken: {busy}");
 }
+
+/// A standby that nobody connects to for half the clock's round (25 days), and then somebody does.
+#[test]
+fn strangers_are_let_in_after_weeks_without_any() {
+    let mut admission = Admission::new(1_000, 50, 0);
+    let month = u32::MAX / 2 + 3_600_000;
+    for now in (0..month).step_by(60_000) {
+        admission.look(0, now);
+    }
+
+    let taken: u32 = (1..=20).map(|look| admission.take(100, month + look * 50)).sum();
+
+    assert!(taken >= 900, "a second at the full rate: {taken}");
+}

@@ -34,7 +34,8 @@ impl Clock {
     /// is skipped.
     #[must_use]
     pub fn beats(&self, period_ms: u32, phase_ms: u32) -> Interval {
-        let past = self.start.elapsed().as_millis() / u128::from(period_ms.max(1));
+        let period_ms = period_ms.max(1);
+        let past = self.start.elapsed().as_millis() / u128::from(period_ms);
         let next = Duration::from_millis(u64::from(period_ms)) * u32::try_from(past + 1).unwrap_or(u32::MAX);
         let first = self.start + next + Duration::from_millis(u64::from(phase_ms));
         let mut beats = interval_at(first.into(), Duration::from_millis(u64::from(period_ms)));

@@ -1,6 +1,6 @@
 //! Leaving without a stampede: readiness goes first, then the door, then everyone is told, then connections are closed one by one
 //! at the rate that the rest of the fleet can take (`pace`). Pushes are still delivered to those who remain.
-//! Invariant: ends at the latest `delay + spread_max + GRACE` after it began.
+//! Invariant: ends at the latest `delay + WORD_WAIT + spread_max + GRACE` after it began.
 
 use std::time::Duration;
 
@@ -15,18 +15,22 @@ use crate::writer::KernelWriter;
 
 /// Time between rounds of closes.
 const ROUND_MS: u32 = 20;
+/// Longest wait for what logic says once it knows that this gateway leaves, and perhaps others with it.
+const WORD_WAIT_MS: u32 = 300;
 /// Time for the last closes to be answered.
 const GRACE_MS: u32 = 3_000;
 
 /// Runs the whole procedure.
 pub(crate) async fn run(node: &Node) {
+    let words = node.spare.words();
     node.set_draining();
     node.interest.changed.notify_waiters();
     let config = &node.config.drain;
     tracing::info!(connections = node.connections(), spread_ms = config.spread_ms, "draining");
     tokio::time::sleep(Duration::from_millis(u64::from(config.delay_ms))).await;
     node.set_closed_to_strangers();
-    let (total, others) = (node.connections(), node.spare.others());
+    let others = rest_of_the_fleet(node, words).await;
+    let total = node.connections();
     let mut pace = Pace::new(total, config.spread_ms, config.spread_max_ms, others, node.clock.now());
     tracing::info!(per_s = pace.per_s(), ?others, "closing connections");
     let window_ms = pace.expected_ms().max(node.config.reconnect.base_ms);
@@ -38,6 +42,17 @@ pub(crate) async fn run(node: &Node) {
     node.merger.flush_all(node.clock.now());
     wait_for_silence(node).await;
     tracing::info!(left = node.connections(), "drained");
+}
+
+/// What the others can take, said after logic has heard that this gateway leaves: what was said before may be promised to
+/// several that leave together, and what GOAWAY says cannot be taken back.
+async fn rest_of_the_fleet(node: &Node, words: u32) -> Option<u32> {
+    let mut waited = 0;
+    while waited < WORD_WAIT_MS && node.spare.words() == words && node.spare.others(node.clock.now()).is_some() {
+        tokio::time::sleep(Duration::from_millis(u64::from(ROUND_MS))).await;
+        waited += ROUND_MS;
+    }
+    node.spare.others(node.clock.now())
 }
 
 /// GOAWAY to everyone (rule E-4), with a time to come back that spreads them over what the drain will take.
@@ -64,7 +79,7 @@ async fn close_all(node: &Node, pace: &mut Pace, total: usize) {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while rest.len() > 0 && node.connections() > 0 {
         clock.tick().await;
-        pace.hear(node.spare.others());
+        pace.hear(node.spare.others(node.clock.now()));
         node.spare.set_closes(pace.per_s());
         // Whoever has heeded GOAWAY is on the way to the others already.
         let gone = total.saturating_sub(node.connections()).max(closed);

@@ -99,7 +99,7 @@ fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
     let queue = node.backlog.look();
     let queue = |of: fn(Queue) -> u32| queue.map_or(-1, |queue| i64::from(of(queue)));
     let (rate, spare, lag) = node.admitting();
-    let fleet_spare = node.spare.others().map_or(-1, i64::from);
+    let fleet_spare = node.spare.others(node.clock.now()).map_or(-1, i64::from);
     [
         ("accept_rate", "Connections accepted a second, at most, now", i64::from(rate)),
         ("accept_spare", "Of those, not used now and with room", i64::from(spare)),

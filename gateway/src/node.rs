@@ -475,7 +475,7 @@ impl Gateway {
         crate::ops::listen(&self.node).await
     }
 
-    /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes spread over `drain.spread_ms`, then stops.
+    /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes at the pace of the fleet, then stops.
     pub async fn drain(&self) {
         crate::drain::run(&self.node).await;
         let _ = self.node.stop.send(true);

@@ -3,7 +3,7 @@
 //! Invariants: never faster than all within `spread_ms`; everyone is due by `spread_max_ms`; without a word from logic the
 //! closes are spread evenly over `spread_ms`.
 
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use tidegate_protocol::records::Rest;
 
@@ -13,32 +13,39 @@ use crate::clock::{Millis, since};
 /// their next word, a part of one half or less settles, however late that word is (at a third of the whole).
 const PART: f64 = 0.5;
 
+/// How long a word holds: logic renews it with every request for events, and none is held longer than 30 s.
+const WORD_MS: u32 = 35_000;
+
 /// The last word of logic on the rest of the fleet, and the speed made of it: written by the backplane and the drain,
 /// read by the metrics.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Spare {
-    /// Connections a second; -1: no word yet.
-    others: AtomicI64,
+    /// Connections a second, and above them when that was said; 0: nobody has said anything.
+    word: AtomicU64,
+    /// How often logic has said something.
+    words: AtomicU32,
     closes_per_s: AtomicU32,
 }
 
-impl Default for Spare {
-    fn default() -> Self {
-        Self { others: AtomicI64::new(-1), closes_per_s: AtomicU32::new(0) }
-    }
-}
-
 impl Spare {
-    /// Keeps the word of a logic node; one that knows of no other gateway says nothing.
-    pub fn note(&self, rest: Option<&Rest>) {
+    /// Keeps the word of a logic node; one that knows of no other gateway says nothing, and the last word runs out.
+    pub fn note(&self, rest: Option<&Rest>, now: Millis) {
         if let Some(rest) = rest {
-            self.others.store(i64::from(rest.accept_spare), Relaxed);
+            self.word.store(u64::from(now.max(1)) << 32 | u64::from(rest.accept_spare), Relaxed);
         }
+        self.words.fetch_add(1, Relaxed);
     }
 
-    /// Connections a second that the others can take, if anybody has said.
-    pub fn others(&self) -> Option<u32> {
-        u32::try_from(self.others.load(Relaxed)).ok()
+    /// Connections a second that the others can take, if anybody has said so lately.
+    #[expect(clippy::cast_possible_truncation, reason = "two halves")]
+    pub fn others(&self, now: Millis) -> Option<u32> {
+        let word = self.word.load(Relaxed);
+        (word != 0 && since(now, (word >> 32) as u32) < WORD_MS).then_some(word as u32)
+    }
+
+    /// How often logic has said something; a larger number later means a word that is fresh.
+    pub fn words(&self) -> u32 {
+        self.words.load(Relaxed)
     }
 
     /// For the metric: closes a second.
@@ -209,13 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_counts_and_silence_is_none() {
+    fn the_last_word_counts_until_it_runs_out() {
         let spare = Spare::default();
-        assert_eq!(spare.others(), None);
+        assert_eq!(spare.others(1), None);
 
-        spare.note(Some(&Rest { accept_spare: 7, gateways: 1 }));
-        spare.note(None);
+        spare.note(Some(&Rest { accept_spare: 7, gateways: 1 }), 1_000);
+        spare.note(None, 1_500);
 
-        assert_eq!(spare.others(), Some(7));
+        assert_eq!((spare.others(1_500), spare.words()), (Some(7), 2));
+        assert_eq!(spare.others(1_000 + WORD_MS), None, "the others may be gone, or logic");
     }
 }

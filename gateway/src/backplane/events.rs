@@ -21,7 +21,7 @@ const HOLD_MS_DRAINING: u32 = 200;
 
 /// Answers at once when something has happened, else when it does or the hold is over.
 pub(super) async fn events(node: &Node, owner: u64, request: &EventsRequest) -> EventsReply {
-    node.spare.note(request.rest.as_ref());
+    node.spare.note(request.rest.as_ref(), node.clock.now());
     if request.epoch != node.epoch || request.cursor == 0 || !request.page.is_empty() {
         return snapshot(node, owner, request);
     }

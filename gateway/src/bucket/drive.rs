@@ -262,13 +262,14 @@ impl Drive {
 
     /// Decodes bytes and acts on them; false when the connection is over.
     fn take_bytes(&mut self, node: &Node, slot: u32, generation: u32, bytes: &mut [u8]) -> bool {
+        let is_closing = self.closing.contains_key(&slot);
         let limits = ws::Limits {
             message_bytes: node.config.limits.message_bytes,
             fragments: node.config.limits.fragments,
-            inflate_ratio: node.config.deflate.ratio_max,
+            // Of a peer that was told to go only its Close matters; nothing it compresses is worth much work.
+            inflate_ratio: if is_closing { 1 } else { node.config.deflate.ratio_max },
         };
         let has_deflate = self.deflate_of(node, slot, generation).is_some();
-        let is_closing = self.closing.contains_key(&slot);
         let (mut decoder, mut begun) = self.take_partial(node, slot);
         let mut has_peer_closed = false;
         let mut act = |event: Event<'_>| {
@@ -408,7 +409,8 @@ impl Drive {
                     }
                 }
                 Command::Cut { slot, generation } => {
-                    if !self.closing.contains_key(&slot) {
+                    let is_here = node.buckets[self.index].table.read().find(slot, generation).is_some();
+                    if is_here && !self.closing.contains_key(&slot) {
                         node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
                         self.cut(node, slot, generation, CloseReason::Slow);
                     }

@@ -223,6 +223,10 @@ impl Pending {
             let fits = segment.lane != Lane::Bulk && self.evict(need, bytes_max, segment.lane, d);
             if !fits {
                 d.drop_messages(DropReason::Slow, u64::from(segment.messages));
+                if self.gaps > GAPS_MAX {
+                    // Its end has been asked for, and a queue that is cut names nothing more.
+                    return Queued::Dropped;
+                }
                 self.append_gap(topic, missing(segment), DropReason::Slow, now, d);
                 return if self.gaps > GAPS_MAX { Queued::Close } else { Queued::Dropped };
             }

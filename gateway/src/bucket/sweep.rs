@@ -103,8 +103,10 @@ fn judge(table: &Table, node: &Node, has_pending: bool, now: Millis) -> (Slots, 
         let quiet = since(now, seen).min(since(now, hot.wrote.load(Ordering::Relaxed)));
         if quiet >= soonest {
             let pinged = table.cold[i].pinged;
-            let is_unanswered = pinged != 0 && !is_due(seen, pinged);
-            if is_unanswered && quiet >= heartbeat.pong_ms {
+            // A ping of half the clock's round ago looks as if it lay ahead; it counts as none.
+            let waited = since(now, pinged);
+            let is_unanswered = pinged != 0 && waited > 0 && !is_due(seen, pinged);
+            if is_unanswered && quiet >= heartbeat.pong_ms && waited >= heartbeat.pong_ms {
                 dead.push((slot, generation));
             } else if !is_unanswered && quiet >= jittered(heartbeat.idle_ms, slot, generation) {
                 idle.push((slot, generation));

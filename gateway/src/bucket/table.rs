@@ -278,6 +278,10 @@ impl<S> Table<S> {
     /// Whether a connection has left a room since the departure of that number.
     #[must_use]
     pub fn has_left_since(&self, departure: u64, slot: u32, room_id: u32) -> bool {
+        if self.recent.front().is_some_and(|oldest| oldest.0 > departure + 1) {
+            // More have left than are remembered: who is no member now has left; for the others nothing better is known.
+            return self.rooms.get(&room_id).is_none_or(|members| !members.slots.contains(slot));
+        }
         self.recent.iter().rev().take_while(|r| r.0 > departure).any(|r| (r.1, r.2) == (slot, room_id))
     }
 

@@ -69,8 +69,8 @@ impl Window {
             Self::Open { ends, .. } if !is_due(now, ends) => Step::Wait,
             Self::Open { .. } if has_gathered => self.reopen(now, length_ms, bounds),
             Self::Open { is_grace: false, .. } => {
-                // Nothing it holds is older than now: it holds nothing.
-                *self = Self::Open { opened: now, ends: now.wrapping_add(bounds.tick_ms()), is_grace: true };
+                // Nothing it holds is older than now: it holds nothing. It ends on the common tick, however late this one came.
+                *self = Self::Open { opened: now, ends: bounds.end_of(now, bounds.tick_ms()), is_grace: true };
                 Step::Wait
             }
             Self::Open { is_grace: true, .. } => {
@@ -136,6 +136,18 @@ mod tests {
         assert_eq!(window.tick(1_040, 20, BOUNDS, false), Step::Close);
         assert_eq!(window, Window::Slack);
         assert_eq!(window.push(5_000, 20, BOUNDS), Step::Flush(5_020));
+    }
+
+    #[test]
+    fn a_late_tick_does_not_make_the_grace_end_late() {
+        const SECOND: Bounds = Bounds { min_ms: 1_000, max_ms: 1_000 };
+        let mut window = Window::default();
+        window.push(1_500, 1_000, SECOND);
+
+        assert_eq!(window.tick(2_003, 1_000, SECOND, false), Step::Wait, "ended empty, three milliseconds late");
+        window.push(2_004, 1_000, SECOND);
+
+        assert_eq!(window.tick(3_000, 1_000, SECOND, true), Step::Flush(4_000), "a second and not two");
     }
 
     #[test]

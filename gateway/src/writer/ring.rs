@@ -66,7 +66,7 @@ impl Writer<OwnedFd> for RingWriter {
             && writes.len() > 1
         {
             match works.write_all(writes, results) {
-                Ok(()) => return,
+                Ok(()) => return redo(writes, results),
                 Err(error) => {
                     tracing::warn!(%error, "io_uring failed; this thread uses send from now on");
                     *ring = None;
@@ -94,8 +94,6 @@ impl Ring {
         let mut builder = IoUring::builder();
         // One thread submits, and completions are taken where it waits: no interrupts of other work (Linux 6.1).
         let ring = builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all().dontfork().build(ENTRIES)?;
-        // Saves looking up the ring's file at every call; older kernels do without.
-        let _ = ring.submitter().register_ring_fd();
         Ok(Self { ring, heads: Vec::new() })
     }
 
@@ -172,6 +170,19 @@ impl Ring {
             return Err(error);
         }
         Ok(())
+    }
+}
+
+/// Writes by `send` what the ring could not even try: the kernel had no memory for the entry, which says nothing of the
+/// peer. Taken for the socket's own error it would be a hole in the stream of a connection that lives on.
+fn redo(writes: &Writes<'_, OwnedFd>, results: &mut [Result<usize, Errno>]) {
+    let is_untried =
+        |r: &Result<usize, Errno>| matches!(r, Err(Errno::NOMEM | Errno::NOBUFS | Errno::INTR | Errno::CANCELED));
+    if !results.iter().any(is_untried) {
+        return;
+    }
+    for ((socket, parts), result) in writes.iter().zip(results).filter(|(_, result)| is_untried(result)) {
+        *result = KernelWriter.write(socket, parts);
     }
 }
 
@@ -291,6 +302,23 @@ mod tests {
         let mut got = [0; 4];
         far.read_exact(&mut got).expect("it was sent");
         assert_eq!(&got, b"well");
+    }
+
+    #[test]
+    fn what_the_ring_could_not_try_is_sent_after_all() {
+        let (near, mut far) = pair();
+        let (other, _far) = pair();
+        let mut writes = Writes::with_capacity(2, 2);
+        writes.push(&near, std::iter::once(IoSlice::new(b"again")));
+        writes.push(&other, std::iter::once(IoSlice::new(b"not this")));
+        let mut results = [Err(Errno::NOMEM), Err(Errno::PIPE)];
+
+        redo(&writes, &mut results);
+
+        assert_eq!(results, [Ok(5), Err(Errno::PIPE)]);
+        let mut got = [0; 5];
+        far.read_exact(&mut got).expect("it was sent");
+        assert_eq!(&got, b"again");
     }
 
     #[test]
