@@ -5,8 +5,10 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A run in a scratch folder that takes the place of the system's.
@@ -48,6 +50,20 @@ impl Run {
         };
         files.chain(processes.filter(names_it)).map(|path| path.display().to_string()).collect()
     }
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A process that nobody has waited for yet is gone as well.
+fn is_gone(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
 
 /// Cells of the row named `name`.
@@ -94,6 +110,27 @@ fn a_server_that_is_not_ours_runs_the_course_where_it_is_installed() {
     }
     assert!(cells(&report, "ws")[1..].iter().all(Value::is_number), "{:?}", cells(&report, "ws"));
     assert_eq!(run.left_behind(), Vec::<String>::new());
+}
+
+#[test]
+fn a_signal_leaves_neither_servers_nor_their_folder() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["bench", "peers", "--only", "tidegate", "--connections", "100"]).env("TMPDIR", folder.path());
+    let mut run = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary was built");
+    let list = format!("/proc/{0}/task/{0}/children", run.id());
+    let children = || fs::read_to_string(&list).unwrap_or_default();
+    let is_up = || fs::read_dir(folder.path()).expect("there").next().is_some() && !children().is_empty();
+    wait_until("a server is up", is_up);
+    let children = children();
+
+    kill_process(Pid::from_child(&run), Signal::TERM).expect("it lives");
+
+    let status = run.wait().expect("it was started");
+    assert_eq!(status.code(), Some(130));
+    assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 0, "its folder is gone");
+    let pids: Vec<Pid> = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect();
+    wait_until("its servers are gone", || pids.iter().all(|pid| is_gone(*pid)));
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn a_rolling_restart_loses_nothing_and_keeps_the_budget() {
     let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let json = folder.path().join("rolling.json");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    command.args(["bench", "run", "rolling", "--connections", "300", "--duration", "18s", "--strict", "--json"]);
+    command.args(["bench", "run", "rolling", "--connections", "300", "--duration", "40s", "--strict", "--json"]);
     let output = command.arg(&json).output().expect("the binary was built");
 
     let said = String::from_utf8_lossy(&output.stdout);
@@ -30,7 +30,8 @@ fn a_rolling_restart_loses_nothing_and_keeps_the_budget() {
     assert!(ended >= 300.0, "each client was moved at least once: {ended}");
     assert!(figure(&report, "connections ended: heeded GOAWAY") > 0.0, "some go by themselves");
     let peak = figure(&report, "most let in within a second, by one gateway");
-    assert!((10.0..=150.0).contains(&peak), "{peak} a second at a budget of 150");
+    // A tenth of a second's burst on top of the rate.
+    assert!((10.0..=165.0).contains(&peak), "{peak} a second at a budget of 150");
     // Drains held back by what the others can take, not by the half second that they may take at the least.
     let slowest = report["figures"].as_array().expect("figures").iter();
     let slowest = slowest.filter(|f| f["name"] == "  time it took to leave").filter_map(|f| f["value"].as_f64());

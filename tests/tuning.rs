@@ -142,6 +142,21 @@ fn revert_restores_every_byte_even_after_two_applies() {
     assert_eq!(scratch.files(), before);
 }
 
+/// Connection tracking, say, whose module was unloaded in the meantime.
+#[test]
+fn a_setting_that_is_gone_since_is_said_and_the_rest_restored_for_good() {
+    let scratch = Scratch::stock();
+    scratch.done("apply", &["--yes"]);
+    fs::remove_file(scratch.0.path().join("proc/sys/net/core/somaxconn")).expect("it was there");
+
+    let text = scratch.done("revert", &["--yes"]);
+
+    assert!(text.contains("absent   net.core.somaxconn (was 4096"), "{text}");
+    assert_eq!(scratch.read("proc/sys/net/ipv4/tcp_slow_start_after_idle"), "1\n");
+    let again = scratch.done("revert", &["--yes"]);
+    assert!(again.contains("nothing to revert"), "{again}");
+}
+
 #[test]
 fn an_unknown_argument_is_refused() {
     let scratch = Scratch::stock();

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod distribution;
+pub mod ending;
 pub mod http1;
 pub mod limit;
 pub mod machine;

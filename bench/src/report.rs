@@ -147,6 +147,18 @@ impl Report {
         self.parts.insert(name.to_owned(), value);
     }
 
+    /// Takes in what was measured of one thing of several, under its name.
+    pub fn absorb(&mut self, name: &str, part: Self) {
+        let named = |what: &str| format!("{name}: {what}");
+        let Self { figures, latency, processes, counters, parts, plots, .. } = part;
+        self.figures.extend(figures.into_iter().map(|figure| Figure { name: named(&figure.name), ..figure }));
+        self.latency.extend(latency.into_iter().map(|latency| Latency { name: named(&latency.name), ..latency }));
+        self.processes.extend(processes.into_iter().map(|process| Process { name: named(&process.name), ..process }));
+        self.counters.extend(counters.into_iter().map(|(counter, value)| (named(&counter), value)));
+        self.parts.extend(parts.into_iter().map(|(part, value)| (named(&part), value)));
+        self.plots.extend(plots.into_iter().map(|plot| Plot { title: named(&plot.title), ..plot }));
+    }
+
     /// Decides soundness and targets from what was collected.
     pub fn conclude(&mut self) {
         self.sound = self.faults.is_empty();

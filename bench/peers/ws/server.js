@@ -20,8 +20,10 @@ if (cluster.isPrimary) {
     host: '127.0.0.1', port: Number(CLIENTS_PORT), backlog: 65535, perMessageDeflate: false,
   });
   process.on('message', (message) => {
+    // As in the README: one Buffer for all. A string would be encoded again for each client.
+    const data = Buffer.from(message);
     for (const client of server.clients) {
-      if (client.readyState === WebSocket.OPEN) client.send(message);
+      if (client.readyState === WebSocket.OPEN) client.send(data, { binary: false });
     }
   });
 }

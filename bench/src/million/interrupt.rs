@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM while a fleet is up: the clients die at once, which wakes whoever waits for them and makes the
+//! Ctrl-C, SIGTERM and a hang-up while a fleet is up: the clients die at once, which wakes whoever waits for them and makes the
 //! rest come down in the usual order. Their sockets end by RST whichever way they die (see `sockets::abort_on_close`).
 //! Invariant: a process is only killed while its parent has not waited for it, so its number is still its own.
 
@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock;
+use crate::{clock, ending};
 
 /// Shared by the thread that hears signals and the one that runs the fleet.
 #[derive(Clone, Debug, Default)]
@@ -29,27 +28,14 @@ impl Interrupt {
     /// Hears signals from now on, until the process ends.
     pub(super) fn watch() -> anyhow::Result<Self> {
         let interrupt = Self::default();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (mut int, mut term) = {
-            let _inside = runtime.enter();
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-        };
         let rung = interrupt.clone();
-        let hear = move || {
-            runtime.block_on(async {
-                loop {
-                    tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-                    rung.ring();
-                }
-            });
-        };
-        std::thread::Builder::new().name("signals".to_owned()).spawn(hear).context("no thread for signals")?;
+        ending::hear(move || rung.ring())?;
         Ok(interrupt)
     }
 
     fn ring(&self) {
         self.0.rung.store(true, Ordering::SeqCst);
-        eprintln!("interrupted: taking the fleet down");
+        ending::say("interrupted: taking the fleet down");
         let clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
         for pid in clients.iter().filter_map(|pid| Pid::from_raw(*pid as i32)) {
             // One that has ended already cannot be killed.

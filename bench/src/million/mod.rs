@@ -1,7 +1,7 @@
 //! `bench million`: a fleet of gateways and as many client processes on one machine, within whatever open-files limit it
 //! has; what they take, how long a broadcast to all of them takes, and the same for bare senders in their place.
 //! This file is the command line, the story and the judgement. `shape`, `budget` and `settings` decide whether to begin,
-//! `servers` and `stand` do it, `account` looks at memory, `bare` is the bare sender, `interrupt` is Ctrl-C.
+//! `servers` and `stand` do it, `account` looks at memory, `bare` is the bare sender, `interrupt` is Ctrl-C and its like.
 //! Invariant: however it ends, no process and no TIME_WAIT of it is left.
 
 mod account;
@@ -155,7 +155,7 @@ fn run(shape: &Shape, options: &Options, interrupt: &Interrupt, report: &mut Rep
     }
     let none = Look::now(&[], &[]);
     let executable = options.server.clone().map_or_else(std::env::current_exe, Ok)?;
-    let setup = Setup { executable, heartbeat: options.heartbeat, interrupt };
+    let setup = Setup { executable, heartbeat: options.heartbeat, is_compared: options.bare, interrupt };
     let mut fleet = Tidegate::start(shape, &setup, &mut commands)?;
     let stood = stand(&mut fleet, shape, options, interrupt, &mut commands)?;
     drop(fleet);

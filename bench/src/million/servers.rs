@@ -17,7 +17,7 @@ use super::bare::{Order, Pass};
 use super::interrupt::Interrupt;
 use super::shape::{self, Shape};
 use crate::message::Stamp;
-use crate::{clock, http1, sockets};
+use crate::{clock, ending, http1, sockets};
 
 /// One side of the comparison.
 pub(super) trait Servers {
@@ -73,6 +73,8 @@ struct Logs(PathBuf);
 pub(super) struct Setup<'a> {
     pub(super) executable: PathBuf,
     pub(super) heartbeat: Duration,
+    /// Whether bare senders, which have one thread each, are measured beside it.
+    pub(super) is_compared: bool,
     pub(super) interrupt: &'a Interrupt,
 }
 
@@ -102,7 +104,7 @@ impl Tidegate {
             let mut command = Command::new(&setup.executable);
             command.args(["gateway", "--log-level", "warn", "--listen", &listen.to_string()]);
             command.args(["--backplane", &backplane.to_string(), "--ops", &ops.to_string()]);
-            let environment = environment(shape, setup.heartbeat, index);
+            let environment = environment(shape, setup, index);
             command.envs(environment.iter().map(|(key, value)| (key, value)));
             if index == 0 {
                 let set: String = environment.iter().map(|(key, value)| format!("{key}={value} ")).collect();
@@ -145,19 +147,21 @@ impl Tidegate {
 }
 
 /// What the gateways are told beside their addresses. Many small processes share the cores, so each gets one thread for
-/// what a gateway alone would give one a core.
-fn environment(shape: &Shape, heartbeat: Duration, index: usize) -> Vec<(&'static str, String)> {
+/// what a gateway alone would give one a core. Beside bare senders a gateway alone fans out with one thread as well.
+fn environment(shape: &Shape, setup: &Setup<'_>, index: usize) -> Vec<(&'static str, String)> {
     let mut environment = shape.environment();
     environment.extend([
         ("TIDEGATE_GATEWAY__NAME", format!("gateway-{index}")),
         ("TIDEGATE_GATEWAY__ID", (index + 1).to_string()),
-        ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", heartbeat.as_millis().to_string()),
+        ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", setup.heartbeat.as_millis().to_string()),
     ]);
     if let Some(buckets) = shape.buckets {
         environment.push(("TIDEGATE_GATEWAY__BUCKETS", buckets.to_string()));
     }
-    if shape.processes() > 1 {
+    if shape.processes() > 1 || setup.is_compared {
         environment.push(("TIDEGATE_GATEWAY__FANOUT__THREADS", "1".to_owned()));
+    }
+    if shape.processes() > 1 {
         environment.push(("TIDEGATE_GATEWAY__HANDSHAKE__LOBBIES", "1".to_owned()));
     }
     environment
@@ -303,9 +307,7 @@ impl Drop for Server {
 
 impl Logs {
     fn new() -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("tidegate-million-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self(folder))
+        Ok(Self(ending::scratch("million")?))
     }
 }
 
@@ -313,5 +315,27 @@ impl Drop for Logs {
     fn drop(&mut self) {
         // Left behind they harm nobody.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fan-out threads that the first gateway is told to have.
+    fn threads(per_process: Option<u64>, is_compared: bool) -> Option<String> {
+        let shape = Shape::new(400, 1_048_576, per_process).expect("fits");
+        let interrupt = Interrupt::default();
+        let setup = Setup { executable: PathBuf::new(), heartbeat: Duration::ZERO, is_compared, interrupt: &interrupt };
+        let environment = environment(&shape, &setup, 0);
+        environment.into_iter().find(|(key, _)| key.ends_with("FANOUT__THREADS")).map(|(_, value)| value)
+    }
+
+    #[test]
+    fn beside_a_bare_sender_a_gateway_has_one_fan_out_thread_in_every_shape() {
+        assert_eq!(threads(None, true).as_deref(), Some("1"));
+        assert_eq!(threads(Some(150), true).as_deref(), Some("1"));
+        assert_eq!(threads(Some(150), false).as_deref(), Some("1"));
+        assert_eq!(threads(None, false), None, "a gateway alone, and nothing to compare it with");
     }
 }

@@ -23,7 +23,7 @@ use anyhow::{Context as _, ensure};
 use crate::report::{self, Report};
 use crate::swarm::content::{Content, Push};
 use crate::swarm::dialect::Dialect;
-use crate::{clock, sockets};
+use crate::{clock, ending, sockets};
 use course::Course;
 use kit::{Kit, Program};
 use server::{Launch, Site};
@@ -94,6 +94,7 @@ pub struct Options {
 }
 
 pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
+    ending::end_all_on_signal()?;
     let outcome = run(options)?;
     report::print(false, &outcome, &outcome.lines())?;
     if let Some(path) = &options.json {

@@ -17,11 +17,13 @@ use super::Peer;
 use super::kit::{Kit, Program};
 use crate::process::{self, Usage};
 use crate::swarm::plan::Plan;
-use crate::{clock, sockets};
+use crate::{clock, ending, sockets};
 
 const READY: Duration = Duration::from_secs(15);
 const STOP: Duration = Duration::from_secs(4);
 const DIAL: Duration = Duration::from_secs(2);
+/// One file in so many is not for a connection: 500 of 20,000.
+const FILES_KEPT: u64 = 40;
 
 /// Where a peer runs.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Site {
     pub clients: SocketAddr,
     pub publish: SocketAddr,
     pub cores: usize,
+    /// Open files that a process started from here may have.
+    pub files: u64,
 }
 
 /// How a peer is started.
@@ -53,11 +57,11 @@ pub struct Server {
 
 impl Site {
     fn new(name: &str, kit: &Kit) -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("tidegate-peer-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let folder = ending::scratch(&format!("peer-{name}"))?;
         let (clients, publish) = (sockets::free_address()?, sockets::free_address()?);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { folder, modules: kit.modules(), clients, publish, cores })
+        let files = sockets::connections_per_process()? + sockets::FILES_SPARE;
+        Ok(Self { folder, modules: kit.modules(), clients, publish, cores, files })
     }
 
     pub fn folder(&self) -> &Path {
@@ -65,7 +69,7 @@ impl Site {
     }
 
     /// Puts the site's addresses into a configuration: `{clients}`, `{clients_port}`, `{publish}`, `{publish_port}`,
-    /// `{cores}`, `{folder}`.
+    /// `{cores}`, `{folder}`, `{files}`, and `{connections}`: files less a few for logs, pipes and listeners.
     pub fn fill(&self, template: &str) -> String {
         let (clients, publish) = (self.clients, self.publish);
         let words = [
@@ -75,6 +79,8 @@ impl Site {
             ("{publish_port}", publish.port().to_string()),
             ("{cores}", self.cores.to_string()),
             ("{folder}", self.folder.display().to_string()),
+            ("{files}", self.files.to_string()),
+            ("{connections}", (self.files - self.files / FILES_KEPT).to_string()),
         ];
         words.iter().fold(template.to_owned(), |text, (word, value)| text.replace(word, value))
     }

@@ -7,6 +7,8 @@ pub mod schedule;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -65,6 +67,9 @@ pub struct Options {
     /// API key.
     #[arg(long)]
     pub key: Option<String>,
+    /// End early when stdin does: whoever steers has what it wanted, or is gone.
+    #[arg(long, hide = true)]
+    pub while_stdin: bool,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json_lines: bool,
@@ -163,6 +168,10 @@ pub fn run(options: &Options) -> anyhow::Result<Published> {
         Some(count) => count,
         None => (options.rate * options.duration.as_secs_f64()).ceil() as u32,
     };
+    let is_over = Arc::new(AtomicBool::new(false));
+    if options.while_stdin {
+        end_with_stdin(Arc::clone(&is_over))?;
+    }
     let cpu_ns = clock::process_cpu_ns();
     let connections = u64::from(options.connections);
     let started_ns = clock::now_ns() + LEAD.as_nanos() as u64;
@@ -176,6 +185,7 @@ pub fn run(options: &Options) -> anyhow::Result<Published> {
             rows: options.rows,
             key: options.key.clone(),
             in_flight: options.in_flight.max(1),
+            is_over: Arc::clone(&is_over),
             schedule: Schedule::new(options, number, share as u32, started_ns),
         };
         std::thread::Builder::new().name(format!("publish-{number}")).spawn(move || publisher::run(&options))
@@ -188,4 +198,15 @@ pub fn run(options: &Options) -> anyhow::Result<Published> {
     }
     sum.cpu_s = (clock::process_cpu_ns() - cpu_ns) as f64 / 1e9;
     Ok(sum)
+}
+
+/// Sets `is_over` at the end of stdin; what comes before is not looked at.
+fn end_with_stdin(is_over: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let wait = move || {
+        // An stdin that cannot be read has ended as well.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        is_over.store(true, Ordering::Relaxed);
+    };
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(wait).context("no thread for stdin")?;
+    Ok(())
 }

@@ -4,6 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub struct Options {
     pub rows: bool,
     pub key: Option<String>,
     pub in_flight: usize,
+    /// Set from outside: nothing more is published.
+    pub is_over: Arc<AtomicBool>,
     pub schedule: Schedule,
 }
 
@@ -42,6 +46,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const LATE_NS: u64 = 1_000_000;
 /// Refusals quoted in a report.
 const REFUSALS_MAX: usize = 3;
+
+impl Options {
+    /// What is to be published, each when it is due.
+    fn dues(&self) -> impl Iterator<Item = Due> + '_ {
+        let wait = |due: &Due| {
+            clock::sleep_until_ns(due.at_ns);
+            !self.is_over.load(Ordering::Relaxed)
+        };
+        self.schedule.pushes().take_while(wait)
+    }
+}
 
 /// Runs the schedule to its end and collects the answers.
 pub fn run(options: &Options) -> anyhow::Result<Published> {
@@ -85,8 +100,7 @@ impl Published {
 fn run_stream(options: &Options, protocol: &dyn Stream, mut stream: TcpStream) -> anyhow::Result<Published> {
     let (mut published, mut composer) = (Published::default(), Composer::default());
     stream.write_all(&protocol.opening())?;
-    for due in options.schedule.pushes() {
-        clock::sleep_until_ns(due.at_ns);
+    for due in options.dues() {
         stream.write_all(composer.compose(options, due)).context("the server closed the publisher's connection")?;
         published.note(due, clock::now_ns());
     }
@@ -109,8 +123,7 @@ fn run_stream(options: &Options, protocol: &dyn Stream, mut stream: TcpStream) -
 /// Writes each push when it is due, or as soon after as the queue lets it.
 fn write(options: &Options, mut stream: TcpStream, queue: &SyncSender<Sent>) -> Published {
     let (mut published, mut composer) = (Published::default(), Composer::default());
-    for due in options.schedule.pushes() {
-        clock::sleep_until_ns(due.at_ns);
+    for due in options.dues() {
         let request = composer.compose(options, due);
         // Queued first: the reader must know of a request before its answer can come.
         if queue.send(Sent { due, sent_ns: clock::now_ns() }).is_err() {

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::Options;
 use crate::process::Usage;
-use crate::{clock, http1, sockets};
+use crate::{clock, ending, http1, sockets};
 
 pub(super) struct Bed {
     executable: PathBuf,
@@ -66,8 +66,7 @@ impl Bed {
             Some(server) => server.clone(),
             None => std::env::current_exe()?,
         };
-        let logs = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&logs)?;
+        let logs = ending::scratch("bench")?;
         let (servers, commands) = (Vec::new(), Vec::new());
         Ok(Self { executable, keep: options.keep, logs, servers, clients, api, metrics, commands })
     }

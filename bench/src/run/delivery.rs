@@ -27,6 +27,8 @@ struct Part {
     /// CPU µs of the gateway per delivery, turn by turn.
     cpu_us: Vec<f64>,
     net_us: Vec<f64>,
+    /// The latest turn, for the figures that every publishing scenario has.
+    last: Option<Phase>,
 }
 
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
@@ -42,12 +44,11 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         part.idle()?;
     }
     let mut bare = Vec::new();
-    let mut last = None;
     for turn in 1..=TURNS {
         let passes = bare_loop(count, size, rounds, interval, report)?;
         bare.extend(passes.paced.iter().map(|passes| mean(&passes.cpu_us_per_send)));
         for part in &mut parts {
-            last = Some(part.turn(turn, size, rounds, interval, report)?);
+            part.turn(turn, size, rounds, interval, report)?;
         }
     }
     report.figure("bare loop, CPU a send", median(&bare), "µs");
@@ -55,11 +56,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         part.conclude(&bare, report);
     }
     for part in parts {
-        if let Some(phase) = last.take() {
-            part.session.figures(phase, report);
-        }
-        part.session.reconcile(report)?;
-        part.session.finish(report);
+        part.finish(report)?;
     }
     Ok(())
 }
@@ -76,7 +73,7 @@ impl Part {
         let bed = Bed::split(options, &[("TIDEGATE_GATEWAY__FANOUT__WRITER", writer.to_owned())])?;
         let mut session = Session::start(bed, count, &[], report)?;
         session.warm_up("all", size, report)?;
-        Ok(Self { writer, bound, session, idle_us: 0.0, cpu_us: Vec::new(), net_us: Vec::new() })
+        Ok(Self { writer, bound, session, idle_us: 0.0, cpu_us: Vec::new(), net_us: Vec::new(), last: None })
     }
 
     /// What the gateway costs when nothing is sent, per second.
@@ -94,7 +91,7 @@ impl Part {
         rounds: u32,
         interval: Duration,
         report: &mut Report,
-    ) -> anyhow::Result<Phase> {
+    ) -> anyhow::Result<()> {
         let (rate, size, count) = ((1.0 / interval.as_secs_f64()).to_string(), size.to_string(), rounds.to_string());
         let phase = self.session.phase(&["--to", "all", "--size", &size, "--rate", &rate, "--count", &count], 1)?;
         self.session.judge(&format!("{} {turn}", self.writer), &phase, report);
@@ -104,7 +101,8 @@ impl Part {
         self.net_us.push((cpu_us - self.idle_us * phase.seconds) / frames);
         let merged = phase.tally.messages as f64 / frames;
         report.bounded(&format!("{}: messages a frame, turn {turn}", self.writer), merged, "", Bound::AtMost(1.05));
-        Ok(phase)
+        self.last = Some(phase);
+        Ok(())
     }
 
     fn conclude(&self, bare: &[f64], report: &mut Report) {
@@ -119,6 +117,19 @@ impl Part {
         }
         report.bounded(&format!("{writer}: gateway ÷ bare loop"), median(&ratios), "×", Bound::AtMost(*bound));
         report.figure(&format!("{writer}: gateway less idle ÷ bare loop"), median(&net), "×");
+    }
+
+    /// The last turn's figures under the writer's name, and the sums of its life.
+    fn finish(self, report: &mut Report) -> anyhow::Result<()> {
+        let Self { writer, session, last, .. } = self;
+        if let Some(phase) = last {
+            let mut figures = Report::default();
+            session.figures(phase, &mut figures);
+            report.absorb(&format!("{writer}, last turn"), figures);
+        }
+        session.reconcile(report)?;
+        session.finish(report);
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::Options;
 use super::bed::total;
 use crate::process::Usage;
-use crate::{clock, http1, sockets};
+use crate::{clock, ending, http1, sockets};
 
 pub(super) struct Fleet {
     executable: PathBuf,
@@ -22,7 +22,8 @@ pub(super) struct Fleet {
     logs: PathBuf,
     environment: Vec<(&'static str, String)>,
     pub(super) gateways: Vec<Gateway>,
-    logic: Child,
+    /// None until it is started, which is after the gateways.
+    logic: Option<Child>,
     pub(super) api: SocketAddr,
     /// As they would be typed.
     pub(super) commands: Vec<String>,
@@ -49,9 +50,7 @@ impl Fleet {
             Some(server) => server.clone(),
             None => std::env::current_exe()?,
         };
-        let logs = std::env::temp_dir().join(format!("tidegate-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&logs)?;
-        let mut commands = Vec::new();
+        let logs = ending::scratch("bench")?;
         let (mut started, mut lines) = (Vec::new(), vec!["--api".to_owned()]);
         let api = sockets::free_address()?;
         lines.push(api.to_string());
@@ -60,18 +59,18 @@ impl Fleet {
             lines.extend(["--gateway".to_owned(), format!("http://{}", addresses[1])]);
             started.push(addresses);
         }
-        let spawn = |name: &str, arguments: &[String]| spawn(&executable, &logs, name, arguments, &environment);
-        let mut running = Vec::new();
+        let (keep, running, commands) = (options.keep, Vec::new(), Vec::new());
+        // Whole before the first process starts, so that all end when a later one does not start.
+        let mut fleet = Self { executable, keep, logs, environment, gateways: running, logic: None, api, commands };
         for [clients, backplane, ops] in started {
             let arguments = arguments(clients, backplane, ops);
-            let set: String = environment.iter().map(|(key, value)| format!("{key}={value} ")).collect();
-            commands.push(format!("{set}tidegate gateway {}", arguments.join(" ")));
-            running.push(Gateway { child: spawn("gateway", &arguments)?, clients, backplane, ops });
+            let set: String = fleet.environment.iter().map(|(key, value)| format!("{key}={value} ")).collect();
+            fleet.commands.push(format!("{set}tidegate gateway {}", arguments.join(" ")));
+            let child = fleet.spawn("gateway", &arguments)?;
+            fleet.gateways.push(Gateway { child, clients, backplane, ops });
         }
-        commands.push(format!("tidegate logic {}", lines.join(" ")));
-        let logic = spawn("logic", &lines)?;
-        let keep = options.keep;
-        let mut fleet = Self { executable, keep, logs, environment, gateways: running, logic, api, commands };
+        fleet.commands.push(format!("tidegate logic {}", lines.join(" ")));
+        fleet.logic = Some(fleet.spawn("logic", &lines)?);
         (0..gateways).try_for_each(|index| fleet.wait_until_linked(index))?;
         Ok(fleet)
     }
@@ -108,8 +107,20 @@ impl Fleet {
     pub(super) fn restart(&mut self, index: usize) -> anyhow::Result<()> {
         let Gateway { clients, backplane, ops, .. } = self.gateways[index];
         let arguments = arguments(clients, backplane, ops);
-        self.gateways[index].child = spawn(&self.executable, &self.logs, "gateway", &arguments, &self.environment)?;
+        self.gateways[index].child = self.spawn("gateway", &arguments)?;
         Ok(())
+    }
+
+    fn spawn(&self, name: &str, arguments: &[String]) -> anyhow::Result<Child> {
+        let path = self.logs.join(format!("{name}.log"));
+        let log = OpenOptions::new().create(true).append(true).open(&path);
+        let log = log.with_context(|| format!("cannot write {}", path.display()))?;
+        let mut command = Command::new(&self.executable);
+        command.arg(name).args(arguments).stdout(log.try_clone()?).stderr(log);
+        if name == "gateway" {
+            command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        }
+        Ok(command.spawn()?)
     }
 
     /// Waits until a gateway takes clients and logic sends it pushes.
@@ -145,7 +156,7 @@ impl Fleet {
     /// What the processes have used so far.
     pub(super) fn usages(&self) -> anyhow::Result<Vec<(String, Usage)>> {
         let gateways = self.gateways.iter().enumerate().map(|(i, g)| (format!("gateway {i}"), g.child.id()));
-        let all = gateways.chain([("logic".to_owned(), self.logic.id())]);
+        let all = gateways.chain(self.logic.iter().map(|logic| ("logic".to_owned(), logic.id())));
         all.map(|(name, pid)| Ok((name, Usage::of(pid)?))).collect()
     }
 }
@@ -155,24 +166,6 @@ fn arguments(clients: SocketAddr, backplane: SocketAddr, ops: SocketAddr) -> Vec
     flags.iter().flat_map(|(flag, address)| [(*flag).to_owned(), address.to_string()]).collect()
 }
 
-fn spawn(
-    executable: &PathBuf,
-    logs: &std::path::Path,
-    name: &str,
-    arguments: &[String],
-    environment: &[(&'static str, String)],
-) -> anyhow::Result<Child> {
-    let path = logs.join(format!("{name}.log"));
-    let log = OpenOptions::new().create(true).append(true).open(&path);
-    let log = log.with_context(|| format!("cannot write {}", path.display()))?;
-    let mut command = Command::new(executable);
-    command.arg(name).args(arguments).stdout(log.try_clone()?).stderr(log);
-    if name == "gateway" {
-        command.envs(environment.iter().map(|(key, value)| (key, value)));
-    }
-    Ok(command.spawn()?)
-}
-
 impl Drop for Fleet {
     fn drop(&mut self) {
         if self.keep {
@@ -180,7 +173,7 @@ impl Drop for Fleet {
             return;
         }
         let mut children: Vec<&mut Child> = self.gateways.iter_mut().map(|gateway| &mut gateway.child).collect();
-        children.push(&mut self.logic);
+        children.extend(&mut self.logic);
         for child in &children {
             // A process that has ended already cannot be asked to.
             let _ = Pid::from_raw(child.id() as i32).map(|pid| kill_process(pid, Signal::TERM));

@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::report::Report;
-use crate::{clock, report};
+use crate::{clock, ending, report};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -45,7 +45,7 @@ pub struct Options {
     /// Write the report here as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Leave the server running and say where it is.
+    /// Leave the server running and say where it is. A signal ends it all the same.
     #[arg(long)]
     pub keep: bool,
     /// Exit 2 when a bound is missed.
@@ -107,6 +107,7 @@ impl Scenario {
 }
 
 pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
+    ending::end_all_on_signal()?;
     let mut outcome = Report::new(options.scenario.name());
     let started_ns = clock::now_ns();
     outcome.commands.push(std::env::args().collect::<Vec<_>>().join(" "));

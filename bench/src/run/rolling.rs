@@ -23,10 +23,12 @@ const CONNECTIONS: u64 = 6_000;
 /// few that a drain is held back by it and not by its shortest spread.
 const BUDGET_MAX: u64 = 1_000;
 const CLIENTS_A_BUDGET: u64 = 2;
+/// A gateway may let in at once what its budget gives in this time: so much more fits into some second.
+const BURST_S: f64 = 0.1;
 /// Messages a second to everyone, and their size.
 const RATE: f64 = 20.0;
 const SIZE: usize = 100;
-/// The publisher outlives the restarts; each takes about six seconds.
+/// How long the publisher may publish; it ends when the restarts are over, each of which takes about six seconds.
 const SECONDS: f64 = 45.0;
 /// The drain's bounds: as fast as half a second would be if nobody said anything, and never longer than 20 s.
 const SPREAD_MS: &str = "500";
@@ -56,8 +58,8 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     report.commands.extend(fleet.commands.iter().chain(&clients.commands).cloned());
     settle(&mut clients, count, 0, "connecting")?;
 
-    let messages = (seconds * rate) as u32;
-    let (mut publisher, command) = publish(&fleet, rate, messages, options.size.unwrap_or(SIZE))?;
+    let most = (seconds * rate) as u32;
+    let (mut publisher, command) = publish(&fleet, rate, most, options.size.unwrap_or(SIZE))?;
     report.commands.push(command);
     let started_ns = clock::now_ns();
     rest(2);
@@ -68,9 +70,11 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     }
     bar.finish_and_clear();
     ensure!(publisher.try_wait()?.is_none(), "the publisher ended before the last restart; give a longer --duration");
+    // Which closes its stdin first, and that ends it.
     let output = publisher.wait_with_output()?;
     let published: Published = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("the publisher ended with {}", output.status))?;
+    let messages = u32::try_from(published.messages)?;
     let standing = settle(&mut clients, count, messages, "last messages")?;
     judge(&published, &standing, started_ns, budget, report);
     report.figure("connections", count as f64, "");
@@ -136,7 +140,8 @@ fn publish(fleet: &Fleet, rate: f64, messages: u32, size: usize) -> anyhow::Resu
     let rest = [("--count", messages.to_string()), ("--size", size.to_string())];
     arguments.extend(of.into_iter().chain(rest).flat_map(|(flag, value)| [flag.to_owned(), value]));
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["bench", "publish", "--json-lines"]).args(&arguments).stdout(Stdio::piped());
+    command.args(["bench", "publish", "--json-lines", "--while-stdin"]).args(&arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
     Ok((command.spawn()?, format!("tidegate bench publish {}", arguments.join(" "))))
 }
 
@@ -152,7 +157,8 @@ fn judge(published: &Published, standing: &Standing, started_ns: u64, budget: u6
     report.figure("messages published", published.messages as f64, "");
     report.figure("deliveries (every one checked)", standing.messages as f64, "");
     let peak = standing.peak_per_s(started_ns);
-    report.bounded("most let in within a second, by one gateway", peak as f64, "/s", Bound::AtMost(budget as f64));
+    let most_per_s = budget as f64 * (1.0 + BURST_S);
+    report.bounded("most let in within a second, by one gateway", peak as f64, "/s", Bound::AtMost(most_per_s));
     let server_errors: u64 = published.refused.iter().filter(|(status, _)| **status >= 500).map(|(_, n)| n).sum();
     report.bounded("pushes answered 5xx", server_errors as f64, "", Bound::Exactly(0.0));
     report.bounded("pushes unanswered", published.unanswered as f64, "", Bound::Exactly(0.0));

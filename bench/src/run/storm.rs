@@ -60,8 +60,13 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     report.figure("longest accept queue seen", longest_queue, "");
     report.figure("worst lag seen", lag_ms, "ms");
     report.figure("strangers", strangers.came as f64, "");
-    let limit = if options.kill { f64::from(u32::MAX) } else { 0.0 };
-    report.bounded("strangers refused", strangers.refused.len() as f64, "", Bound::AtMost(limit));
+    let refused = strangers.refused.len() as f64;
+    if options.kill {
+        // Nobody can be let in while no gateway is there.
+        report.figure("strangers refused", refused, "");
+    } else {
+        report.bounded("strangers refused", refused, "", Bound::Exactly(0.0));
+    }
     report.figure("slowest stranger", strangers.slowest_ms, "ms");
     strangers.refused.iter().take(3).for_each(|why| eprintln!("a stranger was refused: {why}"));
     if !options.kill {
