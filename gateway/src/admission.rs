@@ -9,7 +9,7 @@ use crate::clock::{Millis, since};
 /// Strangers a second that one core is taken to serve when the operator names no rate. Above what a core reaches with the
 /// cheapest clients beside it (20,000 here, at 15 µs a handshake), so that only lag, and not this, holds anybody back.
 pub const RATE_A_CORE: u32 = 30_000;
-/// Time between two looks at the lag.
+/// Time between two looks at the lag while strangers come.
 pub const LOOK_MS: u32 = 50;
 /// What a look over the lag bound leaves of the rate. At 20 looks a second the rate halves in 100 ms.
 const FALL: f64 = 0.7;
@@ -117,7 +117,7 @@ impl Admission {
         1 + second % RETRY_AFTER_MAX_S
     }
 
-    /// Follows the lag: call every [`LOOK_MS`], with how late the caller's timer was.
+    /// Follows the lag: call every [`LOOK_MS`], or later while it is quiet, with how late the caller's timer was.
     pub fn look(&mut self, lag_ms: u32, now: Millis) {
         let passed = f64::from(since(now, self.looked).max(1));
         self.looked = now;
@@ -132,10 +132,16 @@ impl Admission {
             // A rate far above what is taken brakes nothing, so the fall begins not far above that.
             self.rate.min(2.0 * taken_now.max(self.taken_per_s)) * FALL
         } else {
-            self.rate + self.rate_max / RISE_LOOKS
+            self.rate + self.rate_max / RISE_LOOKS * passed / f64::from(LOOK_MS)
         };
         self.rate = self.rate.clamp(self.rate_min, self.rate_max);
         self.tokens = self.tokens.min(self.burst());
+    }
+
+    /// Whether nobody comes, nobody is owed a place and nothing is held back: the next look may be a later one.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.taken == 0 && self.taken_per_s < 1.0 && self.owed <= 0.0 && self.rate >= self.rate_max
     }
 
     /// Strangers a second that could still come, while there is `room` for so many connections.

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
+/// The beat at which whatever is quiet looks again: a thread that is woken costs more than most looks.
+pub const CALM_MS: u32 = 250;
+
 /// Milliseconds since the gateway's start, modulo 2³².
 pub type Millis = u32;
 

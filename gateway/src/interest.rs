@@ -70,6 +70,8 @@ pub struct Interest {
     log_max: usize,
     /// Told at every change.
     pub changed: Notify,
+    /// Told when a reply is held, so that someone sees to its time.
+    pub holding: Notify,
 }
 
 /// Answer to a request for what happened after a version.
@@ -91,6 +93,7 @@ impl Interest {
             acked: AtomicU64::new(u64::MAX),
             log_max,
             changed: Notify::new(),
+            holding: Notify::new(),
         }
     }
 
@@ -186,7 +189,15 @@ impl Interest {
             return false;
         }
         state.held.push_back(Held { version, at: now, connection });
+        drop(state);
+        self.holding.notify_one();
         true
+    }
+
+    /// Whether any reply is held.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        !self.state.lock().held.is_empty()
     }
 
     /// Gives up waiting for what has been held too long, and for links that fell silent.

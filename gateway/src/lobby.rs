@@ -17,7 +17,7 @@ use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
 use crate::admission::RETRY_AFTER_MAX_S;
-use crate::clock::{Millis, is_due, since};
+use crate::clock::{CALM_MS, Millis, is_due, since};
 use crate::identity::Identity;
 use crate::node::Node;
 use crate::poll;
@@ -129,7 +129,8 @@ impl Lobby {
                 return;
             }
         };
-        let mut clock = node.clock.beats(DEADLINES_MS / 2, 0);
+        let mut deadlines = node.clock.beats(DEADLINES_MS / 2, 0);
+        let mut calm = node.clock.beats(CALM_MS, 0);
         let stopped = node.stopped();
         tokio::pin!(stopped);
         let mut looked = node.clock.now();
@@ -148,7 +149,8 @@ impl Lobby {
                         }
                     }
                 },
-                _ = clock.tick() => {}
+                _ = deadlines.tick(), if !self.deadlines.is_empty() => {}
+                _ = calm.tick() => {}
             }
             // By time and not by timer: a flood of strangers must not keep the deadlines from their turn.
             let now = node.clock.now();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::admission::LOOK_MS;
+use crate::clock::CALM_MS;
 use crate::node::Node;
 
 /// Runs until the gateway stops.
@@ -16,6 +17,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     let period = Duration::from_millis(u64::from(node.merger.tick_ms()));
     // A late look is one look (what was missed is skipped): a burst of them would punish one lag several times.
     let mut housekeeping = node.clock.beats(LOOK_MS, 0);
+    let mut is_quiet = false;
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut is_watching = false;
@@ -30,9 +32,24 @@ pub(crate) async fn run(node: Arc<Node>) {
                 let ahead = ms - node.clock.now() % ms;
                 ticks.reset_after(Duration::from_millis(u64::from(ahead)));
             }
-            due = housekeeping.tick() => keep_house(&node, due),
+            () = node.interest.holding.notified(), if is_quiet => {
+                is_quiet = false;
+                housekeeping = node.clock.beats(LOOK_MS, 0);
+            }
+            due = housekeeping.tick() => {
+                keep_house(&node, due);
+                let was_quiet = std::mem::replace(&mut is_quiet, is_calm(&node));
+                if is_quiet != was_quiet {
+                    housekeeping = node.clock.beats(if is_quiet { CALM_MS } else { LOOK_MS }, 0);
+                }
+            }
         }
     }
+}
+
+/// Whether nothing asks for the quick look.
+fn is_calm(node: &Node) -> bool {
+    node.admission.lock().is_quiet() && !node.interest.is_holding()
 }
 
 fn keep_house(node: &Node, due: Instant) {

@@ -20,8 +20,7 @@ use tidegate_protocol::ws::{self, Decoder, Deflater, Event, Inflater};
 use super::outbox;
 use super::pending::Queued;
 use super::{Bucket, Command};
-use crate::admission::LOOK_MS;
-use crate::clock::{Millis, since};
+use crate::clock::{CALM_MS, Millis, since};
 use crate::counters::Delta;
 use crate::node::Node;
 use crate::poll;
@@ -115,10 +114,10 @@ impl Drive {
                 return;
             }
         };
-        // Sweeps of the buckets are spread over the interval, but on beats at which the housekeeping wakes anyway: a thread woken
-        // for one small sweep would cost more than the sweep.
-        #[expect(clippy::cast_possible_truncation, reason = "below SWEEP_MS / LOOK_MS")]
-        let phase = (self.index * (SWEEP_MS / LOOK_MS) as usize / node.buckets.len()) as u32 * LOOK_MS;
+        // Half of the buckets each time, on beats at which others wake as well: a thread woken for one small sweep would cost
+        // more than the sweep.
+        #[expect(clippy::cast_possible_truncation, reason = "below SWEEP_MS / CALM_MS")]
+        let phase = (self.index * (SWEEP_MS / CALM_MS) as usize / node.buckets.len()) as u32 * CALM_MS;
         let mut sweep = node.clock.beats(SWEEP_MS, phase);
         let stopped = node.stopped();
         tokio::pin!(stopped);
