@@ -2,7 +2,7 @@
 # Autobahn|Testsuite, unported, against `tidegate gateway --echo`: RFC 6455 and RFC 7692 judged by somebody else's code.
 #
 #   conformance/autobahn.sh [CASES]     CASES: "1.*" "7.1.5,7.7.*" … ; default: all 517,
-#                                      about 8 minutes on two cores,
+#                                      some minutes on two cores (the 216 alone took 4, as two halves side by side),
 #                                      nearly all of it for the 216 of sections 12 and 13 (compression)
 #
 # AUTOBAHN_BIN=PATH     binary to test; default: a release build of this tree
