@@ -4,21 +4,22 @@
 //! Invariants: every guest has a deadline and is gone by then; `guests` of all lobbies together stay within
 //! `handshake.in_flight`; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
 
+mod admit;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
-use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
+use tidegate_protocol::handshake::Refusal;
 
 use crate::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
-use crate::identity::Identity;
 use crate::node::Node;
 use crate::poll;
 
@@ -334,51 +335,6 @@ impl Lobby {
         self.free.pop();
         node.handshakes.fetch_add(1, Ordering::Relaxed);
         self.guests[slot as usize] = Some(guest);
-    }
-
-    /// Decides over a head: gives the socket back when it is unfinished.
-    fn consider(&mut self, node: &Node, fd: OwnedFd, head: &[u8], is_seated: bool) -> Option<OwnedFd> {
-        let policy = Policy {
-            paths: &["/ws", "/connect"],
-            origins: &node.origins,
-            head_bytes_max: node.config.handshake.head_bytes,
-            deflate: node.config.deflate.level > 0,
-        };
-        match handshake::parse(head, &policy) {
-            Ok(Parsed::Incomplete) => return Some(fd),
-            Ok(Parsed::Upgrade(upgrade, used)) => {
-                if let Err((fd, refusal)) = self.admit(node, fd, &upgrade, &head[used..], is_seated) {
-                    self.refuse(node, &fd, refusal);
-                }
-            }
-            Err(refusal) => self.refuse(node, &fd, refusal),
-        }
-        None
-    }
-
-    fn admit(
-        &mut self,
-        node: &Node,
-        fd: OwnedFd,
-        upgrade: &Upgrade<'_>,
-        early: &[u8],
-        is_seated: bool,
-    ) -> Result<(), (OwnedFd, Refusal)> {
-        if !node.is_accepting() {
-            return Err((fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S }));
-        }
-        let identity = match Identity::claimed(upgrade, &node.platforms) {
-            Ok(identity) => identity,
-            Err(refusal) => return Err((fd, refusal)),
-        };
-        if is_seated {
-            // This set must let go of the socket before a bucket's takes it.
-            let _ = epoll::delete(&self.epoll, fd.as_fd());
-        }
-        self.response.clear();
-        handshake::accept_response(upgrade, &mut self.response);
-        node.open(fd, identity, upgrade.deflate, &mut self.response, early);
-        Ok(())
     }
 
     /// Says no and why, as far as the peer's window lets, and hangs up.

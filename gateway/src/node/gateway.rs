@@ -1,0 +1,242 @@
+//! The handle that starts and ends a gateway. The order of [`Gateway::start`] is the order in which the parts depend on
+//! each other.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tidegate_protocol::handshake::Origins;
+use tokio::sync::watch;
+
+use super::Node;
+use crate::admission::{Admission, RATE_A_CORE};
+use crate::backlog::Backlog;
+use crate::backplane::Links;
+use crate::bucket::Bucket;
+use crate::bucket::drive::Drive;
+use crate::clock::{Clock, unix_ms};
+use crate::config::GatewayConfig;
+use crate::counters::Totals;
+use crate::fanout::Fanout;
+use crate::identity::Platforms;
+use crate::interest::Interest;
+use crate::lobby::{self, Lobby};
+use crate::merge::Merger;
+use crate::merge::press::Press;
+use crate::pace::Spare;
+use crate::rooms::Rooms;
+use crate::tick;
+
+/// Changes of interest a late logic node can catch up with before it needs a snapshot.
+const INTEREST_LOG: usize = 256 * 1024;
+/// Files kept for logs, listeners, epoll sets and the backplane.
+const FILES_RESERVED: usize = 256;
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("{0}")]
+    Config(String),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address} ({what}): {error}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// The system lacks something else.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) node: Arc<Node>,
+    listen: SocketAddr,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Gateway {
+    /// Starts a gateway: binds the client listener and starts buckets, fan-out threads, tick and lobbies.
+    /// The backplane and the ops listener are served separately ([`Gateway::serve_backplane`], [`Gateway::serve_ops`]).
+    ///
+    /// # Errors
+    /// [`StartError`], with nothing left running but what ends with the process.
+    pub async fn start(mut config: GatewayConfig) -> Result<Self, StartError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(StartError::Config(problems.join("; ")));
+        }
+        let origins = Origins::parse(&config.allowed_origins).map_err(|e| StartError::Config(e.to_string()))?;
+        if config.echo {
+            // A conformance suite sends messages of 16 MiB and 65,536 fragments, on purpose.
+            config.limits.message_bytes = config.limits.message_bytes.max(64 << 20);
+            config.limits.fragments = config.limits.fragments.max(1 << 20);
+            config.pending.bytes = config.pending.bytes.max(128 << 20);
+            config.limits.control_per_s = config.limits.control_per_s.max(10_000);
+            config.limits.partial_bytes_total = config.limits.partial_bytes_total.max(1 << 30);
+        }
+        let listener = lobby::bind(config.listen, config.user_timeout_ms(), config.pending.kernel_bytes)
+            .map_err(|error| StartError::Bind { address: config.listen, what: "clients", error })?;
+        let listen = local_address(&listener)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (node, threads) = Self::build(config, origins, listen, cores)?;
+        for index in 0..node.buckets.len() {
+            tokio::spawn(Drive::new(Arc::clone(&node), index).run());
+        }
+        tokio::spawn(tick::run(Arc::clone(&node)));
+        let lobbies = match node.config.handshake.lobbies {
+            0 => cores,
+            n => n,
+        };
+        let listener = Arc::new(listener);
+        for _ in 0..lobbies {
+            tokio::spawn(Lobby::new(Arc::clone(&node), Arc::clone(&listener))?.run());
+        }
+        Ok(Self { node, listen, threads: Mutex::new(threads) })
+    }
+
+    fn build(
+        config: GatewayConfig,
+        origins: Origins,
+        listen: SocketAddr,
+        cores: usize,
+    ) -> Result<(Arc<Node>, Vec<JoinHandle<()>>), StartError> {
+        let count = match config.buckets {
+            0 => (cores * 32).next_power_of_two().clamp(64, 1024),
+            n => n,
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "config.problems() bounds the number of buckets")]
+        let buckets: Arc<[Bucket]> = (0..count).map(|i| Bucket::new(i as u16)).collect::<io::Result<Vec<_>>>()?.into();
+        let clock = Clock::start();
+        let (fanout, handles) = Fanout::on_sockets(Arc::clone(&buckets), &config.fanout, config.pending.bytes, clock)?;
+        let epoch = unix_ms();
+        let epoch_text = format!("{epoch:x}-");
+        let totals = Arc::new(Totals::default());
+        let all_epoch = epoch_text.trim_end_matches('-');
+        let press = Press::new(&config.deflate);
+        let (shared, totals_too) = (Arc::clone(&buckets), Arc::clone(&totals));
+        let merger = Merger::new(&config.merge, press, all_epoch, shared, Arc::clone(&fanout), totals_too);
+        let connections_max = match config.connections_max {
+            0 => files_max().saturating_sub(FILES_RESERVED + 2 * count).max(64),
+            n => n,
+        };
+        let rate_max = match config.handshake.rate_max {
+            0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
+            n => n,
+        };
+        let node = Node {
+            name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
+            epoch,
+            id: if config.id == 0 { fastrand::u16(1..) } else { config.id },
+            #[expect(clippy::cast_possible_truncation, reason = "wraps every 13 years, by design")]
+            id_epoch: (epoch / 100) as u32,
+            clock,
+            rooms: Rooms::new(count, config.limits.rooms_total, &epoch_text),
+            buckets,
+            interest: Interest::new(INTEREST_LOG),
+            platforms: Platforms::default(),
+            origins,
+            totals,
+            fanout,
+            merger,
+            links: Links::default(),
+            handshakes: AtomicUsize::new(0),
+            admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
+            backlog: Backlog::of(listen),
+            spare: Spare::default(),
+            users_present: AtomicU64::new(0),
+            partial_bytes: AtomicUsize::new(0),
+            connections_max,
+            refusals: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            accepting: AtomicBool::new(true),
+            draining: AtomicBool::new(false),
+            opened: AtomicUsize::new(0),
+            stop: watch::Sender::new(false),
+            config,
+        };
+        Ok((Arc::new(node), handles))
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Name in receipts and metrics.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.node.name
+    }
+
+    /// Most connections it takes.
+    #[must_use]
+    pub fn connections_max(&self) -> usize {
+        self.node.connections_max
+    }
+
+    /// Appends the gateway's metrics in Prometheus' text format, without an end mark.
+    pub fn metrics_text(&self, out: &mut String) {
+        crate::metrics::write(&self.node, out);
+    }
+
+    /// Serves the backplane on its TCP address; gives the address bound.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`].
+    pub async fn serve_backplane(&self) -> Result<SocketAddr, StartError> {
+        crate::backplane::listen(&self.node).await
+    }
+
+    /// A new in-memory link to the backplane, for a logic node in the same process.
+    pub fn pipe(&self) -> impl Fn() -> tokio::io::DuplexStream + Send + Sync + 'static {
+        let node = Arc::clone(&self.node);
+        move || {
+            // As large as a batch, so that a push crosses in one piece.
+            let (near, far) = tokio::io::duplex(tidegate_protocol::limits::BACKPLANE_BATCH_BYTES);
+            tokio::spawn(crate::backplane::serve(Arc::clone(&node), far));
+            near
+        }
+    }
+
+    /// Serves `/healthz`, `/readyz` and `/metrics`; gives the address bound.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`].
+    pub async fn serve_ops(&self) -> Result<SocketAddr, StartError> {
+        crate::ops::listen(&self.node).await
+    }
+
+    /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes at the pace of the fleet, then stops.
+    pub async fn drain(&self) {
+        crate::drain::run(&self.node).await;
+        let _ = self.node.stop.send(true);
+        self.node.fanout.stop();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // A fan-out thread that panicked has said so already.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+fn local_address(listener: &OwnedFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(listener)?;
+    SocketAddr::try_from(address).map_err(|_| io::Error::other("not an internet address"))
+}
+
+fn files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.map_or(usize::MAX / 2, |n| usize::try_from(n).unwrap_or(usize::MAX / 2))
+}

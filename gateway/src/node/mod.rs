@@ -1,0 +1,160 @@
+//! One gateway: what its tasks share ([`Node`]); how a guest becomes a connection is in `open`, and the handle that starts
+//! and ends it all in `gateway`.
+//! Invariants: `connections` is the sum of the buckets' live connections; nothing is opened once `accepting` is off.
+
+mod gateway;
+mod open;
+
+pub use self::gateway::{Gateway, StartError};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tidegate_protocol::handshake::{Origins, Refusal};
+use tidegate_protocol::ids::ConnectionId;
+use tokio::sync::watch;
+
+use crate::admission::Admission;
+use crate::backlog::Backlog;
+use crate::backplane::Links;
+use crate::bucket::Bucket;
+use crate::clock::Clock;
+use crate::config::GatewayConfig;
+use crate::counters::Totals;
+use crate::fanout::Fanout;
+use crate::identity::Platforms;
+use crate::interest::Interest;
+use crate::merge::Merger;
+use crate::pace::Spare;
+use crate::rooms::Rooms;
+
+/// What the tasks of a gateway share.
+#[derive(Debug)]
+pub struct Node {
+    /// The configuration.
+    pub config: GatewayConfig,
+    /// Name in receipts and metrics.
+    pub name: String,
+    /// Start in Unix milliseconds; a new one voids what logic knew.
+    pub epoch: u64,
+    /// Gateway part of connection ids.
+    pub id: u16,
+    /// Epoch part of connection ids: the start in tenths of a second.
+    pub id_epoch: u32,
+    /// The clock.
+    pub clock: Clock,
+    /// The connections.
+    pub buckets: Arc<[Bucket]>,
+    /// The rooms.
+    pub rooms: Rooms,
+    /// What logic must know.
+    pub interest: Interest,
+    /// Names of platforms.
+    pub platforms: Platforms,
+    /// Who may come from a browser.
+    pub origins: Origins,
+    /// Rare events.
+    pub totals: Arc<Totals>,
+    /// The threads that write.
+    pub fanout: Arc<Fanout>,
+    /// The tide.
+    pub merger: Merger,
+    /// Logic nodes' links.
+    pub links: Links,
+    /// Guests of all lobbies.
+    pub handshakes: AtomicUsize,
+    /// How fast strangers are let in.
+    pub admission: Mutex<Admission>,
+    /// Those the kernel holds for us meanwhile.
+    pub backlog: Backlog,
+    /// What the rest of the fleet can take when this gateway leaves.
+    pub spare: Spare,
+    /// Users with connections.
+    pub users_present: AtomicU64,
+    /// Bytes of unfinished messages of all connections.
+    pub partial_bytes: AtomicUsize,
+    /// Most connections.
+    pub connections_max: usize,
+    /// Refused handshakes by code.
+    pub refusals: Mutex<HashMap<&'static str, u64>>,
+    connections: AtomicUsize,
+    accepting: AtomicBool,
+    draining: AtomicBool,
+    /// Anonymous connections so far: whose turn it is among the buckets.
+    opened: AtomicUsize,
+    stop: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_out(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.totals.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Strangers a second at most, what of it is spare, and the lag in milliseconds that it follows.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "rates and lags are small and positive"
+    )]
+    pub(crate) fn admitting(&self) -> (u32, u32, u32) {
+        let room = self.connections_max.saturating_sub(self.connections() + self.handshakes.load(Ordering::Relaxed));
+        let room = if self.is_draining() { 0 } else { room };
+        let admission = self.admission.lock();
+        (admission.rate() as u32, admission.spare(room), admission.lag_ms() as u32)
+    }
+
+    /// Whether strangers are let in.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Relaxed)
+    }
+
+    /// Whether the gateway is leaving.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_closed_to_strangers(&self) {
+        self.accepting.store(false, Ordering::Relaxed);
+    }
+
+    /// Resolves when the gateway stops.
+    pub async fn stopped(&self) {
+        let mut stop = self.stop.subscribe();
+        // The sender lives in self, so this ends only by the value.
+        let _ = stop.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Counts a refused handshake.
+    pub fn refused(&self, refusal: Refusal) {
+        self.totals.refused.fetch_add(1, Ordering::Relaxed);
+        *self.refusals.lock().entry(refusal.code()).or_insert(0) += 1;
+    }
+
+    /// The id of a connection of this gateway.
+    #[must_use]
+    pub fn connection_id(&self, bucket: u16, slot: u32, generation: u32) -> ConnectionId {
+        ConnectionId { gateway: self.id, epoch: self.id_epoch, bucket, slot, generation }
+    }
+
+    /// The (bucket, slot, generation) an id stands for, when it is one of this gateway's.
+    #[must_use]
+    pub fn locate(&self, id: ConnectionId) -> Option<(u16, u32, u32)> {
+        let is_ours = id.gateway == self.id && id.epoch == self.id_epoch && usize::from(id.bucket) < self.buckets.len();
+        is_ours.then_some((id.bucket, id.slot, id.generation))
+    }
+}

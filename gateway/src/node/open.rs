@@ -1,0 +1,145 @@
+//! How a checked guest becomes a connection: its entry in the bucket, the 101 and HELLO in one write; and how replies that
+//! waited for logic are let go.
+//! Invariant: a connection is watched only after it is in the table and its greeting is written or waits.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::handshake::Deflate;
+use tidegate_protocol::records::InterestKind;
+use tidegate_protocol::reply::{self, Hello, Reconnect};
+use tidegate_protocol::ws;
+
+use super::Node;
+use crate::bucket::pending::Pending;
+use crate::bucket::{Command, of_user, outbox};
+use crate::clock::unix_ms;
+use crate::counters::Delta;
+use crate::identity::Identity;
+use crate::interest::Held;
+use crate::writer::{KernelWriter, Writer};
+
+/// Anonymous connections that follow each other into one bucket. What the kernel made one after the other lies side by
+/// side, and a walk that visits neighbours finds their pages in the TLB; with one connection for each bucket in turn it
+/// strides over all of them. Few enough that a hundred connections still have several buckets.
+const NEIGHBOURS: usize = 32;
+
+impl Node {
+    /// Makes a checked guest a connection: enters it in its bucket and answers with `response`, to which it adds HELLO, in
+    /// one write. The buffer is the lobby's, so that a handshake allocates only what stays.
+    pub(crate) fn open(
+        &self,
+        fd: OwnedFd,
+        identity: Identity,
+        deflate: Option<Deflate>,
+        response: &mut Vec<u8>,
+        early: &[u8],
+    ) {
+        let (user, platform) = identity.into_parts();
+        let index = match &user {
+            Some(user) => of_user(user, self.buckets.len()),
+            #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
+            None => (self.opened.fetch_add(1, Ordering::Relaxed) / NEIGHBOURS % self.buckets.len()) as u16,
+        };
+        let bucket = &self.buckets[usize::from(index)];
+        let now = self.clock.now();
+        let mut d = Delta::default();
+        {
+            let mut table = bucket.table.write();
+            let (slot, generation) = table.insert(fd, platform, now);
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            bucket.count_in();
+            if let Some(deflate) = deflate {
+                bucket.admit_deflate(&mut table, slot, deflate);
+            }
+            let version = user.clone().map_or(0, |user| {
+                table.enter_user(slot, user, |name| {
+                    self.users_present.fetch_add(1, Ordering::Relaxed);
+                    self.interest.announce(InterestKind::User, name, true)
+                })
+            });
+            self.greet((index, slot, generation), user.as_deref(), response);
+            let Some(hot) = table.find(slot, generation) else { return };
+            let Some(fd) = &hot.fd else { return };
+            if self.interest.hold(version, (index, slot, generation), now) {
+                let mut pending = Box::new(Pending::new(now));
+                pending.hold(version);
+                let greeting = bytes::Bytes::copy_from_slice(response);
+                pending.push_control(greeting, self.config.pending.bytes, now, &mut d);
+                *hot.outbox.lock() = Some(pending);
+            } else {
+                let taken = KernelWriter.write(fd, &[io::IoSlice::new(response)]).unwrap_or(0);
+                if taken < response.len() {
+                    let mut pending = Box::new(Pending::new(now));
+                    let greeting = bytes::Bytes::copy_from_slice(response);
+                    pending.push_control_rest(greeting, taken, now, &mut d);
+                    *hot.outbox.lock() = Some(pending);
+                }
+            }
+            if !early.is_empty() {
+                // Before the socket is watched, so that the task finds these bytes before any that follow.
+                bucket.command(Command::Early { slot, generation, bytes: early.to_vec() });
+            }
+            if bucket.watch(fd, slot, generation).is_err() {
+                // Not watched, it would never be heard.
+                self.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
+                bucket.close(slot, generation, CloseReason::Overload, Some(1_000));
+            }
+        }
+        bucket.counters.add(&d);
+        self.totals.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Appends HELLO, framed; nothing under a conformance suite, which expects nothing it did not send.
+    fn greet(&self, at: (u16, u32, u32), user: Option<&str>, out: &mut Vec<u8>) {
+        if self.config.echo {
+            return;
+        }
+        let reconnect = &self.config.reconnect;
+        let hello = Hello {
+            connection: &self.connection_id(at.0, at.1, at.2).to_string(),
+            user,
+            server: concat!("tidegate/", env!("CARGO_PKG_VERSION")),
+            ping_ms: self.config.heartbeat.idle_ms,
+            merge_ms: self.config.merge.max_ms,
+            message_bytes: self.config.limits.message_bytes,
+            rooms: self.config.limits.rooms,
+            reconnect: Reconnect {
+                base_ms: reconnect.base_ms,
+                max_ms: reconnect.max_ms,
+                jitter_percent: reconnect.jitter_percent,
+            },
+            time_ms: unix_ms(),
+        };
+        let mut json = Vec::with_capacity(384);
+        reply::hello(&mut json, &hello);
+        out.extend_from_slice(&ws::head(ws::OpCode::Text, json.len()));
+        out.extend_from_slice(&json);
+    }
+
+    /// Lets go of replies that waited for logic to know.
+    pub(crate) fn release(&self, held: &[Held]) {
+        let now = self.clock.now();
+        for h in held {
+            let (index, slot, generation) = h.connection;
+            let bucket = &self.buckets[usize::from(index)];
+            let table = bucket.table.read();
+            let Some(hot) = table.find(slot, generation) else { continue };
+            let mut waited = 0;
+            if let Some(pending) = hot.outbox.lock().as_mut() {
+                waited = pending.bytes();
+                pending.release(h.version, now);
+            }
+            let mut d = Delta::default();
+            // A connection that is over is found by its bucket's task.
+            let _ = outbox::drain(&KernelWriter, hot, now, &mut d);
+            bucket.counters.add(&d);
+            if waited > self.config.pending.bytes / 2 {
+                // Its task may have stopped listening to it; no event will tell that the way is clear.
+                bucket.command(Command::Resume { slot, generation });
+            }
+        }
+    }
+}
