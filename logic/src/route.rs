@@ -91,6 +91,7 @@ fn record(push: &Push, targets: Vec<Target>, narrow: Option<records::Narrow>) ->
         ttl_ms: push.ttl_ms,
         narrow,
         wait_written: matches!(push.wait, Wait::Written { .. }),
+        control: Bytes::new(),
     }
 }
 
@@ -99,6 +100,7 @@ fn narrow_record(narrow: &Narrow) -> Option<records::Narrow> {
         platforms: narrow.platforms.clone(),
         except_connections: narrow.except_connections.iter().map(|id| id_bytes(*id)).collect(),
         except_users: narrow.except_users.clone(),
+        attributes: Vec::new(),
     })
 }
 

@@ -7,6 +7,12 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const PLATFORM_BYTES_MAX: usize = 32;
 /// Longest `id` a client may put on a request, in bytes of JSON.
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
+/// Longest `nonce` of a SEND, in bytes.
+pub const NONCE_BYTES_MAX: usize = 64;
+/// Most items in one uplink reply, and most bytes of them before no more is added.
+pub const UPLINK_PAGE: usize = 1024;
+/// See [`UPLINK_PAGE`].
+pub const UPLINK_PAGE_BYTES: usize = 1024 * 1024;
 /// Deepest JSON accepted from clients and publishers; far above any real message, far below a stack.
 pub const JSON_DEPTH_MAX: usize = 64;
 /// Largest payload of a control frame (RFC 6455 section 5.5).

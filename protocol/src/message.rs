@@ -1,13 +1,15 @@
 //! What a client says: one JSON object a text message, `{"type": T, "id"?: N, "data"?: {…}}`, parsed into a request
 //! that cannot be wrong. A superset of go-push's PING, JOIN and LEAVE. Unknown fields are ignored, an unknown type
-//! is an answerable error. What the server does with a request is the gateway's business.
+//! is an answerable error. What the server does with a request, and who may ask for it, is the gateway's business.
+//! Invariant: a token is never part of an error, and `Debug` of a verb does not show it.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::limits::{JSON_DEPTH_MAX, REQUEST_ID_BYTES_MAX};
+use crate::ids::ConnectionId;
+use crate::limits::{JSON_DEPTH_MAX, NONCE_BYTES_MAX, REQUEST_ID_BYTES_MAX, is_valid_name};
 
 /// A request of a client.
 #[derive(Debug)]
@@ -27,6 +29,75 @@ pub enum Verb<'a> {
     Join(Vec<Cow<'a, str>>),
     /// Rule R-2.
     Leave(Cow<'a, str>),
+    /// Rule C-4: who this is, as the first message.
+    Auth(Token<'a>),
+    /// Rule C-6: the same for longer.
+    Refresh(Token<'a>),
+    /// Rules S-1 and S-2.
+    Send(Send<'a>),
+    /// Rule S-3.
+    Reply(Reply<'a>),
+    /// Rule P-1: how many are in a room.
+    Presence(Cow<'a, str>),
+    /// Rule P-2: who is in a room.
+    Members(Members<'a>),
+}
+
+/// A token as the client sent it; its text never shows in logs.
+pub struct Token<'a>(pub Cow<'a, str>);
+
+impl std::fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// SEND: a message for others.
+#[derive(Debug)]
+pub struct Send<'a> {
+    /// For whom.
+    pub to: Recipient<'a>,
+    /// A JSON value as written.
+    pub data: &'a str,
+    /// The client's mark against repeats: 1 to 64 bytes.
+    pub nonce: Option<Cow<'a, str>>,
+    /// Whether the sender's own connection gets it too, where it is one of the audience.
+    pub echo: bool,
+}
+
+/// Whom a SEND is for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Recipient<'a> {
+    /// The members of a room.
+    Room(Cow<'a, str>),
+    /// The connections of a user.
+    User(Cow<'a, str>),
+    /// One connection.
+    Connection(ConnectionId),
+    /// A business service.
+    Route(Cow<'a, str>),
+}
+
+/// REPLY: an agent's answer.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// Id of the COMMAND.
+    pub command: Cow<'a, str>,
+    /// A JSON value as written.
+    pub data: &'a str,
+    /// Whether it says what went wrong.
+    pub is_error: bool,
+}
+
+/// MEMBERS: a page of who is in a room.
+#[derive(Debug)]
+pub struct Members<'a> {
+    /// The room.
+    pub room: Cow<'a, str>,
+    /// From the page before.
+    pub cursor: Option<Cow<'a, str>>,
+    /// Most rows.
+    pub limit: Option<u32>,
 }
 
 /// Why a text message is no request.
@@ -39,7 +110,7 @@ pub enum BadRequest {
     #[error("JSON nested deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
     /// A type nobody knows.
-    #[error("unknown type {0:?}; known are PING, JOIN and LEAVE")]
+    #[error("unknown type {0:?}; known are PING, JOIN, LEAVE, SEND, PRESENCE, MEMBERS, REPLY, AUTH and REFRESH")]
     UnknownType(String),
     /// The data does not fit the type.
     #[error("{0}")]
@@ -76,6 +147,64 @@ struct RoomsData<'a> {
     rooms: Option<Vec<Cow<'a, str>>>,
 }
 
+#[derive(Deserialize)]
+struct TokenData<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct SendData<'a> {
+    #[serde(borrow, default)]
+    to: Option<ToData<'a>>,
+    #[serde(borrow, default)]
+    route: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    nonce: Option<Cow<'a, str>>,
+    #[serde(default)]
+    echo: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct ToData<'a> {
+    #[serde(borrow, default)]
+    room: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    user: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    connection: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct ReplyData<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct MembersData<'a> {
+    #[serde(borrow)]
+    room: Cow<'a, str>,
+    #[serde(borrow, default)]
+    cursor: Option<Cow<'a, str>>,
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+/// A value that is there, `null` included.
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+/// A JSON string, borrowed where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// Parses one text message. On an error the `id` is returned with it when it could be read.
 ///
 /// # Errors
@@ -91,6 +220,12 @@ pub fn parse(text: &str) -> Result<Request<'_>, (Option<&str>, BadRequest)> {
         "PING" => Ok(Verb::Ping(data.filter(|d| d.starts_with('{')))),
         "JOIN" => join(data).map(Verb::Join),
         "LEAVE" => leave(data).map(Verb::Leave),
+        "AUTH" => token(data).map(Verb::Auth),
+        "REFRESH" => token(data).map(Verb::Refresh),
+        "SEND" => send(data).map(Verb::Send),
+        "REPLY" => answer(envelope.id.map(RawValue::get), data).map(Verb::Reply),
+        "PRESENCE" => one_room(data, PRESENCE_NEEDS).map(Verb::Presence),
+        "MEMBERS" => members(data).map(Verb::Members),
         other => Err(BadRequest::UnknownType(other.chars().take(64).collect())),
     };
     match verb {
@@ -114,9 +249,71 @@ fn join(data: Option<&str>) -> Result<Vec<Cow<'_, str>>, BadRequest> {
 }
 
 fn leave(data: Option<&str>) -> Result<Cow<'_, str>, BadRequest> {
-    const NEEDS: BadRequest = BadRequest::BadData("LEAVE needs data {\"room\": name}");
-    let data: RoomsData<'_> = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
-    data.room.ok_or(NEEDS)
+    one_room(data, "LEAVE needs data {\"room\": name}")
+}
+
+const PRESENCE_NEEDS: &str = "PRESENCE needs data {\"room\": name}";
+
+fn one_room<'a>(data: Option<&'a str>, needs: &'static str) -> Result<Cow<'a, str>, BadRequest> {
+    let needs = || BadRequest::BadData(needs);
+    let data: RoomsData<'_> = serde_json::from_str(data.ok_or_else(needs)?).map_err(|_| needs())?;
+    data.room.ok_or_else(needs)
+}
+
+fn token(data: Option<&str>) -> Result<Token<'_>, BadRequest> {
+    // Says nothing of what it found: that is a secret, or was meant to be one.
+    const NEEDS: BadRequest = BadRequest::BadData("a token is needed: data {\"token\": text}");
+    let data: TokenData<'_> = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
+    Ok(Token(data.token))
+}
+
+fn send(data: Option<&str>) -> Result<Send<'_>, BadRequest> {
+    const NEEDS: BadRequest = BadRequest::BadData(
+        "SEND needs data {\"to\": {\"room\"|\"user\"|\"connection\": name}, \"data\": value} or {\"route\": name, \"data\": value}",
+    );
+    const NAME: BadRequest =
+        BadRequest::BadData("a room, user or route is 1 to 128 bytes of UTF-8 without control characters");
+    const CONNECTION: BadRequest = BadRequest::BadData("a connection is named by 26 characters, as HELLO gives them");
+    const NONCE: BadRequest = BadRequest::BadData("a nonce is a string of 1 to 64 bytes");
+    let SendData { to, route, data, nonce, echo } = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
+    let name = |name: &str| is_valid_name(name).then_some(()).ok_or(NAME);
+    let to = match (to, route) {
+        (Some(ToData { room: Some(room), user: None, connection: None }), None) => {
+            name(&room).map(|()| Recipient::Room(room))?
+        }
+        (Some(ToData { room: None, user: Some(user), connection: None }), None) => {
+            name(&user).map(|()| Recipient::User(user))?
+        }
+        (Some(ToData { room: None, user: None, connection: Some(id) }), None) => {
+            Recipient::Connection(id.parse().map_err(|_| CONNECTION)?)
+        }
+        (None, Some(route)) => name(&route).map(|()| Recipient::Route(route))?,
+        _ => return Err(NEEDS),
+    };
+    if nonce.as_ref().is_some_and(|n| n.is_empty() || n.len() > NONCE_BYTES_MAX) {
+        return Err(NONCE);
+    }
+    Ok(Send { to, data: data.ok_or(NEEDS)?.get(), nonce, echo: echo.unwrap_or(true) })
+}
+
+/// The COMMAND's id is the envelope's; a string, as COMMAND had it.
+fn answer<'a>(id: Option<&'a str>, data: Option<&'a str>) -> Result<Reply<'a>, BadRequest> {
+    const NEEDS: BadRequest =
+        BadRequest::BadData("REPLY needs the COMMAND's \"id\" and data {\"data\": value} or {\"error\": value}");
+    let command: Cow<'_, str> = serde_json::from_str::<Text<'_>>(id.ok_or(NEEDS)?).map_err(|_| NEEDS)?.0;
+    let given: ReplyData<'_> = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
+    match (given.data, given.error) {
+        (Some(data), None) => Ok(Reply { command, data: data.get(), is_error: false }),
+        (None, Some(error)) => Ok(Reply { command, data: error.get(), is_error: true }),
+        _ => Err(NEEDS),
+    }
+}
+
+fn members(data: Option<&str>) -> Result<Members<'_>, BadRequest> {
+    const NEEDS: BadRequest =
+        BadRequest::BadData("MEMBERS needs data {\"room\": name, \"cursor\"?: text, \"limit\"?: number}");
+    let data: MembersData<'_> = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
+    Ok(Members { room: data.room, cursor: data.cursor, limit: data.limit })
 }
 
 /// How deep arrays and objects nest, strings left out; text that is no JSON gets some number.
@@ -191,6 +388,52 @@ mod tests {
         assert_eq!(code(r#"{"type":"JOIN","data":{"rooms":[]}}"#), "bad_data");
         assert_eq!(code(r#"{"type":"JOIN","data":{"room":"a","rooms":["b"]}}"#), "bad_data");
         assert_eq!(code(r#"{"type":"LEAVE","data":[]}"#), "bad_data");
+    }
+
+    /// Rules S-1, S-2.
+    #[test]
+    fn send_names_exactly_one_recipient() {
+        let sent = parse(r#"{"type":"SEND","id":1,"data":{"to":{"room":"a"},"data": {"x":[1]},"nonce":"n"}}"#);
+        let Ok(Request { verb: Verb::Send(sent), .. }) = sent else { panic!("understood") };
+        assert_eq!(
+            (sent.to, sent.data, sent.nonce.as_deref()),
+            (Recipient::Room("a".into()), r#"{"x":[1]}"#, Some("n"))
+        );
+        let routed = parse(r#"{"type":"SEND","data":{"route":"robot/Login","data":null}}"#);
+        assert!(
+            matches!(routed, Ok(Request { verb: Verb::Send(Send { to: Recipient::Route(r), .. }), .. }) if r == "robot/Login")
+        );
+        for bad in [
+            r#"{"to":{"room":"a","user":"b"},"data":1}"#,
+            r#"{"to":{"room":"a"},"route":"b","data":1}"#,
+            r#"{"to":{"room":"a"}}"#,
+            r#"{"to":{"room":""},"data":1}"#,
+            r#"{"to":{"connection":"x"},"data":1}"#,
+            r#"{"to":{"room":"a"},"data":1,"nonce":""}"#,
+            r#"{"data":1}"#,
+        ] {
+            assert_eq!(code(&format!(r#"{{"type":"SEND","data":{bad}}}"#)), "bad_data", "{bad}");
+        }
+    }
+
+    /// Rule S-3.
+    #[test]
+    fn reply_carries_the_commands_id_and_one_outcome() {
+        let reply = parse(r#"{"type":"REPLY","id":"c1","data":{"error":{"code":"no"}}}"#);
+        let Ok(Request { verb: Verb::Reply(reply), .. }) = reply else { panic!("understood") };
+        assert_eq!((&*reply.command, reply.data, reply.is_error), ("c1", r#"{"code":"no"}"#, true));
+        assert_eq!(code(r#"{"type":"REPLY","id":7,"data":{"data":1}}"#), "bad_data");
+        assert_eq!(code(r#"{"type":"REPLY","id":"c1","data":{"data":1,"error":2}}"#), "bad_data");
+    }
+
+    /// Rule C-4: a token shows nowhere.
+    #[test]
+    fn a_token_is_in_no_error_and_no_debug_text() {
+        let token = parse(r#"{"type":"AUTH","data":{"token":"CANARY"}}"#).expect("understood");
+        let wrong = parse(r#"{"type":"AUTH","data":{"token":["CANARY"]}}"#).expect_err("not a string");
+
+        assert!(!format!("{token:?}").contains("CANARY"));
+        assert!(!format!("{wrong:?} {}", wrong.1).contains("CANARY"));
     }
 
     #[test]

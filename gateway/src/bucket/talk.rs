@@ -93,6 +93,16 @@ impl Drive {
             }
             Verb::Join(rooms) => self.join(node, slot, generation, request.id, rooms),
             Verb::Leave(room) => self.leave(node, slot, generation, request.id, room),
+            Verb::Auth(_)
+            | Verb::Refresh(_)
+            | Verb::Send(_)
+            | Verb::Reply(_)
+            | Verb::Presence(_)
+            | Verb::Members(_) => {
+                let mut json = Vec::new();
+                reply::error(&mut json, request.id, "unavailable", "this gateway does not serve that yet", true);
+                self.say(node, slot, generation, text_frame(&json), false);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod command;
 mod events;
 mod push;
 mod query;
+mod uplink;
 
 pub use command::{CommandReply, CommandRequest};
 pub use events::{EventsReply, EventsRequest, GatewayInfo, Interest, InterestKind, Rest};
@@ -13,6 +14,10 @@ pub use push::{
     Dropped, Lane, Narrow, Outcome, Push, PushBatch, PushReply, Receipt, Target, WaitReply, WaitRequest, target,
 };
 pub use query::{ConnectionInfo, QueryKind, QueryReply, QueryRequest, RoomInfo};
+pub use uplink::{
+    Answer, Answers, Ask, AskKind, Connect, Declined, Event, Grants, Item, Pair, Reply, Route, Send, Sender, Sent,
+    Tally, Told, UplinkReply, UplinkRequest, Verdict, Wants, answer, item,
+};
 
 /// Request paths of the backplane; every request is a POST with one record as its body.
 pub mod path {
@@ -26,4 +31,8 @@ pub mod path {
     pub const QUERY: &str = "/backplane/v1/query";
     /// [`super::CommandRequest`] → [`super::CommandReply`].
     pub const COMMAND: &str = "/backplane/v1/command";
+    /// [`super::UplinkRequest`] → [`super::UplinkReply`], held until a client says something.
+    pub const UPLINK: &str = "/backplane/v1/uplink";
+    /// [`super::Answers`] → nothing.
+    pub const ANSWERS: &str = "/backplane/v1/answers";
 }

@@ -57,6 +57,9 @@ pub struct Narrow {
     /// Not the connections of these users.
     #[prost(string, repeated, tag = "3")]
     pub except_users: Vec<String>,
+    /// Only connections with all of these attributes.
+    #[prost(message, repeated, tag = "4")]
+    pub attributes: Vec<super::Pair>,
 }
 
 /// One push: the same messages for each of its targets.
@@ -65,7 +68,7 @@ pub struct Push {
     /// The targets this gateway may have; each gets all messages.
     #[prost(message, repeated, tag = "1")]
     pub targets: Vec<Target>,
-    /// JSON values, validated by logic, at least one.
+    /// JSON values, validated by logic, at least one; or none, and `control` instead.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub messages: Vec<Bytes>,
     /// A [`Lane`].
@@ -80,6 +83,10 @@ pub struct Push {
     /// Whether the publisher waits until the messages are written: the receipt then carries a ticket.
     #[prost(bool, tag = "6")]
     pub wait_written: bool,
+    /// The text of a whole server message (COMMAND, PRESENCE…) that goes out as it is, outside windows and numbering, when
+    /// not empty.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub control: Bytes,
 }
 
 /// Pushes that waited for one gateway, in the order they were accepted.
