@@ -166,6 +166,8 @@ pub struct Totals {
     pub received: AtomicU64,
     /// Connections closed for not reading.
     pub slow_closed: AtomicU64,
+    /// Requests of clients refused because of their rate.
+    pub rate_refused: AtomicU64,
     /// Connections closed for silence.
     pub idle_closed: AtomicU64,
     /// Connections closed for violating RFC 6455.

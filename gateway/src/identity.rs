@@ -16,6 +16,23 @@ const PLATFORMS_MAX: usize = 250;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Platform(pub u8);
 
+/// What a connection may be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Join a room.
+    Join,
+    /// SEND to a room.
+    Speak,
+    /// See a room's counts.
+    See,
+    /// List a room's members.
+    List,
+    /// SEND to a user or connection.
+    Whisper,
+    /// SEND to a business service.
+    Route,
+}
+
 /// Names of platforms ↔ numbers; only ever grows, up to a bound.
 #[derive(Debug)]
 pub struct Platforms {

@@ -25,10 +25,11 @@ mod poll;
 mod query;
 mod rooms;
 mod tick;
+mod uplink;
 mod writer;
 
 pub use config::{
     DeflateConfig, DrainConfig, FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, LimitsConfig,
-    MergeConfig, PendingConfig, ReconnectConfig, WriterKind,
+    MergeConfig, PendingConfig, ReconnectConfig, UplinkConfig, WriterKind,
 };
 pub use node::{Gateway, StartError};

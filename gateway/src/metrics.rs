@@ -60,6 +60,10 @@ impl Snapshot {
             ("messages_received", "Messages from clients", t.received.load(Relaxed)),
             ("gaps", "GAP frames", sum.gaps),
             ("stalls", "Times a connection's socket was full", sum.stalls),
+            ("rate_refused", "Requests of clients refused by rate", t.rate_refused.load(Relaxed)),
+            ("uplink_items", "What clients said, sent up", node.uplink.offered.load(Relaxed)),
+            ("uplink_refused", "The same, refused for lack of room", node.uplink.refused.load(Relaxed)),
+            ("uplink_given_up", "The same, given up for lack of a logic node", node.uplink.given_up.load(Relaxed)),
             ("slow_closed", "Connections closed for not reading", t.slow_closed.load(Relaxed)),
             ("idle_closed", "Connections closed for silence", t.idle_closed.load(Relaxed)),
             ("violations", "Connections closed for violating RFC 6455", t.violations.load(Relaxed)),
@@ -87,11 +91,25 @@ impl Snapshot {
             ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),
             ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
         ];
+        gauges.extend(uplink(node));
         gauges.extend(comings_and_goings(node));
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
         let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
         Self { counters, gauges, dropped, refused }
     }
+}
+
+/// What clients have said and nobody has answered.
+#[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
+fn uplink(node: &Node) -> [(&'static str, &'static str, i64); 5] {
+    let (items, bytes) = node.uplink.kept();
+    [
+        ("uplink_kept", "What clients said and logic has not answered", items as i64),
+        ("uplink_kept_max", "Beyond this clients are told to try again", node.config.uplink.items as i64),
+        ("uplink_bytes", "Bytes of it", bytes as i64),
+        ("uplink_bytes_max", "Beyond this clients are told to try again", node.config.uplink.bytes as i64),
+        ("uplink_nodes", "Logic nodes that listen to clients", node.uplink.nodes() as i64),
+    ]
 }
 
 /// How fast strangers are let in, and how a drain goes.

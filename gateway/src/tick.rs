@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::admission::LOOK_MS;
 use crate::clock::CALM_MS;
 use crate::node::Node;
+use crate::uplink;
 
 /// Runs until the gateway stops.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -55,6 +56,7 @@ fn is_calm(node: &Node) -> bool {
 fn keep_house(node: &Node, due: Instant) {
     let lag_ms = u32::try_from(due.elapsed().as_millis()).unwrap_or(u32::MAX);
     node.admission.lock().look(lag_ms, node.clock.now());
+    uplink::give_up(node, node.uplink.expire(node.clock.now()));
     let late = node.interest.expire(node.clock.now());
     if !late.is_empty() {
         node.totals.interest_late.fetch_add(late.len() as u64, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! The links to the gateways: pushes that wait for one gateway become one batch, one HTTP/2 POST; interest, queries and
 //! commands travel on the same connection. This file is what the rest of logic sees of it: a [`Fleet`] of [`Link`]s.
 //! Parts: `queue` (what waits), `dial` (how a connection comes about), `line` (one request), `session` (the life of a
-//! connection), `lane` (batches and their sequence), `events` (interest), `offers` (who could take the clients of one that
+//! connection), `lane` (batches and their sequence), `events` (interest), `uplink` (what clients say), `offers` (who could take the clients of one that
 //! leaves), `seats` (requests that wait for a gateway). One gateway never waits for another.
 
 mod dial;
@@ -12,16 +12,17 @@ mod offers;
 mod queue;
 mod seats;
 mod session;
+mod uplink;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prost::Message;
-use tidegate_protocol::records::{self, GatewayInfo, path};
-use tokio::sync::{Semaphore, oneshot};
+use tidegate_protocol::records::{self, GatewayInfo, Wants, path};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -29,6 +30,7 @@ pub use self::dial::{GatewayLink, PipeDial, PipeStream, authority_of};
 pub use self::line::CallError;
 pub use self::queue::LinkState;
 pub use self::seats::Seats;
+pub use self::uplink::{Heard, Outgoing};
 
 use self::line::Line;
 use self::offers::Offers;
@@ -123,6 +125,8 @@ pub struct Link {
     questions: Semaphore,
     /// Requests that may wait for this gateway's answer to their pushes.
     seats: Arc<Semaphore>,
+    /// Answers to what its clients said.
+    pub outgoing: Outgoing,
     metrics: LinkMetrics,
 }
 
@@ -141,11 +145,16 @@ struct Shared {
     interest: Arc<Interest>,
     /// What each gateway could take from one that leaves.
     offers: Offers,
+    /// What we want to hear of clients; part of each uplink request.
+    wants: RwLock<Wants>,
+    /// Where it goes.
+    heard: mpsc::Sender<Heard>,
 }
 
 /// All gateways of the configuration, in its order.
 pub struct Fleet {
     links: Vec<Arc<Link>>,
+    shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
     metrics: Arc<Metrics>,
     request: Duration,
@@ -169,6 +178,7 @@ impl Fleet {
         interest: &Arc<Interest>,
         metrics: &Arc<Metrics>,
         requests: usize,
+        heard: mpsc::Sender<Heard>,
     ) -> Self {
         let seats = seats::count(requests, links.len());
         let shared = Arc::new(Shared {
@@ -177,6 +187,8 @@ impl Fleet {
             logic: fastrand::u64(1..),
             interest: Arc::clone(interest),
             offers: Offers::new(links.len()),
+            wants: RwLock::default(),
+            heard,
         });
         let (mut seen, mut tasks) = (Vec::new(), Vec::new());
         for (i, how) in links.into_iter().enumerate() {
@@ -186,7 +198,18 @@ impl Fleet {
             seen.push(link);
         }
         let request = Duration::from_millis(u64::from(config.request_ms));
-        Self { links: seen, tasks, metrics: Arc::clone(metrics), request }
+        Self { links: seen, shared, tasks, metrics: Arc::clone(metrics), request }
+    }
+
+    /// This logic process, as gateways know it.
+    #[must_use]
+    pub fn logic(&self) -> u64 {
+        self.shared.logic
+    }
+
+    /// Changes what gateways are asked to tell beyond what clients say; they know with the next request.
+    pub fn want(&self, change: impl FnOnce(&mut Wants)) {
+        change(&mut self.shared.wants.write());
     }
 
     /// The gateways.
@@ -278,6 +301,7 @@ impl Link {
             waits: Semaphore::new(WAITS_MAX),
             questions: Semaphore::new(QUESTIONS_MAX),
             seats: Arc::new(Semaphore::new(seats)),
+            outgoing: Outgoing::default(),
             metrics,
         }
     }

@@ -40,6 +40,8 @@ pub struct Caller(u16);
 impl Caller {
     /// Whoever calls what needs no key, or a node without keys.
     pub const ANYONE: Self = Self(u16::MAX);
+    /// Clients of the gateways; their `dedupe` keys carry the sender.
+    pub const CLIENTS: Self = Self(u16::MAX - 1);
 }
 
 #[derive(Debug)]
@@ -93,8 +95,8 @@ impl Keys {
         if !k.scopes.contains(&needs) {
             return Err(Refusal::WrongScope { needs: needs.label() });
         }
-        // Fewer keys than 65,535 fit in any configuration file a person writes; beyond, keys share dedupe names.
-        Ok(Caller(u16::try_from(i).unwrap_or(u16::MAX - 1)))
+        // Fewer keys than 65,535 fit in any configuration file a person writes; beyond, they share dedupe names.
+        Ok(Caller(u16::try_from(i).unwrap_or(u16::MAX - 2)))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod api;
 mod backplane;
+mod chat;
 mod config;
 mod console;
 mod dedupe;
@@ -15,6 +16,7 @@ mod problem;
 mod push;
 mod receipt;
 mod route;
+mod uplink;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -98,7 +100,8 @@ impl Logic {
         let interest = Arc::new(Interest::new(links.len()));
         let metrics = Arc::new(Metrics::default());
         let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
-        let fleet = Fleet::start(backplane, secret, links, &interest, &metrics, requests);
+        let (hear, heard) = mpsc::channel(uplink::PAGES);
+        let fleet = Fleet::start(backplane, secret, links, &interest, &metrics, requests, hear);
         let node = Arc::new(Node {
             extras,
             keys: Keys::new(&config.keys),
@@ -112,6 +115,7 @@ impl Logic {
             is_leaving: AtomicBool::new(false),
             config,
         });
+        tokio::spawn(uplink::run(Arc::clone(&node), heard));
         let (leave, left) = watch::channel(false);
         let server = tokio::spawn(api::serve(Arc::clone(&node), listener, left));
         tracing::debug!(address = %api_addr, gateways = node.fleet.links().len(), "push API is open");

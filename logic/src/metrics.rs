@@ -77,6 +77,13 @@ pub struct FailureLabels {
     pub reason: &'static str,
 }
 
+/// Label set of [`Metrics::uplink_items`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ItemLabels {
+    /// What was said, from a fixed list.
+    pub kind: &'static str,
+}
+
 type PerGateway<M> = Family<GatewayLabels, M>;
 type HistogramOf<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -105,6 +112,7 @@ pub struct Metrics {
     pub dials: PerGateway<Counter>,
     pub events: PerGateway<Counter>,
     pub failures: Family<FailureLabels, Counter>,
+    pub uplink_items: Family<ItemLabels, Counter>,
     pub batch_pushes: HistogramOf<GatewayLabels>,
     pub reply_seconds: HistogramOf<GatewayLabels>,
 }
@@ -147,6 +155,7 @@ impl Default for Metrics {
             dials: Family::default(),
             events: Family::default(),
             failures: Family::default(),
+            uplink_items: Family::default(),
             batch_pushes: Family::new_with_constructor(batch_sizes),
             reply_seconds: Family::new_with_constructor(seconds),
         };
@@ -205,6 +214,7 @@ impl Metrics {
         r.register("tidegate_backplane_dials", "Attempts to connect", self.dials.clone());
         r.register("tidegate_backplane_events", "Interest changes applied", self.events.clone());
         r.register("tidegate_backplane_failures", "Pushes a gateway did not take, by reason", self.failures.clone());
+        r.register("tidegate_uplink_items", "What clients said, by kind; repeats left out", self.uplink_items.clone());
         r.register("tidegate_backplane_batch_pushes", "Pushes in one batch", self.batch_pushes.clone());
         r.register("tidegate_backplane_reply_seconds", "Time from a batch to its reply", self.reply_seconds.clone());
     }

@@ -171,6 +171,39 @@ pub fn error(out: &mut Vec<u8>, id: RequestId<'_>, code: &str, message: &str, is
     out.extend_from_slice(format!(r#","retryable":{is_retryable}}}}}"#).as_bytes());
 }
 
+/// ERROR with advice when to try again, in milliseconds.
+pub fn error_after(
+    out: &mut Vec<u8>,
+    id: RequestId<'_>,
+    code: &str,
+    message: &str,
+    is_retryable: bool,
+    retry_after_ms: Option<u32>,
+) {
+    error(out, id, code, message, is_retryable);
+    if let Some(ms) = retry_after_ms {
+        // The two braces that end `data` and the message.
+        out.truncate(out.len() - 2);
+        out.extend_from_slice(format!(r#","retry_after_ms":{ms}}}}}"#).as_bytes());
+    }
+}
+
+/// SENT (rules S-1, S-2): the message's id and when it was taken.
+pub fn sent(out: &mut Vec<u8>, id: RequestId<'_>, message: &str, time_ms: u64) {
+    open(out, "SENT", id);
+    out.extend_from_slice(br#""id":"#);
+    write_string(out, message);
+    out.extend_from_slice(format!(r#","time_ms":{time_ms}}}}}"#).as_bytes());
+}
+
+/// A reply of type `kind` whose `data` is made elsewhere: `data` is the text of a JSON object.
+pub fn told(out: &mut Vec<u8>, kind: &str, id: RequestId<'_>, data: &[u8]) {
+    open(out, kind, id);
+    out.truncate(out.len() - 1);
+    out.extend_from_slice(data);
+    out.push(b'}');
+}
+
 /// Whose messages are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapSubject<'a> {
@@ -291,6 +324,10 @@ mod tests {
             assert_eq!(json(|out| gap(out, GapSubject::User, Missing::Count(2), "slow"))["data"]["missed"], 2);
             assert_eq!(json(|out| error(out, None, "bad_json", name, false))["data"]["message"], name);
             assert_eq!(json(|out| goaway(out, name, (0, 9)))["data"]["reconnect_after_ms"][1], 9);
+            let error = json(|out| error_after(out, Some("1"), "rate", name, true, Some(70)));
+            assert_eq!((&error["data"]["retry_after_ms"], &error["data"]["message"]), (&70.into(), &name.into()));
+            assert_eq!(json(|out| sent(out, None, name, 5))["data"]["id"], name);
+            assert_eq!(json(|out| told(out, "PRESENCE", Some("2"), br#"{"online":3}"#))["data"]["online"], 3);
         }
     }
 }

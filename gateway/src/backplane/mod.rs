@@ -1,11 +1,12 @@
 //! The gateway's end of the backplane: an HTTP/2 server for logic nodes, over TCP or an in-memory pipe alike.
 //! This file is the transport: listening, who may speak, bodies in and out, one task a request. What the requests do
-//! is in [`apply`] (pushes and waits), [`events`] (interest) and `query` (lists and commands).
+//! is in [`apply`] (pushes and waits), [`events`] (interest), [`uplink`] (what clients say) and `query` (lists and commands).
 //! Invariants: a body is read whole and decoded before anything is applied; a link that ends holds back no reply.
 
 mod apply;
 mod events;
 mod links;
+mod uplink;
 
 pub use links::Links;
 
@@ -18,7 +19,9 @@ use http::{Method, Request, Response, StatusCode, header};
 use prost::Message;
 use subtle::ConstantTimeEq;
 use tidegate_protocol::limits::BACKPLANE_BODY_BYTES_MAX;
-use tidegate_protocol::records::{CommandRequest, EventsRequest, PushBatch, QueryRequest, WaitRequest, path};
+use tidegate_protocol::records::{
+    Answers, CommandRequest, EventsRequest, PushBatch, QueryRequest, UplinkRequest, WaitRequest, path,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::node::{Node, StartError};
@@ -135,6 +138,7 @@ where
             Some(Err(_)) | None => break,
         }
     }
+    node.uplink.hang_up(owner);
     let held = node.interest.hang_up(owner);
     node.release(&held);
 }
@@ -166,6 +170,8 @@ async fn handle(node: &Arc<Node>, owner: u64, request: Request<RecvStream>) -> R
         path::PUSH => Ok(apply::push(node, decode::<PushBatch>(body)?).await?),
         path::WAIT => Ok(encode(&apply::wait(node, decode::<WaitRequest>(body)?).await)),
         path::EVENTS => Ok(encode(&events::events(node, owner, &decode::<EventsRequest>(body)?).await)),
+        path::UPLINK => Ok(encode(&uplink::listen(node, owner, decode::<UplinkRequest>(body)?).await)),
+        path::ANSWERS => uplink::answers(node, decode::<Answers>(body)?).map(|()| Bytes::new()),
         path::QUERY => Ok(encode(&query::query(node, &decode::<QueryRequest>(body)?)?)),
         path::COMMAND => Ok(encode(&query::command(node, &decode::<CommandRequest>(body)?)?)),
         _ => Err(Refused::Unknown),

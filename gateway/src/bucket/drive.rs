@@ -19,6 +19,7 @@ use tidegate_protocol::ws::{self, Decoder, Deflater, Event, Inflater};
 
 use super::outbox;
 use super::pending::Queued;
+use super::rate::{Rate, Rates};
 use super::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
 use crate::counters::Delta;
@@ -60,6 +61,10 @@ pub struct Drive {
     /// Malformed messages in a row, by slot (rule E-1).
     pub(super) bad_json: HashMap<u32, u8, ahash::RandomState>,
     pub(super) paused: HashMap<u32, bool, ahash::RandomState>,
+    /// How much each connection asks for, by slot.
+    pub(super) requests: Rates<u32>,
+    /// How much each user says, on all its connections.
+    pub(super) user_sends: Rates<Arc<str>>,
     /// Compresses echoes, in conformance profiles only.
     pub(super) echoes: Option<Deflater>,
 }
@@ -85,7 +90,12 @@ impl Drive {
     /// The task of bucket `index`.
     #[must_use]
     pub fn new(node: Arc<Node>, index: usize) -> Self {
+        let limits = &node.config.limits;
+        let requests = Rates::new(Rate { per_s: limits.requests_per_s, burst: limits.requests_burst });
+        let user_sends = Rates::new(Rate { per_s: limits.user_sends_per_s, burst: limits.user_sends_burst });
         Self {
+            requests,
+            user_sends,
             node,
             index,
             partial: HashMap::default(),

@@ -82,6 +82,7 @@ impl Drive {
         self.chatty.remove(&slot);
         self.paused.remove(&slot);
         self.bad_json.remove(&slot);
+        self.requests.forget(&slot);
         bucket.count_out();
         bucket.dismiss_deflate(removed.cold.deflate);
         node.count_out();

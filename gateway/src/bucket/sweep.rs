@@ -20,6 +20,8 @@ impl Drive {
         if since(now, self.chatty_since) >= 1_000 {
             self.chatty_since = now;
             self.chatty.clear();
+            self.requests.sweep(now);
+            self.user_sends.sweep(now);
         }
         let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
         let patience = node.config.limits.message_ms;

@@ -40,6 +40,11 @@ impl Drive {
         match message::parse(text) {
             Ok(request) => {
                 self.bad_json.remove(&slot);
+                // A reply was asked for; how many there are is the asker's bound.
+                let is_answer = matches!(request.verb, Verb::Reply(_));
+                if !is_answer && !self.is_within_rate(node, slot, generation, request.id) {
+                    return;
+                }
                 self.grant(node, slot, generation, &request);
             }
             Err((id, error)) => self.refuse(node, slot, generation, id, &error),
@@ -93,14 +98,13 @@ impl Drive {
             }
             Verb::Join(rooms) => self.join(node, slot, generation, request.id, rooms),
             Verb::Leave(room) => self.leave(node, slot, generation, request.id, room),
-            Verb::Auth(_)
-            | Verb::Refresh(_)
-            | Verb::Send(_)
-            | Verb::Reply(_)
-            | Verb::Presence(_)
-            | Verb::Members(_) => {
+            Verb::Send(send) => self.send(node, slot, generation, request.id, send),
+            Verb::Reply(reply) => self.answer_command(node, slot, generation, request.id, reply),
+            Verb::Presence(room) => self.ask_presence(node, slot, generation, request.id, room),
+            Verb::Members(page) => self.ask_members(node, slot, generation, request.id, page),
+            Verb::Auth(_) | Verb::Refresh(_) => {
                 let mut json = Vec::new();
-                reply::error(&mut json, request.id, "unavailable", "this gateway does not serve that yet", true);
+                reply::error(&mut json, request.id, "unauthorized", "this gateway asks for no token", false);
                 self.say(node, slot, generation, text_frame(&json), false);
             }
         }

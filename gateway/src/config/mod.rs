@@ -2,9 +2,13 @@
 //! Plain values with their defaults; durations in milliseconds, sizes in bytes. The meaning of each key stands on
 //! its field, and a tidy test holds that `docs/operations.md` lists every one. Parsing and precedence live in the binary.
 
+mod uplink;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::uplink::UplinkConfig;
 
 /// Everything a gateway can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -42,6 +46,8 @@ pub struct GatewayConfig {
     pub limits: LimitsConfig,
     /// Compression of messages.
     pub deflate: DeflateConfig,
+    /// What clients say, on its way to logic.
+    pub uplink: UplinkConfig,
     /// The threads that write.
     pub fanout: FanoutConfig,
     /// How a gateway leaves.
@@ -122,6 +128,14 @@ pub struct LimitsConfig {
     pub control_per_s: u32,
     /// Most rooms at this gateway.
     pub rooms_total: usize,
+    /// Requests of one connection a second, in the long run; 0: not limited.
+    pub requests_per_s: u32,
+    /// The same at once.
+    pub requests_burst: u32,
+    /// SENDs of one user on all its connections here a second, in the long run; 0: not limited.
+    pub user_sends_per_s: u32,
+    /// The same at once.
+    pub user_sends_burst: u32,
 }
 
 /// `[gateway.deflate]`: permessage-deflate.
@@ -204,6 +218,7 @@ impl Default for GatewayConfig {
             pending: PendingConfig::default(),
             limits: LimitsConfig::default(),
             deflate: DeflateConfig::default(),
+            uplink: UplinkConfig::default(),
             fanout: FanoutConfig::default(),
             drain: DrainConfig::default(),
             reconnect: ReconnectConfig::default(),
@@ -245,6 +260,10 @@ impl Default for LimitsConfig {
             rooms: 100,
             control_per_s: 50,
             rooms_total: 1_000_000,
+            requests_per_s: 50,
+            requests_burst: 200,
+            user_sends_per_s: 30,
+            user_sends_burst: 60,
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::merge::press::Press;
 use crate::pace::Spare;
 use crate::rooms::Rooms;
 use crate::tick;
+use crate::uplink::Uplink;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
 const INTEREST_LOG: usize = 256 * 1024;
@@ -144,6 +145,7 @@ impl Gateway {
             rooms: Rooms::new(count, config.limits.rooms_total, &epoch_text),
             buckets,
             interest: Interest::new(INTEREST_LOG),
+            uplink: Uplink::new(&config.uplink),
             platforms: Platforms::default(),
             origins,
             totals,

@@ -29,6 +29,7 @@ use crate::interest::Interest;
 use crate::merge::Merger;
 use crate::pace::Spare;
 use crate::rooms::Rooms;
+use crate::uplink::Uplink;
 
 /// What the tasks of a gateway share.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub struct Node {
     pub rooms: Rooms,
     /// What logic must know.
     pub interest: Interest,
+    /// What clients say to logic.
+    pub uplink: Uplink,
     /// Names of platforms.
     pub platforms: Platforms,
     /// Who may come from a browser.

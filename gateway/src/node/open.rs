@@ -13,7 +13,7 @@ use tidegate_protocol::reply::{self, Hello, Reconnect};
 use tidegate_protocol::ws;
 
 use super::Node;
-use crate::bucket::pending::Pending;
+use crate::bucket::pending::{Pending, Queued};
 use crate::bucket::{Command, of_user, outbox};
 use crate::clock::unix_ms;
 use crate::counters::Delta;
@@ -117,6 +117,23 @@ impl Node {
         reply::hello(&mut json, &hello);
         out.extend_from_slice(&ws::head(ws::OpCode::Text, json.len()));
         out.extend_from_slice(&json);
+    }
+
+    /// Writes a control frame to a connection, if it is still there.
+    pub(crate) fn tell(&self, at: (u16, u32, u32), frame: bytes::Bytes) {
+        let (index, slot, generation) = at;
+        let Some(bucket) = self.buckets.get(usize::from(index)) else { return };
+        let mut d = Delta::default();
+        let queued = {
+            let table = bucket.table.read();
+            let Some(hot) = table.find(slot, generation) else { return };
+            let (bytes_max, now) = (self.config.pending.bytes, self.clock.now());
+            outbox::send_control(&KernelWriter, hot, frame, false, bytes_max, now, &mut d)
+        };
+        bucket.counters.add(&d);
+        if queued == Queued::Close {
+            bucket.command(Command::Cut { slot, generation });
+        }
     }
 
     /// Lets go of replies that waited for logic to know.

@@ -69,7 +69,7 @@ async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Re
     let mut walks = Vec::with_capacity(raws.len());
     for (i, raw) in raws.into_iter().enumerate() {
         let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, bounds(node));
-        walks.push(push.map(|push| submit(node, request, push)));
+        walks.push(push.map(|push| submit(node, request, push, None)));
     }
     let mut receipts = Vec::with_capacity(walks.len());
     for walk in walks {
@@ -92,7 +92,7 @@ async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Resul
             Err(refusal) => break Some(refusal),
         };
         count += 1;
-        walks.push_back(read(node, &line).map(|push| submit(node, request, push)));
+        walks.push_back(read(node, &line).map(|push| submit(node, request, push, None)));
         if walks.len() > WINDOW
             && let Some(walk) = walks.pop_front()
         {

@@ -62,5 +62,5 @@ async fn push(
         dedupe: None,
         wait: Wait::Accepted,
     };
-    Ok(answer(&submit(node, &Request::new(node, caller), push).outcome(node).await?))
+    Ok(answer(&submit(node, &Request::new(node, caller), push, None).outcome(node).await?))
 }

@@ -13,7 +13,7 @@ mod go_push;
 mod json;
 mod operate;
 mod paging;
-mod push;
+pub(crate) mod push;
 mod query;
 mod routes;
 mod socket;

@@ -78,7 +78,7 @@ pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming
     }
     let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
     let push = envelope::read(&body.bytes, bounds(node))?;
-    let receipt = submit(node, &Request::new(node, caller), push).outcome(node).await?;
+    let receipt = submit(node, &Request::new(node, caller), push, None).outcome(node).await?;
     Ok(answer(&receipt))
 }
 
@@ -93,7 +93,8 @@ pub fn bounds(node: &Node) -> envelope::Bounds<'_> {
 }
 
 /// Sends a push on its way; does not wait.
-pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push) -> Walking {
+/// `id` is its id where it has one already.
+pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&str>) -> Walking {
     let mut guard = None;
     if let Some(name) = push.dedupe.take() {
         match node.dedupe.claim((request.caller, name.into()), Instant::now()) {
@@ -105,7 +106,8 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push) -> Walking {
     let shares = route(&push, &node.interest, &node.fleet.identities());
     let sent = node.fleet.send(shares, &request.seats);
     node.metrics.messages.inc_by(push.messages.len() as u64);
-    let walk = finish(Arc::clone(node), sent, push.wait, started, request.waits_end);
+    let id = id.map_or_else(|| ulid::Ulid::generate().to_string(), str::to_owned);
+    let walk = finish(Arc::clone(node), id, sent, push.wait, started, request.waits_end);
     let Some(guard) = guard else {
         let walk = async move { walk.await.outcome() };
         return match push.wait {
@@ -147,8 +149,8 @@ impl Walking {
     }
 }
 
-async fn finish(node: Arc<Node>, sent: Sent, wait: Wait, started: Instant, waits_end: Instant) -> Walked {
-    let mut receipt = Receipt::new(ulid::Ulid::generate().to_string());
+async fn finish(node: Arc<Node>, id: String, sent: Sent, wait: Wait, started: Instant, waits_end: Instant) -> Walked {
+    let mut receipt = Receipt::new(id);
     let mut tickets = Vec::new();
     let mut failures = Vec::new();
     for (link, taken) in sent.settle().await {

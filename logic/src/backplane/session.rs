@@ -15,7 +15,7 @@ use super::dial::{GatewayLink, PipeStream, delay};
 use super::events::Position;
 use super::lane::{Lane, LaneEnd};
 use super::line::{CallError, Line};
-use super::{Failure, Link, LinkState, Shared};
+use super::{Failure, Link, LinkState, Shared, uplink};
 
 /// Flow control of answers: events pages of up to a few MB, batches' receipts of a few hundred KB
 /// (research/performance.md section 5.2).
@@ -179,7 +179,7 @@ async fn shake_hands(shared: &Shared, link: &Link, stream: Box<dyn PipeStream>) 
 }
 
 /// Batches, events and pings until one of them cannot go on.
-async fn run(shared: &Shared, link: &Link, mut session: Session, lane: &mut Lane, position: &mut Position) -> End {
+async fn run(shared: &Shared, link: &Arc<Link>, mut session: Session, lane: &mut Lane, position: &mut Position) -> End {
     let silence = Duration::from_millis(u64::from(shared.config.ping_ms));
     let hold = Duration::from_millis(u64::from(shared.config.hold_ms));
     let pings = session.pings.take();
@@ -201,7 +201,15 @@ async fn run(shared: &Shared, link: &Link, mut session: Session, lane: &mut Lane
             LaneEnd::OtherEpoch => End::OtherEpoch,
         }
     };
+    let clients = async {
+        match uplink::listen(shared, link, &line, epoch).await {
+            Ok(()) => End::OtherEpoch,
+            Err(error) => End::Call(error),
+        }
+    };
     tokio::select! {
+        end = clients => end,
+        error = uplink::answer(shared, link, &line, epoch) => End::Call(error),
         end = batches => end,
         end = news => end,
         _ = &mut session.driver => End::Closed,

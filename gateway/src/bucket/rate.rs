@@ -1,0 +1,116 @@
+//! Token buckets: how much someone may ask for, in the long run and at once. Kept only for those who have asked lately; a
+//! bucket that is full again is as good as none.
+//! Invariants: a bucket holds at most its burst; the map holds nobody whose bucket has been full for a sweep.
+
+use std::hash::Hash;
+
+use hashbrown::HashMap;
+
+use crate::clock::{Millis, since};
+
+/// How much, in the long run and at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// A second, in the long run; 0: not limited.
+    pub per_s: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+/// Thousandths of a request, so that a millisecond at one a second is one.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    left: u64,
+    at: Millis,
+}
+
+/// The buckets of those who have asked lately.
+#[derive(Debug)]
+pub struct Rates<K> {
+    levels: HashMap<K, Level, ahash::RandomState>,
+    rate: Rate,
+}
+
+impl<K: Hash + Eq> Rates<K> {
+    /// Nobody has asked yet.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        Self { levels: HashMap::default(), rate }
+    }
+
+    fn full(&self) -> u64 {
+        u64::from(self.rate.burst.max(1)) * 1_000
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// Milliseconds until there is one again.
+    pub fn take(&mut self, who: K, now: Millis) -> Result<(), u32> {
+        if self.rate.per_s == 0 {
+            return Ok(());
+        }
+        let (full, per_s) = (self.full(), u64::from(self.rate.per_s));
+        let level = self.levels.entry(who).or_insert(Level { left: full, at: now });
+        level.left = full.min(level.left + u64::from(since(now, level.at)) * per_s);
+        level.at = now;
+        if level.left >= 1_000 {
+            level.left -= 1_000;
+            return Ok(());
+        }
+        Err(u32::try_from((1_000 - level.left).div_ceil(per_s)).unwrap_or(u32::MAX))
+    }
+
+    /// Forgets someone who has left.
+    pub fn forget<Q: Hash + hashbrown::Equivalent<K> + ?Sized>(&mut self, who: &Q) {
+        self.levels.remove(who);
+    }
+
+    /// Forgets those whose bucket is full again.
+    pub fn sweep(&mut self, now: Millis) {
+        let (full, per_s) = (self.full(), u64::from(self.rate.per_s));
+        self.levels.retain(|_, level| level.left + u64::from(since(now, level.at)) * per_s < full);
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.levels.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_granted_at_once_and_the_rest_at_the_rate() {
+        let mut rates = Rates::new(Rate { per_s: 10, burst: 3 });
+        for _ in 0..3 {
+            assert_eq!(rates.take(1, 5_000), Ok(()));
+        }
+        assert_eq!(rates.take(1, 5_000), Err(100));
+        assert_eq!(rates.take(2, 5_000), Ok(()), "others are not concerned");
+        assert_eq!(rates.take(1, 5_099), Err(1));
+        assert_eq!(rates.take(1, 5_100), Ok(()));
+
+        let granted = (0..100_000).filter(|ms| rates.take(1, 5_101 + ms) == Ok(())).count();
+        assert!((999..=1_001).contains(&granted), "{granted} in 100 s at 10 a second");
+    }
+
+    #[test]
+    fn who_has_been_silent_is_forgotten() {
+        let mut rates = Rates::new(Rate { per_s: 10, burst: 3 });
+        assert_eq!(rates.take(1, 0), Ok(()));
+        rates.sweep(99);
+        assert_eq!(rates.len(), 1);
+        rates.sweep(100);
+        assert_eq!(rates.len(), 0);
+    }
+
+    #[test]
+    fn a_rate_of_zero_limits_nobody() {
+        let mut rates = Rates::new(Rate { per_s: 0, burst: 0 });
+        assert!((0..1_000).all(|_| rates.take(1, 0).is_ok()));
+        assert_eq!(rates.len(), 0);
+    }
+}

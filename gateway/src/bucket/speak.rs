@@ -1,0 +1,189 @@
+//! What a client says to others: SEND, an agent's REPLY, and questions that all gateways together answer (rules S-1 to S-3,
+//! P-1, P-2). Checked here against what the client may and how often; carried out by a logic node, which the uplink leads to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_protocol::ids::CommandId;
+use tidegate_protocol::message::{Members, Recipient, Reply, Send};
+use tidegate_protocol::records::{self, Ask, AskKind, Target, item::What, target::To};
+use tidegate_protocol::reply;
+
+use super::drive::Drive;
+use super::text_frame;
+use crate::identity::Act;
+use crate::node::Node;
+use crate::uplink::{Expects, For, Whose, sender};
+
+/// Why something is not carried up; each is an ERROR.
+enum No {
+    Forbidden,
+    Rate { retry_after_ms: u32 },
+    Overloaded,
+    UnknownCommand,
+}
+
+impl No {
+    fn reply(&self, out: &mut Vec<u8>, id: Option<&str>) {
+        match self {
+            // The same words whether it exists or not.
+            Self::Forbidden => reply::error(out, id, "forbidden", "this connection may not do that", false),
+            Self::Rate { retry_after_ms } => {
+                let message = "more messages than this connection or user may send";
+                reply::error_after(out, id, "rate", message, true, Some(*retry_after_ms));
+            }
+            Self::Overloaded => {
+                let message = "too much waits for the logic tier; try again later";
+                reply::error_after(out, id, "overloaded", message, true, Some(1_000));
+            }
+            Self::UnknownCommand => {
+                reply::error(out, id, "unknown_command", "no command with that id waits for a reply", false);
+            }
+        }
+    }
+}
+
+impl Drive {
+    pub(super) fn send(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, send: &Send<'_>) {
+        let data = Bytes::copy_from_slice(send.data.as_bytes());
+        let nonce = send.nonce.as_deref().unwrap_or_default().to_owned();
+        let (act, name, what) = match &send.to {
+            Recipient::Route(route) => {
+                let what = What::Route(records::Route { route: route.clone().into_owned(), data, nonce });
+                (Act::Route, route.clone().into_owned(), what)
+            }
+            to => {
+                let (act, name, to) = match to {
+                    Recipient::Room(room) => (Act::Speak, room.as_ref(), To::Room(room.clone().into_owned())),
+                    Recipient::User(user) => (Act::Whisper, user.as_ref(), To::User(user.clone().into_owned())),
+                    Recipient::Connection(id) => {
+                        (Act::Whisper, "", To::Connection(Bytes::copy_from_slice(&id.to_u128().to_be_bytes())))
+                    }
+                    // The arm above.
+                    Recipient::Route(_) => return,
+                };
+                let to = Some(Target { to: Some(to) });
+                let what = What::Send(records::Send { to, data, nonce, skip_self: !send.echo });
+                (act, name.to_owned(), what)
+            }
+        };
+        let outcome = self.spend(node, slot).and_then(|()| {
+            let whose = waiter((node.buckets[self.index].index, slot, generation), id, Expects::Sent);
+            self.carry_up(node, (slot, generation), Some((act, &name)), None, what, whose)
+        });
+        self.explain(node, slot, generation, id, outcome);
+    }
+
+    pub(super) fn answer_command(
+        &mut self,
+        node: &Node,
+        slot: u32,
+        generation: u32,
+        id: Option<&str>,
+        reply: &Reply<'_>,
+    ) {
+        let outcome = match reply.command.parse::<CommandId>() {
+            Ok(command) => {
+                let what = What::Reply(records::Reply {
+                    command: reply.command.clone().into_owned(),
+                    data: Bytes::copy_from_slice(reply.data.as_bytes()),
+                    is_error: reply.is_error,
+                });
+                self.carry_up(node, (slot, generation), None, Some(command.logic), what, Whose::Nobody)
+            }
+            Err(_) => Err(No::UnknownCommand),
+        };
+        self.explain(node, slot, generation, id, outcome);
+    }
+
+    pub(super) fn ask_presence(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, room: &str) {
+        let ask = Ask { kind: AskKind::Presence.into(), room: room.to_owned(), ..Ask::default() };
+        self.ask(node, (slot, generation), id, (Act::See, Expects::Told("PRESENCE")), ask);
+    }
+
+    pub(super) fn ask_members(
+        &mut self,
+        node: &Node,
+        slot: u32,
+        generation: u32,
+        id: Option<&str>,
+        page: &Members<'_>,
+    ) {
+        let ask = Ask {
+            kind: AskKind::Members.into(),
+            room: page.room.clone().into_owned(),
+            cursor: page.cursor.clone().unwrap_or_default().into_owned(),
+            limit: page.limit.unwrap_or_default(),
+        };
+        self.ask(node, (slot, generation), id, (Act::List, Expects::Told("MEMBERS")), ask);
+    }
+
+    fn ask(&mut self, node: &Node, who: (u32, u32), id: Option<&str>, kind: (Act, Expects), ask: Ask) {
+        let (slot, generation) = who;
+        let room = ask.room.clone();
+        let whose = waiter((node.buckets[self.index].index, slot, generation), id, kind.1);
+        let outcome = self.carry_up(node, who, Some((kind.0, &room)), None, What::Ask(ask), whose);
+        self.explain(node, slot, generation, id, outcome);
+    }
+
+    /// One more SEND of this user, on whichever of its connections; they are all in this bucket.
+    fn spend(&mut self, node: &Node, slot: u32) -> Result<(), No> {
+        let user = {
+            let table = node.buckets[self.index].table.read();
+            table.cold.get(slot as usize).and_then(|cold| cold.user.as_ref().map(Arc::clone))
+        };
+        let Some(user) = user else { return Ok(()) };
+        self.user_sends.take(user, node.clock.now()).map_err(|retry_after_ms| No::Rate { retry_after_ms })
+    }
+
+    fn carry_up(
+        &self,
+        node: &Node,
+        (slot, generation): (u32, u32),
+        needs: Option<(Act, &str)>,
+        logic: Option<u64>,
+        what: What,
+        whose: Whose,
+    ) -> Result<(), No> {
+        let bucket = &node.buckets[self.index];
+        let from = {
+            let table = bucket.table.read();
+            if table.find(slot, generation).is_none() {
+                return Ok(());
+            }
+            if needs.is_some_and(|(act, name)| !table.cold[slot as usize].may(act, name)) {
+                return Err(No::Forbidden);
+            }
+            let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
+            sender::describe(node, &table, bucket.index, slot, is_for_others)
+        };
+        let Some(from) = from else { return Ok(()) };
+        let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
+        let whom = logic.map_or(For::Name(&name), For::Node);
+        node.uplink.say(whom, from, what, whose, node.clock.now()).map_err(|_| No::Overloaded)
+    }
+
+    fn explain(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, outcome: Result<(), No>) {
+        if let Err(no) = outcome {
+            let mut json = Vec::new();
+            no.reply(&mut json, id);
+            self.say(node, slot, generation, text_frame(&json), false);
+        }
+    }
+
+    /// One more request of this connection; when it is one too many, says so.
+    pub(super) fn is_within_rate(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>) -> bool {
+        match self.requests.take(slot, node.clock.now()) {
+            Ok(()) => true,
+            Err(retry_after_ms) => {
+                node.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.explain(node, slot, generation, id, Err(No::Rate { retry_after_ms }));
+                false
+            }
+        }
+    }
+}
+
+fn waiter(at: (u16, u32, u32), id: Option<&str>, expects: Expects) -> Whose {
+    Whose::Connection { at, id: id.map(Into::into), expects }
+}

@@ -1,0 +1,54 @@
+//! What an answer does: the client that waits is told SENT, what it asked for, or ERROR.
+
+use tidegate_protocol::records::{Answer, Declined, answer::Outcome};
+use tidegate_protocol::reply;
+
+use super::{Expects, Whose};
+use crate::bucket::text_frame;
+use crate::node::Node;
+
+/// Hands answers of a logic node to those who wait for them; of items that are no longer its own they are passed over.
+pub(crate) fn settle(node: &Node, logic: u64, answers: Vec<Answer>) {
+    for answer in answers {
+        if let Some(whose) = node.uplink.take(logic, answer.sequence) {
+            tell(node, whose, answer.outcome);
+        }
+    }
+}
+
+/// Tells those who have waited for a logic node in vain.
+pub(crate) fn give_up(node: &Node, late: Vec<Whose>) {
+    for whose in late {
+        let nobody = Declined {
+            code: "unavailable".into(),
+            message: "no logic node is linked to this gateway; try again later".into(),
+            retryable: true,
+            retry_after_ms: 1_000,
+        };
+        tell(node, whose, Some(Outcome::Refused(nobody)));
+    }
+}
+
+fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
+    match whose {
+        Whose::Nobody => {}
+        Whose::Connection { at, id, expects } => {
+            let mut json = Vec::new();
+            match (outcome, expects) {
+                (Some(Outcome::Sent(sent)), Expects::Sent) => {
+                    reply::sent(&mut json, id.as_deref(), &sent.id, sent.time_ms);
+                }
+                (Some(Outcome::Told(told)), Expects::Told(kind)) => {
+                    reply::told(&mut json, kind, id.as_deref(), &told.data);
+                }
+                (Some(Outcome::Refused(no)), _) => {
+                    let after = (no.retry_after_ms > 0).then_some(no.retry_after_ms);
+                    reply::error_after(&mut json, id.as_deref(), &no.code, &no.message, no.retryable, after);
+                }
+                // An answer of another kind than the question: a logic node that is not of our making.
+                (_, _) => reply::error(&mut json, id.as_deref(), "unavailable", "no usable answer", true),
+            }
+            node.tell(at, text_frame(&json));
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Which logic node gets what clients say, in which order, and until when it is kept: the state behind [`super::Uplink`].
+//! Pure: no lock, no clock, no socket. One lane a logic node; a sender's items stay in one lane while any of them is
+//! unanswered, so that their order is one node's affair.
+//!
+//! ```text
+//!  offer ─▶ lane ─▶ handed over ─▶ answered ─▶ gone
+//!    │       ▲          │ node lost
+//!    ▼       └──────────┘ (numbered anew, same id)
+//!  waiting for a node ──▶ given up after wait_ms
+//! ```
+//!
+//! Invariants: an item is in exactly one place; `items` and `bytes` are the sums over all places; numbers only grow, and
+//! within a lane the order of numbers is the order of offers.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hashbrown::HashMap;
+use tidegate_protocol::limits::{UPLINK_PAGE, UPLINK_PAGE_BYTES};
+use tidegate_protocol::records::{Item, Wants};
+
+use crate::clock::{Millis, is_due, since};
+
+/// A logic node that has not asked again after this long since its last answer is gone.
+const SILENT_MS: u32 = 2_000;
+/// What an item costs beside its strings and data, roughly: records and the tree.
+const ITEM_BYTES: usize = 256;
+
+/// Why an item is not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// A kept item. `T` says who waits for the answer.
+#[derive(Debug)]
+struct Kept<T> {
+    item: Item,
+    key: u64,
+    bytes: usize,
+    since: Millis,
+    whose: T,
+}
+
+/// One logic node.
+#[derive(Debug)]
+struct Lane<T> {
+    /// Its backplane connection.
+    owner: u64,
+    wants: Wants,
+    /// Its latest request, when it has been answered; none while one is held.
+    answered: Option<Millis>,
+    token: u64,
+    /// What it has not answered, by number.
+    kept: BTreeMap<u64, Kept<T>>,
+}
+
+/// Everything said and not answered.
+#[derive(Debug)]
+pub struct Lanes<T> {
+    lanes: HashMap<u64, Lane<T>>,
+    /// What no logic node is there for, in order.
+    waiting: VecDeque<Kept<T>>,
+    /// Senders with unanswered items: their lane and how many.
+    pins: HashMap<u64, (u64, u32)>,
+    next: u64,
+    tokens: u64,
+    items: usize,
+    bytes: usize,
+    items_max: usize,
+    bytes_max: usize,
+}
+
+impl<T> Lanes<T> {
+    /// Nothing said yet.
+    #[must_use]
+    pub fn new(items_max: usize, bytes_max: usize) -> Self {
+        Self {
+            lanes: HashMap::new(),
+            waiting: VecDeque::new(),
+            pins: HashMap::new(),
+            next: 1,
+            tokens: 0,
+            items: 0,
+            bytes: 0,
+            items_max,
+            bytes_max,
+        }
+    }
+
+    /// Items and bytes that are kept.
+    #[must_use]
+    pub fn kept(&self) -> (usize, usize) {
+        (self.items, self.bytes)
+    }
+
+    /// Logic nodes that listen.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// What some logic node wants.
+    pub fn wants(&self) -> impl Iterator<Item = &Wants> {
+        self.lanes.values().map(|lane| &lane.wants)
+    }
+
+    /// Takes an item in for the node that `key` (its sender) belongs to, or for `node` if one is named. Gives the node's
+    /// number, whose request may be held.
+    ///
+    /// # Errors
+    /// [`Full`], and the one who would have waited.
+    pub fn offer(&mut self, key: u64, node: Option<u64>, item: Item, whose: T, now: Millis) -> Result<u64, (Full, T)> {
+        let bytes = ITEM_BYTES + prost::Message::encoded_len(&item);
+        if self.items >= self.items_max || self.bytes + bytes > self.bytes_max {
+            return Err((Full, whose));
+        }
+        self.items += 1;
+        self.bytes += bytes;
+        let kept = Kept { item, key, bytes, since: now, whose };
+        Ok(self.place(kept, node))
+    }
+
+    fn place(&mut self, mut kept: Kept<T>, node: Option<u64>) -> u64 {
+        let pinned = self.pins.get(&kept.key).map(|pin| pin.0);
+        let chosen = node.or(pinned).filter(|n| self.lanes.contains_key(n)).or_else(|| self.owner_of(kept.key));
+        let Some(chosen) = chosen else {
+            self.waiting.push_back(kept);
+            return 0;
+        };
+        let Some(lane) = self.lanes.get_mut(&chosen) else { return 0 };
+        kept.item.sequence = self.next;
+        self.next += 1;
+        let pin = self.pins.entry(kept.key).or_insert((chosen, 0));
+        pin.1 += 1;
+        lane.kept.insert(kept.item.sequence, kept);
+        chosen
+    }
+
+    /// Rendezvous: every gateway with the same nodes chooses alike, and a node that comes or goes moves only its share.
+    fn owner_of(&self, key: u64) -> Option<u64> {
+        self.lanes.keys().copied().max_by_key(|&node| (mix(key ^ node), node))
+    }
+
+    fn unpin(&mut self, key: u64) {
+        if let hashbrown::hash_map::Entry::Occupied(mut pin) = self.pins.entry(key) {
+            pin.get_mut().1 -= 1;
+            if pin.get().1 == 0 {
+                pin.remove();
+            }
+        }
+    }
+
+    /// A node asks, through the connection `owner`; whatever waited for any node is now its. Gives a token for
+    /// [`Lanes::answered`].
+    pub fn ask(&mut self, node: u64, owner: u64, wants: Wants) -> u64 {
+        self.tokens += 1;
+        let token = self.tokens;
+        let lane = self.lanes.entry(node).or_insert_with(|| Lane {
+            owner,
+            wants: Wants::default(),
+            answered: None,
+            token,
+            kept: BTreeMap::new(),
+        });
+        (lane.owner, lane.wants, lane.answered, lane.token) = (owner, wants, None, token);
+        for kept in std::mem::take(&mut self.waiting) {
+            self.place(kept, None);
+        }
+        token
+    }
+
+    /// What a node has not had yet: a page of items after number `taken`.
+    #[must_use]
+    pub fn page(&self, node: u64, taken: u64) -> Vec<Item> {
+        let Some(lane) = self.lanes.get(&node) else { return Vec::new() };
+        let mut bytes = 0;
+        let fits = |kept: &&Kept<T>| {
+            let is_room = bytes < UPLINK_PAGE_BYTES;
+            bytes += kept.bytes;
+            is_room
+        };
+        lane.kept
+            .range(taken + 1..)
+            .map(|(_, kept)| kept)
+            .take_while(fits)
+            .take(UPLINK_PAGE)
+            .map(|k| k.item.clone())
+            .collect()
+    }
+
+    /// A node's request has been answered; it should ask again soon.
+    pub fn answered(&mut self, node: u64, token: u64, now: Millis) {
+        if let Some(lane) = self.lanes.get_mut(&node).filter(|lane| lane.token == token) {
+            lane.answered = Some(now);
+        }
+    }
+
+    /// An item has been answered; gives who waits for that.
+    pub fn settle(&mut self, node: u64, sequence: u64) -> Option<T> {
+        let kept = self.lanes.get_mut(&node)?.kept.remove(&sequence)?;
+        self.unpin(kept.key);
+        self.items -= 1;
+        self.bytes -= kept.bytes;
+        Some(kept.whose)
+    }
+
+    /// A backplane connection has ended: its nodes' items go to others, in order.
+    pub fn hang_up(&mut self, owner: u64) {
+        let gone: Vec<u64> = self.lanes.iter().filter(|(_, lane)| lane.owner == owner).map(|(&node, _)| node).collect();
+        self.lose(&gone);
+    }
+
+    fn lose(&mut self, nodes: &[u64]) {
+        let lost: Vec<Lane<T>> = nodes.iter().filter_map(|node| self.lanes.remove(node)).collect();
+        for lane in lost {
+            for kept in lane.kept.into_values() {
+                self.unpin(kept.key);
+                self.place(kept, None);
+            }
+        }
+    }
+
+    /// Nodes that fell silent are lost; who has waited for a node for `wait_ms` is given up, oldest first.
+    pub fn expire(&mut self, wait_ms: u32, now: Millis) -> Vec<T> {
+        let is_silent = |lane: &Lane<T>| lane.answered.is_some_and(|at| since(now, at) >= SILENT_MS);
+        let silent: Vec<u64> = self.lanes.iter().filter(|(_, l)| is_silent(l)).map(|(&node, _)| node).collect();
+        self.lose(&silent);
+        let mut late = Vec::new();
+        while self.waiting.front().is_some_and(|kept| is_due(now, kept.since.wrapping_add(wait_ms))) {
+            let Some(kept) = self.waiting.pop_front() else { break };
+            self.items -= 1;
+            self.bytes -= kept.bytes;
+            late.push(kept.whose);
+        }
+        late
+    }
+}
+
+/// A name's number, the same at every gateway (FNV-1a, spread): which hash a library takes depends on the processor.
+#[must_use]
+pub fn key_of(name: &[u8]) -> u64 {
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    mix(name.iter().fold(0xcbf2_9ce4_8422_2325, fnv))
+}
+
+/// Spreads the bits of a number (the finalizer of MurmurHash3, public domain).
+fn mix(mut n: u64) -> u64 {
+    n ^= n >> 33;
+    n = n.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    n ^= n >> 33;
+    n = n.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    n ^ n >> 33
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes() -> Lanes<u32> {
+        Lanes::new(100, 1 << 20)
+    }
+
+    fn item(id: u32) -> Item {
+        Item { id: id.to_string(), ..Item::default() }
+    }
+
+    fn ids(items: &[Item]) -> Vec<&str> {
+        items.iter().map(|i| i.id.as_str()).collect()
+    }
+
+    #[test]
+    fn items_stay_until_they_are_answered() {
+        let mut lanes = lanes();
+        lanes.ask(7, 1, Wants::default());
+        lanes.offer(1, None, item(1), 10, 0).expect("fits");
+        lanes.offer(1, None, item(2), 20, 0).expect("fits");
+
+        let page = lanes.page(7, 0);
+        assert_eq!(ids(&page), ["1", "2"]);
+        assert_eq!(ids(&lanes.page(7, page[0].sequence)), ["2"], "what has arrived is not handed over again");
+        assert_eq!(lanes.settle(7, page[1].sequence), Some(20));
+        assert_eq!(lanes.settle(7, page[1].sequence), None, "answered once");
+        assert_eq!(lanes.settle(7, page[0].sequence), Some(10));
+        assert_eq!(lanes.kept(), (0, 0));
+    }
+
+    #[test]
+    fn what_a_lost_node_has_not_answered_goes_to_the_next_in_order_and_with_its_name() {
+        let mut lanes = lanes();
+        lanes.ask(7, 1, Wants::default());
+        for n in 1..=5 {
+            lanes.offer(u64::from(n % 2), None, item(n), n, 0).expect("fits");
+        }
+        let first = lanes.page(7, 0);
+        lanes.settle(7, first[1].sequence);
+
+        lanes.hang_up(1);
+        assert_eq!(lanes.nodes(), 0);
+        lanes.offer(1, None, item(6), 6, 0).expect("fits");
+        lanes.ask(8, 2, Wants::default());
+
+        let second = lanes.page(8, first[4].sequence);
+        assert_eq!(ids(&second), ["1", "3", "4", "5", "6"]);
+        assert!(second[0].sequence > first[4].sequence, "numbers only grow");
+    }
+
+    #[test]
+    fn a_sender_stays_with_its_node_while_anything_is_unanswered() {
+        let mut lanes = lanes();
+        lanes.ask(1, 1, Wants::default());
+        for key in 0..50 {
+            lanes.offer(key, None, item(0), 0, 0).expect("fits");
+        }
+        lanes.ask(2, 2, Wants::default());
+        let owners: Vec<u64> = (0..50).map(|key| lanes.offer(key, None, item(1), 0, 0).expect("fits")).collect();
+        assert!(owners.iter().all(|&node| node == 1));
+
+        for item in lanes.page(1, 0) {
+            lanes.settle(1, item.sequence);
+        }
+        let owners: Vec<u64> = (0..50).map(|key| lanes.offer(key, None, item(2), 0, 0).expect("fits")).collect();
+        assert!(
+            (10..40).contains(&owners.iter().filter(|&&node| node == 2).count()),
+            "then they are shared: {owners:?}"
+        );
+    }
+
+    #[test]
+    fn without_a_node_items_wait_and_are_given_up() {
+        let mut lanes = lanes();
+        lanes.offer(1, None, item(1), 10, 1_000).expect("fits");
+        assert!(lanes.expire(500, 1_499).is_empty());
+        assert_eq!(lanes.expire(500, 1_500), [10]);
+        assert_eq!(lanes.kept(), (0, 0));
+    }
+
+    #[test]
+    fn a_silent_node_is_lost() {
+        let mut lanes = lanes();
+        let token = lanes.ask(1, 1, Wants::default());
+        lanes.expire(500, 100_000);
+        assert_eq!(lanes.nodes(), 1, "its request is held");
+        lanes.answered(1, token + 1, 0);
+        lanes.answered(1, token, 100_000);
+        lanes.expire(500, 100_000 + SILENT_MS);
+        assert_eq!(lanes.nodes(), 0);
+    }
+
+    #[test]
+    fn both_bounds_refuse() {
+        let mut lanes = Lanes::new(2, 10_000);
+        assert!(lanes.offer(1, None, item(1), (), 0).is_ok());
+        let large = Item { id: "x".repeat(9_900), ..Item::default() };
+        assert!(lanes.offer(1, None, large, (), 0).is_err());
+        assert!(lanes.offer(1, None, item(2), (), 0).is_ok());
+        assert!(lanes.offer(1, None, item(3), (), 0).is_err());
+    }
+
+    #[test]
+    fn a_named_node_gets_its_item() {
+        let mut lanes = lanes();
+        for node in 1..=8 {
+            lanes.ask(node, node, Wants::default());
+        }
+        for node in 1..=8 {
+            assert_eq!(lanes.offer(100 + node, Some(node), item(1), 0, 0), Ok(node));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The way up: what clients say goes to logic nodes as items, and what those answer comes back here. A gateway dials nobody,
+//! so items travel in answers to a request that each logic node keeps open (docs/adr/0019).
+//! Parts: [`lanes`] (who gets what, until when it is kept), `answer` (what an answer does).
+//! Invariant: each item is answered to whoever waits for it exactly once, be it by a refusal.
+
+mod answer;
+pub mod lanes;
+pub(crate) mod sender;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tidegate_protocol::records::{Item, Sender, Wants, item::What};
+use tokio::sync::Notify;
+
+use self::lanes::Lanes;
+use crate::clock::{Millis, unix_ms};
+use crate::config::UplinkConfig;
+
+pub(crate) use self::answer::{give_up, settle};
+
+/// Which reply a client expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expects {
+    /// SENT.
+    Sent,
+    /// The answer's object under this type.
+    Told(&'static str),
+}
+
+/// Who waits for the answer to an item.
+#[derive(Debug)]
+pub enum Whose {
+    /// Nobody.
+    Nobody,
+    /// A client.
+    Connection {
+        /// Bucket, slot, generation.
+        at: (u16, u32, u32),
+        /// Its request's `id`, as written.
+        id: Option<Box<str>>,
+        /// What it expects.
+        expects: Expects,
+    },
+}
+
+/// Which logic node an item is for.
+#[derive(Clone, Copy, Debug)]
+pub enum For<'a> {
+    /// The one that a name belongs to: a user's, a connection's or a room's.
+    Name(&'a [u8]),
+    /// This one, such as the one whose command is answered.
+    Node(u64),
+}
+
+/// Everything said and not answered, and the requests that wait for it.
+#[derive(Debug)]
+pub struct Uplink {
+    lanes: Mutex<Lanes<Whose>>,
+    /// Told when something is said.
+    spoken: Notify,
+    wait_ms: u32,
+    /// Items taken in since the start.
+    pub offered: AtomicU64,
+    /// Items refused because too much was kept.
+    pub refused: AtomicU64,
+    /// Items given up because no logic node was there.
+    pub given_up: AtomicU64,
+}
+
+/// Too much is kept already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overloaded;
+
+impl Uplink {
+    /// Nothing said yet.
+    #[must_use]
+    pub fn new(config: &UplinkConfig) -> Self {
+        Self {
+            lanes: Mutex::new(Lanes::new(config.items, config.bytes)),
+            spoken: Notify::new(),
+            wait_ms: config.wait_ms,
+            offered: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+        }
+    }
+
+    /// Sends an item up.
+    ///
+    /// # Errors
+    /// [`Overloaded`]: nothing was kept, and nobody will be answered.
+    pub fn say(&self, whom: For<'_>, from: Sender, what: What, whose: Whose, now: Millis) -> Result<(), Overloaded> {
+        let time_ms = unix_ms();
+        let id = ulid::Ulid::from_parts(time_ms, fastrand::u128(..)).to_string();
+        let item = Item { sequence: 0, id, time_ms, from: Some(from), what: Some(what) };
+        let (key, node) = match whom {
+            For::Name(name) => (lanes::key_of(name), None),
+            For::Node(node) => (fastrand::u64(..), Some(node)),
+        };
+        match self.lanes.lock().offer(key, node, item, whose, now) {
+            Ok(_) => {
+                self.offered.fetch_add(1, Ordering::Relaxed);
+                self.spoken.notify_waiters();
+                Ok(())
+            }
+            Err(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(Overloaded)
+            }
+        }
+    }
+
+    /// A logic node's request: resolves when there is something after `taken`, or when `hold` is over.
+    pub(crate) async fn listen(
+        &self,
+        node: u64,
+        owner: u64,
+        wants: Wants,
+        taken: u64,
+        hold: std::time::Duration,
+    ) -> (Vec<Item>, u64) {
+        let token = self.lanes.lock().ask(node, owner, wants);
+        let deadline = tokio::time::Instant::now() + hold;
+        let mut is_over = false;
+        loop {
+            let spoken = self.spoken.notified();
+            tokio::pin!(spoken);
+            spoken.as_mut().enable();
+            let items = self.lanes.lock().page(node, taken);
+            if !items.is_empty() || is_over {
+                return (items, token);
+            }
+            is_over = tokio::time::timeout_at(deadline, spoken).await.is_err();
+        }
+    }
+
+    /// That request has been answered.
+    pub(crate) fn answered(&self, node: u64, token: u64, now: Millis) {
+        self.lanes.lock().answered(node, token, now);
+    }
+
+    /// A backplane connection has ended.
+    pub(crate) fn hang_up(&self, owner: u64) {
+        self.lanes.lock().hang_up(owner);
+        self.spoken.notify_waiters();
+    }
+
+    /// Who has waited too long for a logic node; to be told.
+    pub(crate) fn expire(&self, now: Millis) -> Vec<Whose> {
+        let late = self.lanes.lock().expire(self.wait_ms, now);
+        self.given_up.fetch_add(late.len() as u64, Ordering::Relaxed);
+        late
+    }
+
+    /// Items and bytes that are kept.
+    #[must_use]
+    pub fn kept(&self) -> (usize, usize) {
+        self.lanes.lock().kept()
+    }
+
+    /// Logic nodes that listen.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.lanes.lock().nodes()
+    }
+
+    /// Whether a logic node wants to hear of events of a kind.
+    #[must_use]
+    pub fn wants_event(&self, kind: &str) -> bool {
+        self.lanes.lock().wants().any(|wants| wants.events.iter().any(|k| k == kind))
+    }
+
+    pub(crate) fn take(&self, node: u64, sequence: u64) -> Option<Whose> {
+        self.lanes.lock().settle(node, sequence)
+    }
+}

@@ -1,0 +1,25 @@
+//! A connection as those behind the gateway know it.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tidegate_protocol::records::Sender;
+
+use crate::bucket::table::Table;
+use crate::node::Node;
+
+/// Describes the connection in `slot`. Its address costs a system call, so it is told only where someone wants it.
+pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_address: bool) -> Option<Sender> {
+    let (hot, cold) = (table.hot.get(slot as usize)?, table.cold.get(slot as usize)?);
+    let fd = hot.fd.as_ref()?;
+    let id = node.connection_id(index, slot, hot.generation);
+    let address = with_address.then(|| rustix::net::getpeername(fd).ok().flatten()).flatten();
+    let address = address.and_then(|a| SocketAddr::try_from(a).ok());
+    Some(Sender {
+        connection: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
+        user: cold.user.as_deref().unwrap_or_default().to_owned(),
+        platform: node.platforms.name(cold.platform),
+        address: address.map_or_else(String::new, |a| a.to_string()),
+        ..Sender::default()
+    })
+}

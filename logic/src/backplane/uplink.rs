@@ -1,0 +1,101 @@
+//! What clients say at one gateway: fetched one held request after another, and answered in batches beside it.
+//! Invariant: a page is handed on before the next request leaves, because that request says it has arrived. An answer that
+//! could not be delivered ends the connection: the gateway then hands the item over again.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use parking_lot::Mutex;
+use tidegate_protocol::limits::UPLINK_PAGE;
+use tidegate_protocol::records::{Answer, Answers, Item, UplinkReply, UplinkRequest, path};
+use tokio::sync::Notify;
+
+use super::line::{CallError, Line};
+use super::{Link, Shared};
+
+/// Items of one gateway, in order.
+pub struct Heard {
+    /// The gateway.
+    pub link: Arc<Link>,
+    /// The gateway epoch that the items' numbers belong to.
+    pub epoch: u64,
+    /// The items.
+    pub items: Vec<Item>,
+}
+
+/// Answers on their way to one gateway. Bounded by what the gateway keeps unanswered.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    waiting: Mutex<Vec<(u64, Answer)>>,
+    filled: Notify,
+}
+
+impl Outgoing {
+    /// Queues an answer for an item of that epoch.
+    pub fn push(&self, epoch: u64, answer: Answer) {
+        self.waiting.lock().push((epoch, answer));
+        self.filled.notify_one();
+    }
+
+    /// Forgets what is meant for another connection: the gateway will hand those items over again.
+    fn clear(&self) {
+        self.waiting.lock().clear();
+    }
+
+    /// Answers to items of that epoch, at most a page; waits until there are some.
+    async fn page(&self, epoch: u64) -> Vec<Answer> {
+        loop {
+            {
+                let mut waiting = self.waiting.lock();
+                let n = waiting.len().min(UPLINK_PAGE);
+                let page: Vec<Answer> = waiting.drain(..n).filter(|a| a.0 == epoch).map(|a| a.1).collect();
+                if !waiting.is_empty() {
+                    self.filled.notify_one();
+                }
+                if !page.is_empty() {
+                    return page;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+}
+
+/// Listens until the connection cannot go on; gives why. `Ok` means that the gateway has another epoch.
+pub(super) async fn listen(shared: &Shared, link: &Arc<Link>, line: &Line, epoch: u64) -> Result<(), CallError> {
+    link.outgoing.clear();
+    let hold_ms = shared.config.hold_ms.saturating_mul(10);
+    let deadline = Duration::from_millis(u64::from(hold_ms) + u64::from(shared.config.request_ms));
+    let mut taken = 0;
+    loop {
+        let wants = Some(shared.wants.read().clone());
+        let request = UplinkRequest { logic: shared.logic, epoch, taken, hold_ms, wants };
+        let reply: UplinkReply = match line.call(path::UPLINK, &request, deadline).await {
+            // A gateway of a version that has no way up.
+            Err(CallError::Status(StatusCode::NOT_FOUND)) => pending().await,
+            reply => reply?,
+        };
+        if reply.epoch != epoch {
+            return Ok(());
+        }
+        let Some(last) = reply.items.last() else { continue };
+        taken = last.sequence;
+        let heard = Heard { link: Arc::clone(link), epoch, items: reply.items };
+        // Closed only at the end of the process.
+        let _ = shared.heard.send(heard).await;
+    }
+}
+
+/// Delivers answers until the connection cannot go on; gives why.
+pub(super) async fn answer(shared: &Shared, link: &Link, line: &Line, epoch: u64) -> CallError {
+    let deadline = Duration::from_millis(u64::from(shared.config.request_ms));
+    loop {
+        let answers = link.outgoing.page(epoch).await;
+        let record = Answers { logic: shared.logic, epoch, answers };
+        if let Err(error) = line.call::<_, ()>(path::ANSWERS, &record, deadline).await {
+            return error;
+        }
+    }
+}

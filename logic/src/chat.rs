@@ -1,0 +1,104 @@
+//! SEND from client to client (rule S-1): the gateway has checked that the sender may; here it becomes a push with the
+//! sender's name on it, and its receipt the sender's SENT. A `nonce` is a dedupe key of the sender's own, so a retry sends
+//! nothing and gets the first SENT.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::records::{Item, Lane, Send, Sender, target};
+
+use crate::api::push::{Outcome, Request, submit};
+use crate::node::Node;
+use crate::problem::Refusal;
+use crate::push::{Narrow, Push, To, Wait};
+use crate::uplink::desk::Ticket;
+
+/// What the audience gets as an item of PUSH.
+#[derive(Serialize)]
+struct Said<'a> {
+    /// The sender's user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    /// An anonymous sender's connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connection: Option<String>,
+    id: &'a str,
+    time_ms: u64,
+    data: &'a RawValue,
+}
+
+/// Sends it on its way, in order; the sender is told later.
+pub fn carry(node: &Arc<Node>, request: &Arc<Request>, item: &Item, from: Sender, send: Send, ticket: Ticket) {
+    let Some((to, is_for_one)) = audience(&send) else {
+        return ticket.refuse("bad_data", "no recipient", false);
+    };
+    let Some(message) = message(item, &from, &send.data) else {
+        return ticket.refuse("bad_data", "data is not JSON", false);
+    };
+    let sender = connection_of(&from.connection);
+    let except_connections = if send.skip_self { sender.into_iter().collect() } else { Vec::new() };
+    let push = Push {
+        to,
+        narrow: Narrow { except_connections, ..Narrow::default() },
+        messages: vec![message],
+        lane: Lane::Normal,
+        ttl_ms: 0,
+        dedupe: (!send.nonce.is_empty()).then(|| nonce_key(&from, &send.nonce)),
+        wait: Wait::Accepted,
+    };
+    let walking = submit(node, request, push, Some(&item.id));
+    let (node, time_ms) = (Arc::clone(node), item.time_ms);
+    tokio::spawn(async move {
+        let outcome = walking.outcome(&node).await;
+        tell(ticket, outcome, is_for_one, time_ms);
+    });
+}
+
+fn tell(ticket: Ticket, outcome: Outcome, is_for_one: bool, time_ms: u64) {
+    match outcome {
+        // A receipt of nobody, though gateways were asked or none had to be: they are not there.
+        Ok(receipt) if is_for_one && receipt.matched == 0 && receipt.gateways.failed.is_empty() => {
+            ticket.refuse("offline", "the recipient is not connected", true);
+        }
+        Ok(receipt) => ticket.sent(receipt.id, time_ms),
+        Err(Refusal::QueuesFull { .. }) => ticket.refuse("overloaded", "the gateways' queues are full", true),
+        Err(_) => ticket.refuse("unavailable", "no gateway took the message", true),
+    }
+}
+
+fn audience(send: &Send) -> Option<(To, bool)> {
+    match send.to.as_ref()?.to.as_ref()? {
+        target::To::Room(room) => Some((To::Rooms(vec![room.clone()]), false)),
+        target::To::User(user) => Some((To::Users(vec![user.clone()]), true)),
+        target::To::Connection(id) => Some((To::Connections(vec![connection_of(id)?]), true)),
+        target::To::All(_) => None,
+    }
+}
+
+fn connection_of(id: &Bytes) -> Option<ConnectionId> {
+    let id = <[u8; 16]>::try_from(id.as_ref()).ok()?;
+    Some(ConnectionId::from_u128(u128::from_be_bytes(id)))
+}
+
+fn message(item: &Item, from: &Sender, data: &[u8]) -> Option<Bytes> {
+    let is_anonymous = from.user.is_empty();
+    let said = Said {
+        from: (!is_anonymous).then_some(from.user.as_str()),
+        connection: is_anonymous.then(|| connection_of(&from.connection).map(|id| id.to_string())).flatten(),
+        id: &item.id,
+        time_ms: item.time_ms,
+        data: serde_json::from_slice(data).ok()?,
+    };
+    serde_json::to_vec(&said).ok().map(Bytes::from)
+}
+
+/// A user's nonces hold on all its connections, so that it may retry from a new one.
+fn nonce_key(from: &Sender, nonce: &str) -> String {
+    match from.user.as_str() {
+        "" => format!("c\0{}\0{nonce}", connection_of(&from.connection).map_or_else(String::new, |id| id.to_string())),
+        user => format!("u\0{user}\0{nonce}"),
+    }
+}

@@ -1,0 +1,150 @@
+//! Which items have come in and where their answers go. An item that comes again – its gateway could not know that it had
+//! arrived – is not carried out again: its answer goes where it came from last.
+//! Invariants: every ticket ends in one answer, be it that the item could not be carried out; of what is answered the last
+//! [`REMEMBERED`] are known.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tidegate_protocol::records::{Answer, Declined, Sent, Told, Verdict, answer::Outcome};
+
+use crate::backplane::Link;
+
+/// Answers remembered, so that an item that comes again gets the same.
+pub const REMEMBERED: usize = 65_536;
+
+/// Where an answer goes.
+struct Way {
+    link: Arc<Link>,
+    epoch: u64,
+    sequence: u64,
+}
+
+enum Known {
+    /// Being carried out.
+    Open(Way),
+    /// Answered.
+    Done(Option<Outcome>),
+}
+
+#[derive(Default)]
+struct State {
+    known: HashMap<Box<str>, Known, ahash::RandomState>,
+    /// Answered ones by age.
+    done: VecDeque<Box<str>>,
+}
+
+/// The items that have come in.
+#[derive(Default)]
+pub struct Desk {
+    state: Mutex<State>,
+}
+
+/// Whether an item is new.
+pub enum Seen {
+    /// It is; the ticket is for its answer.
+    First(Ticket),
+    /// It came before.
+    Repeat,
+}
+
+/// The duty to answer an item. Dropped, the client hears that it may try again.
+pub struct Ticket {
+    desk: Arc<Desk>,
+    id: Box<str>,
+    is_settled: bool,
+}
+
+impl Desk {
+    /// An item has come in.
+    pub fn see(self: &Arc<Self>, id: &str, link: &Arc<Link>, epoch: u64, sequence: u64) -> Seen {
+        let mut state = self.state.lock();
+        let way = Way { link: Arc::clone(link), epoch, sequence };
+        match state.known.get_mut(id) {
+            None => {
+                state.known.insert(id.into(), Known::Open(way));
+                Seen::First(Ticket { desk: Arc::clone(self), id: id.into(), is_settled: false })
+            }
+            Some(Known::Open(old)) => {
+                *old = way;
+                Seen::Repeat
+            }
+            Some(Known::Done(outcome)) => {
+                let outcome = outcome.clone();
+                drop(state);
+                way.send(outcome);
+                Seen::Repeat
+            }
+        }
+    }
+
+    fn settle(&self, id: &str, outcome: Option<Outcome>) {
+        let mut state = self.state.lock();
+        let Some(known) = state.known.get_mut(id) else { return };
+        let Known::Open(way) = std::mem::replace(known, Known::Done(outcome.clone())) else { return };
+        state.done.push_back(id.into());
+        if state.done.len() > REMEMBERED
+            && let Some(oldest) = state.done.pop_front()
+        {
+            state.known.remove(&*oldest);
+        }
+        drop(state);
+        way.send(outcome);
+    }
+}
+
+impl Way {
+    fn send(&self, outcome: Option<Outcome>) {
+        self.link.outgoing.push(self.epoch, Answer { sequence: self.sequence, outcome });
+    }
+}
+
+impl Ticket {
+    fn settle(mut self, outcome: Option<Outcome>) {
+        self.is_settled = true;
+        self.desk.settle(&self.id, outcome);
+    }
+
+    /// It was taken; there is nothing to tell.
+    pub fn done(self) {
+        self.settle(None);
+    }
+
+    /// It is where it was to go.
+    pub fn sent(self, id: String, time_ms: u64) {
+        self.settle(Some(Outcome::Sent(Sent { id, time_ms })));
+    }
+
+    /// What was asked for: the text of a JSON object.
+    pub fn told(self, data: bytes::Bytes) {
+        self.settle(Some(Outcome::Told(Told { data })));
+    }
+
+    /// Whether a stranger may come in.
+    pub fn verdict(self, verdict: Verdict) {
+        self.settle(Some(Outcome::Verdict(verdict)));
+    }
+
+    /// It is not carried out; `code` and `message` are the client's ERROR.
+    pub fn refuse(self, code: &str, message: &str, retryable: bool) {
+        let retry_after_ms = if retryable { 1_000 } else { 0 };
+        let declined = Declined { code: code.into(), message: message.into(), retryable, retry_after_ms };
+        self.settle(Some(Outcome::Refused(declined)));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            let declined = Declined {
+                code: "unavailable".into(),
+                message: "the logic tier could not finish this; try again".into(),
+                retryable: true,
+                retry_after_ms: 1_000,
+            };
+            self.desk.settle(&self.id, Some(Outcome::Refused(declined)));
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What clients say, arrived: each item goes to the part that can carry it out, in order, and its answer finds the way back
+//! to the gateway that waits for it, also when the item has moved there meanwhile ([`desk`]).
+//! Handing an item on never waits; what takes time goes on beside.
+
+pub mod desk;
+
+use std::sync::Arc;
+
+use tidegate_protocol::records::{AskKind, item::What};
+use tokio::sync::mpsc;
+
+use self::desk::{Desk, Seen};
+use crate::api::push::Request;
+use crate::backplane::Heard;
+use crate::chat;
+use crate::keys::Caller;
+use crate::node::Node;
+
+/// Pages of items that wait for the desk; beyond it gateways are not asked for more.
+pub const PAGES: usize = 64;
+
+/// Takes items until the node ends.
+pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
+    let desk = Arc::new(Desk::default());
+    while let Some(page) = heard.recv().await {
+        // What is pushed for one page shares one seat at each gateway, as the pushes of one API request do.
+        let request = Arc::new(Request::new(&node, Caller::CLIENTS));
+        for item in page.items {
+            let mut item = item;
+            let Some(what) = item.what.take() else { continue };
+            let ticket = match desk.see(&item.id, &page.link, page.epoch, item.sequence) {
+                Seen::First(ticket) => ticket,
+                Seen::Repeat => continue,
+            };
+            let from = item.from.take().unwrap_or_default();
+            node.metrics.uplink_items.get_or_create(&kind_of(&what)).inc();
+            match what {
+                What::Send(send) => chat::carry(&node, &request, &item, from, send, ticket),
+                What::Route(_) => ticket.refuse("no_route", "no upstream route of that name is configured", false),
+                What::Ask(ask) => match AskKind::try_from(ask.kind) {
+                    Ok(_) | Err(_) => ticket.refuse("unavailable", "this logic node does not answer that", false),
+                },
+                What::Connect(_) => ticket.refuse("unavailable", "this logic node does not answer that", false),
+                What::Reply(_) | What::Event(_) | What::Tally(_) => ticket.done(),
+            }
+        }
+    }
+}
+
+fn kind_of(what: &What) -> crate::metrics::ItemLabels {
+    let kind = match what {
+        What::Send(_) => "send",
+        What::Route(_) => "route",
+        What::Reply(_) => "reply",
+        What::Ask(_) => "ask",
+        What::Event(_) => "event",
+        What::Tally(_) => "tally",
+        What::Connect(_) => "connect",
+    };
+    crate::metrics::ItemLabels { kind }
+}
