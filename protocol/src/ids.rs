@@ -87,6 +87,45 @@ impl FromStr for ConnectionId {
     }
 }
 
+/// Names a command to an agent: which logic node gave it, its number there, and what nobody can guess who has not been sent
+/// it. A reply is good by knowing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId {
+    /// The logic process.
+    pub logic: u64,
+    /// Its count of commands.
+    pub number: u64,
+    /// Random.
+    pub secret: u64,
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:x}-{:016x}", self.logic, self.number, self.secret)
+    }
+}
+
+/// Text that is no command id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a command's id is what COMMAND carried")]
+pub struct CommandIdError;
+
+impl FromStr for CommandId {
+    type Err = CommandIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split('-');
+        let mut part = |longest: usize| {
+            let digits = parts.next().filter(|d| (1..=longest).contains(&d.len())).ok_or(CommandIdError)?;
+            let is_plain = digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            is_plain.then(|| u64::from_str_radix(digits, 16).ok()).flatten().ok_or(CommandIdError)
+        };
+        let id = Self { logic: part(16)?, number: part(16)?, secret: part(16)? };
+        // One spelling only, so that ids can be compared as text.
+        if id.to_string() == text { Ok(id) } else { Err(CommandIdError) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +139,15 @@ mod tests {
         assert_eq!(text.len(), TEXT_LEN);
         assert_eq!(text.parse(), Ok(id));
         assert_eq!(text.to_uppercase().parse(), Ok(id));
+    }
+
+    #[test]
+    fn a_commands_id_has_one_spelling() {
+        let id = CommandId { logic: u64::MAX, number: 0, secret: 7 };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "1-2-3", "ffffffffffffffff-0-0000000000000007-", "ffffffffffffffff-0-+000000000000007"] {
+            assert_eq!(text.parse::<CommandId>(), Err(CommandIdError), "{text}");
+        }
     }
 
     #[test]
