@@ -4,7 +4,7 @@ mod support;
 
 use support::{Client, Logic, gateway, push};
 use tidegate_protocol::records::target::To;
-use tidegate_protocol::records::{Lane, Narrow, WaitReply, WaitRequest, path};
+use tidegate_protocol::records::{Lane, Narrow, Push, WaitReply, WaitRequest, path};
 
 /// Rules C-5 and M-1.
 #[tokio::test(flavor = "multi_thread")]
@@ -209,4 +209,58 @@ fn metric(text: &str, name: &str) -> u64 {
     text.lines()
         .find_map(|l| l.strip_prefix(name)?.trim().parse().ok())
         .unwrap_or_else(|| panic!("no {name} in\n{text}"))
+}
+
+/// Rules S-3 and M-2: a ready-made message is a frame of its own, urgent, and takes no number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ready_made_message_passes_the_window_and_the_numbering() {
+    let gateway = gateway(|c| (c.merge.min_ms, c.merge.max_ms) = (200, 200)).await;
+    let mut logic = Logic::link(&gateway).await;
+    let mut ann = Client::connect(&gateway, "?user=ann&platform=web").await;
+    ann.join("r").await;
+    let control = |to| Push { control: r#"{"type":"COMMAND","id":"c"}"#.into(), ..push(to, &[]) };
+    let (room, user) = (|| To::Room("r".into()), || To::User("ann".into()));
+
+    let pushes = vec![
+        push(room(), &["1"]),
+        push(room(), &["2"]),
+        control(room()),
+        control(user()),
+        control(To::All(true)),
+        control(To::User("nobody".into())),
+        push(room(), &["3"]),
+    ];
+    let reply = logic.push(pushes).await;
+
+    assert_eq!(reply.receipts.iter().map(|r| r.matched).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 0, 1]);
+    assert_eq!(ann.next().await["data"]["seq"], serde_json::json!([1, 1]));
+    for _ in 0..3 {
+        assert_eq!(ann.next().await, serde_json::json!({"type": "COMMAND", "id": "c"}));
+    }
+    assert_eq!(ann.next().await["data"]["seq"], serde_json::json!([2, 3]));
+}
+
+/// A waiter for a ready-made message hears of its write; one that nobody can be meant by is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ready_made_message_can_be_waited_for_and_narrowed() {
+    let gateway = gateway(|_| {}).await;
+    let mut logic = Logic::link(&gateway).await;
+    let mut web = Client::connect(&gateway, "?user=ann&platform=web").await;
+    let _ios = Client::connect(&gateway, "?user=ann&platform=ios").await;
+    let narrow = Some(Narrow { platforms: vec!["web".into()], ..Narrow::default() });
+    let control = Push {
+        control: r#"{"type":"COMMAND"}"#.into(),
+        narrow,
+        wait_written: true,
+        ..push(To::User("ann".into()), &[])
+    };
+
+    let reply = logic.push(vec![control]).await;
+    let ticket = reply.receipts[0].ticket;
+    let request = WaitRequest { tickets: vec![ticket], timeout_ms: 5_000 };
+    let waited: WaitReply = logic.ask(path::WAIT, &request).await.expect("a reply");
+
+    assert_eq!(reply.receipts[0].matched, 1);
+    assert_eq!(web.next().await["type"], "COMMAND");
+    assert_eq!((waited.outcomes[0].is_done, waited.outcomes[0].written), (true, 1));
 }

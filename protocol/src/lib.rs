@@ -4,6 +4,7 @@
 //! [`records`] for what the tiers tell each other, [`ws`] and [`handshake`] for the wire.
 
 pub mod close;
+pub mod command;
 pub mod handshake;
 pub mod ids;
 pub mod limits;

@@ -2,6 +2,7 @@
 //! The whole batch is checked before its first push is applied. A batch seen before is answered from memory.
 //! While the fan-out is over its bound, the batch waits here, and with it the logic node: that is the back-pressure.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,8 +18,9 @@ use super::{Refused, encode};
 use crate::bucket::{Bucket, of_user};
 use crate::clock::Millis;
 use crate::merge::batch::{Narrow, Waiter};
+use crate::merge::control::{self, Control};
 use crate::merge::topic::Topic;
-use crate::merge::{Incoming, Private};
+use crate::merge::{Incoming, Merger, Private};
 use crate::node::Node;
 
 /// Pushes applied before others get a turn.
@@ -59,8 +61,8 @@ pub(super) async fn push(node: &Node, batch: PushBatch) -> Result<Bytes, Refused
 fn check(batch: &PushBatch) -> Result<(), Refused> {
     for (i, push) in batch.pushes.iter().enumerate() {
         let bad = |what: &str| Err(Refused::Bad(format!("push {i}: {what}")));
-        if push.messages.is_empty() {
-            return bad("no messages");
+        if push.messages.is_empty() == push.control.is_empty() {
+            return bad("messages or a ready-made one are needed, and not both");
         }
         if Lane::try_from(push.lane).is_err() {
             return bad("unknown lane");
@@ -82,11 +84,15 @@ fn apply(node: &Node, push: &Push, now: Millis) -> Receipt {
     let mut topics: SmallVec<[Arc<Topic>; 4]> = SmallVec::new();
     let mut matched = 0;
     for target in &push.targets {
-        if let Some((topic, n)) = target.to.as_ref().and_then(|to| resolve(node, to, narrow.as_deref()))
+        if let Some((place, n)) = target.to.as_ref().and_then(|to| resolve(node, to, narrow.as_deref()))
             && n > 0
         {
             matched += n;
-            topics.push(topic);
+            topics.push(match place {
+                Place::Kept(topic) => topic,
+                Place::Private(key) if push.control.is_empty() => node.merger.private(key),
+                Place::Private(key) => Merger::<OwnedFd>::passing(key),
+            });
         }
     }
     if topics.is_empty() {
@@ -94,29 +100,39 @@ fn apply(node: &Node, push: &Push, now: Millis) -> Receipt {
         return Receipt::default();
     }
     let waiter = push.wait_written.then(|| Arc::new(Waiter::new(topics.len())));
-    let incoming = Incoming {
-        messages: &push.messages,
-        lane: Lane::try_from(push.lane).unwrap_or(Lane::Normal),
-        expires_at: if push.ttl_ms == 0 || push.ttl_ms > TTL_MS_MAX { 0 } else { now.wrapping_add(push.ttl_ms).max(1) },
-        narrow: narrow.as_ref(),
-        waiter: waiter.as_ref(),
-    };
-    for topic in &topics {
-        node.merger.push(topic, &incoming, now);
+    let lane = Lane::try_from(push.lane).unwrap_or(Lane::Normal);
+    let expires_at =
+        if push.ttl_ms == 0 || push.ttl_ms > TTL_MS_MAX { 0 } else { now.wrapping_add(push.ttl_ms).max(1) };
+    let (narrow, waits) = (narrow.as_ref(), waiter.as_ref());
+    if push.control.is_empty() {
+        let incoming = Incoming { messages: &push.messages, lane, expires_at, narrow, waiter: waits };
+        topics.iter().for_each(|topic| node.merger.push(topic, &incoming, now));
+    } else {
+        let frame = control::frame(&push.control);
+        let control = Control { frame: &frame, lane, expires_at, narrow, waiter: waits };
+        topics.iter().for_each(|topic| node.merger.control(topic, &control));
     }
     let ticket = waiter.map_or(0, |w| node.links.issue(w));
     Receipt { matched, queued: matched, dropped: Vec::new(), ticket }
 }
 
+/// Where a target's topic is.
+enum Place {
+    /// It lives as long as its room, or the gateway.
+    Kept(Arc<Topic>),
+    /// It is made when there is something to send.
+    Private(Private),
+}
+
 /// The topic of a target and how many connections it means; none when nobody here can be meant.
-fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Arc<Topic>, u64)> {
+fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Place, u64)> {
     match to {
         To::All(_) => {
             let n = match narrow {
                 None => node.connections() as u64,
                 Some(narrow) => node.buckets.iter().map(|b| count_all(b, narrow)).sum(),
             };
-            Some((Arc::clone(&node.merger.all), n))
+            Some((Place::Kept(Arc::clone(&node.merger.all)), n))
         }
         To::Room(name) => {
             let topic = node.rooms.find(name)?;
@@ -127,7 +143,7 @@ fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Arc<Topic>,
                     room.marked().map(|b| count_members(&node.buckets[usize::from(b)], room.id, narrow)).sum()
                 }
             };
-            Some((topic, n))
+            Some((Place::Kept(topic), n))
         }
         To::User(name) => {
             let bucket = &node.buckets[usize::from(of_user(name, node.buckets.len()))];
@@ -139,7 +155,7 @@ fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Arc<Topic>,
             };
             let key = Arc::clone(key);
             drop(table);
-            Some((node.merger.private(Private::User(key)), n))
+            Some((Place::Private(Private::User(key)), n))
         }
         To::Connection(id) => {
             let id = <[u8; 16]>::try_from(id.as_ref()).ok()?;
@@ -149,7 +165,7 @@ fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Arc<Topic>,
             table.find(slot, generation)?;
             let n = narrow.map_or(1, |narrow| count(&table, index, std::iter::once(slot), narrow));
             drop(table);
-            Some((node.merger.private(Private::Connection(index, slot, generation)), n))
+            Some((Place::Private(Private::Connection(index, slot, generation)), n))
         }
     }
 }

@@ -4,6 +4,7 @@
 //! the order of their numbers; numbers are given at the flush, so what expired before has none.
 
 pub mod batch;
+pub mod control;
 pub mod press;
 pub mod topic;
 pub mod window;
@@ -46,6 +47,15 @@ pub enum Private {
     User(Arc<str>),
     /// A connection, as (bucket, slot, generation).
     Connection(u16, u32, u32),
+}
+
+impl Private {
+    fn subject(&self) -> Subject {
+        match self {
+            Self::User(user) => Subject::User(Arc::clone(user)),
+            Self::Connection(bucket, slot, generation) => Subject::Connection(*bucket, *slot, *generation),
+        }
+    }
 }
 
 /// Messages of one push for one topic.
@@ -144,10 +154,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
 
     /// The topic of a user or connection, kept while its window is open.
     pub fn private(&self, key: Private) -> Arc<Topic> {
-        let subject = match &key {
-            Private::User(user) => Subject::User(Arc::clone(user)),
-            Private::Connection(bucket, slot, generation) => Subject::Connection(*bucket, *slot, *generation),
-        };
+        let subject = key.subject();
         Arc::clone(self.private.lock().entry(key).or_insert_with(|| Arc::new(Topic::new(subject))))
     }
 
