@@ -5,6 +5,7 @@
 
 pub mod close;
 pub mod command;
+pub mod compat;
 pub mod handshake;
 pub mod ids;
 pub mod limits;
