@@ -112,6 +112,7 @@ impl Logic {
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             metrics,
+            openapi: api::openapi::bytes(&config),
             is_leaving: AtomicBool::new(false),
             config,
         });

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::api::body::Budget;
@@ -50,6 +51,8 @@ pub struct Node {
     pub connections: Arc<Semaphore>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// `/openapi.json`: says what this configuration says.
+    pub openapi: Bytes,
     /// Set once, by the shutdown: not ready any more.
     pub is_leaving: AtomicBool,
 }

@@ -1,4 +1,4 @@
-//! Every way the API says no, and what each means on the wire: status, stable code, title, whether a retry can help.
+//! Every way the API says no, with the values that matter; what each means on the wire is in [`rules`].
 //! The one place where a refusal becomes `application/problem+json` (RFC 9457); handlers only choose the variant.
 //! Invariants: [`Refusal::rules`] is exhaustive; a code, once released, keeps its meaning.
 
@@ -7,6 +7,11 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, 
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
+use utoipa::ToSchema;
+
+pub mod rules;
+
+pub use rules::Rules;
 
 /// Why a request is not done, with the values that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,83 +58,45 @@ pub enum Refusal {
     ShuttingDown,
 }
 
-/// What a refusal means on the wire.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// Stable, for programs.
-    pub code: &'static str,
-    /// The same for every occurrence, for people.
-    pub title: &'static str,
-    /// Whether the same request can succeed later.
-    pub is_retryable: bool,
-}
-
-const fn never(status: StatusCode, code: &'static str, title: &'static str) -> Rules {
-    Rules { status, code, title, is_retryable: false }
-}
-
-const fn later(status: StatusCode, code: &'static str, title: &'static str) -> Rules {
-    Rules { status, code, title, is_retryable: true }
-}
-
 impl Refusal {
     /// The consequence of each refusal.
     #[must_use]
     pub fn rules(&self) -> Rules {
-        use StatusCode as S;
         match self {
-            Self::BadJson { .. } => never(S::BAD_REQUEST, "bad_json", "The body is not JSON"),
-            Self::JsonTooDeep { .. } => never(S::BAD_REQUEST, "json_too_deep", "The JSON is nested too deeply"),
-            Self::DuplicateKey { .. } => never(S::BAD_REQUEST, "duplicate_key", "A key is given twice"),
-            Self::BadNumber { .. } => never(S::BAD_REQUEST, "bad_number", "A number is beyond what JSON readers hold"),
-            Self::LoneSurrogate { .. } => never(S::BAD_REQUEST, "lone_surrogate", "A string holds half a character"),
-            Self::UnknownField { .. } => never(S::UNPROCESSABLE_ENTITY, "unknown_field", "A field is unknown"),
-            Self::MissingField { .. } => never(S::UNPROCESSABLE_ENTITY, "missing_field", "A field is missing"),
-            Self::WrongType { .. } => never(S::UNPROCESSABLE_ENTITY, "wrong_type", "A field has the wrong type"),
-            Self::BadValue { .. } => {
-                never(S::UNPROCESSABLE_ENTITY, "bad_value", "A field has a value that is not allowed")
-            }
-            Self::TooManyMessages { .. } => {
-                never(S::UNPROCESSABLE_ENTITY, "too_many_messages", "Too many messages in one push")
-            }
-            Self::TooManyTargets { .. } => {
-                never(S::UNPROCESSABLE_ENTITY, "too_many_targets", "Too many targets in one push")
-            }
-            Self::TooManyPushes { .. } => {
-                never(S::UNPROCESSABLE_ENTITY, "too_many_pushes", "Too many pushes in one batch")
-            }
-            Self::MessageTooLarge { .. } => never(S::PAYLOAD_TOO_LARGE, "message_too_large", "A message is too large"),
-            Self::BodyTooLarge { .. } => never(S::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large"),
-            Self::LineTooLarge { .. } => {
-                never(S::PAYLOAD_TOO_LARGE, "line_too_large", "A line of the body is too large")
-            }
-            Self::BodyTimeout { .. } => later(S::REQUEST_TIMEOUT, "body_timeout", "The body came too slowly"),
-            Self::BodyCut => never(S::BAD_REQUEST, "body_cut", "The body ended early"),
-            Self::BadForm { .. } => never(S::BAD_REQUEST, "bad_form", "The form cannot be read"),
-            Self::UnknownParameter { .. } => {
-                never(S::UNPROCESSABLE_ENTITY, "unknown_parameter", "A query parameter is unknown")
-            }
-            Self::BadParameter { .. } => {
-                never(S::UNPROCESSABLE_ENTITY, "bad_parameter", "A parameter has a value that is not allowed")
-            }
-            Self::NoKey => never(S::UNAUTHORIZED, "no_key", "A key is needed"),
-            Self::BadKey => never(S::UNAUTHORIZED, "bad_key", "The key is unknown"),
-            Self::WrongScope { .. } => never(S::FORBIDDEN, "wrong_scope", "The key may not do this"),
-            Self::ForeignOrigin { .. } => never(S::FORBIDDEN, "foreign_origin", "Pages of other sites may not call"),
-            Self::ForeignHost { .. } => never(S::FORBIDDEN, "foreign_host", "This server is not called by that name"),
-            Self::NoSuchPath => never(S::NOT_FOUND, "no_such_path", "There is nothing at this path"),
-            Self::NoSuchConnection => never(S::NOT_FOUND, "no_such_connection", "There is no such connection"),
-            Self::WrongMethod { .. } => never(S::METHOD_NOT_ALLOWED, "wrong_method", "This path takes other methods"),
-            Self::WrongMediaType { .. } => {
-                never(S::UNSUPPORTED_MEDIA_TYPE, "wrong_media_type", "The body has another media type")
-            }
-            Self::NoGateway { .. } => later(S::SERVICE_UNAVAILABLE, "no_gateway", "No gateway can be reached"),
-            Self::QueuesFull { .. } => later(S::SERVICE_UNAVAILABLE, "queues_full", "The gateways are behind"),
-            Self::FirstFailed => later(S::SERVICE_UNAVAILABLE, "first_failed", "The first push with this key failed"),
-            Self::Overloaded { .. } => later(S::SERVICE_UNAVAILABLE, "overloaded", "The API is at one of its limits"),
-            Self::ShuttingDown => later(S::SERVICE_UNAVAILABLE, "shutting_down", "This node is leaving"),
+            Self::BadJson { .. } => rules::BAD_JSON,
+            Self::JsonTooDeep { .. } => rules::JSON_TOO_DEEP,
+            Self::DuplicateKey { .. } => rules::DUPLICATE_KEY,
+            Self::BadNumber { .. } => rules::BAD_NUMBER,
+            Self::LoneSurrogate { .. } => rules::LONE_SURROGATE,
+            Self::UnknownField { .. } => rules::UNKNOWN_FIELD,
+            Self::MissingField { .. } => rules::MISSING_FIELD,
+            Self::WrongType { .. } => rules::WRONG_TYPE,
+            Self::BadValue { .. } => rules::BAD_VALUE,
+            Self::TooManyMessages { .. } => rules::TOO_MANY_MESSAGES,
+            Self::TooManyTargets { .. } => rules::TOO_MANY_TARGETS,
+            Self::TooManyPushes { .. } => rules::TOO_MANY_PUSHES,
+            Self::MessageTooLarge { .. } => rules::MESSAGE_TOO_LARGE,
+            Self::BodyTooLarge { .. } => rules::BODY_TOO_LARGE,
+            Self::LineTooLarge { .. } => rules::LINE_TOO_LARGE,
+            Self::BodyTimeout { .. } => rules::BODY_TIMEOUT,
+            Self::BodyCut => rules::BODY_CUT,
+            Self::BadForm { .. } => rules::BAD_FORM,
+            Self::UnknownParameter { .. } => rules::UNKNOWN_PARAMETER,
+            Self::BadParameter { .. } => rules::BAD_PARAMETER,
+            Self::NoKey => rules::NO_KEY,
+            Self::BadKey => rules::BAD_KEY,
+            Self::WrongScope { .. } => rules::WRONG_SCOPE,
+            Self::ForeignOrigin { .. } => rules::FOREIGN_ORIGIN,
+            Self::ForeignHost { .. } => rules::FOREIGN_HOST,
+            Self::NoSuchPath => rules::NO_SUCH_PATH,
+            Self::NoSuchConnection => rules::NO_SUCH_CONNECTION,
+            Self::WrongMethod { .. } => rules::WRONG_METHOD,
+            Self::WrongMediaType { .. } => rules::WRONG_MEDIA_TYPE,
+            Self::NoGateway { .. } => rules::NO_GATEWAY,
+            Self::QueuesFull { .. } => rules::QUEUES_FULL,
+            Self::FirstFailed => rules::FIRST_FAILED,
+            Self::Overloaded { .. } => rules::OVERLOADED,
+            Self::ShuttingDown => rules::SHUTTING_DOWN,
         }
     }
 
@@ -276,23 +243,36 @@ fn named(failed: &[(String, &'static str)]) -> String {
     names.join(", ")
 }
 
-/// RFC 9457, section 3.1, with Tidegate's members.
-#[derive(Clone, Debug, Serialize)]
+/// Why a request was not done: RFC 9457, section 3.1, with three members of Tidegate's (`code`, `retryable`, `errors`).
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
+    /// `urn:tidegate:problem:` and the code.
     #[serde(rename = "type")]
+    #[schema(pattern = "^urn:tidegate:problem:[a-z_]+$")]
     kind: String,
+    /// The same for every occurrence of the code, for people.
     title: &'static str,
+    /// The HTTP status once more.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// A sentence a person can act on; it names the limit's configuration key where there is one.
     detail: String,
+    /// For programs: a code keeps its meaning for ever.
+    #[schema(pattern = "^[a-z_]+$")]
     code: &'static str,
+    /// Whether the same request can succeed later.
     retryable: bool,
+    /// Where in the request's JSON the fault is; absent where it is nowhere in particular.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Fault>>, min_items = 1, max_items = 1)]
     errors: Option<[Fault; 1]>,
 }
 
-/// Where in the document the fault is: a JSON pointer (RFC 6901).
-#[derive(Clone, Debug, Serialize)]
+/// A place in the request's JSON.
+#[derive(Clone, Debug, Serialize, ToSchema)]
 struct Fault {
+    /// JSON pointer (RFC 6901); empty: the whole document.
     pointer: String,
+    /// What is wrong there.
     detail: String,
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tidegate_protocol::records;
+use utoipa::ToSchema;
 
 /// Sum of the gateways' receipts; what the API answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Receipt {
     /// ULID: sorts by time.
     pub id: String,
@@ -25,7 +26,8 @@ pub struct Receipt {
 }
 
 /// Which gateways took a push.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Reach)]
 pub struct Gateways {
     /// How many took it.
     pub sent: usize,
@@ -34,7 +36,7 @@ pub struct Gateways {
 }
 
 /// A gateway that did not take a push.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Failed {
     /// Its backplane address.
     pub gateway: String,
@@ -43,7 +45,7 @@ pub struct Failed {
 }
 
 /// What became of a push within the publisher's `timeout_ms`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Written {
     /// Connections whose share the kernel took whole.
     pub written: u64,

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{self, ConnectionInfo, QueryKind, QueryReply, QueryRequest};
 use tokio::task::JoinSet;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
 use super::paging::{self, Page, Place};
@@ -20,8 +21,8 @@ use crate::problem::Refusal;
 use crate::route::{holders, id_bytes};
 
 /// One connection as lists show it.
-#[derive(Serialize)]
-struct Connection {
+#[derive(Serialize, ToSchema)]
+pub struct Connection {
     id: String,
     gateway: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -35,8 +36,8 @@ struct Connection {
     pending_bytes: u64,
 }
 
-#[derive(Serialize)]
-struct Connections {
+#[derive(Serialize, ToSchema)]
+pub struct Connections {
     connections: Vec<Connection>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
@@ -44,21 +45,21 @@ struct Connections {
     missing: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Room {
     room: String,
     online: u64,
 }
 
-#[derive(Serialize)]
-struct Rooms {
+#[derive(Serialize, ToSchema)]
+pub struct Rooms {
     rooms: Vec<Room>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
     missing: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct RoomPart {
     gateway: String,
     online: u64,
@@ -66,8 +67,8 @@ struct RoomPart {
     seq: u64,
 }
 
-#[derive(Serialize)]
-struct RoomDetail {
+#[derive(Serialize, ToSchema)]
+pub struct RoomDetail {
     room: String,
     online: u64,
     users: BTreeSet<String>,
@@ -77,8 +78,8 @@ struct RoomDetail {
     missing: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct User {
+#[derive(Serialize, ToSchema)]
+pub struct User {
     user: String,
     online: bool,
     connections: Vec<Connection>,

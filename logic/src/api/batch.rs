@@ -10,6 +10,7 @@ use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, json, with_type};
 use super::body::{self, Lines};
@@ -26,15 +27,15 @@ use crate::receipt::Receipt;
 const WINDOW: usize = 1_024;
 
 /// One push's part of the answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-enum Item {
+pub enum Item {
     Receipt(Receipt),
     Problem(Problem),
 }
 
-#[derive(Serialize)]
-struct Receipts {
+#[derive(Serialize, ToSchema)]
+pub struct Receipts {
     receipts: Vec<Item>,
 }
 

@@ -4,6 +4,7 @@
 use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, json, with_type};
 use crate::console::asset;
@@ -14,8 +15,8 @@ use crate::problem::Refusal;
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
-#[derive(Serialize)]
-struct Settings<'a> {
+#[derive(Serialize, ToSchema)]
+pub struct Settings<'a> {
     /// Where the page connects; null: it works it out from its own address.
     ws_url: Option<&'a str>,
     version: &'static str,

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, json, with_type};
 use crate::backplane::{Link, LinkState};
@@ -13,7 +14,7 @@ use crate::metrics::GatewayLabels;
 use crate::node::Node;
 
 /// One gateway as `/v1/gateways` and `/v1/stats` show it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Gateway {
     gateway: String,
     /// `joining`, `up` or `down`.
@@ -31,14 +32,14 @@ struct Gateway {
     figures: Figures,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Queue {
     pushes: usize,
     bytes: usize,
 }
 
 /// Sums over a gateway's life, or over all gateways.
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
 struct Figures {
     connections: u64,
     connections_max: u64,
@@ -49,7 +50,7 @@ struct Figures {
     window_ms: u32,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
 struct Messages {
     queued: u64,
     written: u64,
@@ -57,14 +58,14 @@ struct Messages {
     pending: u64,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, ToSchema)]
 struct Frames {
     encoded: u64,
     written: u64,
 }
 
-#[derive(Serialize)]
-struct Stats {
+#[derive(Serialize, ToSchema)]
+pub struct Stats {
     #[serde(flatten)]
     total: Figures,
     /// Messages that reached the kernel, one for each connection.
@@ -72,13 +73,13 @@ struct Stats {
     gateways: Vec<Gateway>,
 }
 
-#[derive(Serialize)]
-struct Gateways {
+#[derive(Serialize, ToSchema)]
+pub struct Gateways {
     gateways: Vec<Gateway>,
 }
 
-#[derive(Serialize)]
-struct Readiness {
+#[derive(Serialize, ToSchema)]
+pub struct Readiness {
     ready: bool,
     /// What is missing, in words.
     missing: Vec<String>,

@@ -1,96 +1,34 @@
-//! Every call of the API: its method, path, scope and name in metrics, in one table; and the way from a request to its
-//! handler. Invariant: a path of the table answers other methods with 405 and its `Allow`.
+//! The way from a request to its call: path and method, key and scope, a place among the requests in progress.
+//! Knows no call by name; they are in `calls`. Invariant: a known path answers other methods with 405 and its `Allow`.
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request, header};
+use http::{Method, Request, header};
 use hyper::body::Incoming;
 use matchit::Router;
 
 use super::answer::Answer;
-use super::{ask, batch, console, go_push, operate, push, query, steer};
+use super::calls::{self, Asked, Call};
+use super::query;
 use crate::keys::{Caller, Scope};
 use crate::metrics::{RefusalLabels, RequestLabels};
 use crate::node::Node;
 use crate::problem::Refusal;
-use tidegate_protocol::limits::is_valid_name;
-
-/// A call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    Push,
-    PushBatch,
-    GoPushAll,
-    GoPushRoom,
-    Connections,
-    Connection,
-    CloseConnection,
-    User,
-    CloseUser,
-    Rooms,
-    Room,
-    Members,
-    Gateways,
-    Stats,
-    Health,
-    Readiness,
-    Metrics,
-    Page,
-    PageFile,
-    Settings,
-}
-
-/// One line of the table.
-struct Entry {
-    call: Call,
-    name: &'static str,
-    method: Method,
-    path: &'static str,
-    /// `None`: open to everyone.
-    needs: Option<Scope>,
-}
-
-const fn entry(call: Call, name: &'static str, method: Method, path: &'static str, needs: Option<Scope>) -> Entry {
-    Entry { call, name, method, path, needs }
-}
-
-static TABLE: [Entry; 20] = [
-    entry(Call::Push, "push", Method::POST, "/v1/push", Some(Scope::Push)),
-    entry(Call::PushBatch, "push_batch", Method::POST, "/v1/push/batch", Some(Scope::Push)),
-    entry(Call::GoPushAll, "go_push_all", Method::POST, "/push/all", Some(Scope::Push)),
-    entry(Call::GoPushRoom, "go_push_room", Method::POST, "/push/room", Some(Scope::Push)),
-    entry(Call::Connections, "connections", Method::GET, "/v1/connections", Some(Scope::Read)),
-    entry(Call::Connection, "connection", Method::GET, "/v1/connections/{id}", Some(Scope::Read)),
-    entry(Call::CloseConnection, "close_connection", Method::DELETE, "/v1/connections/{id}", Some(Scope::Admin)),
-    entry(Call::User, "user", Method::GET, "/v1/users/{user}", Some(Scope::Read)),
-    entry(Call::CloseUser, "close_user", Method::DELETE, "/v1/users/{user}/connections", Some(Scope::Admin)),
-    entry(Call::Rooms, "rooms", Method::GET, "/v1/rooms", Some(Scope::Read)),
-    entry(Call::Room, "room", Method::GET, "/v1/rooms/{room}", Some(Scope::Read)),
-    entry(Call::Members, "members", Method::GET, "/v1/rooms/{room}/members", Some(Scope::Read)),
-    entry(Call::Gateways, "gateways", Method::GET, "/v1/gateways", Some(Scope::Read)),
-    entry(Call::Stats, "stats", Method::GET, "/v1/stats", Some(Scope::Read)),
-    entry(Call::Health, "health", Method::GET, "/healthz", None),
-    entry(Call::Readiness, "readiness", Method::GET, "/readyz", None),
-    entry(Call::Metrics, "metrics", Method::GET, "/metrics", Some(Scope::Read)),
-    entry(Call::Page, "page", Method::GET, "/", None),
-    entry(Call::PageFile, "page_file", Method::GET, "/console/{file}", None),
-    entry(Call::Settings, "settings", Method::GET, "/console/config.json", None),
-];
 
 /// Finds calls by path.
 pub struct Routes {
-    router: Router<Vec<&'static Entry>>,
+    router: Router<Vec<&'static Call>>,
 }
 
 impl Routes {
-    /// The table as a tree.
+    /// The calls as a tree.
     #[must_use]
     pub fn new() -> Self {
-        let mut router: Router<Vec<&'static Entry>> = Router::new();
-        for entry in &TABLE {
-            let calls = TABLE.iter().filter(|e| e.path == entry.path).collect();
+        let mut router: Router<Vec<&'static Call>> = Router::new();
+        for call in calls::all() {
+            let same_path = calls::all().filter(|c| c.path == call.path).collect();
             // Fails only for a path that is in already, with the same calls.
-            let _ = router.insert(entry.path, calls);
+            let _ = router.insert(call.path, same_path);
         }
         Self { router }
     }
@@ -98,7 +36,7 @@ impl Routes {
     /// Answers a request, whatever it is.
     pub async fn answer(&self, node: &Arc<Node>, request: Request<Incoming>) -> Answer {
         let (name, outcome) = match self.find(&request) {
-            Ok((entry, name_in_path)) => (entry.name, serve(node, entry, name_in_path, request).await),
+            Ok((call, path)) => (call.name, serve(node, call, path, request).await),
             Err(refusal) => ("none", Err(refusal)),
         };
         let answer = outcome.unwrap_or_else(|refusal| {
@@ -109,79 +47,50 @@ impl Routes {
         answer
     }
 
-    fn find(&self, request: &Request<Incoming>) -> Result<(&'static Entry, String), Refusal> {
+    fn find(&self, request: &Request<Incoming>) -> Result<(&'static Call, Params), Refusal> {
         let found = self.router.at(request.uri().path()).map_err(|_| Refusal::NoSuchPath)?;
         // hyper leaves the body out of an answer to HEAD.
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        let Some(entry) = found.value.iter().find(|e| e.method == *method) else {
-            let allow: Vec<&str> = found.value.iter().map(|e| e.method.as_str()).collect();
+        let Some(call) = found.value.iter().find(|call| call.method == *method) else {
+            let allow: Vec<&str> = found.value.iter().map(|call| call.method.as_str()).collect();
             return Err(Refusal::WrongMethod { allow: allow.join(", ") });
         };
-        let name = match found.params.iter().next() {
-            Some((_, value)) => query::decode_path(value).ok_or(Refusal::NoSuchPath)?,
-            None => String::new(),
-        };
-        Ok((entry, name))
+        let params = found.params.iter();
+        let decoded = params.map(|(name, text)| Some((name.to_owned(), query::decode_path(text)?)));
+        Ok((call, decoded.collect::<Option<Params>>().ok_or(Refusal::NoSuchPath)?))
     }
 }
 
-async fn serve(node: &Arc<Node>, entry: &Entry, name: String, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let caller = match entry.needs {
+/// Parameters of a path and their decoded values.
+type Params = Vec<(String, String)>;
+
+async fn serve(node: &Arc<Node>, call: &Call, path: Params, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let caller = match call.needs {
         None => Caller::ANYONE,
-        Some(scope) => {
-            let key = request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
-            let caller = node.keys.check(key, scope)?;
-            if node.keys.is_open() {
-                refuse_foreign_hosts(&request, &node.config.allowed_hosts)?;
-                if scope != Scope::Read {
-                    refuse_foreign_pages(&request)?;
-                }
-            }
-            caller
-        }
+        Some(scope) => caller(node, scope, &request)?,
     };
     // Probes and scrapes are answered when nothing else is.
-    let _permit = match entry.call {
-        Call::Health | Call::Readiness | Call::Metrics => None,
-        _ => Some(node.in_flight.try_acquire().map_err(|_| {
+    let _permit = match call.is_probe {
+        true => None,
+        false => Some(node.in_flight.try_acquire().map_err(|_| {
             let limit = node.config.limits.in_flight;
             Refusal::Overloaded { what: "requests in progress (limits.in_flight)", limit }
         })?),
     };
     let (head, body) = request.into_parts();
-    let (headers, query): (&HeaderMap, _) = (&head.headers, head.uri.query());
-    match entry.call {
-        Call::Push => push::one(node, caller, headers, body).await,
-        Call::PushBatch => batch::many(node, caller, headers, body).await,
-        Call::GoPushAll => go_push::all(node, caller, headers, body).await,
-        Call::GoPushRoom => go_push::room(node, caller, headers, body).await,
-        Call::Connections => ask::connections(node, query, None).await,
-        Call::Connection => ask::one_connection(node, &name).await,
-        Call::CloseConnection => steer::close_connection(node, &name, query).await,
-        Call::User => Ok(ask::user(node, valid(name)?).await),
-        Call::CloseUser => steer::close_user(node, valid(name)?, query).await,
-        Call::Rooms => ask::rooms(node, query).await,
-        Call::Room => Ok(ask::one_room(node, valid(name)?).await),
-        Call::Members => ask::connections(node, query, Some(valid(name)?)).await,
-        Call::Gateways => Ok(operate::gateways(node)),
-        Call::Stats => Ok(operate::stats(node)),
-        Call::Health => Ok(operate::health()),
-        Call::Readiness => Ok(operate::readiness(node)),
-        Call::Metrics => Ok(operate::metrics(node)),
-        Call::Page => console::file("/"),
-        Call::PageFile => console::file(&format!("/console/{name}")),
-        Call::Settings => Ok(console::settings(node)),
-    }
+    (call.run)(Asked { node: Arc::clone(node), caller, path, head, body }).await
 }
 
-fn valid(name: String) -> Result<String, Refusal> {
-    if is_valid_name(&name) {
-        return Ok(name);
+fn caller(node: &Node, scope: Scope, request: &Request<Incoming>) -> Result<Caller, Refusal> {
+    let key = request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
+    let caller = node.keys.check(key, scope)?;
+    if node.keys.is_open() {
+        refuse_foreign_hosts(request, &node.config.allowed_hosts)?;
+        if scope != Scope::Read {
+            refuse_foreign_pages(request)?;
+        }
     }
-    Err(Refusal::BadParameter {
-        name: "the name in the path",
-        expected: "1 to 128 bytes without control characters".into(),
-    })
+    Ok(caller)
 }
 
 /// Without keys nothing but the browser's same-origin rule stands between a web page and a node on loopback, and that rule

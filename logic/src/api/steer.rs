@@ -9,6 +9,7 @@ use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::limits::CONTROL_BYTES_MAX;
 use tidegate_protocol::records::CommandRequest;
 use tokio::task::JoinSet;
+use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
 use super::query::Pairs;
@@ -18,8 +19,8 @@ use crate::problem::Refusal;
 use crate::receipt::Gateways;
 use crate::route::{holders, id_bytes};
 
-#[derive(Serialize)]
-struct Closed {
+#[derive(Serialize, ToSchema)]
+pub struct Closed {
     closed: u64,
     gateways: Gateways,
 }

@@ -42,6 +42,11 @@ pub fn asset(path: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|asset| asset.path == path)
 }
 
+/// Names of the files under `/console/`.
+pub fn files() -> impl Iterator<Item = &'static str> {
+    ASSETS.iter().filter_map(|asset| asset.path.strip_prefix("/console/"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,160 @@
+//! Schemas of what goes in: names, ids, pushes. By hand, because `envelope` reads them by hand and because their bounds
+//! are the node's configuration. The schema tests of `openapi` and schemathesis (`conformance/schemathesis.sh`) hold
+//! that the two agree. Lengths here count characters; where the API counts bytes of UTF-8, `x-max-bytes` says so.
+
+use serde_json::{Map, Value, json};
+use tidegate_protocol::limits::{CONTROL_BYTES_MAX, NAME_BYTES_MAX, PLATFORM_BYTES_MAX};
+
+use crate::config::LogicConfig;
+
+/// A connection id for examples.
+pub const CONNECTION: &str = "0e38q0x9w100fg000004000000";
+
+/// The schema of that name.
+pub fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// A room or user name.
+pub fn name(example: &str) -> Value {
+    json!({"$ref": "#/components/schemas/Name", "examples": [example]})
+}
+
+/// A platform.
+pub fn platform() -> Value {
+    json!({"$ref": "#/components/schemas/Platform", "examples": ["ios"]})
+}
+
+/// A connection id.
+pub fn connection() -> Value {
+    json!({"$ref": "#/components/schemas/ConnectionId", "examples": [CONNECTION]})
+}
+
+/// A cursor of a paged list.
+pub fn cursor() -> Value {
+    reference("Cursor")
+}
+
+/// A close reason.
+pub fn reason() -> Value {
+    reference("CloseReason")
+}
+
+/// NDJSON, each line of that schema.
+pub fn lines(name: &str) -> Value {
+    json!({"type": "string", "format": format!("ndjson-{}", name.to_ascii_lowercase()), "description": "Lines of JSON.",
+        "x-line": reference(name)})
+}
+
+/// A form of go-push: `items`, and what else there is.
+pub fn go_push(fields: &[(&str, Value)]) -> Value {
+    let items = json!({"type": "string", "format": "json-messages",
+        "description": "A JSON list of one or more messages, as text."});
+    let mut properties = Map::from_iter([("items".to_owned(), items)]);
+    properties.extend(fields.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())));
+    let required: Vec<&String> = properties.keys().collect();
+    json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
+}
+
+/// The schemas that requests refer to.
+pub fn of_requests(config: &LogicConfig) -> Map<String, Value> {
+    let mut schemas = Map::new();
+    let mut add = |name: &str, schema: Value| schemas.insert(name.to_owned(), schema);
+    add(
+        "Name",
+        json!({"type": "string", "format": "tidegate-name", "minLength": 1, "maxLength": NAME_BYTES_MAX,
+            "x-max-bytes": NAME_BYTES_MAX, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+            "description": "The name of a room or user: 1 to 128 bytes of UTF-8 without control characters."}),
+    );
+    add(
+        "Platform",
+        json!({"type": "string", "minLength": 1, "maxLength": PLATFORM_BYTES_MAX, "pattern": "^[a-z0-9_-]+$",
+            "description": "What a client runs on, as it says itself: `web`, `ios`, `android`, …"}),
+    );
+    add(
+        "ConnectionId",
+        json!({"type": "string", "format": "tidegate-connection", "minLength": 26, "maxLength": 26,
+            "pattern": "^[0-9a-hjkmnp-tv-z]{26}$",
+            "description": "A connection's id: 128 bits in Crockford's base 32. It is never used again."}),
+    );
+    add(
+        "Cursor",
+        json!({"type": "string", "format": "tidegate-cursor", "minLength": 1, "description": "Opaque; made by the page before."}),
+    );
+    add(
+        "CloseReason",
+        json!({"type": "string", "format": "tidegate-reason", "maxLength": CONTROL_BYTES_MAX - 2, "x-max-bytes": CONTROL_BYTES_MAX - 2,
+            "description": "At most 123 bytes of UTF-8: what fits a close frame."}),
+    );
+    add("Message", message(config));
+    add("To", to(config));
+    add("Push", push(config));
+    add("PushBatch", batch(config));
+    schemas
+}
+
+fn message(config: &LogicConfig) -> Value {
+    let (bytes, depth) = (config.limits.message_bytes, config.limits.json_depth);
+    json!({"x-max-bytes": bytes, "description": format!(
+        "Any JSON value of at most {bytes} bytes, in a document nested at most {depth} levels deep. It reaches clients \
+         as the bytes it was written in. No number beyond 1.8e308 and no half of a surrogate pair.")})
+}
+
+fn list(of: &Value, max: usize) -> Value {
+    json!({"type": "array", "minItems": 1, "maxItems": max, "items": of})
+}
+
+fn to(config: &LogicConfig) -> Value {
+    let max = config.limits.targets;
+    let except = json!({"type": "object", "additionalProperties": false,
+        "description": "Who is left out of those.",
+        "properties": {"users": list(&name("alice"), max), "connections": list(&connection(), max)}});
+    let targets = [
+        ("all", json!({"const": true, "description": "Every connection."})),
+        ("room", name("lobby")),
+        ("rooms", list(&name("lobby"), max)),
+        ("user", name("alice")),
+        ("users", list(&name("alice"), max)),
+        ("connection", connection()),
+        ("connections", list(&connection(), max)),
+    ];
+    let choice = |(key, schema): (&str, Value)| {
+        json!({"title": key, "type": "object", "required": [key], "additionalProperties": false,
+            "properties": {key: schema, "platform": list(&platform(), max), "except": except}})
+    };
+    json!({"oneOf": targets.map(choice), "description": format!(
+        "Whom it is for. Who is in two of the rooms gets it in each. `platform` narrows it to connections of these \
+         platforms. At most {max} targets, those left out included.")})
+}
+
+fn push(config: &LogicConfig) -> Value {
+    let (limits, http) = (&config.limits, &config.http);
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["to"],
+        "properties": {
+            "to": reference("To"),
+            "messages": {"type": "array", "minItems": 1, "maxItems": limits.messages, "items": reference("Message")},
+            "message": reference("Message"),
+            "lane": {"enum": ["normal", "urgent", "bulk"], "default": "normal", "description":
+                "`urgent` skips the merge window; `bulk` gives way first at a slow client."},
+            "ttl_ms": {"type": "integer", "minimum": 0, "maximum": u32::MAX, "default": 0, "description":
+                "Milliseconds after which it is not delivered any more; 0: never."},
+            "dedupe": name("order-17"),
+            "wait": {"enum": ["accepted", "written"], "default": "accepted", "description":
+                "What the answer waits for: queued at the gateways, or taken by the kernel."},
+            "timeout_ms": {"type": "integer", "minimum": 1, "maximum": http.wait_ms_max, "default": http.wait_ms,
+                "description": "Longest wait for `written`; only with it."},
+        },
+        "oneOf": [{"required": ["messages"]}, {"required": ["message"]}],
+        "if": {"required": ["timeout_ms"]},
+        "then": {"required": ["wait"], "properties": {"wait": {"const": "written"}}},
+    })
+}
+
+fn batch(config: &LogicConfig) -> Value {
+    let pushes = json!({"type": "array", "maxItems": config.limits.batch_pushes, "items": reference("Push"),
+        "description": "Pushed in this order. One that is wrong fails alone."});
+    json!({"type": "object", "required": ["pushes"], "additionalProperties": false, "properties": {"pushes": pushes}})
+}
