@@ -138,7 +138,7 @@ where
             Some(Err(_)) | None => break,
         }
     }
-    node.uplink.hang_up(owner);
+    node.uplink.hang_up(owner, node.clock.now());
     let held = node.interest.hang_up(owner);
     node.release(&held);
 }

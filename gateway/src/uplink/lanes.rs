@@ -203,15 +203,17 @@ impl<T> Lanes<T> {
     }
 
     /// A backplane connection has ended: its nodes' items go to others, in order.
-    pub fn hang_up(&mut self, owner: u64) {
+    pub fn hang_up(&mut self, owner: u64, now: Millis) {
         let gone: Vec<u64> = self.lanes.iter().filter(|(_, lane)| lane.owner == owner).map(|(&node, _)| node).collect();
-        self.lose(&gone);
+        self.lose(&gone, now);
     }
 
-    fn lose(&mut self, nodes: &[u64]) {
+    fn lose(&mut self, nodes: &[u64], now: Millis) {
         let lost: Vec<Lane<T>> = nodes.iter().filter_map(|node| self.lanes.remove(node)).collect();
         for lane in lost {
-            for kept in lane.kept.into_values() {
+            for mut kept in lane.kept.into_values() {
+                // It waits for a node from now on, however long it has waited for an answer.
+                kept.since = now;
                 self.unpin(kept.key);
                 self.place(kept, None);
             }
@@ -222,7 +224,7 @@ impl<T> Lanes<T> {
     pub fn expire(&mut self, wait_ms: u32, now: Millis) -> Vec<T> {
         let is_silent = |lane: &Lane<T>| lane.answered.is_some_and(|at| since(now, at) >= SILENT_MS);
         let silent: Vec<u64> = self.lanes.iter().filter(|(_, l)| is_silent(l)).map(|(&node, _)| node).collect();
-        self.lose(&silent);
+        self.lose(&silent, now);
         let mut late = Vec::new();
         while self.waiting.front().is_some_and(|kept| is_due(now, kept.since.wrapping_add(wait_ms))) {
             let Some(kept) = self.waiting.pop_front() else { break };
@@ -292,7 +294,7 @@ mod tests {
         let first = lanes.page(7, 0);
         lanes.settle(7, first[1].sequence);
 
-        lanes.hang_up(1);
+        lanes.hang_up(1, 0);
         assert_eq!(lanes.nodes(), 0);
         lanes.offer(1, None, item(6), 6, 0).expect("fits");
         lanes.ask(8, 2, Wants::default());
@@ -330,6 +332,18 @@ mod tests {
         assert!(lanes.expire(500, 1_499).is_empty());
         assert_eq!(lanes.expire(500, 1_500), [10]);
         assert_eq!(lanes.kept(), (0, 0));
+    }
+
+    #[test]
+    fn what_a_node_had_long_waits_anew_when_the_node_is_lost() {
+        let mut lanes = lanes();
+        lanes.ask(7, 1, Wants::default());
+        lanes.offer(1, None, item(1), 10, 0).expect("fits");
+
+        lanes.hang_up(1, 60_000);
+
+        assert!(lanes.expire(500, 60_499).is_empty());
+        assert_eq!(lanes.expire(500, 60_500), [10]);
     }
 
     #[test]

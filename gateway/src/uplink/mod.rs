@@ -141,8 +141,8 @@ impl Uplink {
     }
 
     /// A backplane connection has ended.
-    pub(crate) fn hang_up(&self, owner: u64) {
-        self.lanes.lock().hang_up(owner);
+    pub(crate) fn hang_up(&self, owner: u64, now: Millis) {
+        self.lanes.lock().hang_up(owner, now);
         self.spoken.notify_waiters();
     }
 
