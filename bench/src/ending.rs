@@ -4,6 +4,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +14,8 @@ use crate::process;
 
 /// What a shell says of a process that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
+/// Whether [`end_all_on_signal`] is at work.
+static IS_ENDING: AtomicBool = AtomicBool::new(false);
 /// Looks for processes below: the first may just have been starting others.
 const ROUNDS: usize = 2;
 
@@ -46,11 +49,19 @@ pub fn hear(mut on_signal: impl FnMut() + Send + 'static) -> anyhow::Result<()> 
 /// at that moment; nothing is reported.
 pub fn end_all_on_signal() -> anyhow::Result<()> {
     hear(|| {
+        IS_ENDING.store(true, Ordering::SeqCst);
         say("interrupted: ending what was started");
         end_below(std::process::id());
         scratch_folders().for_each(|folder| drop(std::fs::remove_dir_all(folder)));
         std::process::exit(INTERRUPTED);
     })
+}
+
+/// Waits for the end if a signal has begun it: that its servers are gone is no failure of a run that is being ended.
+pub fn let_it_end() {
+    while IS_ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 /// To stderr, if it is still there: after a hang-up the terminal is not, and `eprintln!` would panic.

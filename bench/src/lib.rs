@@ -71,7 +71,7 @@ pub fn command() -> clap::Command {
 
 /// Runs one bench command. Exit code 1: something was lost, duplicated or out of order.
 pub fn main(bench: Bench) -> anyhow::Result<ExitCode> {
-    match bench {
+    let outcome = match bench {
         Bench::Limit(options) => limit::main(&options),
         Bench::Swarm(options) => swarm::main(&options),
         Bench::Publish(options) => publish::main(&options),
@@ -81,5 +81,7 @@ pub fn main(bench: Bench) -> anyhow::Result<ExitCode> {
         Bench::Run(options) => run::main(&options),
         Bench::Million(options) => million::main(&options),
         Bench::BareServer(options) => million::bare::main(&options).map(|()| ExitCode::SUCCESS),
-    }
+    };
+    ending::let_it_end();
+    outcome
 }
