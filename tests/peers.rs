@@ -39,8 +39,20 @@ impl Run {
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// Names of what is still in the scratch folder, and of processes whose command line names it.
+    /// What is left behind for good: a process that has been killed takes a moment to be gone on a busy machine.
     fn left_behind(&self) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let found = self.found();
+            if found.is_empty() || Instant::now() >= deadline {
+                return found;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Names of what is still in the scratch folder, and of processes whose command line names it.
+    fn found(&self) -> Vec<String> {
         let scratch = self.folder.path().join("tmp");
         let files = fs::read_dir(&scratch).expect("the scratch folder").flatten().map(|entry| entry.path());
         let processes = fs::read_dir("/proc").expect("Linux").flatten().map(|entry| entry.path().join("cmdline"));
