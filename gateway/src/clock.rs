@@ -67,6 +67,12 @@ pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
+/// Unix time in seconds, as tokens count it; ends in 2106.
+#[must_use]
+pub fn unix_s() -> u32 {
+    u32::try_from(unix_ms() / 1_000).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

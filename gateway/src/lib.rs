@@ -4,6 +4,7 @@
 //! Knows nothing of logic but the records of `tidegate-protocol`; never dials anyone.
 
 mod admission;
+pub mod auth;
 mod backlog;
 pub mod backplane;
 pub mod bucket;
@@ -12,7 +13,7 @@ mod config;
 mod counters;
 mod drain;
 pub mod fanout;
-mod identity;
+pub mod identity;
 mod interest;
 pub mod lobby;
 pub mod memory;
@@ -29,7 +30,8 @@ mod uplink;
 mod writer;
 
 pub use config::{
-    DeflateConfig, DrainConfig, FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, LimitsConfig,
-    MergeConfig, PendingConfig, ReconnectConfig, UplinkConfig, WriterKind,
+    AuthConfig, AuthMode, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig, FanoutConfig, GatewayConfig,
+    HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig, ReconnectConfig,
+    TokenAlgorithm, UplinkConfig, WriterKind,
 };
 pub use node::{Gateway, StartError};

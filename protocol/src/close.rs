@@ -19,12 +19,25 @@ pub enum CloseReason {
     BadJson,
     /// An operator or business service asked for it without giving a code.
     Kicked,
+    /// No token, a bad one, or one whose time is over (rule C-4). The text's reason is the token's code.
+    Unauthorized,
+    /// The user came with another connection, and one of them must go by the operator's word.
+    Replaced,
 }
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 7] =
-        [Self::Draining, Self::Idle, Self::Slow, Self::Overload, Self::Flood, Self::BadJson, Self::Kicked];
+    pub const ALL: [Self; 9] = [
+        Self::Draining,
+        Self::Idle,
+        Self::Slow,
+        Self::Overload,
+        Self::Flood,
+        Self::BadJson,
+        Self::Kicked,
+        Self::Unauthorized,
+        Self::Replaced,
+    ];
 
     /// The WebSocket close code.
     #[must_use]
@@ -34,8 +47,10 @@ impl CloseReason {
             Self::Idle => 3001,
             Self::Slow => 3002,
             Self::Overload => 3003,
+            Self::Unauthorized => 3500,
             Self::BadJson => 3501,
             Self::Kicked => 3502,
+            Self::Replaced => 3503,
             Self::Flood => 3504,
         }
     }
@@ -51,6 +66,8 @@ impl CloseReason {
             Self::BadJson => "bad_json",
             Self::Kicked => "kicked",
             Self::Flood => "flood",
+            Self::Unauthorized => "unauthorized",
+            Self::Replaced => "replaced",
         }
     }
 
@@ -62,4 +79,10 @@ impl CloseReason {
             None => format!(r#"{{"reason":"{}"}}"#, self.label()),
         }
     }
+}
+
+/// Text of a close frame whose reason is more exact than its code. `word` is one of ours, such as `token_expired`.
+#[must_use]
+pub fn text_of(word: &'static str) -> String {
+    format!(r#"{{"reason":"{word}"}}"#)
 }

@@ -204,6 +204,20 @@ pub fn told(out: &mut Vec<u8>, kind: &str, id: RequestId<'_>, data: &[u8]) {
     out.push(b'}');
 }
 
+/// ERROR `unauthorized`, with the token's code as `reason` (rule C-4).
+pub fn unauthorized(out: &mut Vec<u8>, id: RequestId<'_>, reason: &'static str, message: &str) {
+    open(out, "ERROR", id);
+    out.extend_from_slice(br#""code":"unauthorized","message":"#);
+    write_string(out, message);
+    out.extend_from_slice(format!(r#","retryable":false,"reason":"{reason}"}}}}"#).as_bytes());
+}
+
+/// REFRESHED (rule C-6): the connection now lasts until then, Unix milliseconds.
+pub fn refreshed(out: &mut Vec<u8>, id: RequestId<'_>, expires_ms: u64) {
+    open(out, "REFRESHED", id);
+    out.extend_from_slice(format!(r#""expires_ms":{expires_ms}}}}}"#).as_bytes());
+}
+
 /// Whose messages are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapSubject<'a> {
@@ -328,6 +342,11 @@ mod tests {
             assert_eq!((&error["data"]["retry_after_ms"], &error["data"]["message"]), (&70.into(), &name.into()));
             assert_eq!(json(|out| sent(out, None, name, 5))["data"]["id"], name);
             assert_eq!(json(|out| told(out, "PRESENCE", Some("2"), br#"{"online":3}"#))["data"]["online"], 3);
+            assert_eq!(
+                json(|out| unauthorized(out, Some("1"), "token_expired", name))["data"]["reason"],
+                "token_expired"
+            );
+            assert_eq!(json(|out| refreshed(out, Some("1"), 5_000))["data"]["expires_ms"], 5_000);
         }
     }
 }

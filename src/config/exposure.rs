@@ -5,7 +5,9 @@
 
 use std::net::SocketAddr;
 
-use super::{AuthMode, Config};
+use tidegate_gateway::AuthMode;
+
+use super::Config;
 
 /// Which listeners a command opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +38,12 @@ impl Role {
 pub fn refusals(config: &Config, role: Role) -> Vec<String> {
     let gateway = &config.gateway;
     let mut out = Vec::new();
-    if role.has_clients() && is_open(gateway.listen) && config.auth.mode == AuthMode::None && !config.auth.allow_open {
+    let are_clients_known = gateway.auth.mode != AuthMode::None;
+    if role.has_clients() && is_open(gateway.listen) && !are_clients_known && !config.auth.allow_open {
         out.push(format!(
             "gateway.listen = {} can be reached from other machines, where any client may take any name: set \
-             auth.allow_open = true if that is meant, or listen on 127.0.0.1 behind a proxy that knows its users",
+             gateway.auth.mode = \"jwt\" and keys, or auth.allow_open = true if that is meant, or listen on 127.0.0.1 \
+             behind a proxy that knows its users",
             gateway.listen
         ));
     }
@@ -80,7 +84,10 @@ pub fn notice(config: &Config, role: Role) -> &'static str {
     match (open, proven) {
         (false, false) => "loopback only, no keys needed",
         (false, true) => "loopback only, keys required",
-        (true, false) => "reachable from other machines, clients name themselves",
+        (true, false) if config.gateway.auth.mode == AuthMode::None => {
+            "reachable from other machines, clients name themselves"
+        }
+        (true, false) => "reachable from other machines, tokens required",
         (true, true) => "reachable from other machines, keys required",
     }
 }
@@ -127,6 +134,16 @@ mod tests {
             assert!(problem.contains(remedy), "{problem} does not name {remedy}");
         }
         assert_eq!(left.len(), 1, "the API still has no keys: {left:?}");
+    }
+
+    #[test]
+    fn clients_with_tokens_may_come_from_other_machines() {
+        let mut config = Config::default();
+        config.gateway.listen = open(8000);
+        config.gateway.auth.mode = AuthMode::Jwt;
+
+        assert_eq!(refusals(&config, Role::Serve), Vec::<String>::new());
+        assert_eq!(notice(&config, Role::Gateway), "reachable from other machines, tokens required");
     }
 
     #[test]

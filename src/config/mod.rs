@@ -31,25 +31,14 @@ pub struct Config {
     pub log: LogConfig,
 }
 
-/// `[auth]`: who clients are, and what may be reached from other machines without proof.
+/// `[auth]`: what may be reached from other machines without proof. Who clients are is `[gateway.auth]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
-    /// How clients prove who they are.
-    pub mode: AuthMode,
     /// Let `gateway.listen` be reached from other machines although clients prove nothing.
     pub allow_open: bool,
     /// Let `gateway.ops` (health, metrics) be reached from other machines; it has no keys.
     pub allow_open_ops: bool,
-}
-
-/// Ways to prove who one is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthMode {
-    /// Clients name themselves with `?user=…&platform=…`.
-    #[default]
-    None,
 }
 
 /// `[log]`: what is written to standard error.

@@ -75,7 +75,7 @@ fn a_syntax_error_is_named_with_its_line() {
 
 #[test]
 fn a_value_that_does_not_parse_is_named_with_key_source_and_default() {
-    let (_folder, given) = file("[gateway]\nlisten = \"localhost\"\nid = 70000\n[auth]\nmode = \"jwt\"\n");
+    let (_folder, given) = file("[gateway]\nlisten = \"localhost\"\nid = 70000\n[gateway.auth]\nmode = \"magic\"\n");
 
     let problems = load_from(&given, variables(&[])).expect_err("three bad values");
 

@@ -16,7 +16,7 @@ use tidegate_protocol::handshake::Deflate;
 use super::pending::Pending;
 use super::slots::SlotSet;
 use crate::clock::Millis;
-use crate::identity::{Act, Platform};
+use crate::identity::{Act, Badge, Platform};
 use crate::merge::topic::Topic;
 
 /// What the flush needs of a connection, packed: two fit a cache line. `S` is its socket, or what stands for one.
@@ -30,7 +30,7 @@ pub struct Hot<S = OwnedFd> {
     pub seen: AtomicU32,
     /// Last write the kernel took; counts as life, because TCP_USER_TIMEOUT ends a peer that does not acknowledge it.
     pub wrote: AtomicU32,
-    /// The right to write to the socket, and what waits for it.
+    /// The act to write to the socket, and what waits for it.
     pub outbox: Mutex<Option<Box<Pending>>>,
 }
 
@@ -51,18 +51,19 @@ pub struct Cold {
     pub platform: Platform,
     /// permessage-deflate, if it was negotiated.
     pub deflate: Option<Deflate>,
+    /// What its token says beyond user and platform; none: it needed no token, and may do everything.
+    pub badge: Option<Box<Badge>>,
 }
+
+const _: () = assert!(size_of::<Cold>() <= 64, "part of every connection's budget");
 
 impl Cold {
     /// Whether the connection may do that with the room, user or route of this name.
     #[must_use]
     pub fn may(&self, act: Act, name: &str) -> bool {
-        let _ = (act, name);
-        true
+        self.badge.as_ref().is_none_or(|badge| badge.grant.allows(act, self.user.as_deref(), name))
     }
 }
-
-const _: () = assert!(size_of::<Cold>() <= 56, "part of every connection's budget");
 
 /// The members of one room in this bucket.
 #[derive(Debug)]

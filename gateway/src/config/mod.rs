@@ -2,12 +2,16 @@
 //! Plain values with their defaults; durations in milliseconds, sizes in bytes. The meaning of each key stands on
 //! its field, and a tidy test holds that `docs/operations.md` lists every one. Parsing and precedence live in the binary.
 
+mod auth;
+mod devices;
 mod uplink;
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::auth::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
+pub use self::devices::{DevicePolicy, DevicesConfig};
 pub use self::uplink::UplinkConfig;
 
 /// Everything a gateway can be told.
@@ -36,6 +40,10 @@ pub struct GatewayConfig {
     pub echo: bool,
     /// Handshake bounds.
     pub handshake: HandshakeConfig,
+    /// How clients prove who they are.
+    pub auth: AuthConfig,
+    /// One user, many devices.
+    pub devices: DevicesConfig,
     /// The merge window.
     pub merge: MergeConfig,
     /// Signs of life.
@@ -213,6 +221,8 @@ impl Default for GatewayConfig {
             backplane_secret: String::new(),
             echo: false,
             handshake: HandshakeConfig::default(),
+            auth: AuthConfig::default(),
+            devices: DevicesConfig::default(),
             merge: MergeConfig::default(),
             heartbeat: HeartbeatConfig::default(),
             pending: PendingConfig::default(),
@@ -332,6 +342,8 @@ impl GatewayConfig {
         if self.buckets > usize::from(u16::MAX) {
             out.push("gateway.buckets: at most 65535".into());
         }
+        self.auth.problems(&mut out);
+        self.devices.problems(&mut out);
         out
     }
 }

@@ -42,7 +42,7 @@ impl Lobby {
         if !node.is_accepting() {
             return Err((fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S }));
         }
-        let identity = match Identity::claimed(upgrade, &node.platforms) {
+        let identity = match Identity::claimed(upgrade.query, &node.platforms) {
             Ok(identity) => identity,
             Err(refusal) => return Err((fd, refusal)),
         };

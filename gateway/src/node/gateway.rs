@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::Node;
 use crate::admission::{Admission, RATE_A_CORE};
+use crate::auth::{self, Auth};
 use crate::backlog::Backlog;
 use crate::backplane::Links;
 use crate::bucket::Bucket;
@@ -22,7 +23,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::config::GatewayConfig;
 use crate::counters::Totals;
 use crate::fanout::Fanout;
-use crate::identity::Platforms;
+use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
 use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
@@ -78,6 +79,7 @@ impl Gateway {
             return Err(StartError::Config(problems.join("; ")));
         }
         let origins = Origins::parse(&config.allowed_origins).map_err(|e| StartError::Config(e.to_string()))?;
+        let auth = Auth::new(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
         if config.echo {
             // A conformance suite sends messages of 16 MiB and 65,536 fragments, on purpose.
             config.limits.message_bytes = config.limits.message_bytes.max(64 << 20);
@@ -90,11 +92,14 @@ impl Gateway {
             .map_err(|error| StartError::Bind { address: config.listen, what: "clients", error })?;
         let listen = local_address(&listener)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (node, threads) = Self::build(config, origins, listen, cores)?;
+        let (node, threads) = Self::build(config, origins, auth, listen, cores)?;
         for index in 0..node.buckets.len() {
             tokio::spawn(Drive::new(Arc::clone(&node), index).run());
         }
         tokio::spawn(tick::run(Arc::clone(&node)));
+        if node.auth.is_required() {
+            tokio::spawn(auth::watch(Arc::clone(&node)));
+        }
         let lobbies = match node.config.handshake.lobbies {
             0 => cores,
             n => n,
@@ -109,6 +114,7 @@ impl Gateway {
     fn build(
         config: GatewayConfig,
         origins: Origins,
+        auth: Auth,
         listen: SocketAddr,
         cores: usize,
     ) -> Result<(Arc<Node>, Vec<JoinHandle<()>>), StartError> {
@@ -147,6 +153,8 @@ impl Gateway {
             interest: Interest::new(INTEREST_LOG),
             uplink: Uplink::new(&config.uplink),
             platforms: Platforms::default(),
+            auth,
+            badges: Badges::default(),
             origins,
             totals,
             fanout,

@@ -17,6 +17,7 @@ use tidegate_protocol::ids::ConnectionId;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::auth::Auth;
 use crate::backlog::Backlog;
 use crate::backplane::Links;
 use crate::bucket::Bucket;
@@ -24,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::GatewayConfig;
 use crate::counters::Totals;
 use crate::fanout::Fanout;
-use crate::identity::Platforms;
+use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
 use crate::merge::Merger;
 use crate::pace::Spare;
@@ -56,6 +57,10 @@ pub struct Node {
     pub uplink: Uplink,
     /// Names of platforms.
     pub platforms: Platforms,
+    /// Whether clients are who they say.
+    pub(crate) auth: Auth,
+    /// What tokens say, shared where it is alike.
+    pub badges: Badges,
     /// Who may come from a browser.
     pub origins: Origins,
     /// Rare events.

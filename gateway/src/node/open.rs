@@ -37,7 +37,7 @@ impl Node {
         response: &mut Vec<u8>,
         early: &[u8],
     ) {
-        let (user, platform) = identity.into_parts();
+        let Identity { user, platform, badge, join: _ } = identity;
         let index = match &user {
             Some(user) => of_user(user, self.buckets.len()),
             #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
@@ -49,6 +49,7 @@ impl Node {
         {
             let mut table = bucket.table.write();
             let (slot, generation) = table.insert(fd, platform, now);
+            table.cold[slot as usize].badge = badge;
             self.connections.fetch_add(1, Ordering::Relaxed);
             bucket.count_in();
             if let Some(deflate) = deflate {

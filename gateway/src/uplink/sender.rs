@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use tidegate_protocol::records::Sender;
+use tidegate_protocol::records::{Pair, Sender};
 
 use crate::bucket::table::Table;
 use crate::node::Node;
@@ -13,13 +13,16 @@ pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_a
     let (hot, cold) = (table.hot.get(slot as usize)?, table.cold.get(slot as usize)?);
     let fd = hot.fd.as_ref()?;
     let id = node.connection_id(index, slot, hot.generation);
-    let address = with_address.then(|| rustix::net::getpeername(fd).ok().flatten()).flatten();
-    let address = address.and_then(|a| SocketAddr::try_from(a).ok());
+    let badge = cold.badge.as_deref();
+    let peer = || rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
+    let address = with_address.then(|| badge.and_then(|b| b.address).or_else(peer)).flatten();
+    let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     Some(Sender {
         connection: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
         user: cold.user.as_deref().unwrap_or_default().to_owned(),
         platform: node.platforms.name(cold.platform),
+        device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
         address: address.map_or_else(String::new, |a| a.to_string()),
-        ..Sender::default()
+        attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     })
 }

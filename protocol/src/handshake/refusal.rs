@@ -48,7 +48,11 @@ pub enum Refusal {
     #[error("the query is not usable: {what}")]
     BadQuery { what: &'static str },
     #[error("the token was not accepted: {what}")]
-    Unauthorized { what: &'static str },
+    Unauthorized { code: &'static str, what: &'static str },
+    #[error("this user is connected on this platform or device already, and the operator lets the older one stay")]
+    DevicePresent,
+    #[error("this user has as many connections on this platform as the operator allows")]
+    DeviceLimit,
     #[error("the request head did not arrive in time; send it at once after connecting")]
     HandshakeTimeout,
     #[error("this gateway holds as many connections as it may; try again in {retry_after_s} s")]
@@ -117,7 +121,7 @@ impl Refusal {
         out.extend_from_slice(&body);
     }
 
-    const fn facts(&self) -> Facts {
+    fn facts(&self) -> Facts {
         match self {
             Self::Malformed { .. } => bad_request("malformed_request"),
             // 505 would be HTTP's own word, but rule C-1 promises a 4xx: the client is what has to change.
@@ -140,9 +144,16 @@ impl Refusal {
             Self::KeyInvalid => bad_request("key_invalid"),
             Self::OriginNotAllowed => fault(403, "Forbidden", "origin_not_allowed"),
             Self::BadQuery { .. } => bad_request("bad_query"),
-            Self::Unauthorized { .. } => {
-                Facts { headers: "WWW-Authenticate: Bearer\r\n", ..fault(401, "Unauthorized", "unauthorized") }
+            // RFC 6750 section 3: an error is named only where a token was presented.
+            Self::Unauthorized { code: "token_missing", .. } => {
+                Facts { headers: "WWW-Authenticate: Bearer\r\n", ..fault(401, "Unauthorized", "token_missing") }
             }
+            Self::Unauthorized { code, .. } => Facts {
+                headers: "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n",
+                ..fault(401, "Unauthorized", code)
+            },
+            Self::DevicePresent => fault(409, "Conflict", "device_present"),
+            Self::DeviceLimit => fault(409, "Conflict", "device_limit"),
             Self::HandshakeTimeout => {
                 Facts { is_retryable: true, ..fault(408, "Request Timeout", "handshake_timeout") }
             }

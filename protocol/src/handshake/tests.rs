@@ -279,7 +279,7 @@ fn response(refusal: Refusal) -> (String, serde_json::Value) {
 
 #[test]
 fn a_refusal_is_a_problem_document_with_the_headers_its_status_requires() {
-    let table: [(Refusal, &str, &[&str], bool); 8] = [
+    let table: [(Refusal, &str, &[&str], bool); 10] = [
         (Refusal::MethodNotGet, "405 Method Not Allowed", &["Allow: GET"], false),
         (
             Refusal::WebSocketVersion,
@@ -287,7 +287,19 @@ fn a_refusal_is_a_problem_document_with_the_headers_its_status_requires() {
             &["Upgrade: websocket", "Sec-WebSocket-Version: 13"],
             false,
         ),
-        (Refusal::Unauthorized { what: "it has expired" }, "401 Unauthorized", &["WWW-Authenticate: Bearer"], false),
+        (
+            Refusal::Unauthorized { code: "token_expired", what: "it has expired" },
+            "401 Unauthorized",
+            &["WWW-Authenticate: Bearer error=\"invalid_token\""],
+            false,
+        ),
+        (
+            Refusal::Unauthorized { code: "token_missing", what: "bring one" },
+            "401 Unauthorized",
+            &["WWW-Authenticate: Bearer"],
+            false,
+        ),
+        (Refusal::DevicePresent, "409 Conflict", &[], false),
         (Refusal::HandshakeTimeout, "408 Request Timeout", &[], true),
         (Refusal::TooManyConnections { retry_after_s: 7 }, "503 Service Unavailable", &["Retry-After: 7"], true),
         (Refusal::Overloaded { retry_after_s: 8 }, "503 Service Unavailable", &["Retry-After: 8"], true),

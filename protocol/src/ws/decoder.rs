@@ -43,9 +43,24 @@ impl Decoder {
         &mut self,
         input: &mut [u8],
         limits: &Limits,
-        mut inflater: Option<&mut Inflater>,
+        inflater: Option<&mut Inflater>,
         on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<(), Violation> {
+        self.decode_some(input, limits, inflater, on).map(|_| ())
+    }
+
+    /// The same, but gives the bytes used: what follows them after `on` has broken is as it came, for another decoder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::decode`].
+    pub fn decode_some(
+        &mut self,
+        input: &mut [u8],
+        limits: &Limits,
+        mut inflater: Option<&mut Inflater>,
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<usize, Violation> {
         let mut at = 0;
         while at < input.len() {
             let rest = &mut input[at..];
@@ -61,12 +76,12 @@ impl Decoder {
                 self.partial = Some(Box::default());
                 continue;
             };
-            if flow.is_break() {
-                return Ok(());
-            }
             at += used;
+            if flow.is_break() {
+                break;
+            }
         }
-        Ok(())
+        Ok(at)
     }
 }
 

@@ -282,3 +282,18 @@ fn close_codes_are_those_of_the_rfc() {
     assert_eq!(Violation::TooManyFragments { limit: 1 }.close_code(), 1008);
     assert_eq!(Violation::TooManyFragments { limit: 1 }.label(), "too_many_fragments");
 }
+
+#[test]
+fn what_follows_a_break_is_left_for_another_decoder() {
+    let (first, second) = (text("one"), text("two"));
+    for cut in 0..first.len() {
+        let mut decoder = Decoder::default();
+        let mut wire: Vec<u8> = first.iter().chain(&second).copied().collect();
+        let mut stop = |_: Event<'_>| Break(());
+        decoder.decode_some(&mut wire[..cut], &LIMITS, None, &mut stop).expect("lawful");
+
+        let used = decoder.decode_some(&mut wire[cut..], &LIMITS, None, &mut stop).expect("lawful");
+
+        assert_eq!((cut + used, &wire[cut + used..]), (first.len(), &second[..]), "cut at {cut}");
+    }
+}

@@ -1,0 +1,73 @@
+//! What is known of a client beside its name: pairs such as `lang = de`, set by its token, for narrowing and for lists.
+//! Invariants: sorted by name, no name twice; within [`PAIRS_MAX`] and [`BYTES_MAX`].
+
+/// Most pairs of one connection.
+pub const PAIRS_MAX: usize = 16;
+/// Most bytes of all names and values of one connection.
+pub const BYTES_MAX: usize = 1024;
+
+/// Pairs of name and value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Attributes {
+    pairs: Box<[(Box<str>, Box<str>)]>,
+}
+
+impl Attributes {
+    /// Of these pairs, unless they are too many, too long, or name something twice.
+    #[must_use]
+    pub fn of<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> Option<Self> {
+        let bytes: usize = pairs.iter().map(|(n, v)| n.as_ref().len() + v.as_ref().len()).sum();
+        if pairs.len() > PAIRS_MAX || bytes > BYTES_MAX {
+            return None;
+        }
+        let mut pairs: Vec<(Box<str>, Box<str>)> =
+            pairs.iter().map(|(n, v)| (n.as_ref().into(), v.as_ref().into())).collect();
+        pairs.sort_unstable();
+        let is_clear = pairs.windows(2).all(|two| two[0].0 != two[1].0);
+        is_clear.then(|| Self { pairs: pairs.into() })
+    }
+
+    /// The value of a name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&str> {
+        let at = self.pairs.binary_search_by(|(n, _)| (**n).cmp(name)).ok()?;
+        Some(&self.pairs[at].1)
+    }
+
+    /// The pairs, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_found_by_name_whatever_their_order() {
+        let one = Attributes::of(&[("tier", "pro"), ("lang", "de")]).expect("two pairs");
+        let other = Attributes::of(&[("lang", "de"), ("tier", "pro")]).expect("two pairs");
+
+        assert_eq!(one, other);
+        assert_eq!((one.find("lang"), one.find("tier"), one.find("age")), (Some("de"), Some("pro"), None));
+    }
+
+    #[test]
+    fn too_many_too_long_and_named_twice_are_none() {
+        let many: Vec<(String, &str)> = (0..=PAIRS_MAX).map(|n| (n.to_string(), "")).collect();
+        let long = "x".repeat(BYTES_MAX);
+
+        assert!(Attributes::of(&many).is_none());
+        assert!(Attributes::of(&many[1..]).is_some());
+        assert!(Attributes::of(&[("a", long.as_str())]).is_none());
+        assert!(Attributes::of(&[("", long.as_str())]).is_some());
+        assert!(Attributes::of(&[("a", "1"), ("a", "2")]).is_none());
+    }
+}

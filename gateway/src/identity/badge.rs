@@ -1,0 +1,77 @@
+//! What a connection keeps of its token: device, attributes, grant, and until when it holds. Connections without a token
+//! have no badge and pay eight bytes for that.
+//! Invariant: grants and attributes are shared by all connections that have them alike, as far as the pools' bound allows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::attributes::Attributes;
+use super::grant::Grant;
+use super::pool::Pool;
+use crate::clock::unix_s;
+
+/// Most different grants, and most different sets of attributes, that are shared.
+const SHARED_MAX: usize = 65_536;
+
+/// What a token says of a connection beyond user and platform.
+#[derive(Clone, Debug)]
+pub struct Badge {
+    /// The device, if it has a name.
+    pub device: Option<Box<str>>,
+    /// What narrows pushes, and shows in lists.
+    pub attributes: Arc<Attributes>,
+    /// What it may do.
+    pub grant: Arc<Grant>,
+    /// The client's address, where the socket's peer is a proxy.
+    pub address: Option<SocketAddr>,
+    /// When the token's time is over, in Unix seconds; 0: never. Changed by REFRESH.
+    pub expires_s: u32,
+    /// When the connection was named, in Unix seconds.
+    pub since_s: u32,
+}
+
+const _: () = assert!(size_of::<Badge>() <= 80, "part of every named connection's budget");
+
+/// Makes badges; keeps what many have alike.
+#[derive(Debug)]
+pub struct Badges {
+    grants: Pool<Grant>,
+    attributes: Pool<Attributes>,
+    everything: Arc<Grant>,
+    nothing: Arc<Attributes>,
+}
+
+impl Default for Badges {
+    fn default() -> Self {
+        Self {
+            grants: Pool::new(SHARED_MAX),
+            attributes: Pool::new(SHARED_MAX),
+            everything: Arc::new(Grant::everything()),
+            nothing: Arc::default(),
+        }
+    }
+}
+
+impl Badges {
+    /// A badge of what a token says.
+    #[must_use]
+    pub fn make(&self, device: Option<Box<str>>, attributes: Attributes, grant: Grant, expires_s: u32) -> Badge {
+        let attributes =
+            if attributes.is_empty() { Arc::clone(&self.nothing) } else { self.attributes.share(attributes) };
+        let grant = self.grants.share(grant);
+        Badge { device, attributes, grant, address: None, expires_s, since_s: unix_s() }
+    }
+
+    /// A badge of a client that needed no token: it may do everything.
+    #[must_use]
+    pub fn open(&self) -> Badge {
+        let (attributes, grant) = (Arc::clone(&self.nothing), Arc::clone(&self.everything));
+        Badge { device: None, attributes, grant, address: None, expires_s: 0, since_s: unix_s() }
+    }
+
+    /// Different grants and different sets of attributes that are shared, and the most of each.
+    #[must_use]
+    pub fn shared(&self) -> (usize, usize, usize) {
+        (self.grants.len(), self.attributes.len(), SHARED_MAX)
+    }
+}

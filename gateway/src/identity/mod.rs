@@ -1,0 +1,96 @@
+//! Who a connection is. An [`Identity`] can only come from the handshake or from AUTH, so holding one proves the checks were
+//! made: a client named itself (`auth.mode = "none"`), or a verified token named it (rule C-4).
+//! What is kept of it for the connection's life beside user and platform is its [`Badge`].
+
+mod attributes;
+mod badge;
+mod grant;
+mod platforms;
+mod pool;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use tidegate_protocol::handshake::{self, Refusal};
+use tidegate_protocol::limits;
+
+pub use attributes::{Attributes, BYTES_MAX as ATTRIBUTE_BYTES_MAX, PAIRS_MAX as ATTRIBUTES_MAX};
+pub use badge::{Badge, Badges};
+pub use grant::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX, matches};
+pub use platforms::{Platform, Platforms};
+
+use crate::auth::{Claims, TokenError};
+
+/// Who is connecting, checked.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The user, when named.
+    pub user: Option<Arc<str>>,
+    /// The platform.
+    pub platform: Platform,
+    /// What a token says beyond that.
+    pub badge: Option<Box<Badge>>,
+    /// Rooms it is in from the start.
+    pub join: Vec<Box<str>>,
+}
+
+const USER: &str = "user must be 1 to 128 bytes of UTF-8 without control characters, given once";
+const PLATFORM: &str = "platform must be 1 to 32 of a-z, 0-9, _ and -, given once, and not one of too many";
+
+impl Identity {
+    /// The identity a client claims in its query; anyone may claim any while there is no authentication.
+    ///
+    /// # Errors
+    /// `BadQuery` names the parameter that cannot be a user or platform.
+    pub fn claimed(query: &str, platforms: &Platforms) -> Result<Self, Refusal> {
+        let user = match parameter(query, "user", USER)? {
+            None => None,
+            Some(user) if limits::is_valid_name(&user) => Some(Arc::from(user.as_ref())),
+            Some(_) => return Err(Refusal::BadQuery { what: USER }),
+        };
+        Ok(Self { user, platform: platform_of(query, platforms)?, badge: None, join: Vec::new() })
+    }
+
+    /// The identity that a verified token gives. `platform` is what the client said itself, for tokens that say nothing.
+    ///
+    /// # Errors
+    /// [`TokenError::Claims`] when this gateway has no room for another platform.
+    pub fn proven(
+        claims: Claims,
+        platform: Platform,
+        platforms: &Platforms,
+        badges: &Badges,
+    ) -> Result<Self, TokenError> {
+        let platform = match &claims.platform {
+            None => platform,
+            Some(name) => platforms.intern(name).ok_or(TokenError::Claims("plat is one of too many different ones"))?,
+        };
+        let badge = badges.make(claims.device, claims.attributes, claims.grant, claims.expires_s);
+        Ok(Self { user: Some(claims.user.into()), platform, badge: Some(Box::new(badge)), join: claims.join })
+    }
+}
+
+/// The platform that a client says it is.
+///
+/// # Errors
+/// `BadQuery` when it cannot be one.
+pub fn platform_of(query: &str, platforms: &Platforms) -> Result<Platform, Refusal> {
+    match parameter(query, "platform", PLATFORM)? {
+        None => Ok(Platform::default()),
+        Some(name) if limits::is_valid_platform(&name) => {
+            platforms.intern(&name).ok_or(Refusal::BadQuery { what: PLATFORM })
+        }
+        Some(_) => Err(Refusal::BadQuery { what: PLATFORM }),
+    }
+}
+
+/// A parameter that stands there once and is not empty.
+fn parameter<'q>(query: &'q str, name: &str, what: &'static str) -> Result<Option<Cow<'q, str>>, Refusal> {
+    if query.is_empty() {
+        return Ok(None);
+    }
+    if handshake::query_has_duplicates(query, name) {
+        return Err(Refusal::BadQuery { what });
+    }
+    Ok(handshake::query_value(query, name)?.filter(|value| !value.is_empty()))
+}

@@ -1,0 +1,97 @@
+//! Values that many connections have alike, kept once: grants of a role, attributes of a language and a tier.
+//! A file of its own because what is shared and when it is let go concerns nobody else.
+//! Invariants: at most `max` values are kept; one that nobody holds any more goes with the next sweep. Beyond the bound a
+//! value is simply not shared, which costs memory and nothing else.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use parking_lot::Mutex;
+
+/// Sweeps begin here; the next one is due when there are twice as many as the last one left.
+const SWEEP_MIN: usize = 64;
+
+/// A set of shared values.
+#[derive(Debug)]
+pub struct Pool<T> {
+    kept: Mutex<Kept<T>>,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    values: HashSet<Arc<T>, ahash::RandomState>,
+    /// How many there are when the next sweep is due.
+    sweep_at: usize,
+}
+
+impl<T: Eq + Hash> Pool<T> {
+    /// An empty pool of at most `max` values.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        let sweep_at = SWEEP_MIN.min(max);
+        Self { kept: Mutex::new(Kept { values: HashSet::default(), sweep_at }), max }
+    }
+
+    /// The shared one of values equal to this.
+    pub fn share(&self, value: T) -> Arc<T> {
+        let mut kept = self.kept.lock();
+        if let Some(found) = kept.values.get(&value) {
+            return Arc::clone(found);
+        }
+        let value = Arc::new(value);
+        if kept.values.len() >= kept.sweep_at {
+            kept.values.retain(|v| Arc::strong_count(v) > 1);
+            kept.sweep_at = (kept.values.len() * 2).max(SWEEP_MIN).min(self.max);
+        }
+        if kept.values.len() < self.max {
+            kept.values.insert(Arc::clone(&value));
+        }
+        value
+    }
+
+    /// Values kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.kept.lock().values.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_are_one() {
+        let pool = Pool::new(10);
+
+        let (one, other, different) = (pool.share("a"), pool.share("a"), pool.share("b"));
+
+        assert!(Arc::ptr_eq(&one, &other) && !Arc::ptr_eq(&one, &different));
+        assert_eq!(pool.len(), 2);
+    }
+
+    #[test]
+    fn what_nobody_holds_makes_room() {
+        let pool = Pool::new(1_000);
+        for n in 0..100_000 {
+            pool.share(n);
+        }
+
+        assert!(pool.len() <= SWEEP_MIN, "{}", pool.len());
+    }
+
+    #[test]
+    fn beyond_the_bound_values_are_not_shared_and_nothing_else_happens() {
+        let pool = Pool::new(100);
+        let held: Vec<Arc<u32>> = (0..300).map(|n| pool.share(n)).collect();
+
+        assert_eq!(pool.len(), 100);
+        assert!(Arc::ptr_eq(&held[7], &pool.share(7)), "those within it still are");
+        assert_eq!(*pool.share(299), 299);
+        drop(held);
+        pool.share(1_000);
+        assert_eq!(pool.len(), 1, "and the bound is no grave");
+    }
+}
