@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod gateway;
+mod keys;
 mod log;
 mod logic;
 mod process;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Cli, Command, ConfigCommand, KeysCommand};
 use config::Loaded;
 use config::exposure::{self, Role};
 use failure::Failure;
@@ -39,6 +40,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Config(ConfigCommand::Show { json }) => Ok(show(&load()?, json)),
         Command::Config(ConfigCommand::Check) => check(&load()?),
         Command::Doctor(args) => Ok(doctor::run(&args.root, args.need, args.json)),
+        Command::Keys(KeysCommand::Create(args)) => keys::create(args),
+        Command::Keys(KeysCommand::Inspect) => keys::inspect(&load()?),
         Command::Bench(bench) => Ok(tidegate_bench::main(bench)?),
     }
 }

@@ -10,6 +10,7 @@ mod console;
 mod dedupe;
 mod interest;
 mod keys;
+mod live;
 mod metrics;
 mod node;
 mod problem;
@@ -30,9 +31,10 @@ use tokio::time::timeout;
 
 pub use crate::backplane::{GatewayLink, PipeDial, PipeStream};
 pub use crate::config::{
-    BackplaneConfig, DedupeConfig, GATEWAYS_MAX, HttpConfig, KeyConfig, LimitsConfig, LogicConfig,
+    BackplaneConfig, DedupeConfig, GATEWAYS_MAX, HttpConfig, KEYS_MAX, KeyConfig, LimitsConfig, LogicConfig,
 };
-pub use crate::keys::Scope;
+pub use crate::keys::{Moment, NotAMoment, Scope};
+pub use crate::live::is_live;
 pub use crate::node::{Extras, MetricsText};
 
 /// Reads a push as the API reads a body, within the default limits, and says how many messages it has; none when it would be
@@ -49,6 +51,7 @@ use crate::backplane::Fleet;
 use crate::dedupe::Dedupe;
 use crate::interest::Interest;
 use crate::keys::Keys;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::node::Node;
 
@@ -105,6 +108,7 @@ impl Logic {
         let node = Arc::new(Node {
             extras,
             keys: Keys::new(&config.keys),
+            live: live::Cell::new(&config),
             fleet,
             interest,
             dedupe: Dedupe::new(&config.dedupe),
@@ -135,6 +139,22 @@ impl Logic {
         config.gateways.iter().cloned().map(GatewayLink::Dial).collect()
     }
 
+    /// Takes over what may change while the node runs ([`is_live`]); the rest of `config` is left for the next start.
+    /// Requests in progress end by the settings they began with.
+    ///
+    /// # Errors
+    /// What contradicts itself; then nothing has changed.
+    pub fn reload(&self, config: &LogicConfig) -> Result<(), Vec<String>> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        self.node.keys.replace(&config.keys);
+        self.node.live.replace(Live::of(config, &self.node.config));
+        self.node.budget.resize(config.limits.bodies_bytes);
+        Ok(())
+    }
+
     /// Leaves: not ready any more, no new connections, requests in progress are finished within `http.shutdown_ms`.
     pub async fn shutdown(self) {
         self.node.is_leaving.store(true, Ordering::Relaxed);
@@ -142,7 +162,7 @@ impl Logic {
         // Ends at once: it waits for nothing but `leave`.
         let _ = self.server.await;
         let all = u32::try_from(self.node.config.limits.connections).unwrap_or(u32::MAX);
-        let deadline = Duration::from_millis(u64::from(self.node.config.http.shutdown_ms));
+        let deadline = Duration::from_millis(u64::from(self.node.live.now().http.shutdown_ms));
         if timeout(deadline, self.node.connections.acquire_many(all)).await.is_err() {
             tracing::warn!("some API requests were cut short by the shutdown");
         }

@@ -13,6 +13,7 @@ use crate::config::LogicConfig;
 use crate::dedupe::Dedupe;
 use crate::interest::Interest;
 use crate::keys::Keys;
+use crate::live;
 use crate::metrics::Metrics;
 
 /// Appends another tier's metrics, in Prometheus text without `# EOF`.
@@ -31,8 +32,10 @@ pub struct Extras {
 
 /// The shared state.
 pub struct Node {
-    /// As started with.
+    /// As started with. What may change meanwhile is in `live` and `keys`.
     pub config: LogicConfig,
+    /// What may change: taken once a request.
+    pub live: live::Cell,
     /// What only the binary knows.
     pub extras: Extras,
     /// Who may call.

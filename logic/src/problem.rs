@@ -43,7 +43,10 @@ pub enum Refusal {
     // Who and where.
     NoKey,
     BadKey,
+    KeyNotYet { from: String },
+    KeyExpired { since: String },
     WrongScope { needs: &'static str },
+    TargetNotAllowed { what: String, allowed: String },
     ForeignOrigin { origin: String },
     ForeignHost { host: String },
     NoSuchPath,
@@ -85,6 +88,9 @@ impl Refusal {
             Self::BadParameter { .. } => rules::BAD_PARAMETER,
             Self::NoKey => rules::NO_KEY,
             Self::BadKey => rules::BAD_KEY,
+            Self::KeyNotYet { .. } => rules::KEY_NOT_YET,
+            Self::KeyExpired { .. } => rules::KEY_EXPIRED,
+            Self::TargetNotAllowed { .. } => rules::TARGET_NOT_ALLOWED,
             Self::WrongScope { .. } => rules::WRONG_SCOPE,
             Self::ForeignOrigin { .. } => rules::FOREIGN_ORIGIN,
             Self::ForeignHost { .. } => rules::FOREIGN_HOST,
@@ -135,6 +141,9 @@ impl Refusal {
             Self::BadParameter { name, expected } => format!("{name} must be {expected}"),
             Self::NoKey => "send Authorization: Bearer <key>".into(),
             Self::BadKey => "the key in Authorization is not among the configured ones".into(),
+            Self::KeyNotYet { from } => format!("the key counts from {from} on (not_before)"),
+            Self::KeyExpired { since } => format!("the key has expired at {since}; ask for a new one"),
+            Self::TargetNotAllowed { what, allowed } => format!("not {what}: this key may push to {allowed}"),
             Self::WrongScope { needs } => format!("this call needs a key with the scope {needs}"),
             Self::ForeignOrigin { origin } => {
                 format!("without keys only programs and this server's own pages may call, not a page of {origin}")
@@ -219,7 +228,7 @@ impl Refusal {
                     headers.insert(ALLOW, value);
                 }
             }
-            Self::NoKey | Self::BadKey => {
+            Self::NoKey | Self::BadKey | Self::KeyNotYet { .. } | Self::KeyExpired { .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ if self.rules().status == StatusCode::SERVICE_UNAVAILABLE => {

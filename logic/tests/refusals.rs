@@ -224,7 +224,7 @@ async fn keys_open_their_scopes() {
     let hash = |hex: &str| hex.to_owned();
     let p = hash("148de9c5a7a44d19e56cd9ae1a554bf67847afb0c58f6e12fa29ac7ddfca9940");
     let mut with_keys = config();
-    with_keys.keys = vec![KeyConfig { id: "p".into(), sha256: p, scopes: vec![Scope::Push] }];
+    with_keys.keys = vec![KeyConfig { id: "p".into(), sha256: p, scopes: vec![Scope::Push], ..KeyConfig::default() }];
     let gateway = FakeGateway::start(1).await;
     let links = vec![tidegate_logic::GatewayLink::Dial(gateway.url())];
     let logic = Logic::start(with_keys, links, Extras::default()).await.expect("start");

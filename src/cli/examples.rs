@@ -52,3 +52,13 @@ Examples:
   tidegate config show > tidegate.toml                   a file to start from
   TIDEGATE_GATEWAY__MERGE__MIN_MS=50 tidegate config show --json
   tidegate config check -c /etc/tidegate/tidegate.toml";
+
+pub const KEYS: &str = "\
+Examples:
+  tidegate keys create --id billing --scopes push,read --expires 90d
+  tidegate keys create --id chat --scopes push --room 'chat:*' --user '*'
+  tidegate keys create --id ci --scopes read --json | jq -r .key > /run/secrets/ci.key
+  tidegate keys inspect -c /etc/tidegate/tidegate.toml < /run/secrets/ci.key
+
+To change a key: create another with the same id, add its entry beside the old one, reload, hand the key over, and
+remove the old entry when nobody uses it any more.";

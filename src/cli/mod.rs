@@ -7,10 +7,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use tidegate_logic::Scope;
 
 use crate::config::{Given, LogFormat, LogLevel};
 use crate::demo::Speed;
 use crate::doctor::Need;
+use crate::keys::When;
 
 /// A push gateway for a million open connections: one HTTP push, merged and encoded once, to every WebSocket.
 #[derive(Debug, Parser)]
@@ -60,6 +62,9 @@ pub enum Command {
     /// Show or check the configuration
     #[command(subcommand, after_help = examples::CONFIG)]
     Config(ConfigCommand),
+    /// Make and look at API keys
+    #[command(subcommand, after_help = examples::KEYS)]
+    Keys(KeysCommand),
     /// Measure: the physical limit, swarms of clients, publishers, scenarios
     #[command(subcommand)]
     Bench(tidegate_bench::Bench),
@@ -135,6 +140,45 @@ pub enum ConfigCommand {
     Check,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Print a new key once, and the entry of logic.keys with its hash
+    #[command(after_help = examples::KEYS)]
+    Create(KeysCreate),
+    /// Say of a key on standard input what it is, its hash, and what this configuration lets it do
+    Inspect,
+}
+
+#[derive(Debug, Args)]
+pub struct KeysCreate {
+    /// Name of the caller, in the key and in the configuration: a-z, A-Z, 0-9 and -
+    #[arg(long, value_name = "NAME")]
+    pub id: String,
+    /// What its bearer may do: push, read, admin
+    #[arg(long, value_name = "SCOPES", value_delimiter = ',', required = true, value_parser = scope)]
+    pub scopes: Vec<Scope>,
+    /// From when it does not count any more: a span such as 90d, or a date
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<When>,
+    /// From when it counts [default: at once]
+    #[arg(long, value_name = "WHEN")]
+    pub not_before: Option<When>,
+    /// Push to rooms of this pattern and to nobody else, such as 'chat:*'; may be repeated
+    #[arg(long = "room", value_name = "PATTERN", action = ArgAction::Append)]
+    pub rooms: Vec<String>,
+    /// Push to users of this pattern and to nobody else; may be repeated
+    #[arg(long = "user", value_name = "PATTERN", action = ArgAction::Append)]
+    pub users: Vec<String>,
+    /// Print JSON instead: {"key": …, "config": …}
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn scope(name: &str) -> Result<Scope, String> {
+    let known = [Scope::Push, Scope::Read, Scope::Admin];
+    known.into_iter().find(|scope| scope.label() == name).ok_or_else(|| "known are push, read and admin".to_owned())
+}
+
 impl Cli {
     /// What the command line says about configuration keys.
     pub fn given(&self) -> Given {
@@ -158,7 +202,7 @@ impl Cli {
                 given.flag("--api", "logic.api", logic.api.map(|at| at.to_string()));
                 given.flag("--gateway", "logic.gateways", logic.gateways.iter().cloned());
             }
-            Command::Doctor(_) | Command::Config(_) | Command::Bench(_) => {}
+            Command::Doctor(_) | Command::Config(_) | Command::Keys(_) | Command::Bench(_) => {}
         }
         given
     }

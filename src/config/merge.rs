@@ -1,7 +1,8 @@
 //! Lays the sources over each other and builds the typed configuration.
 //! Each value is also tried alone over the defaults, so that a value that does not parse ("localhost:80" as an
 //! address) is named with its place, and all such values are named at once.
-//! Invariant: `Loaded::settings` holds every key exactly once, and `Loaded::config` is made from exactly those values.
+//! Invariant: `Loaded::settings` holds every key exactly once, and `Loaded::config` is made from exactly those values
+//! and the keys of the file that `logic.keys_file` names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use toml::Value;
 
 use super::Config;
+use super::keys_file;
 use super::schema::Schema;
 use super::show::is_secret;
 
@@ -78,7 +80,8 @@ pub fn resolve(schema: &Schema, layers: Vec<Vec<Setting>>, mut problems: Vec<Str
     if !problems.is_empty() {
         return Err(problems);
     }
-    let config = typed(schema, &settings).map_err(|error| vec![error.message().to_owned()])?;
+    let mut config = typed(schema, &settings).map_err(|error| vec![error.message().to_owned()])?;
+    keys_file::add(&mut config.logic).map_err(|problem| vec![problem])?;
     let problems = contradictions(&config, &settings);
     if problems.is_empty() { Ok(Loaded { config, settings }) } else { Err(problems) }
 }

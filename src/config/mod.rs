@@ -8,6 +8,7 @@
 mod env;
 pub mod exposure;
 mod file;
+mod keys_file;
 mod merge;
 mod schema;
 pub mod show;

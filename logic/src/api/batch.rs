@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
@@ -57,8 +56,9 @@ pub async fn many(
 }
 
 async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Result<Answer, Refusal> {
-    let limits = &node.config.limits;
-    let body = body::read(incoming, &node.budget, limits, &node.config.http).await?;
+    let live = node.live.now();
+    let limits = &live.limits;
+    let body = body::read(incoming, &node.budget, limits, &live.http).await?;
     // Two levels stand above each push.
     let text = syntax::text(&body.bytes, limits.json_depth + 2)?;
     let mut object = Object::read(text, "")?;
@@ -69,7 +69,7 @@ async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Re
         .ok_or(Refusal::TooManyPushes { limit: limits.batch_pushes })?;
     let mut walks = Vec::with_capacity(raws.len());
     for (i, raw) in raws.into_iter().enumerate() {
-        let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, bounds(node));
+        let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, bounds(&live));
         walks.push(push.map(|push| submit(node, request, push, None)));
     }
     let mut receipts = Vec::with_capacity(walks.len());
@@ -80,8 +80,9 @@ async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Re
 }
 
 async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Result<Answer, Refusal> {
-    let limits = &node.config.limits;
-    let mut lines = Lines::new(incoming, &node.budget, limits, &node.config.http);
+    let live = node.live.now();
+    let limits = &live.limits;
+    let mut lines = Lines::new(incoming, &node.budget, limits, &live.http);
     let mut walks: VecDeque<Result<Walking, Refusal>> = VecDeque::new();
     let mut answer = Vec::new();
     let mut count = 0;
@@ -93,7 +94,7 @@ async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Resul
             Err(refusal) => break Some(refusal),
         };
         count += 1;
-        walks.push_back(read(node, &line).map(|push| submit(node, request, push, None)));
+        walks.push_back(envelope::read(&line, bounds(&live)).map(|push| submit(node, request, push, None)));
         if walks.len() > WINDOW
             && let Some(walk) = walks.pop_front()
         {
@@ -118,10 +119,6 @@ async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Resul
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
-}
-
-fn read(node: &Node, line: &Bytes) -> Result<crate::push::Push, Refusal> {
-    envelope::read(line, bounds(node))
 }
 
 async fn item(node: &Arc<Node>, walk: Result<Walking, Refusal>) -> Item {

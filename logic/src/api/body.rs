@@ -19,20 +19,25 @@ use crate::problem::Refusal;
 /// Bytes that all bodies may hold together.
 pub struct Budget {
     held: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 impl Budget {
     /// Nothing held yet.
     #[must_use]
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { held: AtomicUsize::new(0), max })
+        Arc::new(Self { held: AtomicUsize::new(0), max: AtomicUsize::new(max) })
     }
 
     /// Bytes held now.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Another limit; what is held beyond it stays until it is given back.
+    pub fn resize(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 }
 
@@ -50,11 +55,9 @@ impl Hold {
     fn add(&mut self, bytes: usize) -> Result<(), Refusal> {
         let before = self.budget.held.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
-        if before + bytes > self.budget.max {
-            return Err(Refusal::Overloaded {
-                what: "memory for bodies (limits.bodies_bytes)",
-                limit: self.budget.max,
-            });
+        let limit = self.budget.max.load(Ordering::Relaxed);
+        if before + bytes > limit {
+            return Err(Refusal::Overloaded { what: "memory for bodies (limits.bodies_bytes)", limit });
         }
         Ok(())
     }

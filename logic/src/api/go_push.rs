@@ -46,13 +46,14 @@ async fn push(
     if !body::is_media_type(headers, "application/x-www-form-urlencoded") {
         return Err(Refusal::WrongMediaType { expected: "application/x-www-form-urlencoded" });
     }
-    let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
+    let live = node.live.now();
+    let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
     let mut form = Pairs::of_form(&body.bytes)?;
     let to = to(&mut form)?;
     let needs = || Refusal::BadForm { detail: "the form needs items=<JSON array>".into() };
     let items = Bytes::from(form.take("items").ok_or_else(needs)?);
     form.finish()?;
-    let messages = envelope::items(&items, &node.config.limits)?;
+    let messages = envelope::items(&items, &live.limits)?;
     let push = Push {
         to,
         narrow: Narrow::default(),

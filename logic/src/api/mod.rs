@@ -35,6 +35,7 @@ use tokio::time::sleep;
 
 use self::routes::Routes;
 use self::socket::{Requests, Socket};
+use crate::live::Live;
 use crate::node::Node;
 
 /// Pause after a failed accept (out of files): long enough not to spin, short enough not to be noticed.
@@ -53,7 +54,6 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
 /// Serves until `leave` changes; then finishes what is in progress on each connection.
 pub async fn serve(node: Arc<Node>, listener: TcpListener, mut leave: watch::Receiver<bool>) {
     let routes = Arc::new(Routes::new());
-    let builder = Arc::new(builder(&node));
     loop {
         let permit = tokio::select! {
             permit = Arc::clone(&node.connections).acquire_owned() => permit,
@@ -70,7 +70,6 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut leave: watch::Rec
                 let connection = Connection {
                     node: Arc::clone(&node),
                     routes: Arc::clone(&routes),
-                    builder: Arc::clone(&builder),
                     leave: leave.clone(),
                     _permit: permit,
                 };
@@ -86,8 +85,7 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut leave: watch::Rec
 
 type Builder = auto::Builder<TokioExecutor>;
 
-fn builder(node: &Node) -> Builder {
-    let config = &node.config;
+fn builder(config: &Live) -> Builder {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -113,7 +111,6 @@ fn builder(node: &Node) -> Builder {
 struct Connection {
     node: Arc<Node>,
     routes: Arc<Routes>,
-    builder: Arc<Builder>,
     leave: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -122,7 +119,8 @@ impl Connection {
     async fn run(mut self, stream: TcpStream) {
         // Answers are one write each; waiting for more would only delay them. A socket that refuses is broken anyway.
         let _ = stream.set_nodelay(true);
-        let http = &self.node.config.http;
+        let live = self.node.live.now();
+        let http = &live.http;
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         let requests = Arc::new(Requests::default());
         let socket = Socket::new(stream, Arc::clone(&requests), ms(http.header_ms), ms(http.write_ms));
@@ -135,7 +133,8 @@ impl Connection {
                 Ok::<_, Infallible>(answer)
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(socket), service);
+        let builder = builder(&live);
+        let connection = builder.serve_connection(TokioIo::new(socket), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,

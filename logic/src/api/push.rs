@@ -17,6 +17,7 @@ use super::{body, envelope};
 use crate::backplane::{Failure, Link, LinkState, Seats, Sent};
 use crate::dedupe::{Claim, Earlier};
 use crate::keys::Caller;
+use crate::live::Live;
 use crate::metrics::{PushLabels, PushResult};
 use crate::node::Node;
 use crate::problem::Refusal;
@@ -39,7 +40,7 @@ pub struct Request {
 impl Request {
     /// A request that begins now.
     pub fn new(node: &Node, caller: Caller) -> Self {
-        let longest = Duration::from_millis(u64::from(node.config.http.wait_ms_max));
+        let longest = Duration::from_millis(u64::from(node.live.now().http.wait_ms_max));
         Self { caller, waits_end: Instant::now() + longest, seats: Seats::default() }
     }
 }
@@ -69,6 +70,8 @@ pub enum Walking {
     Apart(JoinHandle<Outcome>),
     /// Its dedupe key is known.
     Repeat(Earlier),
+    /// Its caller may not push to its targets.
+    Refused(Refusal),
 }
 
 /// Answers `POST /v1/push`.
@@ -76,8 +79,9 @@ pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming
     if !body::is_media_type(headers, "application/json") {
         return Err(Refusal::WrongMediaType { expected: "application/json" });
     }
-    let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
-    let push = envelope::read(&body.bytes, bounds(node))?;
+    let live = node.live.now();
+    let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
+    let push = envelope::read(&body.bytes, bounds(&live))?;
     let receipt = submit(node, &Request::new(node, caller), push, None).outcome(node).await?;
     Ok(answer(&receipt))
 }
@@ -87,17 +91,22 @@ pub fn answer(receipt: &Receipt) -> Answer {
     json(if receipt.written.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED }, receipt)
 }
 
-/// The bounds of this node.
-pub fn bounds(node: &Node) -> envelope::Bounds<'_> {
-    envelope::Bounds { limits: &node.config.limits, http: &node.config.http }
+/// The bounds of a request.
+pub fn bounds(live: &Live) -> envelope::Bounds<'_> {
+    envelope::Bounds { limits: &live.limits, http: &live.http }
 }
 
 /// Sends a push on its way; does not wait.
 /// `id` is its id where it has one already.
 pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&str>) -> Walking {
+    if let Some(reach) = &request.caller.reach
+        && let Err(refusal) = reach.check(&push)
+    {
+        return Walking::Refused(refusal);
+    }
     let mut guard = None;
     if let Some(name) = push.dedupe.take() {
-        match node.dedupe.claim((request.caller, name.into()), Instant::now()) {
+        match node.dedupe.claim((request.caller.id, name.into()), Instant::now()) {
             Claim::First(first) => guard = Some(first),
             Claim::Repeat(earlier) => return Walking::Repeat(earlier),
         }
@@ -139,6 +148,7 @@ impl Walking {
                 tasks.join_next().await.and_then(Result::ok).unwrap_or(Err(Refusal::ShuttingDown))
             }
             // The task neither panics nor is aborted while the runtime lives.
+            Self::Refused(refusal) => Err(refusal),
             Self::Apart(task) => task.await.unwrap_or(Err(Refusal::ShuttingDown)),
             Self::Repeat(earlier) => {
                 count(node, PushResult::Repeated);

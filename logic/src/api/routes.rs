@@ -10,7 +10,7 @@ use matchit::Router;
 use super::answer::Answer;
 use super::calls::{self, Asked, Call};
 use super::query;
-use crate::keys::{Caller, Scope};
+use crate::keys::{Caller, Moment, Scope};
 use crate::metrics::{RefusalLabels, RequestLabels};
 use crate::node::Node;
 use crate::problem::Refusal;
@@ -83,9 +83,10 @@ async fn serve(node: &Arc<Node>, call: &Call, path: Params, request: Request<Inc
 
 fn caller(node: &Node, scope: Scope, request: &Request<Incoming>) -> Result<Caller, Refusal> {
     let key = request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
-    let caller = node.keys.check(key, scope)?;
-    if node.keys.is_open() {
-        refuse_foreign_hosts(request, &node.config.allowed_hosts)?;
+    let ring = node.keys.now();
+    let caller = ring.check(key, scope, Moment::now())?;
+    if ring.is_open() {
+        refuse_foreign_hosts(request, &node.live.now().allowed_hosts)?;
         if scope != Scope::Read {
             refuse_foreign_pages(request)?;
         }

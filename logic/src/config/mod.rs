@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_PAGE_MAX};
 
-use crate::keys::Scope;
+mod keys;
+
+pub use self::keys::{KEYS_MAX, KeyConfig};
 
 /// Most gateways one logic node serves: the width of the set kept for each room and user (see `interest`).
 pub const GATEWAYS_MAX: usize = 128;
@@ -24,6 +26,8 @@ pub struct LogicConfig {
     pub backplane_secret: String,
     /// Who may call; empty: everyone (loopback only).
     pub keys: Vec<KeyConfig>,
+    /// A TOML file with more of `[[keys]]`; empty: none. Read by the binary, which adds them to `keys`.
+    pub keys_file: String,
     /// Names by which the API may be called while there are no keys, beside IP addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
     /// What one request may ask for.
@@ -34,18 +38,6 @@ pub struct LogicConfig {
     pub dedupe: DedupeConfig,
     /// The links to the gateways.
     pub backplane: BackplaneConfig,
-}
-
-/// `[[logic.keys]]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyConfig {
-    /// Name of the key in logs.
-    pub id: String,
-    /// SHA-256 of the key, 64 hex digits, as `sha256sum` prints it.
-    pub sha256: String,
-    /// What its bearer may do.
-    pub scopes: Vec<Scope>,
 }
 
 /// `[logic.limits]`
@@ -141,6 +133,7 @@ impl Default for LogicConfig {
             gateways: Vec::new(),
             backplane_secret: String::new(),
             keys: Vec::new(),
+            keys_file: String::new(),
             allowed_hosts: Vec::new(),
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
@@ -213,7 +206,7 @@ impl LogicConfig {
     pub fn problems(&self) -> Vec<String> {
         let mut out = Vec::new();
         self.gateway_problems(&mut out);
-        self.key_problems(&mut out);
+        keys::problems(&self.keys, &mut out);
         self.limit_problems(&mut out);
         self.backplane_problems(&mut out);
         out
@@ -234,20 +227,6 @@ impl LogicConfig {
                 };
             if self.gateways[..i].iter().any(same) {
                 out.push(format!("logic.gateways: {url:?} is listed twice"));
-            }
-        }
-    }
-
-    fn key_problems(&self, out: &mut Vec<String>) {
-        for (i, key) in self.keys.iter().enumerate() {
-            if key.id.is_empty() || self.keys[..i].iter().any(|k| k.id == key.id) {
-                out.push(format!("logic.keys: id {:?} must be unique and not empty", key.id));
-            }
-            if crate::keys::parse_sha256(&key.sha256).is_none() {
-                out.push(format!("logic.keys: sha256 of {:?} must be 64 hex digits (the hash, not the key)", key.id));
-            }
-            if key.scopes.is_empty() {
-                out.push(format!("logic.keys: {:?} has no scopes; known are push, read and admin", key.id));
             }
         }
     }
@@ -312,7 +291,7 @@ mod tests {
     #[test]
     fn each_contradiction_is_named() {
         let gateways = ["https://a:1", "http://b", "http://c:1", "http://c:1"].map(String::from).to_vec();
-        let keys = vec![KeyConfig { id: String::new(), sha256: "secret".into(), scopes: vec![] }];
+        let keys = vec![KeyConfig { id: String::new(), sha256: "secret".into(), ..KeyConfig::default() }];
         let mut config = LogicConfig { gateways, keys, ..LogicConfig::default() };
         config.limits.message_bytes = 2 * config.limits.body_bytes;
         config.limits.json_depth = 65;

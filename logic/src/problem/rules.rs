@@ -61,6 +61,9 @@ rules! {
     // Who and where.
     NO_KEY = never(UNAUTHORIZED, "no_key", "A key is needed");
     BAD_KEY = never(UNAUTHORIZED, "bad_key", "The key is unknown");
+    KEY_NOT_YET = later(UNAUTHORIZED, "key_not_yet", "The key does not count yet");
+    KEY_EXPIRED = never(UNAUTHORIZED, "key_expired", "The key does not count any more");
+    TARGET_NOT_ALLOWED = never(FORBIDDEN, "target_not_allowed", "The key may not push to this target");
     WRONG_SCOPE = never(FORBIDDEN, "wrong_scope", "The key may not do this");
     FOREIGN_ORIGIN = never(FORBIDDEN, "foreign_origin", "Pages of other sites may not call");
     FOREIGN_HOST = never(FORBIDDEN, "foreign_host", "This server is not called by that name");

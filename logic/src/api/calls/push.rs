@@ -67,6 +67,7 @@ pub static TOPIC: Topic = Topic {
 
 /// What a push can be refused for beyond its JSON.
 const PUSH: &[Rules] = &[
+    rules::TARGET_NOT_ALLOWED,
     rules::BAD_NUMBER,
     rules::LONE_SURROGATE,
     rules::TOO_MANY_MESSAGES,

@@ -169,7 +169,8 @@ impl<'a> Describe<'a> {
         (self.call.describe)(&mut self);
         if let Some(scope) = self.call.needs {
             self.operation["security"] = json!([{"key": [scope.label()]}]);
-            self.refuses(&[rules::NO_KEY, rules::BAD_KEY, rules::WRONG_SCOPE, rules::FOREIGN_HOST]);
+            self.refuses(&[rules::NO_KEY, rules::BAD_KEY, rules::KEY_NOT_YET, rules::KEY_EXPIRED]);
+            self.refuses(&[rules::WRONG_SCOPE, rules::FOREIGN_HOST]);
             if scope != Scope::Read {
                 self.refuses(&[rules::FOREIGN_ORIGIN]);
             }
