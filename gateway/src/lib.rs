@@ -6,6 +6,7 @@
 mod admission;
 mod backlog;
 pub mod backplane;
+mod barred;
 pub mod bucket;
 mod clock;
 mod config;
@@ -20,8 +21,10 @@ pub mod merge;
 mod metrics;
 mod node;
 mod ops;
+mod orders;
 mod pace;
 mod poll;
+mod presence;
 mod query;
 mod rooms;
 mod tick;
@@ -30,6 +33,6 @@ mod writer;
 
 pub use config::{
     DeflateConfig, DrainConfig, FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, LimitsConfig,
-    MergeConfig, PendingConfig, ReconnectConfig, UplinkConfig, WriterKind,
+    MergeConfig, PendingConfig, PresenceConfig, ReconnectConfig, UplinkConfig, WriterKind,
 };
 pub use node::{Gateway, StartError};

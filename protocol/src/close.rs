@@ -19,12 +19,22 @@ pub enum CloseReason {
     BadJson,
     /// An operator or business service asked for it without giving a code.
     Kicked,
+    /// The user is blocked for a time.
+    Blocked,
 }
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 7] =
-        [Self::Draining, Self::Idle, Self::Slow, Self::Overload, Self::Flood, Self::BadJson, Self::Kicked];
+    pub const ALL: [Self; 8] = [
+        Self::Draining,
+        Self::Idle,
+        Self::Slow,
+        Self::Overload,
+        Self::Flood,
+        Self::BadJson,
+        Self::Kicked,
+        Self::Blocked,
+    ];
 
     /// The WebSocket close code.
     #[must_use]
@@ -37,6 +47,7 @@ impl CloseReason {
             Self::BadJson => 3501,
             Self::Kicked => 3502,
             Self::Flood => 3504,
+            Self::Blocked => 3505,
         }
     }
 
@@ -51,6 +62,7 @@ impl CloseReason {
             Self::BadJson => "bad_json",
             Self::Kicked => "kicked",
             Self::Flood => "flood",
+            Self::Blocked => "blocked",
         }
     }
 

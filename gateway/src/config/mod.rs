@@ -2,12 +2,14 @@
 //! Plain values with their defaults; durations in milliseconds, sizes in bytes. The meaning of each key stands on
 //! its field, and a tidy test holds that `docs/operations.md` lists every one. Parsing and precedence live in the binary.
 
+mod presence;
 mod uplink;
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::presence::PresenceConfig;
 pub use self::uplink::UplinkConfig;
 
 /// Everything a gateway can be told.
@@ -44,6 +46,8 @@ pub struct GatewayConfig {
     pub pending: PendingConfig,
     /// What one client may send and join.
     pub limits: LimitsConfig,
+    /// Who is told who comes to and leaves a room.
+    pub presence: PresenceConfig,
     /// Compression of messages.
     pub deflate: DeflateConfig,
     /// What clients say, on its way to logic.
@@ -217,6 +221,7 @@ impl Default for GatewayConfig {
             heartbeat: HeartbeatConfig::default(),
             pending: PendingConfig::default(),
             limits: LimitsConfig::default(),
+            presence: PresenceConfig::default(),
             deflate: DeflateConfig::default(),
             uplink: UplinkConfig::default(),
             fanout: FanoutConfig::default(),
@@ -326,6 +331,7 @@ impl GatewayConfig {
         if self.deflate.level > 9 || self.deflate.ratio_max == 0 {
             out.push("gateway.deflate: level 0 to 9 and ratio_max >= 1 are needed".into());
         }
+        self.presence.problems(self.merge.min_ms, &mut out);
         if self.handshake.lag_ms < 5 {
             out.push("gateway.handshake.lag_ms: at least 5, because timers tick in milliseconds".into());
         }

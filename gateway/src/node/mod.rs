@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::backlog::Backlog;
 use crate::backplane::Links;
+use crate::barred::Barred;
 use crate::bucket::Bucket;
 use crate::clock::Clock;
 use crate::config::GatewayConfig;
@@ -54,8 +55,10 @@ pub struct Node {
     pub interest: Interest,
     /// What clients say to logic.
     pub uplink: Uplink,
-    /// Names of platforms.
+    /// Names of platforms, and how many connections each has.
     pub platforms: Platforms,
+    /// Users who are not to be let in, or not into a room.
+    pub blocks: Barred,
     /// Who may come from a browser.
     pub origins: Origins,
     /// Rare events.

@@ -49,6 +49,8 @@ pub enum Refusal {
     BadQuery { what: &'static str },
     #[error("the token was not accepted: {what}")]
     Unauthorized { what: &'static str },
+    #[error("this user is blocked for a time")]
+    Blocked,
     #[error("the request head did not arrive in time; send it at once after connecting")]
     HandshakeTimeout,
     #[error("this gateway holds as many connections as it may; try again in {retry_after_s} s")]
@@ -143,6 +145,7 @@ impl Refusal {
             Self::Unauthorized { .. } => {
                 Facts { headers: "WWW-Authenticate: Bearer\r\n", ..fault(401, "Unauthorized", "unauthorized") }
             }
+            Self::Blocked => fault(403, "Forbidden", "blocked"),
             Self::HandshakeTimeout => {
                 Facts { is_retryable: true, ..fault(408, "Request Timeout", "handshake_timeout") }
             }
