@@ -178,4 +178,8 @@ pub struct Totals {
     pub interest_late: AtomicU64,
     /// Times accept ran out of files or memory.
     pub accept_errors: AtomicU64,
+    /// PRESENCE frames to the members of a room, however many they were.
+    pub presence_frames: AtomicU64,
+    /// Connections put into rooms and taken out of them by order of the business.
+    pub moved: AtomicU64,
 }

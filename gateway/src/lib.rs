@@ -7,6 +7,7 @@ mod admission;
 pub mod auth;
 mod backlog;
 pub mod backplane;
+mod barred;
 pub mod bucket;
 mod clock;
 mod config;
@@ -21,8 +22,10 @@ pub mod merge;
 mod metrics;
 mod node;
 mod ops;
+mod orders;
 mod pace;
 mod poll;
+mod presence;
 mod query;
 mod rooms;
 mod tick;
@@ -31,7 +34,7 @@ mod writer;
 
 pub use config::{
     AuthConfig, AuthMode, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig, FanoutConfig, GatewayConfig,
-    HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig, ReconnectConfig,
-    TokenAlgorithm, UplinkConfig, WriterKind,
+    HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig, PresenceConfig,
+    ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
 pub use node::{Gateway, StartError};

@@ -193,9 +193,7 @@ impl MemoryGateway {
         let Some(topic) = self.rooms.id(room).and_then(|id| table.leave(place.slot, id, bucket.index)) else {
             return false;
         };
-        if let Some(room) = topic.room() {
-            self.rooms.exit(room, &self.interest);
-        }
+        self.rooms.exit(&topic, &self.interest);
         true
     }
 

@@ -68,6 +68,10 @@ impl Snapshot {
             ("idle_closed", "Connections closed for silence", t.idle_closed.load(Relaxed)),
             ("violations", "Connections closed for violating RFC 6455", t.violations.load(Relaxed)),
             ("pings", "Pings sent to silent peers", t.pings.load(Relaxed)),
+            ("presence_frames", "PRESENCE frames, one a room and tick", t.presence_frames.load(Relaxed)),
+            ("presence_skipped", "Times a room found the presence list full", node.rooms.watched.skipped.load(Relaxed)),
+            ("moved", "Connections put into and out of rooms by the business", t.moved.load(Relaxed)),
+            ("blocks_refused", "Blocks beyond the bound", node.blocks.refused.load(Relaxed)),
             ("interest_late", "Replies released without a logic node's acknowledgement", t.interest_late.load(Relaxed)),
         ];
         let mut gauges = vec![
@@ -89,6 +93,8 @@ impl Snapshot {
             ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
             ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
             ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),
+            ("presence_rooms", "Rooms with something to tell at the coming tick", node.rooms.watched.waiting() as i64),
+            ("blocks", "Blocks of users, lifted ones that are remembered included", node.blocks.len() as i64),
             ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
         ];
         gauges.extend(uplink(node));

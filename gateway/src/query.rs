@@ -1,4 +1,4 @@
-//! Questions about what this gateway holds, and the command to close connections.
+//! Questions about what this gateway holds.
 //! Lists are paged by a cursor that stays right while connections come and go: (bucket, slot) for connections, the last
 //! name for rooms. A page looks at a bounded number of slots.
 
@@ -8,14 +8,12 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::limits::QUERY_PAGE_MAX;
-use tidegate_protocol::records::{
-    CommandReply, CommandRequest, ConnectionInfo, QueryKind, QueryReply, QueryRequest, RoomInfo,
-};
+use tidegate_protocol::records::{ConnectionInfo, QueryKind, QueryReply, QueryRequest, RoomInfo};
 
 use crate::backplane::Refused;
 use crate::bucket::table::Table;
-use crate::bucket::{Bucket, Command, of_user};
-use crate::clock::since;
+use crate::bucket::{Bucket, of_user};
+use crate::clock::{since, unix_ms};
 use crate::merge::topic::Topic;
 use crate::node::Node;
 
@@ -48,39 +46,20 @@ pub(crate) fn query(node: &Node, request: &QueryRequest) -> Result<QueryReply, R
             let room = node.rooms.find(&request.room).and_then(|t| room_info(&t));
             QueryReply { rooms: room.into_iter().collect(), ..QueryReply::default() }
         }
+        QueryKind::Blocks => {
+            let after = if request.cursor.is_empty() { Some(0) } else { request.cursor.parse().ok() };
+            let after = after.ok_or_else(|| Refused::Bad("a version of blocks is a number".into()))?;
+            let (blocks, reached) = node.blocks.since(after, page(request.limit));
+            QueryReply { blocks, cursor: reached.to_string(), ..QueryReply::default() }
+        }
     })
-}
-
-/// Closes connections; counts those that were told to.
-pub(crate) fn command(node: &Node, request: &CommandRequest) -> Result<CommandReply, Refused> {
-    let code = u16::try_from(request.code).ok().filter(|c| (3000..5000).contains(c));
-    let code = code.ok_or_else(|| Refused::Bad("a close code is 3000 to 4999".into()))?;
-    let mut closed = 0;
-    for id in &request.close_connections {
-        if let Some((index, slot, generation)) = locate(node, id)? {
-            let bucket = &node.buckets[usize::from(index)];
-            if bucket.table.read().find(slot, generation).is_some() {
-                bucket.command(Command::Close { slot, generation, code, text: request.reason.as_str().into() });
-                closed += 1;
-            }
-        }
-    }
-    if !request.close_user.is_empty() {
-        let bucket = &node.buckets[usize::from(of_user(&request.close_user, node.buckets.len()))];
-        let slots = bucket.table.read().user_slots(&request.close_user).map(|(_, slots)| slots).unwrap_or_default();
-        for (slot, generation) in slots {
-            bucket.command(Command::Close { slot, generation, code, text: request.reason.as_str().into() });
-            closed += 1;
-        }
-    }
-    Ok(CommandReply { closed })
 }
 
 fn page(limit: u32) -> usize {
     (limit as usize).clamp(1, QUERY_PAGE_MAX)
 }
 
-fn locate(node: &Node, id: &[u8]) -> Result<Option<(u16, u32, u32)>, Refused> {
+pub(crate) fn locate(node: &Node, id: &[u8]) -> Result<Option<(u16, u32, u32)>, Refused> {
     let id = <[u8; 16]>::try_from(id).map_err(|_| Refused::Bad("a connection id is 16 bytes".into()))?;
     Ok(node.locate(ConnectionId::from_u128(u128::from_be_bytes(id))))
 }
@@ -167,8 +146,10 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
             .collect(),
         address: address.map_or_else(String::new, |a| a.to_string()),
         age_ms: u64::from(since(now, cold.opened)),
+        since_ms: unix_ms().saturating_sub(u64::from(since(now, cold.opened))),
         idle_ms: u64::from(seen),
         pending_bytes: hot.outbox.lock().as_ref().map_or(0, |p| p.bytes()) as u64,
+        ..ConnectionInfo::default()
     })
 }
 
@@ -177,6 +158,7 @@ fn room_info(topic: &Topic) -> Option<RoomInfo> {
     Some(RoomInfo {
         name: room.name.to_string(),
         online: room.members.load(Ordering::Relaxed),
+        users: room.users.load(Ordering::Relaxed),
         seq: topic.gather.lock().seq,
         epoch: room.epoch.to_string(),
     })

@@ -1,4 +1,5 @@
-//! The rooms of this gateway, by name: which exist, and how many members they have over all buckets.
+//! The rooms of this gateway, by name: which exist, how many members they have over all buckets, and who comes and goes
+//! where members are told (`presence`).
 //! Who the members are is each bucket's own knowledge (`bucket::table`); the numbering is the topic's.
 //! Invariant: a room is here exactly while it has members; its interest is announced and withdrawn under the same lock.
 
@@ -11,6 +12,7 @@ use tidegate_protocol::records::InterestKind;
 
 use crate::interest::Interest;
 use crate::merge::topic::{RoomSubject, Subject, Topic};
+use crate::presence::Watched;
 
 /// Shards, so that joins in different buckets rarely meet.
 pub const SHARDS: usize = 64;
@@ -27,6 +29,8 @@ pub struct Rooms {
     max: usize,
     words: usize,
     epoch: Box<str>,
+    /// Rooms whose members are told who comes and goes, and which of them have something to tell.
+    pub watched: Watched,
 }
 
 /// A room just joined.
@@ -42,7 +46,14 @@ impl Rooms {
     /// No rooms yet. `epoch` is the gateway's, the beginning of every room's.
     #[must_use]
     pub fn new(buckets: usize, max: usize, epoch: &str) -> Self {
+        Self::watching(buckets, max, epoch, Watched::default())
+    }
+
+    /// The same, with rooms whose members are told who comes and goes.
+    #[must_use]
+    pub fn watching(buckets: usize, max: usize, epoch: &str, watched: Watched) -> Self {
         Self {
+            watched,
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::new(),
             next_id: AtomicU32::new(1),
@@ -97,19 +108,25 @@ impl Rooms {
             epoch: format!("{}{id:x}", self.epoch).into(),
             buckets: (0..self.words).map(|_| AtomicU64::new(0)).collect(),
             members: AtomicU64::new(1),
+            users: AtomicU64::new(0),
+            tally: self.watched.is_watched(&name).then(Box::default),
         })));
         shard.insert(name, Arc::clone(&topic));
         Some(Entered { topic, version })
     }
 
     /// Counts one member less; the last one ends the room.
-    pub fn exit(&self, room: &RoomSubject, interest: &Interest) {
+    pub fn exit(&self, topic: &Arc<Topic>, interest: &Interest) {
+        let Some(room) = topic.room() else { return };
         let mut shard = self.shard(&room.name).lock();
         if room.members.fetch_sub(1, Ordering::Relaxed) == 1 {
             shard.remove(&*room.name);
             self.count.fetch_sub(1, Ordering::Relaxed);
             interest.announce(InterestKind::Room, &room.name, false);
         }
+        drop(shard);
+        // After the count: a tick in between would else tell an old one, and nothing would come to correct it.
+        self.watched.note_left(topic);
     }
 
     /// How many rooms there are.
@@ -159,15 +176,14 @@ mod tests {
         let first = rooms.enter("r", &interest).expect("room for one");
         let second = rooms.enter("r", &interest).expect("the same room");
         assert!(Arc::ptr_eq(&first.topic, &second.topic));
-        let room = first.topic.room().expect("is a room");
-        rooms.exit(room, &interest);
+        rooms.exit(&first.topic, &interest);
         assert!(rooms.find("r").is_some());
-        rooms.exit(room, &interest);
+        rooms.exit(&first.topic, &interest);
 
         assert!(rooms.find("r").is_none());
         assert_eq!((rooms.len(), interest.version()), (0, 2));
         let again = rooms.enter("r", &interest).expect("made anew");
-        assert_ne!(again.topic.room().map(|r| r.epoch.clone()), Some(room.epoch.clone()));
+        assert_ne!(again.topic.room().map(|r| r.epoch.clone()), first.topic.room().map(|r| r.epoch.clone()));
     }
 
     #[test]

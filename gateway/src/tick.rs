@@ -9,9 +9,12 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::admission::LOOK_MS;
-use crate::clock::CALM_MS;
+use crate::clock::{CALM_MS, since};
 use crate::node::Node;
 use crate::uplink;
+
+/// Time between two looks for blocks that are over.
+const PRUNE_MS: u32 = 10_000;
 
 /// Runs until the gateway stops.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -22,6 +25,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut is_watching = false;
+    let mut pruned = node.clock.now();
     loop {
         tokio::select! {
             () = node.stopped() => return,
@@ -39,6 +43,10 @@ pub(crate) async fn run(node: Arc<Node>) {
             }
             due = housekeeping.tick() => {
                 keep_house(&node, due);
+                if node.blocks.len() > 0 && since(node.clock.now(), pruned) > PRUNE_MS {
+                    pruned = node.clock.now();
+                    node.blocks.prune();
+                }
                 let was_quiet = std::mem::replace(&mut is_quiet, is_calm(&node));
                 if is_quiet != was_quiet {
                     housekeeping = node.clock.beats(if is_quiet { CALM_MS } else { LOOK_MS }, 0);

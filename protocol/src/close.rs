@@ -23,11 +23,13 @@ pub enum CloseReason {
     Unauthorized,
     /// The user came with another connection, and one of them must go by the operator's word.
     Replaced,
+    /// The user is blocked for a time.
+    Blocked,
 }
 
 impl CloseReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Draining,
         Self::Idle,
         Self::Slow,
@@ -37,6 +39,7 @@ impl CloseReason {
         Self::Kicked,
         Self::Unauthorized,
         Self::Replaced,
+        Self::Blocked,
     ];
 
     /// The WebSocket close code.
@@ -52,6 +55,7 @@ impl CloseReason {
             Self::Kicked => 3502,
             Self::Replaced => 3503,
             Self::Flood => 3504,
+            Self::Blocked => 3505,
         }
     }
 
@@ -68,6 +72,7 @@ impl CloseReason {
             Self::Flood => "flood",
             Self::Unauthorized => "unauthorized",
             Self::Replaced => "replaced",
+            Self::Blocked => "blocked",
         }
     }
 

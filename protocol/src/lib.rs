@@ -3,6 +3,7 @@
 //! tested on a desk. Start at [`push`] for what a client receives, [`message`] for what it may say,
 //! [`records`] for what the tiers tell each other, [`ws`] and [`handshake`] for the wire.
 
+pub mod blocks;
 pub mod close;
 pub mod command;
 pub mod compat;

@@ -25,6 +25,10 @@ pub const BACKPLANE_BATCH_BYTES: usize = 1024 * 1024;
 pub const BACKPLANE_BATCH_PUSHES: usize = 4096;
 /// Most names in one interest reply; a snapshot of more is paged.
 pub const INTEREST_PAGE: usize = 16 * 1024;
+/// Most blocks of users, lifted ones that are remembered included, in the whole fleet.
+pub const BLOCKS_MAX: usize = 100_000;
+/// Longest reason of a block, in bytes.
+pub const BLOCK_REASON_BYTES_MAX: usize = 256;
 /// Most rows in one page of a list.
 pub const QUERY_PAGE_MAX: usize = 1000;
 

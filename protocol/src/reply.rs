@@ -161,6 +161,50 @@ pub fn left(out: &mut Vec<u8>, id: RequestId<'_>, room: &str) {
     out.extend_from_slice(b"}}");
 }
 
+/// LEFT that nobody asked for (rule R-5). `reason` is `kicked`, `closed` or `blocked`.
+pub fn left_because(out: &mut Vec<u8>, room: &str, reason: &str) {
+    open(out, "LEFT", None);
+    out.extend_from_slice(br#""room":"#);
+    write_string(out, room);
+    out.extend_from_slice(br#","reason":"#);
+    write_string(out, reason);
+    out.extend_from_slice(b"}}");
+}
+
+/// Who came to and left a room, as its members are told (rule P-3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence<'a> {
+    /// The room.
+    pub room: &'a str,
+    /// Connections that came since the last frame.
+    pub joined: u64,
+    /// Connections that went since the last frame.
+    pub left: u64,
+    /// Members now.
+    pub online: u64,
+    /// Different users among them.
+    pub users: u64,
+    /// A few of the users who came.
+    pub sample: &'a [String],
+}
+
+/// PRESENCE that nobody asked for (rule P-3).
+pub fn presence(out: &mut Vec<u8>, presence: &Presence<'_>) {
+    open(out, "PRESENCE", None);
+    out.extend_from_slice(br#""room":"#);
+    write_string(out, presence.room);
+    let Presence { joined, left, online, users, .. } = presence;
+    let counts = format!(r#","joined":{joined},"left":{left},"online":{online},"users":{users},"sample":["#);
+    out.extend_from_slice(counts.as_bytes());
+    for (i, name) in presence.sample.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_string(out, name);
+    }
+    out.extend_from_slice(b"]}}");
+}
+
 /// ERROR (rule E-1).
 pub fn error(out: &mut Vec<u8>, id: RequestId<'_>, code: &str, message: &str, is_retryable: bool) {
     open(out, "ERROR", id);
@@ -333,6 +377,10 @@ mod tests {
             assert_eq!(value["data"]["rooms"][0]["room"], name);
             assert_eq!(value["data"]["rooms"][1]["error"]["code"], "invalid");
             assert_eq!(json(|out| left(out, None, name))["data"]["room"], name);
+            assert_eq!(json(|out| left_because(out, name, "closed"))["data"]["room"], name);
+            let sample = [name.to_owned(), name.to_owned()];
+            let frame = Presence { room: name, joined: 2, sample: &sample, ..Presence::default() };
+            assert_eq!(json(|out| presence(out, &frame))["data"]["sample"][1], name);
             let missing = Missing::Range { from: 3, to: 4 };
             assert_eq!(json(|out| gap(out, GapSubject::Room(name), missing, "slow"))["data"]["to"], 4);
             assert_eq!(json(|out| gap(out, GapSubject::User, Missing::Count(2), "slow"))["data"]["missed"], 2);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_protocol::limits::INTEREST_PAGE;
-use tidegate_protocol::records::{self, EventsReply, EventsRequest, GatewayInfo, InterestKind};
+use tidegate_protocol::records::{self, EventsReply, EventsRequest, GatewayInfo, InterestKind, PlatformCount};
 
 use crate::counters;
 use crate::interest::{Change, Since};
@@ -119,6 +119,7 @@ fn record(change: Change) -> records::Interest {
 /// The gateway's account of itself.
 pub(crate) fn info(node: &Node) -> GatewayInfo {
     let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
+    let platforms = node.platforms.counts().into_iter();
     GatewayInfo {
         name: node.name.clone(),
         id: u32::from(node.id),
@@ -137,5 +138,7 @@ pub(crate) fn info(node: &Node) -> GatewayInfo {
         frames_encoded: node.totals.frames_encoded.load(Ordering::Relaxed),
         window_ms: node.merger.window_ms(),
         accept_spare: Some(node.admitting().1),
+        platforms: platforms.map(|(name, connections)| PlatformCount { name, connections }).collect(),
+        blocks: node.blocks.version(),
     }
 }

@@ -25,7 +25,7 @@ use tidegate_protocol::records::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::node::{Node, StartError};
-use crate::query;
+use crate::{orders, query};
 
 /// Room for several full batches in flight, so that a batch never waits for a window update.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
@@ -173,7 +173,7 @@ async fn handle(node: &Arc<Node>, owner: u64, request: Request<RecvStream>) -> R
         path::UPLINK => Ok(encode(&uplink::listen(node, owner, decode::<UplinkRequest>(body)?).await)),
         path::ANSWERS => uplink::answers(node, decode::<Answers>(body)?).map(|()| Bytes::new()),
         path::QUERY => Ok(encode(&query::query(node, &decode::<QueryRequest>(body)?)?)),
-        path::COMMAND => Ok(encode(&query::command(node, &decode::<CommandRequest>(body)?)?)),
+        path::COMMAND => Ok(encode(&orders::command(node, &decode::<CommandRequest>(body)?).await?)),
         _ => Err(Refused::Unknown),
     }
 }

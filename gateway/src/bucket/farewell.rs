@@ -86,6 +86,7 @@ impl Drive {
         bucket.count_out();
         bucket.dismiss_deflate(removed.cold.deflate);
         node.count_out();
+        node.platforms.count_out(removed.cold.platform);
         if let Some(mut pending) = removed.pending {
             let mut d = Delta::default();
             pending.clear(&mut d);
@@ -98,10 +99,8 @@ impl Drive {
 pub(crate) fn leave_all<S>(rooms: &Rooms, interest: &Interest, table: &mut Table<S>, slot: u32, index: u16) {
     for room_id in std::mem::take(&mut table.cold[slot as usize].rooms) {
         table.cold[slot as usize].rooms.push(room_id);
-        if let Some(topic) = table.drop_member(slot, room_id, index)
-            && let Some(room) = topic.room()
-        {
-            rooms.exit(room, interest);
+        if let Some(topic) = table.drop_member(slot, room_id, index) {
+            rooms.exit(&topic, interest);
         }
     }
 }

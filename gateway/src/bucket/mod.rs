@@ -6,6 +6,7 @@
 pub mod drive;
 pub(crate) mod farewell;
 pub mod flush;
+pub(crate) mod membership;
 pub mod outbox;
 pub mod pending;
 mod rate;

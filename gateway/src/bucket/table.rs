@@ -254,7 +254,19 @@ impl<S> Table<S> {
         }
         let Some(members) = self.rooms.get_mut(&room.id) else { return false };
         members.slots.insert(slot);
+        if self.is_only_one_of_user(slot, room.id) {
+            room.users.fetch_add(1, Ordering::Relaxed);
+        }
         true
+    }
+
+    /// Whether a connection has a user, none of whose other connections is in the room. All of them are in this bucket,
+    /// so this is exact, and what it costs is what the user has open.
+    fn is_only_one_of_user(&self, slot: u32, room_id: u32) -> bool {
+        let Some(entry) = self.cold[slot as usize].user.as_ref().and_then(|user| self.users.get(user)) else {
+            return false;
+        };
+        !entry.slots.iter().any(|&other| other != slot && self.is_in(other, room_id))
     }
 
     /// Takes a connection out of a room it leaves while it lives; gives the topic if it was in it.
@@ -273,9 +285,13 @@ impl<S> Table<S> {
         let cold = self.cold.get_mut(slot as usize)?;
         let at = cold.rooms.iter().position(|&r| r == room_id)?;
         cold.rooms.swap_remove(at);
+        let was_last_of_user = self.is_only_one_of_user(slot, room_id);
         let members = self.rooms.get_mut(&room_id)?;
         members.slots.remove(slot);
         let topic = Arc::clone(&members.topic);
+        if was_last_of_user && let Some(room) = topic.room() {
+            room.users.fetch_sub(1, Ordering::Relaxed);
+        }
         if members.slots.is_empty() {
             if let Some(room) = topic.room() {
                 room.mark(index, false);

@@ -1,5 +1,5 @@
 //! What a client says and what it is told: PING, JOIN, LEAVE and their refusals (rules L-1, R-1 to R-3, E-1).
-//! Parsing is the protocol crate's; rooms are the table's and the registry's. Replies that change what a connection gets
+//! Parsing is the protocol crate's; what joining and leaving do is in `membership`. Replies that change what a connection gets
 //! are sent under the table's write lock, so that no walk comes between the change and the reply (rule R-4).
 
 use std::borrow::Cow;
@@ -7,15 +7,14 @@ use std::sync::atomic::Ordering;
 
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::Deflate;
-use tidegate_protocol::limits;
 use tidegate_protocol::message::{self, BadRequest, Request, Verb};
-use tidegate_protocol::reply::{self, JoinedRoom};
+use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
 use super::drive::Drive;
+use super::membership::{self, Joined};
 use super::outbox;
-use super::pending::{Pending, Queued};
-use super::table::Table;
+use super::pending::Queued;
 use super::text_frame;
 use crate::clock::unix_ms;
 use crate::counters::Delta;
@@ -24,12 +23,6 @@ use crate::writer::KernelWriter;
 
 /// Malformed messages in a row that end a connection (rule E-1).
 const BAD_JSON_MAX: u8 = 3;
-
-/// One room's outcome of a JOIN.
-enum Joined {
-    In { online: u64, epoch: Box<str>, seq: u64 },
-    Refused { code: &'static str, message: &'static str },
-}
 
 impl Drive {
     pub(super) fn text(&mut self, node: &Node, slot: u32, generation: u32, text: &str) {
@@ -128,21 +121,13 @@ impl Drive {
             let mut version = 0;
             let outcomes: Vec<(&str, Joined)> = rooms
                 .iter()
-                .map(|room| (room.as_ref(), join_one(node, &mut table, slot, bucket.index, room, &mut version)))
+                .map(|room| {
+                    (room.as_ref(), membership::request(node, &mut table, bucket.index, slot, room, &mut version))
+                })
                 .collect();
             let mut json = Vec::new();
-            reply::joined(&mut json, id, &outcomes.iter().map(|(room, o)| outcome(room, o)).collect::<Vec<_>>());
-            let frame = text_frame(&json);
-            let Some(hot) = table.find(slot, generation) else { return };
-            let now = node.clock.now();
-            if node.interest.hold(version, (bucket.index, slot, generation), now) {
-                let mut outbox = hot.outbox.lock();
-                let pending = outbox.get_or_insert_with(|| Box::new(Pending::new(now)));
-                pending.hold(version);
-                pending.push_control(frame, node.config.pending.bytes, now, &mut d)
-            } else {
-                outbox::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
-            }
+            reply::joined(&mut json, id, &outcomes.iter().map(|(room, o)| o.part(room)).collect::<Vec<_>>());
+            membership::confirm(node, &table, (bucket.index, slot, generation), text_frame(&json), version, &mut d)
         };
         bucket.counters.add(&d);
         self.mind(node, slot, generation, queued);
@@ -157,16 +142,10 @@ impl Drive {
             if table.find(slot, generation).is_none() {
                 return;
             }
-            match node.rooms.id(room).and_then(|room_id| table.leave(slot, room_id, bucket.index)) {
-                Some(topic) => {
-                    if let Some(room) = topic.room() {
-                        node.rooms.exit(room, &node.interest);
-                    }
-                    reply::left(&mut json, id, room);
-                }
-                None => {
-                    reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);
-                }
+            if membership::leave(node, &mut table, bucket.index, slot, room) {
+                reply::left(&mut json, id, room);
+            } else {
+                reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);
             }
             let Some(hot) = table.find(slot, generation) else { return };
             let (frame, now) = (text_frame(&json), node.clock.now());
@@ -182,40 +161,5 @@ impl Drive {
             node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
             self.cut(node, slot, generation, CloseReason::Slow);
         }
-    }
-}
-
-fn join_one(node: &Node, table: &mut Table, slot: u32, index: u16, room: &str, version: &mut u64) -> Joined {
-    if !limits::is_valid_name(room) {
-        let message = "a room name is 1 to 128 bytes of UTF-8 without control characters";
-        return Joined::Refused { code: "invalid", message };
-    }
-    if let Some(room_id) = node.rooms.id(room).filter(|&id| table.is_in(slot, id)) {
-        return standing(table, room_id);
-    }
-    if table.cold[slot as usize].rooms.len() >= node.config.limits.rooms {
-        return Joined::Refused { code: "limit", message: "this connection is in as many rooms as HELLO allows" };
-    }
-    let Some(entered) = node.rooms.enter(room, &node.interest) else {
-        return Joined::Refused { code: "limit", message: "this gateway holds as many rooms as it may" };
-    };
-    *version = (*version).max(entered.version);
-    table.join(slot, &entered.topic, index, || entered.topic.gather.lock().seq);
-    entered.topic.room().map_or(Joined::Refused { code: "invalid", message: "no room" }, |r| standing(table, r.id))
-}
-
-fn standing(table: &Table, room_id: u32) -> Joined {
-    let room = table.rooms.get(&room_id).and_then(|m| m.topic.room());
-    Joined::In {
-        online: room.map_or(0, |r| r.members.load(Ordering::Relaxed)),
-        epoch: room.map_or_else(|| "".into(), |r| r.epoch.clone()),
-        seq: table.room_seq(room_id),
-    }
-}
-
-fn outcome<'a>(room: &'a str, outcome: &'a Joined) -> JoinedRoom<'a> {
-    match outcome {
-        Joined::In { online, epoch, seq } => JoinedRoom::Joined { room, online: *online, epoch, seq: *seq },
-        Joined::Refused { code, message } => JoinedRoom::Refused { room, code, message },
     }
 }

@@ -4,6 +4,7 @@
 
 mod auth;
 mod devices;
+mod presence;
 mod uplink;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::auth::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
 pub use self::devices::{DevicePolicy, DevicesConfig};
+pub use self::presence::PresenceConfig;
 pub use self::uplink::UplinkConfig;
 
 /// Everything a gateway can be told.
@@ -52,6 +54,8 @@ pub struct GatewayConfig {
     pub pending: PendingConfig,
     /// What one client may send and join.
     pub limits: LimitsConfig,
+    /// Who is told who comes to and leaves a room.
+    pub presence: PresenceConfig,
     /// Compression of messages.
     pub deflate: DeflateConfig,
     /// What clients say, on its way to logic.
@@ -227,6 +231,7 @@ impl Default for GatewayConfig {
             heartbeat: HeartbeatConfig::default(),
             pending: PendingConfig::default(),
             limits: LimitsConfig::default(),
+            presence: PresenceConfig::default(),
             deflate: DeflateConfig::default(),
             uplink: UplinkConfig::default(),
             fanout: FanoutConfig::default(),
@@ -336,6 +341,7 @@ impl GatewayConfig {
         if self.deflate.level > 9 || self.deflate.ratio_max == 0 {
             out.push("gateway.deflate: level 0 to 9 and ratio_max >= 1 are needed".into());
         }
+        self.presence.problems(self.merge.min_ms, &mut out);
         if self.handshake.lag_ms < 5 {
             out.push("gateway.handshake.lag_ms: at least 5, because timers tick in milliseconds".into());
         }

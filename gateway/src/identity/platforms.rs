@@ -1,6 +1,8 @@
 //! Names of platforms and their numbers at this gateway: a connection keeps one byte of it.
 //! Invariant: numbers are given once and never change; at most [`PLATFORMS_MAX`] names.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use parking_lot::RwLock;
 
 /// Platforms every gateway knows, so that strangers cannot crowd them out of the table.
@@ -12,15 +14,20 @@ const PLATFORMS_MAX: usize = 250;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Platform(pub u8);
 
-/// Names of platforms ↔ numbers; only ever grows, up to a bound.
+/// Names of platforms ↔ numbers; only ever grows, up to a bound. And how many connections each has.
 #[derive(Debug)]
 pub struct Platforms {
     names: RwLock<Vec<Box<str>>>,
+    /// By number. Changed where a connection enters and leaves its table, under its bucket's write lock.
+    connections: Box<[AtomicU64]>,
 }
 
 impl Default for Platforms {
     fn default() -> Self {
-        Self { names: RwLock::new(WELL_KNOWN.iter().map(|&n| n.into()).collect()) }
+        Self {
+            names: RwLock::new(WELL_KNOWN.iter().map(|&n| n.into()).collect()),
+            connections: (0..=u8::MAX).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 }
 
@@ -48,6 +55,24 @@ impl Platforms {
         }
         names.push(name.into());
         Some(Platform((names.len() - 1) as u8))
+    }
+
+    /// Counts a connection in.
+    pub fn count_in(&self, platform: Platform) {
+        self.connections[usize::from(platform.0)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection out.
+    pub fn count_out(&self, platform: Platform) {
+        self.connections[usize::from(platform.0)].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Platforms that have connections, and how many; those without a platform are left out.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(String, u64)> {
+        let names = self.names.read();
+        let counts = names.iter().zip(&self.connections).skip(1);
+        counts.map(|(name, n)| (name.to_string(), n.load(Ordering::Relaxed))).filter(|(_, n)| *n > 0).collect()
     }
 
     /// The name of a platform; empty for none.

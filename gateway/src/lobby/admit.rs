@@ -46,6 +46,9 @@ impl Lobby {
             Ok(identity) => identity,
             Err(refusal) => return Err((fd, refusal)),
         };
+        if identity.user.as_deref().is_some_and(|user| node.blocks.is_barred(user)) {
+            return Err((fd, Refusal::Blocked));
+        }
         if is_seated {
             // This set must let go of the socket before a bucket's takes it.
             let _ = epoll::delete(&self.epoll, fd.as_fd());

@@ -59,6 +59,23 @@ pub struct RoomSubject {
     pub buckets: Box<[AtomicU64]>,
     /// Members in all buckets. Changed under the registry's shard lock.
     pub members: AtomicU64,
+    /// Different users among them; connections without a user are none. Changed under the write lock of the user's bucket.
+    pub users: AtomicU64,
+    /// Who came and went since the last presence tick, where members are told (`presence`).
+    pub tally: Option<Box<Mutex<Tally>>>,
+}
+
+/// Comings and goings of a room since the last presence tick.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Connections that came.
+    pub joined: u64,
+    /// Connections that went.
+    pub left: u64,
+    /// A few of the users who came.
+    pub sample: Vec<Arc<str>>,
+    /// Whether the room is on the list of the coming tick.
+    pub is_listed: bool,
 }
 
 impl RoomSubject {
@@ -188,6 +205,8 @@ mod tests {
             epoch: "e".into(),
             buckets: words,
             members: AtomicU64::new(0),
+            users: AtomicU64::new(0),
+            tally: None,
         };
         for index in [0, 63, 64, 130] {
             room.mark(index, true);

@@ -17,6 +17,7 @@ use crate::admission::{Admission, RATE_A_CORE};
 use crate::auth::{self, Auth};
 use crate::backlog::Backlog;
 use crate::backplane::Links;
+use crate::barred::Barred;
 use crate::bucket::Bucket;
 use crate::bucket::drive::Drive;
 use crate::clock::{Clock, unix_ms};
@@ -29,6 +30,7 @@ use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
 use crate::merge::press::Press;
 use crate::pace::Spare;
+use crate::presence::{self, Watched};
 use crate::rooms::Rooms;
 use crate::tick;
 use crate::uplink::Uplink;
@@ -100,6 +102,9 @@ impl Gateway {
         if node.auth.is_required() {
             tokio::spawn(auth::watch(Arc::clone(&node)));
         }
+        if !node.config.presence.rooms.is_empty() {
+            tokio::spawn(presence::run(Arc::clone(&node)));
+        }
         let lobbies = match node.config.handshake.lobbies {
             0 => cores,
             n => n,
@@ -141,6 +146,7 @@ impl Gateway {
             0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
             n => n,
         };
+        let watched = Watched::new(&config.presence, config.limits.rooms_total);
         let node = Node {
             name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
             epoch,
@@ -148,13 +154,14 @@ impl Gateway {
             #[expect(clippy::cast_possible_truncation, reason = "wraps every 13 years, by design")]
             id_epoch: (epoch / 100) as u32,
             clock,
-            rooms: Rooms::new(count, config.limits.rooms_total, &epoch_text),
+            rooms: Rooms::watching(count, config.limits.rooms_total, &epoch_text, watched),
             buckets,
             interest: Interest::new(INTEREST_LOG),
             uplink: Uplink::new(&config.uplink),
             platforms: Platforms::default(),
             auth,
             badges: Badges::default(),
+            blocks: Barred::default(),
             origins,
             totals,
             fanout,

@@ -20,6 +20,7 @@ use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::backlog::Backlog;
 use crate::backplane::Links;
+use crate::barred::Barred;
 use crate::bucket::Bucket;
 use crate::clock::Clock;
 use crate::config::GatewayConfig;
@@ -55,12 +56,14 @@ pub struct Node {
     pub interest: Interest,
     /// What clients say to logic.
     pub uplink: Uplink,
-    /// Names of platforms.
+    /// Names of platforms, and how many connections each has.
     pub platforms: Platforms,
     /// Whether clients are who they say.
     pub(crate) auth: Auth,
     /// What tokens say, shared where it is alike.
     pub badges: Badges,
+    /// Users who are not to be let in, or not into a room.
+    pub blocks: Barred,
     /// Who may come from a browser.
     pub origins: Origins,
     /// Rare events.

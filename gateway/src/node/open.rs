@@ -51,6 +51,7 @@ impl Node {
             let (slot, generation) = table.insert(fd, platform, now);
             table.cold[slot as usize].badge = badge;
             self.connections.fetch_add(1, Ordering::Relaxed);
+            self.platforms.count_in(platform);
             bucket.count_in();
             if let Some(deflate) = deflate {
                 bucket.admit_deflate(&mut table, slot, deflate);
@@ -87,6 +88,12 @@ impl Node {
                 // Not watched, it would never be heard.
                 self.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
                 bucket.close(slot, generation, CloseReason::Overload, Some(1_000));
+            }
+            // The lobby has asked before, but a block that came in between has not found the connection yet.
+            if let Some(user) = &user
+                && self.blocks.is_barred(user)
+            {
+                bucket.close(slot, generation, CloseReason::Blocked, None);
             }
         }
         bucket.counters.add(&d);

@@ -276,7 +276,7 @@ async fn answer(
                 let request = CommandRequest::decode(body).expect("command");
                 let closed = request.close_connections.len() as u64 + u64::from(!request.close_user.is_empty());
                 state.lock().commands.push(request);
-                Ok(CommandReply { closed }.encode_to_vec())
+                Ok(CommandReply { closed, ..CommandReply::default() }.encode_to_vec())
             }
             path::WAIT => {
                 let request = WaitRequest::decode(body).expect("wait");
@@ -428,10 +428,14 @@ fn query(state: &Mutex<State>, request: QueryRequest) -> Vec<u8> {
         QueryKind::Room => {
             reply.rooms = state.rooms.get(&request.room).map(|n| room(&request.room, *n)).into_iter().collect();
         }
+        QueryKind::Blocks => {
+            // All at once: the real one pages, which its own tests show.
+            reply.blocks = state.commands.iter().flat_map(|command| command.blocks.clone()).collect();
+        }
     }
     reply.encode_to_vec()
 }
 
 fn room(name: &str, online: u64) -> RoomInfo {
-    RoomInfo { name: name.into(), online, seq: 1, epoch: "e".into() }
+    RoomInfo { name: name.into(), online, seq: 1, epoch: "e".into(), users: online }
 }

@@ -53,6 +53,8 @@ pub enum Refusal {
     DevicePresent,
     #[error("this user has as many connections on this platform as the operator allows")]
     DeviceLimit,
+    #[error("this user is blocked for a time")]
+    Blocked,
     #[error("the request head did not arrive in time; send it at once after connecting")]
     HandshakeTimeout,
     #[error("this gateway holds as many connections as it may; try again in {retry_after_s} s")]
@@ -154,6 +156,7 @@ impl Refusal {
             },
             Self::DevicePresent => fault(409, "Conflict", "device_present"),
             Self::DeviceLimit => fault(409, "Conflict", "device_limit"),
+            Self::Blocked => fault(403, "Forbidden", "blocked"),
             Self::HandshakeTimeout => {
                 Facts { is_retryable: true, ..fault(408, "Request Timeout", "handshake_timeout") }
             }

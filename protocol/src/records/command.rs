@@ -18,6 +18,55 @@ pub struct CommandRequest {
     /// Close reason, at most 123 bytes.
     #[prost(string, tag = "4")]
     pub reason: String,
+    /// Users to be put into rooms or taken out, with all their connections.
+    #[prost(message, repeated, tag = "5")]
+    pub moves: Vec<Move>,
+    /// A room that all its members leave, when not empty.
+    #[prost(string, tag = "6")]
+    pub close_room: String,
+    /// Blocks set or lifted; of two about the same, the later one counts.
+    #[prost(message, repeated, tag = "7")]
+    pub blocks: Vec<Block>,
+}
+
+/// Puts a user's connections into a room or takes them out.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Move {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub user: String,
+    /// The room.
+    #[prost(string, tag = "2")]
+    pub room: String,
+    /// Into the room; else out of it.
+    #[prost(bool, tag = "3")]
+    pub is_in: bool,
+    /// One word for LEFT, when out of it.
+    #[prost(string, tag = "4")]
+    pub reason: String,
+}
+
+/// A user who is not to be let in for a time, or not into one room.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Block {
+    /// The user.
+    #[prost(string, tag = "1")]
+    pub user: String,
+    /// The room; empty: everything.
+    #[prost(string, tag = "2")]
+    pub room: String,
+    /// Until when, Unix milliseconds; of a lifted block, until when that must be remembered.
+    #[prost(uint64, tag = "3")]
+    pub until_ms: u64,
+    /// When it was set or lifted, Unix milliseconds.
+    #[prost(uint64, tag = "4")]
+    pub set_ms: u64,
+    /// Why, for those who look it up.
+    #[prost(string, tag = "5")]
+    pub reason: String,
+    /// Whether it was lifted.
+    #[prost(bool, tag = "6")]
+    pub is_lifted: bool,
 }
 
 /// Answer to a [`CommandRequest`].
@@ -26,4 +75,13 @@ pub struct CommandReply {
     /// Connections that were told to close.
     #[prost(uint64, tag = "1")]
     pub closed: u64,
+    /// Connections that were put into a room or taken out of one, by moves, blocks and closed rooms.
+    #[prost(uint64, tag = "2")]
+    pub moved: u64,
+    /// Connections that were where they should be already.
+    #[prost(uint64, tag = "3")]
+    pub unmoved: u64,
+    /// Connections that could not be put into the room, because of a limit or a block.
+    #[prost(uint64, tag = "4")]
+    pub refused: u64,
 }

@@ -136,4 +136,21 @@ pub struct GatewayInfo {
     /// Connections a second that it could take beside those it takes now; absent from gateways that do not count them.
     #[prost(uint32, optional, tag = "17")]
     pub accept_spare: Option<u32>,
+    /// Connections by platform; those without one are left out.
+    #[prost(message, repeated, tag = "18")]
+    pub platforms: Vec<PlatformCount>,
+    /// Version of its blocks: grows with each change of them.
+    #[prost(uint64, tag = "19")]
+    pub blocks: u64,
+}
+
+/// How many connections a platform has.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PlatformCount {
+    /// The platform.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its open connections.
+    #[prost(uint64, tag = "2")]
+    pub connections: u64,
 }

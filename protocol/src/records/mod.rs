@@ -8,8 +8,8 @@ mod push;
 mod query;
 mod uplink;
 
-pub use command::{CommandReply, CommandRequest};
-pub use events::{EventsReply, EventsRequest, GatewayInfo, Interest, InterestKind, Rest};
+pub use command::{Block, CommandReply, CommandRequest, Move};
+pub use events::{EventsReply, EventsRequest, GatewayInfo, Interest, InterestKind, PlatformCount, Rest};
 pub use push::{
     Dropped, Lane, Narrow, Outcome, Push, PushBatch, PushReply, Receipt, Target, WaitReply, WaitRequest, target,
 };

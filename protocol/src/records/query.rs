@@ -15,6 +15,8 @@ pub enum QueryKind {
     Rooms = 2,
     /// One room by name (`room`): its counts.
     Room = 3,
+    /// Blocks that changed after the version in `cursor`, in the order of their changes.
+    Blocks = 4,
 }
 
 /// Asks for a page of what a gateway holds.
@@ -73,6 +75,15 @@ pub struct ConnectionInfo {
     /// Bytes waiting for it.
     #[prost(uint64, tag = "8")]
     pub pending_bytes: u64,
+    /// Its device, or empty.
+    #[prost(string, tag = "9")]
+    pub device: String,
+    /// Its attributes.
+    #[prost(message, repeated, tag = "10")]
+    pub attributes: Vec<super::Pair>,
+    /// When it was opened, Unix milliseconds; 0 from gateways that do not say.
+    #[prost(uint64, tag = "11")]
+    pub since_ms: u64,
 }
 
 /// One room as lists show it, on one gateway.
@@ -90,6 +101,9 @@ pub struct RoomInfo {
     /// The epoch that `seq` counts in.
     #[prost(string, tag = "4")]
     pub epoch: String,
+    /// Different users among the members here.
+    #[prost(uint64, tag = "5")]
+    pub users: u64,
 }
 
 /// A page of answers.
@@ -104,4 +118,7 @@ pub struct QueryReply {
     /// Non-empty: there may be more after this.
     #[prost(string, tag = "3")]
     pub cursor: String,
+    /// For [`QueryKind::Blocks`], in the order of their changes; `cursor` then is the version of the last one.
+    #[prost(message, repeated, tag = "4")]
+    pub blocks: Vec<super::Block>,
 }

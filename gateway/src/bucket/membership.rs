@@ -1,0 +1,114 @@
+//! Joining and leaving, whoever asks for it: a client (`talk`) or the business (`orders`). One place, so that limits, blocks,
+//! counts and what the client hears are the same for both.
+//! All of it happens under the table's write lock, so that no walk comes between a change and its reply (rule R-4).
+//! Invariant: a connection is in a room's members here, counted in the registry and in the room's list together or not at all.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tidegate_protocol::limits;
+use tidegate_protocol::reply::JoinedRoom;
+
+use super::outbox;
+use super::pending::{Pending, Queued};
+use super::table::Table;
+use crate::counters::Delta;
+use crate::identity::Act;
+use crate::node::Node;
+use crate::writer::KernelWriter;
+
+/// One room's outcome of a JOIN.
+#[derive(Debug)]
+pub(crate) enum Joined {
+    /// It is in, and was before if not `is_new`.
+    In { is_new: bool, online: u64, epoch: Box<str>, seq: u64 },
+    /// It is not.
+    Refused { code: &'static str, message: &'static str },
+}
+
+impl Joined {
+    /// As JOINED tells it.
+    pub fn part<'a>(&'a self, room: &'a str) -> JoinedRoom<'a> {
+        match self {
+            Self::In { online, epoch, seq, .. } => JoinedRoom::Joined { room, online: *online, epoch, seq: *seq },
+            Self::Refused { code, message } => JoinedRoom::Refused { room, code, message },
+        }
+    }
+}
+
+/// Puts a connection into a room that it asks for itself, if it may join it.
+pub(crate) fn request(node: &Node, table: &mut Table, index: u16, slot: u32, room: &str, version: &mut u64) -> Joined {
+    if limits::is_valid_name(room) && !table.cold[slot as usize].may(Act::Join, room) {
+        return FORBIDDEN;
+    }
+    enter(node, table, index, slot, room, version)
+}
+
+/// What is not granted and what is blocked look the same: neither is the client's to explore.
+const FORBIDDEN: Joined = Joined::Refused { code: "forbidden", message: "this connection may not join that room" };
+
+/// Puts a connection into a room, whatever it was granted. `version` is raised to what logic must know before it may be told.
+pub(crate) fn enter(node: &Node, table: &mut Table, index: u16, slot: u32, room: &str, version: &mut u64) -> Joined {
+    if !limits::is_valid_name(room) {
+        let message = "a room name is 1 to 128 bytes of UTF-8 without control characters";
+        return Joined::Refused { code: "invalid", message };
+    }
+    if let Some(room_id) = node.rooms.id(room).filter(|&id| table.is_in(slot, id)) {
+        return standing(table, room_id, false);
+    }
+    let user = table.cold[slot as usize].user.clone();
+    if user.as_ref().is_some_and(|user| node.blocks.is_barred_from(user, room)) {
+        return FORBIDDEN;
+    }
+    if table.cold[slot as usize].rooms.len() >= node.config.limits.rooms {
+        return Joined::Refused { code: "limit", message: "this connection is in as many rooms as HELLO allows" };
+    }
+    let Some(entered) = node.rooms.enter(room, &node.interest) else {
+        return Joined::Refused { code: "limit", message: "this gateway holds as many rooms as it may" };
+    };
+    *version = (*version).max(entered.version);
+    table.join(slot, &entered.topic, index, || entered.topic.gather.lock().seq);
+    node.rooms.watched.note_came(&entered.topic, user.as_ref());
+    match entered.topic.room() {
+        Some(room) => standing(table, room.id, true),
+        None => Joined::Refused { code: "invalid", message: "no room" },
+    }
+}
+
+fn standing(table: &Table, room_id: u32, is_new: bool) -> Joined {
+    let room = table.rooms.get(&room_id).and_then(|m| m.topic.room());
+    Joined::In {
+        is_new,
+        online: room.map_or(0, |r| r.members.load(Ordering::Relaxed)),
+        epoch: room.map_or_else(|| "".into(), |r| r.epoch.clone()),
+        seq: table.room_seq(room_id),
+    }
+}
+
+/// Tells a connection that it is in, once logic knows: until then the frame waits in its outbox (rule R-4).
+pub(crate) fn confirm(
+    node: &Node,
+    table: &Table,
+    (index, slot, generation): (u16, u32, u32),
+    frame: Bytes,
+    version: u64,
+    d: &mut Delta,
+) -> Queued {
+    let Some(hot) = table.find(slot, generation) else { return Queued::Dropped };
+    let (now, bytes_max) = (node.clock.now(), node.config.pending.bytes);
+    if node.interest.hold(version, (index, slot, generation), now) {
+        let mut outbox = hot.outbox.lock();
+        let pending = outbox.get_or_insert_with(|| Box::new(Pending::new(now)));
+        pending.hold(version);
+        pending.push_control(frame, bytes_max, now, d)
+    } else {
+        outbox::send_control(&KernelWriter, hot, frame, false, bytes_max, now, d)
+    }
+}
+
+/// Takes a connection out of a room while it lives; false when it was not in it.
+pub(crate) fn leave(node: &Node, table: &mut Table, index: u16, slot: u32, room: &str) -> bool {
+    let Some(topic) = node.rooms.id(room).and_then(|room_id| table.leave(slot, room_id, index)) else { return false };
+    node.rooms.exit(&topic, &node.interest);
+    true
+}

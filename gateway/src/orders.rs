@@ -1,0 +1,212 @@
+//! Orders of the business that concern connections, rooms and users: close, put into a room, take out, close a room, block.
+//! What joining and leaving do is `bucket::membership`; who is blocked is remembered in `barred`.
+//! Only the bucket's task ends connections, so closing is a word to it; memberships are changed here, under the table's lock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::limits::is_valid_name;
+use tidegate_protocol::records::{Block, CommandReply, CommandRequest, Move};
+use tidegate_protocol::reply;
+
+use crate::backplane::Refused;
+use crate::bucket::membership::{self, Joined};
+use crate::bucket::pending::Queued;
+use crate::bucket::table::Table;
+use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
+use crate::clock::unix_ms;
+use crate::counters::Delta;
+use crate::merge::topic::Topic;
+use crate::node::Node;
+use crate::query::locate;
+use crate::writer::KernelWriter;
+
+/// Members taken out of a room under one hold of its bucket's lock: well under a millisecond with their LEFTs.
+const LEAVERS_A_TURN: usize = 128;
+
+/// Follows orders; counts whom they met.
+pub(crate) async fn command(node: &Node, request: &CommandRequest) -> Result<CommandReply, Refused> {
+    let mut reply = CommandReply::default();
+    if !request.close_connections.is_empty() || !request.close_user.is_empty() {
+        reply.closed = close(node, request)?;
+    }
+    for step in &request.moves {
+        if !is_valid_name(&step.user) || !is_valid_name(&step.room) {
+            return Err(Refused::Bad("a user or room is 1 to 128 bytes without control characters".into()));
+        }
+        move_user(node, step, &mut reply);
+    }
+    for block in &request.blocks {
+        bar(node, block, &mut reply);
+    }
+    if !request.close_room.is_empty() {
+        reply.moved += close_room(node, &request.close_room).await;
+    }
+    node.totals.moved.fetch_add(reply.moved, Ordering::Relaxed);
+    Ok(reply)
+}
+
+fn close(node: &Node, request: &CommandRequest) -> Result<u64, Refused> {
+    let code = u16::try_from(request.code).ok().filter(|c| (3000..5000).contains(c));
+    let code = code.ok_or_else(|| Refused::Bad("a close code is 3000 to 4999".into()))?;
+    let mut closed = 0;
+    for id in &request.close_connections {
+        if let Some((index, slot, generation)) = locate(node, id)? {
+            let bucket = &node.buckets[usize::from(index)];
+            if bucket.table.read().find(slot, generation).is_some() {
+                bucket.command(Command::Close { slot, generation, code, text: request.reason.as_str().into() });
+                closed += 1;
+            }
+        }
+    }
+    if !request.close_user.is_empty() {
+        closed += close_user(node, &request.close_user, code, &request.reason);
+    }
+    Ok(closed)
+}
+
+fn close_user(node: &Node, user: &str, code: u16, text: &str) -> u64 {
+    let bucket = bucket_of(node, user);
+    let slots = bucket.table.read().user_slots(user).map(|(_, slots)| slots).unwrap_or_default();
+    for &(slot, generation) in &slots {
+        bucket.command(Command::Close { slot, generation, code, text: text.into() });
+    }
+    slots.len() as u64
+}
+
+fn bucket_of<'n>(node: &'n Node, user: &str) -> &'n Bucket {
+    &node.buckets[usize::from(of_user(user, node.buckets.len()))]
+}
+
+/// Puts all connections of a user into a room or takes them out; each is told (rule R-5).
+fn move_user(node: &Node, step: &Move, reply: &mut CommandReply) {
+    let bucket = bucket_of(node, &step.user);
+    let mut d = Delta::default();
+    {
+        let mut table = bucket.table.write();
+        let slots = table.user_slots(&step.user).map(|(_, slots)| slots).unwrap_or_default();
+        for (slot, generation) in slots {
+            if step.is_in {
+                put_in(node, bucket, &mut table, (slot, generation), &step.room, reply, &mut d);
+            } else if take_out(node, bucket, &mut table, (slot, generation), &step.room, &step.reason, &mut d) {
+                reply.moved += 1;
+            } else {
+                reply.unmoved += 1;
+            }
+        }
+    }
+    bucket.counters.add(&d);
+}
+
+fn put_in(
+    node: &Node,
+    bucket: &Bucket,
+    table: &mut Table,
+    (slot, generation): (u32, u32),
+    room: &str,
+    reply: &mut CommandReply,
+    d: &mut Delta,
+) {
+    let mut version = 0;
+    let joined = membership::enter(node, table, bucket.index, slot, room, &mut version);
+    match &joined {
+        Joined::In { is_new: true, .. } => reply.moved += 1,
+        Joined::In { is_new: false, .. } => {
+            reply.unmoved += 1;
+            return;
+        }
+        Joined::Refused { .. } => {
+            reply.refused += 1;
+            return;
+        }
+    }
+    let mut json = Vec::new();
+    reply::joined(&mut json, None, &[joined.part(room)]);
+    let at = (bucket.index, slot, generation);
+    let queued = membership::confirm(node, table, at, text_frame(&json), version, d);
+    mind(bucket, slot, generation, queued);
+}
+
+/// False when it was not in the room.
+fn take_out(
+    node: &Node,
+    bucket: &Bucket,
+    table: &mut Table,
+    (slot, generation): (u32, u32),
+    room: &str,
+    reason: &str,
+    d: &mut Delta,
+) -> bool {
+    if !membership::leave(node, table, bucket.index, slot, room) {
+        return false;
+    }
+    let mut json = Vec::new();
+    reply::left_because(&mut json, room, reason);
+    if let Some(hot) = table.find(slot, generation) {
+        let (frame, bytes_max) = (text_frame(&json), node.config.pending.bytes);
+        let queued = outbox::send_control(&KernelWriter, hot, frame, false, bytes_max, node.clock.now(), d);
+        mind(bucket, slot, generation, queued);
+    }
+    true
+}
+
+/// What must not be lost and did not fit ends the connection, which only its bucket's task may do.
+fn mind(bucket: &Bucket, slot: u32, generation: u32, queued: Queued) {
+    if queued == Queued::Close {
+        bucket.command(Command::Cut { slot, generation });
+    }
+}
+
+/// Remembers a block, and takes it to those who are here: out of the room, or out of the door.
+fn bar(node: &Node, block: &Block, reply: &mut CommandReply) {
+    if !node.blocks.apply(block) || block.is_lifted || block.until_ms <= unix_ms() {
+        return;
+    }
+    if block.room.is_empty() {
+        let reason = CloseReason::Blocked;
+        reply.closed += close_user(node, &block.user, reason.code(), &reason.text(None));
+    } else {
+        let reason = CloseReason::Blocked.label().into();
+        let step = Move { user: block.user.clone(), room: block.room.clone(), is_in: false, reason };
+        move_user(node, &step, reply);
+    }
+}
+
+/// Takes everyone out of a room, a few at a time, so that neither a lock nor a thread is held for long. Who joins meanwhile may
+/// stay; the room itself ends with its last member, as always.
+async fn close_room(node: &Node, room: &str) -> u64 {
+    let Some(topic) = node.rooms.find(room) else { return 0 };
+    let Some(subject) = topic.room() else { return 0 };
+    let mut left = 0;
+    for index in subject.marked() {
+        let bucket = &node.buckets[usize::from(index)];
+        let members = members_of(bucket, &topic);
+        for few in members.chunks(LEAVERS_A_TURN) {
+            left += take_out_few(node, bucket, few, room);
+            tokio::task::yield_now().await;
+        }
+    }
+    left
+}
+
+fn members_of(bucket: &Bucket, topic: &Arc<Topic>) -> Vec<(u32, u32)> {
+    let table = bucket.table.read();
+    let members = topic.room().and_then(|room| table.rooms.get(&room.id));
+    members.map_or_else(Vec::new, |m| m.slots.iter().map(|s| (s, table.hot[s as usize].generation)).collect())
+}
+
+fn take_out_few(node: &Node, bucket: &Bucket, few: &[(u32, u32)], room: &str) -> u64 {
+    let mut d = Delta::default();
+    let mut left = 0;
+    {
+        let mut table = bucket.table.write();
+        for &(slot, generation) in few {
+            if table.find(slot, generation).is_some() {
+                left += u64::from(take_out(node, bucket, &mut table, (slot, generation), room, "closed", &mut d));
+            }
+        }
+    }
+    bucket.counters.add(&d);
+    left
+}

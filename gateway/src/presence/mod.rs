@@ -1,0 +1,203 @@
+//! Presence: members of chosen rooms are told who comes and goes, in one frame a tick and room however many come and go.
+//! This file says which rooms those are and keeps the list of those with something to tell; the counts themselves lie
+//! with the rooms (`merge::topic`), where they cost nothing to keep.
+//! Invariants: a room is on the list once; a room that has changed is on the list or its change is in the figures told last.
+
+mod tick;
+
+pub(crate) use self::tick::run;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tidegate_protocol::records;
+
+use crate::PresenceConfig;
+use crate::merge::topic::{Tally, Topic};
+
+/// Which rooms' members are told, and which rooms have something to tell.
+#[derive(Debug, Default)]
+pub struct Watched {
+    patterns: Vec<String>,
+    sample: usize,
+    listed: Mutex<Vec<Arc<Topic>>>,
+    listed_max: usize,
+    /// Rooms that found the list full: their members are told with the next change.
+    pub skipped: AtomicU64,
+}
+
+impl Watched {
+    /// As configured; `listed_max` bounds the rooms with something to tell at one tick.
+    #[must_use]
+    pub fn new(config: &PresenceConfig, listed_max: usize) -> Self {
+        Self { patterns: config.rooms.clone(), sample: config.sample, listed_max, ..Self::default() }
+    }
+
+    /// Whether the members of a room of that name are told.
+    #[must_use]
+    pub fn is_watched(&self, room: &str) -> bool {
+        self.patterns.iter().any(|pattern| is_like(pattern, room))
+    }
+
+    /// A connection has come.
+    pub fn note_came(&self, topic: &Arc<Topic>, user: Option<&Arc<str>>) {
+        self.note(topic, |tally| {
+            tally.joined += 1;
+            if let Some(user) = user
+                && tally.sample.len() < self.sample
+                && !tally.sample.contains(user)
+            {
+                tally.sample.push(Arc::clone(user));
+            }
+        });
+    }
+
+    /// A connection has gone.
+    pub fn note_left(&self, topic: &Arc<Topic>) {
+        self.note(topic, |tally| tally.left += 1);
+    }
+
+    fn note(&self, topic: &Arc<Topic>, change: impl FnOnce(&mut Tally)) {
+        let Some(tally) = topic.room().and_then(|room| room.tally.as_ref()) else { return };
+        let mut tally = tally.lock();
+        change(&mut tally);
+        if tally.is_listed {
+            return;
+        }
+        let mut listed = self.listed.lock();
+        if listed.len() >= self.listed_max {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        listed.push(Arc::clone(topic));
+        tally.is_listed = true;
+    }
+
+    /// Takes the rooms that have something to tell, each with what it is.
+    pub fn take(&self) -> Vec<(Arc<Topic>, records::Tally)> {
+        let listed = std::mem::take(&mut *self.listed.lock());
+        listed.into_iter().filter_map(|topic| take_one(&topic).map(|tally| (topic, tally))).collect()
+    }
+
+    /// Rooms with something to tell at the coming tick.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.listed.lock().len()
+    }
+}
+
+fn take_one(topic: &Topic) -> Option<records::Tally> {
+    let room = topic.room()?;
+    let tally = std::mem::take(&mut *room.tally.as_ref()?.lock());
+    // The counts are read after the room is off the list: whoever changes them from now on puts it back.
+    Some(records::Tally {
+        room: room.name.to_string(),
+        joined: tally.joined,
+        left: tally.left,
+        online: room.members.load(Ordering::Relaxed),
+        users: room.users.load(Ordering::Relaxed),
+        sample: tally.sample.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Whether a pattern stands for a name: `*` is any run of characters. Looks back to the last `*` only, so the time is at most
+/// the product of the lengths.
+fn is_like(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut p, mut n) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match (pattern.get(p), star) {
+            (Some(b'*'), _) => {
+                star = Some((p + 1, n));
+                p += 1;
+            }
+            (Some(byte), _) if *byte == name[n] => (p, n) = (p + 1, n + 1),
+            (_, Some((after, from))) => {
+                star = Some((after, from + 1));
+                (p, n) = (after, from + 1);
+            }
+            (_, None) => return false,
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interest::Interest;
+    use crate::rooms::Rooms;
+
+    fn rooms(patterns: &[&str], listed_max: usize) -> (Rooms, Interest) {
+        let rooms = patterns.iter().map(ToString::to_string).collect();
+        let config = PresenceConfig { rooms, sample: 2, ..PresenceConfig::default() };
+        (Rooms::watching(64, 100, "e", Watched::new(&config, listed_max)), Interest::new(100))
+    }
+
+    fn come(rooms: &Rooms, interest: &Interest, room: &str, user: &str) -> Arc<Topic> {
+        let topic = rooms.enter(room, interest).expect("room for one").topic;
+        rooms.watched.note_came(&topic, Some(&user.into()));
+        topic
+    }
+
+    #[test]
+    fn a_star_stands_for_any_run_of_characters() {
+        for (pattern, name) in
+            [("*", ""), ("chat:*", "chat:"), ("*:a*b", "x:y:aab"), ("a", "a"), ("**b", "ab"), ("a*a", "aba")]
+        {
+            assert!(is_like(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in
+            [("", "a"), ("chat:*", "chat"), ("a*a", "a"), ("a", "aa"), ("*b", "ba"), ("a*b*c", "acb")]
+        {
+            assert!(!is_like(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_tick_tells_everything_since_the_last_one_once() {
+        let (rooms, interest) = rooms(&["chat:*"], 10);
+        let topic = come(&rooms, &interest, "chat:1", "ann");
+        come(&rooms, &interest, "chat:1", "ann");
+        come(&rooms, &interest, "chat:1", "bob");
+        come(&rooms, &interest, "chat:1", "eve");
+        rooms.exit(&topic, &interest);
+        come(&rooms, &interest, "other", "ann");
+
+        let told = rooms.watched.take();
+
+        assert_eq!(told.len(), 1, "the other room is not watched");
+        let tally = &told[0].1;
+        assert_eq!((tally.joined, tally.left, tally.online), (4, 1, 3));
+        assert_eq!(tally.sample, ["ann", "bob"]);
+        assert!(rooms.watched.take().is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_room_is_told_too() {
+        let (rooms, interest) = rooms(&["*"], 10);
+        let topic = come(&rooms, &interest, "r", "ann");
+        rooms.watched.take();
+
+        rooms.exit(&topic, &interest);
+
+        let told = rooms.watched.take();
+        assert_eq!((told[0].1.left, told[0].1.online), (1, 0));
+    }
+
+    #[test]
+    fn a_full_list_is_counted_and_the_room_comes_with_its_next_change() {
+        let (rooms, interest) = rooms(&["*"], 1);
+        come(&rooms, &interest, "a", "ann");
+        come(&rooms, &interest, "b", "ann");
+        assert_eq!(rooms.watched.skipped.load(Ordering::Relaxed), 1);
+        assert_eq!(rooms.watched.take().len(), 1);
+
+        come(&rooms, &interest, "b", "bob");
+
+        let told = rooms.watched.take();
+        assert_eq!((told[0].1.room.as_str(), told[0].1.joined, told[0].1.online), ("b", 2, 2));
+    }
+}
