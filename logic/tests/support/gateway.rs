@@ -208,6 +208,8 @@ impl FakeGateway {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.expect("accept");
+                // As the real one: an answer must not wait for the acknowledgement of the one before.
+                stream.set_nodelay(true).expect("the socket is open");
                 let (state, gate, changed) = (Arc::clone(&state), Arc::clone(&gate), changed.clone());
                 let mut frozen = frozen.clone();
                 connections.spawn(async move {
