@@ -6,27 +6,29 @@ use std::time::Duration;
 
 use tidegate_gateway::{Gateway, GatewayConfig, StartError};
 
-use crate::config::Config;
 use crate::config::exposure::{Role, notice};
 use crate::failure::{self, Failure};
 use crate::process::{self, Signals};
+use crate::reload::Reloads;
 
 /// Runs until a signal.
-pub fn run(config: Config) -> Result<ExitCode, Failure> {
+pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
     process::raise_open_files();
     process::live(async {
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
+        let config = reloads.config();
         let gateway = start(&config.gateway).await?;
         let backplane = gateway.serve_backplane().await.map_err(failure)?;
-        let ops = gateway.serve_ops().await.map_err(failure)?;
+        let ops = gateway.serve_ops(reloads.metrics()).await.map_err(failure)?;
         let status = format!(
             "clients ws://{}/ws, backplane {backplane} (HTTP/2), ops http://{ops}; {}",
             gateway.listen_addr(),
-            notice(&config, Role::Gateway)
+            notice(config, Role::Gateway)
         );
         tracing::info!("{status}");
         process::ready(&status);
-        signals.then(longest_drain(&config.gateway), gateway.drain()).await?;
+        let signal = signals.end(|| reloads.again(&|_| Ok(()))).await;
+        signals.then(signal, longest_drain(&reloads.config().gateway), gateway.drain()).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tidegate_logic::{Extras, GatewayLink, Logic, LogicConfig, StartError};
 
-use crate::config::Config;
 use crate::config::exposure::{Role, notice};
 use crate::failure::{self, Failure};
 use crate::process::{self, Signals};
+use crate::reload::Reloads;
 
 /// Runs until a signal.
-pub fn run(config: Config) -> Result<ExitCode, Failure> {
-    if config.logic.gateways.is_empty() {
+pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
+    if reloads.config().logic.gateways.is_empty() {
         return Err(Failure::Usage(vec![
             "logic needs to know its gateways: give --gateway http://127.0.0.1:8002 (repeatable) or set logic.gateways"
                 .into(),
@@ -21,18 +21,21 @@ pub fn run(config: Config) -> Result<ExitCode, Failure> {
     }
     process::raise_open_files();
     process::live(async {
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
+        let config = reloads.config();
         let links = Logic::links_of(&config.logic);
-        let logic = start(&config.logic, links, Extras::default()).await?;
+        let extras = Extras { metrics: Some(reloads.metrics()), ..Extras::default() };
+        let logic = start(&config.logic, links, extras).await?;
         let status = format!(
             "push API http://{}, gateways: {}; {}",
             logic.api_addr(),
             config.logic.gateways.len(),
-            notice(&config, Role::Logic)
+            notice(config, Role::Logic)
         );
         tracing::info!("{status}");
         process::ready(&status);
-        signals.then(longest_shutdown(&config.logic), logic.shutdown()).await?;
+        let signal = signals.end(|| reloads.again(&|new| logic.reload(&new.logic))).await;
+        signals.then(signal, longest_shutdown(&reloads.config().logic), logic.shutdown()).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

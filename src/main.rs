@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod logic;
 mod process;
+mod reload;
 mod serve;
 
 use std::process::ExitCode;
@@ -18,9 +19,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use cli::{Cli, Command, ConfigCommand, KeysCommand};
-use config::Loaded;
 use config::exposure::{self, Role};
+use config::{Given, Loaded};
 use failure::Failure;
+use reload::Reloads;
 
 /// The allocator with the lowest resident memory per idle connection of those measured.
 #[global_allocator]
@@ -34,9 +36,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let given = cli.given();
     let load = || config::load(&given).map_err(Failure::Usage);
     match cli.command {
-        Command::Serve(args) => serve::run(settled(load()?, Role::Serve)?, args),
-        Command::Gateway(_) => gateway::run(settled(load()?, Role::Gateway)?),
-        Command::Logic(_) => logic::run(settled(load()?, Role::Logic)?),
+        Command::Serve(args) => serve::run(settled(given, Role::Serve)?, args),
+        Command::Gateway(_) => gateway::run(settled(given, Role::Gateway)?),
+        Command::Logic(_) => logic::run(settled(given, Role::Logic)?),
         Command::Config(ConfigCommand::Show { json }) => Ok(show(&load()?, json)),
         Command::Config(ConfigCommand::Check) => check(&load()?),
         Command::Doctor(args) => Ok(doctor::run(&args.root, args.need, args.json)),
@@ -47,10 +49,11 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 /// The configuration of a process that opens listeners: safe to expose, and the log started as it says.
-fn settled(loaded: Loaded, role: Role) -> Result<config::Config, Failure> {
+fn settled(given: Given, role: Role) -> Result<Reloads, Failure> {
+    let loaded = config::load(&given).map_err(Failure::Usage)?;
     refuse_exposure(&loaded, role)?;
     log::start(&loaded.config.log);
-    Ok(loaded.config)
+    Ok(Reloads::new(given, role, loaded))
 }
 
 fn refuse_exposure(loaded: &Loaded, role: Role) -> Result<(), Failure> {

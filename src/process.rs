@@ -61,17 +61,22 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, which end the process, and SIGHUP, which does not.
 pub struct Signals {
     term: Signal,
     int: Signal,
+    hup: Signal,
 }
 
 impl Signals {
     /// From here on the signals no longer end the process by themselves.
     pub fn listen() -> anyhow::Result<Self> {
         let on = |kind| signal(kind).context("signals cannot be awaited");
-        Ok(Self { term: on(SignalKind::terminate())?, int: on(SignalKind::interrupt())? })
+        Ok(Self {
+            term: on(SignalKind::terminate())?,
+            int: on(SignalKind::interrupt())?,
+            hup: on(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {
@@ -81,9 +86,24 @@ impl Signals {
         }
     }
 
-    /// Waits for the first signal, then for `leave`; a second signal ends the wait.
-    pub async fn then(mut self, takes_at_most: Duration, leave: impl Future<Output = ()>) -> Result<(), Failure> {
-        let name = self.next().await;
+    /// Waits for the first signal that ends the process; at each SIGHUP up to then `reload` is called.
+    pub async fn end(&mut self, mut reload: impl FnMut()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.hup.recv() => reload(),
+                _ = self.term.recv() => return "SIGTERM",
+                _ = self.int.recv() => return "SIGINT",
+            }
+        }
+    }
+
+    /// After the signal `name`: waits for `leave`; a second signal ends the wait.
+    pub async fn then(
+        mut self,
+        name: &'static str,
+        takes_at_most: Duration,
+        leave: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
         tracing::info!(signal = name, "draining; a second signal ends at once");
         stopping(takes_at_most);
         tokio::select! {

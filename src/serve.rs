@@ -10,25 +10,26 @@ use tidegate_logic::{Extras, GatewayLink};
 use tokio::sync::oneshot;
 
 use crate::cli::Serve;
-use crate::config::Config;
 use crate::config::exposure::{Role, notice};
 use crate::demo::{self, DemoOptions};
 use crate::failure::Failure;
 use crate::process::{self, Signals};
+use crate::reload::Reloads;
 use crate::{gateway, logic};
 
 /// Runs until a signal.
-pub fn run(config: Config, args: Serve) -> Result<ExitCode, Failure> {
+pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
     process::raise_open_files();
     process::live(async {
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen()?;
+        let config = reloads.config();
         let gateway = gateway::start(&config.gateway).await?;
         let listen = gateway.listen_addr();
         let link = pipe(&gateway);
         let gateway = Arc::new(gateway);
-        let logic = logic::start(&config.logic, vec![link], extras(listen, &gateway, args.demo)).await?;
+        let logic = logic::start(&config.logic, vec![link], extras(listen, &gateway, &reloads, args.demo)).await?;
         let api = logic.api_addr();
-        let protection = notice(&config, Role::Serve);
+        let protection = notice(config, Role::Serve);
         let status = format!("clients ws://{listen}/ws, push API http://{api} (a page at /); {protection}");
         tracing::info!("{status}");
         process::ready(&status);
@@ -38,13 +39,15 @@ pub fn run(config: Config, args: Serve) -> Result<ExitCode, Failure> {
             let options = DemoOptions { speed: args.speed, key: args.demo_key };
             tokio::spawn(demo::run(api, options, async { drop(demo_stopped.await) }));
         }
+        let signal = signals.end(|| reloads.again(&|new| logic.reload(&new.logic))).await;
+        let config = reloads.config();
         let takes_at_most = gateway::longest_drain(&config.gateway) + logic::longest_shutdown(&config.logic);
         let leave = async {
             drop(demo_stop);
             gateway.drain().await;
             logic.shutdown().await;
         };
-        signals.then(takes_at_most, leave).await?;
+        signals.then(signal, takes_at_most, leave).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -58,11 +61,15 @@ fn pipe(gateway: &Gateway) -> GatewayLink {
     }))
 }
 
-/// What the API shows of the gateway beside it: its metrics, and to the page its address.
-fn extras(listen: SocketAddr, gateway: &Arc<Gateway>, is_demo: bool) -> Extras {
-    let gateway = Arc::clone(gateway);
+/// What the API shows of the gateway beside it and of the process: metrics, and to the page the gateway's address.
+fn extras(listen: SocketAddr, gateway: &Arc<Gateway>, reloads: &Reloads, is_demo: bool) -> Extras {
+    let (gateway, process) = (Arc::clone(gateway), reloads.metrics());
+    let metrics = move |out: &mut String| {
+        gateway.metrics_text(out);
+        process(out);
+    };
     Extras {
-        metrics: Some(Arc::new(move |out: &mut String| gateway.metrics_text(out))),
+        metrics: Some(Arc::new(metrics)),
         // Listening everywhere says nothing about the address by which a browser gets here.
         gateway_public_url: (!listen.ip().is_unspecified()).then(|| format!("ws://{listen}/ws")),
         is_demo,

@@ -38,3 +38,4 @@ pub use config::{
     ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
 pub use node::{Gateway, StartError};
+pub use ops::MetricsText;

@@ -19,8 +19,11 @@ use crate::node::{Node, StartError};
 /// Scrapers at once.
 const CONNECTIONS_MAX: usize = 64;
 
+/// Appends metrics in Prometheus' text format, without an end mark.
+pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
+
 /// Binds the listener and serves it until the gateway stops.
-pub(crate) async fn listen(node: &Arc<Node>) -> Result<SocketAddr, StartError> {
+pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> Result<SocketAddr, StartError> {
     let address = node.config.ops;
     let bind = |error| StartError::Bind { address, what: "ops", error };
     let listener = tokio::net::TcpListener::bind(address).await.map_err(bind)?;
@@ -38,10 +41,10 @@ pub(crate) async fn listen(node: &Arc<Node>) -> Result<SocketAddr, StartError> {
                 continue;
             };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let node = Arc::clone(&node);
+            let (node, more) = (Arc::clone(&node), Arc::clone(&more));
             tokio::spawn(async move {
                 let service = service_fn(|request| {
-                    let response = respond(&node, &request);
+                    let response = respond(&node, &more, &request);
                     async move { Ok::<_, Infallible>(response) }
                 });
                 let mut builder = http1::Builder::new();
@@ -55,7 +58,7 @@ pub(crate) async fn listen(node: &Arc<Node>) -> Result<SocketAddr, StartError> {
     Ok(bound)
 }
 
-fn respond(node: &Node, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".into());
         response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
@@ -73,6 +76,7 @@ fn respond(node: &Node, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         "/metrics" => {
             let mut out = String::new();
             crate::metrics::write(node, &mut out);
+            more(&mut out);
             out.push_str("# EOF\n");
             text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", out)
         }

@@ -145,7 +145,12 @@ impl Logic {
     /// # Errors
     /// What contradicts itself; then nothing has changed.
     pub fn reload(&self, config: &LogicConfig) -> Result<(), Vec<String>> {
-        let problems = config.problems();
+        let mut problems = config.problems();
+        if config.keys.is_empty() && !self.node.keys.now().is_open() {
+            problems.push(
+                "logic.keys: a node with keys does not become open by a reload; restart it if that is meant".into(),
+            );
+        }
         if !problems.is_empty() {
             return Err(problems);
         }

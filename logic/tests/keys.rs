@@ -113,6 +113,9 @@ async fn limits_change_while_the_node_runs_and_a_contradiction_changes_nothing()
     let after = send().await;
     let problems = logic.reload(&wrong).expect_err("no messages at all");
 
+    let open = logic.reload(&with(Vec::new())).expect_err("no keys any more");
+
+    assert!(open[0].contains("does not become open"), "{open:?}");
     assert_eq!(before.status, 202);
     assert_eq!(after.code(), "too_many_messages");
     assert!(problems[0].contains("logic.limits"), "{problems:?}");

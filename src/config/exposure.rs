@@ -21,11 +21,11 @@ pub enum Role {
 }
 
 impl Role {
-    const fn has_clients(self) -> bool {
+    pub const fn has_clients(self) -> bool {
         !matches!(self, Self::Logic)
     }
 
-    const fn has_api(self) -> bool {
+    pub const fn has_api(self) -> bool {
         !matches!(self, Self::Gateway)
     }
 

@@ -16,6 +16,7 @@ use super::PATIENCE;
 pub struct Api {
     sender: SendRequest<Full<Bytes>>,
     host: String,
+    key: Option<String>,
 }
 
 /// What came back.
@@ -61,7 +62,13 @@ impl Api {
         stream.set_nodelay(true).ok()?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);
-        Some(Self { sender, host: address.to_string() })
+        Some(Self { sender, host: address.to_string(), key: None })
+    }
+
+    /// The same connection with a key.
+    pub fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(format!("Bearer {key}"));
+        self
     }
 
     /// One request, or why it got no answer.
@@ -72,9 +79,11 @@ impl Api {
         kind: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(key) = &self.key {
+            request = request.header("Authorization", key);
+        }
+        let request = request
             .header("Host", &self.host)
             .header("Content-Type", kind)
             .body(Full::new(body.into()))

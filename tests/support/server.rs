@@ -165,6 +165,11 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).expect("the process lives");
     }
 
+    /// Has the process read its configuration again.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("the process lives");
+    }
+
     /// Ends the process without a word, as `kill -9` does.
     pub fn kill(&mut self) {
         match self.child.kill() {

@@ -29,6 +29,7 @@ use crate::interest::Interest;
 use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
 use crate::merge::press::Press;
+use crate::ops::MetricsText;
 use crate::pace::Spare;
 use crate::presence::{self, Watched};
 use crate::rooms::Rooms;
@@ -227,12 +228,12 @@ impl Gateway {
         }
     }
 
-    /// Serves `/healthz`, `/readyz` and `/metrics`; gives the address bound.
+    /// Serves `/healthz`, `/readyz` and `/metrics`, to which `more` adds what the process knows; gives the address bound.
     ///
     /// # Errors
     /// [`StartError::Bind`].
-    pub async fn serve_ops(&self) -> Result<SocketAddr, StartError> {
-        crate::ops::listen(&self.node).await
+    pub async fn serve_ops(&self, more: MetricsText) -> Result<SocketAddr, StartError> {
+        crate::ops::listen(&self.node, more).await
     }
 
     /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes at the pace of the fleet, then stops.
