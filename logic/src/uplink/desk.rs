@@ -124,7 +124,7 @@ impl Ticket {
 
     /// Whether a stranger may come in.
     pub fn verdict(self, verdict: Verdict) {
-        self.settle(Some(Outcome::Verdict(verdict)));
+        self.settle(Some(Outcome::Verdict(Box::new(verdict))));
     }
 
     /// It is not carried out; `code` and `message` are the client's ERROR.

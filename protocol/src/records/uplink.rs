@@ -305,8 +305,8 @@ pub mod answer {
         #[prost(message, tag = "4")]
         Told(super::Told),
         /// Whether the stranger may come in.
-        #[prost(message, tag = "5")]
-        Verdict(super::Verdict),
+        #[prost(message, boxed, tag = "5")]
+        Verdict(Box<super::Verdict>),
     }
 }
 
