@@ -15,10 +15,12 @@ use crate::problem::Refusal;
 const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
+/// What the page has to know.
 #[derive(Serialize, ToSchema)]
 pub struct Settings<'a> {
     /// Where the page connects; null: it works it out from its own address.
     ws_url: Option<&'a str>,
+    /// Of the server.
     version: &'static str,
     /// Whether the demo's rooms are there to be joined.
     demo: bool,
