@@ -81,12 +81,12 @@ start_server() {
   local binary=${TIDEGATE_BIN:-$here/target/debug/tidegate} log=$scratch/server.log
   [ -n "${TIDEGATE_BIN:-}" ] || (cd "$here" && "${CARGO:-cargo}" build --locked --quiet --bin tidegate)
   [ -x "$binary" ] || die "no binary at $binary"
-  TIDEGATE_KEY=$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
-  export TIDEGATE_KEY
+  SCHEMATHESIS_KEY=$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
+  export SCHEMATHESIS_KEY
   cat "$profile/tidegate.toml" - >"$scratch/tidegate.toml" <<TOML
 [[logic.keys]]
 id = "schemathesis"
-sha256 = "$(printf %s "$TIDEGATE_KEY" | sha256sum | cut -d ' ' -f 1)"
+sha256 = "$(printf %s "$SCHEMATHESIS_KEY" | sha256sum | cut -d ' ' -f 1)"
 scopes = ["push", "read", "admin"]
 TOML
   : >"$log"
