@@ -5,12 +5,12 @@ CARGO ?= cargo
 SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install $(wildcard conformance/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
-.PHONY: help test fmt clippy unit doc shell build bench micro scale guard
+.PHONY: help test fmt clippy unit openapi page doc shell build bench micro scale guard
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-test: fmt clippy unit doc shell guard ## everything that CI checks
+test: fmt clippy unit openapi doc shell guard ## everything that CI checks
 
 fmt: ## is the formatting rustfmt's?
 	$(CARGO) fmt --all --check
@@ -20,6 +20,12 @@ clippy: ## lints, each a failure
 
 unit: ## all tests
 	$(CARGO) test --workspace --locked
+
+openapi: ## does the API do what /openapi.json says? (EXAMPLES=1000 to be thorough)
+	conformance/schemathesis.sh
+
+page: ## chat on the page, in a headless Chromium
+	conformance/page.sh
 
 # Private items are documented too (the readers are developers), so links to them are right.
 doc: ## does the documentation build without a warning?

@@ -22,6 +22,7 @@ pub struct Receipt {
     pub dropped: BTreeMap<String, u64>,
     /// With `wait: "written"`: what became of it in time.
     #[serde(flatten)]
+    #[schema(ignore)]
     pub written: Option<Written>,
 }
 

@@ -23,69 +23,105 @@ use crate::route::{holders, id_bytes};
 /// One connection as lists show it.
 #[derive(Serialize, ToSchema)]
 pub struct Connection {
+    /// Its id, as HELLO told it.
     id: String,
+    /// Backplane address of the gateway that holds it; `local` in one process.
     gateway: String,
+    /// Absent: anonymous.
     #[serde(skip_serializing_if = "String::is_empty")]
     user: String,
+    /// Absent: not told.
     #[serde(skip_serializing_if = "String::is_empty")]
     platform: String,
+    /// The rooms it is in.
     rooms: Vec<String>,
+    /// The client's address and port.
     address: String,
+    /// Since it was opened.
     age_ms: u64,
+    /// Since the last byte in or out.
     idle_ms: u64,
+    /// What waits because the client reads slowly.
     pending_bytes: u64,
 }
 
+/// A page of connections.
 #[derive(Serialize, ToSchema)]
 pub struct Connections {
+    /// In no order that means anything.
     connections: Vec<Connection>,
+    /// For the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
     /// Gateways that did not answer.
     missing: Vec<String>,
 }
 
+/// One room as lists show it.
 #[derive(Serialize, ToSchema)]
 struct Room {
+    /// Its name.
     room: String,
+    /// Connections in it.
     online: u64,
 }
 
+/// A page of rooms.
 #[derive(Serialize, ToSchema)]
 pub struct Rooms {
+    /// Ascending by name.
     rooms: Vec<Room>,
+    /// For the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
+    /// Gateways that did not answer.
     missing: Vec<String>,
 }
 
+/// A room at one gateway.
 #[derive(Serialize, ToSchema)]
 struct RoomPart {
+    /// Its backplane address.
     gateway: String,
+    /// Connections in the room there.
     online: u64,
+    /// The life of the numbering of the room's messages there.
     epoch: String,
+    /// The number of the last message there.
     seq: u64,
 }
 
+/// One room.
 #[derive(Serialize, ToSchema)]
 pub struct RoomDetail {
+    /// Its name.
     room: String,
+    /// Connections in it.
     online: u64,
+    /// Users among the members, each once.
     users: BTreeSet<String>,
     /// Whether there are more members than were looked at for `users`.
     is_users_cut: bool,
+    /// The room at each gateway that has it.
     gateways: Vec<RoomPart>,
+    /// Gateways that did not answer.
     missing: Vec<String>,
 }
 
+/// One user.
 #[derive(Serialize, ToSchema)]
 pub struct User {
+    /// The name.
     user: String,
+    /// Whether there is a connection.
     online: bool,
+    /// The connections.
     connections: Vec<Connection>,
+    /// Connections on each platform.
     platforms: BTreeMap<String, u64>,
     /// Whether there are more connections than shown; `/v1/connections?user=` has them all.
     is_cut: bool,
+    /// Gateways that did not answer.
     missing: Vec<String>,
 }
 

@@ -33,8 +33,10 @@ pub enum Item {
     Problem(Problem),
 }
 
+/// The answer to a batch.
 #[derive(Serialize, ToSchema)]
 pub struct Receipts {
+    /// In the order of the pushes.
     receipts: Vec<Item>,
 }
 

@@ -11,14 +11,17 @@ use crate::console::asset;
 use crate::node::Node;
 use crate::problem::Refusal;
 
-/// The page may load its own files, and talk to this server and to WebSockets. Nothing inline.
-const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; \
+/// The page may load its own files, and talk to this server and to WebSockets. Nothing inline. Images may come from elsewhere,
+/// because people show them to one another: by https only, and (see below) without telling where from they are asked for.
+const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'";
 
+/// What the page has to know.
 #[derive(Serialize, ToSchema)]
 pub struct Settings<'a> {
     /// Where the page connects; null: it works it out from its own address.
     ws_url: Option<&'a str>,
+    /// Of the server.
     version: &'static str,
     /// Whether the demo's rooms are there to be joined.
     demo: bool,

@@ -105,9 +105,10 @@ impl<'a> Value<'a> {
         string(self.raw).ok_or_else(|| self.wrong(expected))
     }
 
-    /// As a whole number.
+    /// As a whole number, however it is written: JSON does not tell 20 from 20.0 and 2e1, and some writers know no integers.
     pub fn number(&self, expected: &'static str) -> Result<u32, Refusal> {
-        self.raw.get().parse().map_err(|_| self.wrong(expected))
+        let text = self.raw.get();
+        text.parse().ok().or_else(|| whole(text)).ok_or_else(|| self.wrong(expected))
     }
 
     /// Whether it is `true`.
@@ -119,6 +120,14 @@ impl<'a> Value<'a> {
     pub fn wrong(&self, expected: &'static str) -> Refusal {
         Refusal::WrongType { pointer: self.pointer.clone(), expected }
     }
+}
+
+fn whole(text: &str) -> Option<u32> {
+    let number: f64 = text.parse().ok()?;
+    let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    // Exact: every u32 is an f64.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within u32 and whole")]
+    is_whole.then_some(number as u32)
 }
 
 /// A string's text; `None` for other values, and for half surrogates.
@@ -270,5 +279,24 @@ impl<'de> Visitor<'de> for List {
             }
         }
         Ok(Some(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        let read = |text: &str| {
+            let raw = serde_json::from_str(text).expect("JSON");
+            Value { pointer: String::new(), raw }.number("a whole number").ok()
+        };
+
+        let whole = ["0", "-0", "20", "20.0", "2e1", "200E-1", "4294967295", "4294967295.0"];
+        assert_eq!(whole.map(read), [0, 0, 20, 20, 20, 20, u32::MAX, u32::MAX].map(Some));
+        for not in ["-1", "1.5", "4294967296", "4294967296.0", "1e300", "\"5\"", "null", "[1]"] {
+            assert_eq!(read(not), None, "{not}");
+        }
     }
 }

@@ -16,70 +16,101 @@ use crate::node::Node;
 /// One gateway as `/v1/gateways` and `/v1/stats` show it.
 #[derive(Serialize, ToSchema)]
 struct Gateway {
+    /// Its backplane address; `local` in one process.
     gateway: String,
     /// `joining`, `up` or `down`.
     state: &'static str,
+    /// Why it is down.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     /// Whether its interest is complete: until then it gets every push.
     is_known: bool,
+    /// The life of its process.
     epoch: u64,
+    /// Its own name for itself.
     name: String,
+    /// Its version.
     version: String,
+    /// Whether it is leaving.
     is_draining: bool,
+    /// What waits here for it.
     queue: Queue,
     #[serde(flatten)]
     figures: Figures,
 }
 
+/// What waits for a gateway.
 #[derive(Serialize, ToSchema)]
 struct Queue {
+    /// How many.
     pushes: usize,
+    /// How large together.
     bytes: usize,
 }
 
 /// Sums over a gateway's life, or over all gateways.
 #[derive(Default, Serialize, ToSchema)]
 struct Figures {
+    /// Open now.
     connections: u64,
+    /// How many may be open.
     connections_max: u64,
+    /// Rooms with members.
     rooms: u64,
+    /// Users with connections.
     users: u64,
+    /// Messages times connections.
     messages: Messages,
+    /// WebSocket frames.
     frames: Frames,
+    /// The longest window that would be opened for everyone now.
     window_ms: u32,
 }
 
+/// Messages times connections: `queued = written + dropped + pending`.
 #[derive(Default, Serialize, ToSchema)]
 struct Messages {
+    /// Meant for a connection.
     queued: u64,
+    /// Taken by the kernel.
     written: u64,
+    /// Thrown away.
     dropped: u64,
+    /// On their way.
     pending: u64,
 }
 
+/// WebSocket frames.
 #[derive(Default, Serialize, ToSchema)]
 struct Frames {
+    /// Made, once for all who get them.
     encoded: u64,
+    /// Taken by the kernel.
     written: u64,
 }
 
+/// Totals over the gateways.
 #[derive(Serialize, ToSchema)]
 pub struct Stats {
     #[serde(flatten)]
     total: Figures,
     /// Messages that reached the kernel, one for each connection.
     deliveries: u64,
+    /// Each gateway.
     gateways: Vec<Gateway>,
 }
 
+/// The gateways.
 #[derive(Serialize, ToSchema)]
 pub struct Gateways {
+    /// In the configuration's order.
     gateways: Vec<Gateway>,
 }
 
+/// Whether a node can do its job.
 #[derive(Serialize, ToSchema)]
 pub struct Readiness {
+    /// Whether it can.
     ready: bool,
     /// What is missing, in words.
     missing: Vec<String>,

@@ -54,7 +54,8 @@ pub fn encode(text: &str) -> String {
 /// [`Refusal::BadParameter`].
 pub fn decode(cursor: &str) -> Result<String, Refusal> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| bad_cursor())?;
-    String::from_utf8(bytes).map_err(|_| bad_cursor())
+    // No page makes an empty one: whoever sends it has lost theirs and would walk in circles.
+    String::from_utf8(bytes).ok().filter(|text| !text.is_empty()).ok_or_else(bad_cursor)
 }
 
 fn bad_cursor() -> Refusal {
@@ -108,6 +109,7 @@ mod tests {
         for bad in ["", "%", "AAAA", &encode("1:2"), &encode("x:2:")] {
             assert!(Place::decode(bad).is_err(), "{bad}");
         }
+        assert!(decode("").is_err());
     }
 
     proptest! {

@@ -19,9 +19,12 @@ use crate::problem::Refusal;
 use crate::receipt::Gateways;
 use crate::route::{holders, id_bytes};
 
+/// What became of a close.
 #[derive(Serialize, ToSchema)]
 pub struct Closed {
+    /// Connections that were closed.
     closed: u64,
+    /// Which gateways were told.
     gateways: Gateways,
 }
 

@@ -2,6 +2,8 @@
 // Plain modules of the language, no framework, so that it works offline and under `default-src 'self'` (no inline script or style).
 // This file only starts the panels; `ls` is the map: one file a panel, `session.js` the WebSocket, `page.js` what all of them use.
 
+import { startAgents } from "./agents.js";
+import { startChat } from "./chat.js";
 import { startConnection } from "./connection.js";
 import { FIRST_ROOMS, startDepartures } from "./departures.js";
 import { startFigures } from "./figures.js";
@@ -16,8 +18,10 @@ $("version").textContent = config.version;
 startConnection(recall("user") ?? `guest-${Math.random().toString(16).slice(2, 6)}`);
 startRooms();
 startStream();
+startChat();
 startPush();
 startFigures();
+startAgents();
 if (config.demo) startDepartures();
 for (const room of parseOr(recall("rooms"), null) ?? (config.demo ? FIRST_ROOMS : [])) join(room);
 connect();

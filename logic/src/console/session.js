@@ -24,11 +24,12 @@ export const session = {
   rooms: new Map(), // room → {joined, online, epoch, seq, received, gaps, order, detail}
   others: new Map(), // numberings outside rooms: everyone, the user
   nextId: 1,
+  asked: new Map(), // id → how to answer whoever waits for the reply; emptied by replies and by the close
 };
 
-const listeners = { state: [], hello: [], rooms: [], refused: [], push: [], note: [] };
+const listeners = { state: [], hello: [], rooms: [], refused: [], push: [], presence: [], note: [] };
 
-/** Events: state(), hello(), rooms(), refused(text), push(kind, data, first), note(kind, to, text). */
+/** Events: state(), hello(), rooms(), refused(text), push(kind, data, first), presence(data), note(kind, to, text). */
 export const on = (event, listener) => listeners[event].push(listener);
 const tell = (event, ...values) => listeners[event].forEach((listener) => listener(...values));
 
@@ -72,6 +73,8 @@ function release() {
   Object.assign(session, { socket: null, hello: null });
   session.others.clear();
   for (const room of session.rooms.values()) room.joined = false;
+  for (const { reject } of session.asked.values()) reject(refusal("the connection ended; it may have been sent", true));
+  session.asked.clear();
   tell("hello");
   tell("rooms");
 }
@@ -102,15 +105,34 @@ function send(type, data) {
   session.socket.send(JSON.stringify({ type, id: session.nextId++, data }));
 }
 
+const refusal = (text, retryable) => Object.assign(new Error(text), { retryable });
+
+/** Sends and awaits the reply's `data`; fails with the ERROR's message and whether it is worth another try. */
+export function request(type, data) {
+  if (session.socket?.readyState !== WebSocket.OPEN) return Promise.reject(refusal("not connected", true));
+  const id = session.nextId;
+  send(type, data);
+  return new Promise((resolve, reject) => session.asked.set(id, { resolve, reject }));
+}
+
+/** The request that a reply is for, or undefined. */
+function takeAsked(id) {
+  const asked = session.asked.get(id);
+  session.asked.delete(id);
+  return asked;
+}
+
 function ping() {
   send("PING", { sent: Math.round(performance.now() * 1000) });
   // The server pings by itself; this one only measures the round trip.
   session.timers.push(setTimeout(ping, 10_000));
 }
 
+const wanted = () => ({ received: 0, gaps: 0, order: "whole", joined: false });
+
 export function join(room) {
   if (session.rooms.has(room)) return;
-  session.rooms.set(room, { received: 0, gaps: 0, order: "whole", joined: false });
+  session.rooms.set(room, wanted());
   send("JOIN", { room });
   roomsChanged();
 }
@@ -130,7 +152,7 @@ function roomsChanged() {
 function receive(text) {
   const frame = parseOr(text, null);
   const handler = Object.hasOwn(handlers, frame?.type) && handlers[frame.type];
-  if (handler) handler(frame.data ?? {});
+  if (handler) handler(frame.data ?? {}, frame.id);
   else tell("note", "note", "", `Unknown frame: ${clip(String(text))}`);
 }
 
@@ -148,8 +170,10 @@ const handlers = {
     session.rtt = performance.now() - data.sent / 1000;
     tell("hello");
   },
-  JOINED({ rooms = [] }) {
+  JOINED({ rooms = [] }, id) {
     for (const joined of rooms) {
+      // Not asked for: a service has put this connection in.
+      if (id === undefined && !joined.error && !session.rooms.has(joined.room)) session.rooms.set(joined.room, wanted());
       const room = session.rooms.get(joined.room);
       if (!room) continue; // left again in the meantime
       if (joined.error) {
@@ -168,7 +192,21 @@ const handlers = {
     }
     roomsChanged();
   },
-  LEFT() {}, // the room went from the page when LEAVE was sent
+  LEFT({ room, reason }, id) {
+    if (id !== undefined) return; // the room went from the page when LEAVE was sent
+    session.rooms.delete(room);
+    tell("note", "note", room, `A service has ended the membership${reason ? ` (${reason})` : ""}`);
+    roomsChanged();
+  },
+  PRESENCE(data) {
+    const room = session.rooms.get(data.room);
+    if (room) room.online = data.online;
+    tell("presence", data);
+    tell("rooms");
+  },
+  SENT(data, id) {
+    takeAsked(id)?.resolve(data);
+  },
   PUSH(data) {
     const [first, last] = data.seq ?? [];
     const kind = data.room !== undefined ? "room" : data.user ? "user" : "all";
@@ -185,7 +223,9 @@ const handlers = {
     const kind = data.room !== undefined ? "room" : data.user ? "user" : "all";
     missing(trackOf(kind, data.room), data.room ?? kind, data);
   },
-  ERROR(data) {
+  ERROR(data, id) {
+    const asked = takeAsked(id);
+    if (asked) return asked.reject(refusal(data.message ?? data.code, Boolean(data.retryable)));
     tell("note", "gap", "", `Error ${data.code}: ${data.message}`);
   },
   GOAWAY(data) {

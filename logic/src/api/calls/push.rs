@@ -108,7 +108,7 @@ fn describe_push(call: &mut Describe<'_>) {
                 ),
             ],
         )
-        .answers::<Receipt>(200, "With `wait: \"written\"`: what became of it in time.", written())
+        .answers_written(200, "With `wait: \"written\"`: what became of it in time.", written())
         .answers::<Receipt>(202, "It is on its way.", receipt())
         .refuses(PUSH)
         .refuses(&[rules::FIRST_FAILED]);
@@ -119,7 +119,8 @@ fn describe_batch(call: &mut Describe<'_>) {
     call.summary("Many pushes in one request")
         .text(
             "One JSON document, or NDJSON with one push a line, which is read and pushed as it arrives. The answer has, \
-             in order, a receipt or a problem for each push: one bad push fails alone. If an NDJSON body breaks off or \
+             in order, a receipt or a problem for each push (with `wait: \"written\"`, a receipt has the members of \
+             `Written`, too): one bad push fails alone. If an NDJSON body breaks off or \
              passes a limit, what came before has been pushed and the last line says why there is no more.",
         )
         .body(JSON, schemas::reference("PushBatch"), &[("two", json!({"pushes": [one, one]}))])
@@ -150,5 +151,6 @@ fn describe_form(call: &mut Describe<'_>) {
     call.text("The same walk and the same receipt as `POST /v1/push`. `items` is a JSON list of messages, as text.")
         .answers::<Receipt>(202, "It is on its way.", receipt())
         .refuses(PUSH)
-        .refuses(&[rules::BAD_FORM, rules::UNKNOWN_PARAMETER]);
+        .refuses(&[rules::BAD_FORM, rules::UNKNOWN_PARAMETER])
+        .refuses(&[rules::BAD_JSON, rules::JSON_TOO_DEEP, rules::WRONG_TYPE, rules::BAD_VALUE]);
 }

@@ -12,6 +12,7 @@ use crate::api::calls::Call;
 use crate::config::LogicConfig;
 use crate::keys::Scope;
 use crate::problem::{Rules, rules};
+use crate::receipt::{Receipt, Written};
 
 /// The media type of JSON.
 pub const JSON: &str = "application/json";
@@ -134,6 +135,12 @@ impl<'a> Describe<'a> {
         let line = register::<T>(self.schemas);
         let schema = json!({"type": "string", "description": "Lines of JSON.", "x-line": line});
         self.answers_as(status, "application/x-ndjson", schema, about, None)
+    }
+
+    /// JSON of a push's receipt, waited for: the receipt's members and those of [`Written`].
+    pub fn answers_written(&mut self, status: u16, about: &str, example: Value) -> &mut Self {
+        let parts = [register::<Receipt>(self.schemas), register::<Written>(self.schemas)];
+        self.answers_as(status, JSON, json!({"allOf": parts}), about, Some(example))
     }
 
     /// Anything. One status with several media types is several calls of this.

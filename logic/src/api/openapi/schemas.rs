@@ -74,7 +74,7 @@ pub fn of_requests(config: &LogicConfig) -> Map<String, Value> {
     add(
         "ConnectionId",
         json!({"type": "string", "format": "tidegate-connection", "minLength": 26, "maxLength": 26,
-            "pattern": "^[0-9a-hjkmnp-tv-z]{26}$",
+            "pattern": "^[0-7][0-9a-hjkmnp-tv-zA-HJKMNP-TV-Z]{25}$",
             "description": "A connection's id: 128 bits in Crockford's base 32. It is never used again."}),
     );
     add(
