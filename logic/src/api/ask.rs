@@ -23,26 +23,26 @@ use crate::route::{holders, id_bytes};
 /// One connection as lists show it.
 #[derive(Serialize, ToSchema)]
 pub struct Connection {
-    id: String,
-    gateway: String,
+    pub id: String,
+    pub gateway: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    user: String,
+    pub user: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    platform: String,
+    pub platform: String,
     rooms: Vec<String>,
-    address: String,
-    age_ms: u64,
+    pub address: String,
+    pub age_ms: u64,
     idle_ms: u64,
     pending_bytes: u64,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct Connections {
-    connections: Vec<Connection>,
+    pub connections: Vec<Connection>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<String>,
+    pub cursor: Option<String>,
     /// Gateways that did not answer.
-    missing: Vec<String>,
+    pub missing: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -106,7 +106,7 @@ pub async fn connections(node: &Node, query: Option<&str>, room: Option<String>)
 }
 
 /// Fills a page from one gateway after the other.
-async fn walk(node: &Node, mut request: QueryRequest, mut place: Place, limit: usize) -> Connections {
+pub(super) async fn walk(node: &Node, mut request: QueryRequest, mut place: Place, limit: usize) -> Connections {
     let mut page = Connections { connections: Vec::new(), cursor: None, missing: Vec::new() };
     let links = node.fleet.links();
     while let Some(link) = links.get(place.gateway) {
@@ -134,6 +134,11 @@ async fn walk(node: &Node, mut request: QueryRequest, mut place: Place, limit: u
 
 /// `GET /v1/connections/{id}`.
 pub async fn one_connection(node: &Node, id: &str) -> Result<Answer, Refusal> {
+    Ok(json(StatusCode::OK, &find_connection(node, id).await?))
+}
+
+/// The connection with an id.
+pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection, Refusal> {
     let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
     let set = holders(id, &node.fleet.identities());
     let request = QueryRequest {
@@ -145,7 +150,7 @@ pub async fn one_connection(node: &Node, id: &str) -> Result<Answer, Refusal> {
     let mut silent = Vec::new();
     for (link, reply) in ask(node, set, &request).await {
         match reply.map(|r| r.connections.into_iter().next()) {
-            Some(Some(info)) => return Ok(json(StatusCode::OK, &connection(&link, info))),
+            Some(Some(info)) => return Ok(connection(&link, info)),
             Some(None) => {}
             None => silent.push((link.name.clone(), "no_answer")),
         }
@@ -271,7 +276,7 @@ fn every(node: &Node) -> GatewaySet {
     set
 }
 
-fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
+pub(super) fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
     let limit = pairs.take_number("limit", 1, page_max(node))?;
     Ok(limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(node.live.now().limits.page))
 }
