@@ -1,6 +1,7 @@
-//! Remembered `dedupe` keys: the same key within the window does nothing and answers with the first receipt, also
-//! while the first push is still on its way. Knows nothing of pushes. Bounds: `keys_max` keys, the oldest makes
-//! room; `window_ms` of age. Invariant: `order` names every key in `entries` exactly once with its current number.
+//! Remembered keys of callers (`dedupe` of pushes, `idempotency` of commands): the same key within the window does nothing and
+//! answers with the first outcome, also while the first is still on its way. Knows nothing of pushes or commands. Bounds:
+//! `keys_max` keys, the oldest makes room; `window_ms` of age. Invariant: `order` names every key in `entries` exactly
+//! once with its current number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,75 +17,101 @@ use crate::config::DedupeConfig;
 use crate::keys::CallerId;
 use crate::receipt::Receipt;
 
+/// What a request asks for, as a hash: the same key with another one is a mistake of the caller.
+pub type Print = [u8; 32];
+
 /// A publisher's key; two callers may use the same name.
 pub type Key = (CallerId, Box<str>);
-/// `None` until the first push has its receipt.
-type Slot = Option<Arc<Receipt>>;
+/// `None` until the first has its outcome.
+type Slot<T> = Option<Arc<T>>;
 
-struct Entry {
+struct Entry<T> {
     number: u64,
-    receipt: watch::Receiver<Slot>,
+    print: Print,
+    outcome: watch::Receiver<Slot<T>>,
 }
 
-#[derive(Default)]
-struct Table {
-    entries: HashMap<Key, Entry, RandomState>,
+struct Table<T> {
+    entries: HashMap<Key, Entry<T>, RandomState>,
     /// Claims by age; an entry whose number is no longer the key's was released.
     order: VecDeque<(Instant, u64, Key)>,
     next: u64,
 }
 
 /// The remembered keys.
-pub struct Dedupe {
-    table: Arc<Mutex<Table>>,
+pub struct Dedupe<T = Receipt> {
+    table: Arc<Mutex<Table<T>>>,
     window: Duration,
     keys_max: usize,
 }
 
 /// Who holds a key.
-pub enum Claim {
-    /// The caller: push, then settle it. Dropped unsettled, the key is free again.
-    First(Guard),
-    /// An earlier push.
-    Repeat(Earlier),
+pub enum Claim<T = Receipt> {
+    /// The caller: act, then settle it. Dropped unsettled, the key is free again.
+    First(Guard<T>),
+    /// An earlier request.
+    Repeat(Earlier<T>),
 }
 
-/// The duty to say what became of the first push with a key.
-pub struct Guard {
-    table: Arc<Mutex<Table>>,
+/// The key is taken by a request that asked for something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict;
+
+/// The duty to say what became of the first request with a key.
+pub struct Guard<T = Receipt> {
+    table: Arc<Mutex<Table<T>>>,
     key: Option<Key>,
     number: u64,
-    receipt: watch::Sender<Slot>,
+    outcome: watch::Sender<Slot<T>>,
 }
 
-/// The first push with a key.
-pub struct Earlier(watch::Receiver<Slot>);
+/// The first request with a key.
+pub struct Earlier<T = Receipt>(watch::Receiver<Slot<T>>);
 
-impl Dedupe {
+impl<T> Dedupe<T> {
     /// An empty memory.
     #[must_use]
     pub fn new(config: &DedupeConfig) -> Self {
+        let table = Table { entries: HashMap::default(), order: VecDeque::new(), next: 0 };
         Self {
-            table: Arc::default(),
+            table: Arc::new(Mutex::new(table)),
             window: Duration::from_millis(u64::from(config.window_ms)),
             keys_max: config.keys_max,
         }
     }
 
     /// Takes a key, or says who has it.
-    pub fn claim(&self, key: Key, now: Instant) -> Claim {
+    pub fn claim(&self, key: Key, now: Instant) -> Claim<T> {
+        self.claim_for(key, Print::default(), now).0
+    }
+
+    /// Takes a key for this and nothing else, or says who has it for the same.
+    ///
+    /// # Errors
+    /// [`Conflict`].
+    pub fn claim_exactly(&self, key: Key, print: Print, now: Instant) -> Result<Claim<T>, Conflict> {
+        let (claim, taken_for) = self.claim_for(key, print, now);
+        if taken_for == print { Ok(claim) } else { Err(Conflict) }
+    }
+
+    fn claim_for(&self, key: Key, print: Print, now: Instant) -> (Claim<T>, Print) {
         let mut table = self.table.lock();
         table.forget(now, self.window, self.keys_max);
         if let Some(entry) = table.entries.get(&key) {
-            return Claim::Repeat(Earlier(entry.receipt.clone()));
+            return (Claim::Repeat(Earlier(entry.outcome.clone())), entry.print);
         }
-        let (sender, receipt) = watch::channel(None);
+        let (sender, outcome) = watch::channel(None);
         let number = table.next;
         table.next += 1;
-        table.entries.insert(key.clone(), Entry { number, receipt });
+        table.entries.insert(key.clone(), Entry { number, print, outcome });
         table.order.push_back((now, number, key.clone()));
         debug_assert!(table.entries.len() <= table.order.len() && table.entries.len() <= self.keys_max);
-        Claim::First(Guard { table: Arc::clone(&self.table), key: Some(key), number, receipt: sender })
+        (Claim::First(Guard { table: Arc::clone(&self.table), key: Some(key), number, outcome: sender }), print)
+    }
+
+    /// Forgets the oldest key; false when there is none.
+    pub fn shed(&self) -> bool {
+        self.table.lock().forget_oldest()
     }
 
     /// Keys remembered now.
@@ -94,31 +121,43 @@ impl Dedupe {
     }
 }
 
-impl Table {
+impl<T> Table<T> {
     /// Forgets what is too old, and the oldest when one more would not fit. Released keys count until they are the
     /// oldest, so `order` is bounded by `keys_max` as well.
     fn forget(&mut self, now: Instant, window: Duration, keys_max: usize) {
-        while let Some((at, number, key)) = self.order.front() {
+        while let Some((at, ..)) = self.order.front() {
             if now.duration_since(*at) < window && self.order.len() < keys_max {
                 break;
             }
-            if self.entries.get(key).is_some_and(|e| e.number == *number) {
-                self.entries.remove(key);
-            }
-            self.order.pop_front();
+            self.forget_oldest();
         }
     }
-}
 
-impl Guard {
-    /// The push is done: repeats get this receipt.
-    pub fn settle(mut self, receipt: &Receipt) {
-        self.key = None;
-        self.receipt.send_replace(Some(Arc::new(receipt.clone())));
+    fn forget_oldest(&mut self) -> bool {
+        let Some((_, number, key)) = self.order.pop_front() else { return false };
+        if self.entries.get(&key).is_some_and(|e| e.number == number) {
+            self.entries.remove(&key);
+        }
+        true
     }
 }
 
-impl Drop for Guard {
+impl<T: Clone> Guard<T> {
+    /// It is done: repeats get this outcome.
+    pub fn settle(self, outcome: &T) {
+        self.settle_as(Arc::new(outcome.clone()));
+    }
+}
+
+impl<T> Guard<T> {
+    /// It is done: repeats get this outcome.
+    pub fn settle_as(mut self, outcome: Arc<T>) {
+        self.key = None;
+        self.outcome.send_replace(Some(outcome));
+    }
+}
+
+impl<T> Drop for Guard<T> {
     fn drop(&mut self) {
         let Some(key) = self.key.take() else { return };
         let mut table = self.table.lock();
@@ -128,9 +167,9 @@ impl Drop for Guard {
     }
 }
 
-impl Earlier {
-    /// Its receipt; `None` when it failed and the key is free again.
-    pub async fn receipt(mut self) -> Option<Arc<Receipt>> {
+impl<T> Earlier<T> {
+    /// Its outcome; `None` when it failed and the key is free again.
+    pub async fn receipt(mut self) -> Option<Arc<T>> {
         match self.0.wait_for(Option::is_some).await {
             Ok(slot) => slot.clone(),
             Err(_) => None,
@@ -194,6 +233,19 @@ mod tests {
 
         assert!(first(memory.claim(key("a"), now + Duration::from_millis(999))).is_none());
         assert!(first(memory.claim(key("a"), now + Duration::from_millis(1_000))).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_key_taken_for_something_else_is_a_conflict() {
+        let memory: Dedupe<u32> = Dedupe::new(&DedupeConfig { window_ms: 1_000, keys_max: 10 });
+        let now = Instant::now();
+        let Ok(Claim::First(guard)) = memory.claim_exactly(key("a"), [1; 32], now) else { panic!("free") };
+        guard.settle(&7);
+
+        assert!(matches!(memory.claim_exactly(key("a"), [2; 32], now), Err(Conflict)));
+        assert!(matches!(memory.claim_exactly(key("a"), [1; 32], now), Ok(Claim::Repeat(_))));
+        assert!(memory.shed() && !memory.shed());
+        assert!(matches!(memory.claim_exactly(key("a"), [2; 32], now), Ok(Claim::First(_))));
     }
 
     #[tokio::test]

@@ -2,12 +2,16 @@
 //! Fed by `backplane::events` in order, read by `route`. A gateway that is not *known* (no complete snapshot, or its
 //! link is down) may have everything. Invariant: a gateway's bit stands only in entries told since its last snapshot.
 
+mod watch;
+
 use ahash::RandomState;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tidegate_protocol::limits::INTEREST_PAGE;
 use tidegate_protocol::records::{EventsReply, InterestKind};
 
+pub use self::watch::Watch;
+use self::watch::Watches;
 use crate::config::GATEWAYS_MAX;
 
 /// Position of a gateway in the configuration.
@@ -89,6 +93,7 @@ struct Table {
 pub struct Interest {
     table: RwLock<Table>,
     all: GatewaySet,
+    watches: Watches,
 }
 
 /// Answers about the table at one moment, so that one push sees one state of it.
@@ -103,7 +108,7 @@ impl Interest {
     pub fn new(gateways: usize) -> Self {
         let mut all = GatewaySet::default();
         (0..gateways).filter_map(GatewayIndex::new).for_each(|g| all.insert(g));
-        Self { table: RwLock::default(), all }
+        Self { table: RwLock::default(), all, watches: Watches::default() }
     }
 
     /// Takes over one reply of a gateway, in order.
@@ -140,6 +145,14 @@ impl Interest {
         } else {
             table.known.remove(g);
         }
+        drop(table);
+        let came = reply.interest.iter().filter(|i| i.is_present && i.kind() == InterestKind::User);
+        self.watches.tell(came.map(|i| i.name.as_str()));
+    }
+
+    /// Tells each time a gateway says that it has a user now.
+    pub fn watch_user(&self, name: &str) -> Watch {
+        self.watches.watch(name)
     }
 
     /// The link to a gateway is lost: what is known of it may be old, until its next reply says otherwise.
@@ -279,6 +292,25 @@ mod tests {
         table.apply(at(0), &reply(false, "", &[]));
         assert!(room(&table, "zzz").is_empty());
         assert_eq!(room(&table, "a"), [0]);
+    }
+
+    #[test]
+    fn who_watches_a_user_is_told_when_it_comes() {
+        let table = Interest::new(1);
+        let (ann, bob) = (table.watch_user("ann"), table.watch_user("bob"));
+
+        let mut news = reply(true, "", &[("ann", true), ("bob", false)]);
+        news.interest.iter_mut().for_each(|i| i.kind = InterestKind::User.into());
+        table.apply(at(0), &news);
+
+        assert_eq!((is_told(&ann), is_told(&ann), is_told(&bob)), (true, false, false), "once for each time it comes");
+    }
+
+    /// Whether the watch has been told since it was asked last.
+    fn is_told(watch: &Watch) -> bool {
+        use std::future::Future;
+        let mut told = std::pin::pin!(watch.told());
+        told.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! targets, and says what became of them. Holds no client connection and no message longer than its walk.
 //! A push walks `api/push.rs` → `route.rs` → `backplane.rs`. Start at [`Logic`].
 
+mod agents;
 mod api;
 mod backplane;
 mod chat;
@@ -31,7 +32,8 @@ use tokio::time::timeout;
 
 pub use crate::backplane::{GatewayLink, PipeDial, PipeStream};
 pub use crate::config::{
-    BackplaneConfig, DedupeConfig, GATEWAYS_MAX, HttpConfig, KEYS_MAX, KeyConfig, LimitsConfig, LogicConfig,
+    AgentsConfig, BackplaneConfig, DedupeConfig, GATEWAYS_MAX, HttpConfig, KEYS_MAX, KeyConfig, LimitsConfig,
+    LogicConfig,
 };
 pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::live::is_live;
@@ -46,6 +48,7 @@ pub fn messages_of(body: &bytes::Bytes) -> Option<usize> {
     api::envelope::read(body, bounds).ok().map(|push| push.messages.len())
 }
 
+use crate::agents::Agents;
 use crate::api::body::Budget;
 use crate::backplane::Fleet;
 use crate::dedupe::Dedupe;
@@ -112,6 +115,7 @@ impl Logic {
             fleet,
             interest,
             dedupe: Dedupe::new(&config.dedupe),
+            agents: Agents::new(&config.agents),
             budget: Budget::new(config.limits.bodies_bytes),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             connections: Arc::new(Semaphore::new(config.limits.connections)),

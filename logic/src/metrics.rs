@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::agents::metrics::AgentMetrics;
+
 /// What became of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PushResult {
@@ -115,6 +117,8 @@ pub struct Metrics {
     pub uplink_items: Family<ItemLabels, Counter>,
     pub batch_pushes: HistogramOf<GatewayLabels>,
     pub reply_seconds: HistogramOf<GatewayLabels>,
+    /// Those of commands.
+    pub agents: AgentMetrics,
 }
 
 /// 0.1 ms to 10 s: an idle loopback link answers in 0.2 ms, a dead one is failed after a second or so.
@@ -158,9 +162,11 @@ impl Default for Metrics {
             uplink_items: Family::default(),
             batch_pushes: Family::new_with_constructor(batch_sizes),
             reply_seconds: Family::new_with_constructor(seconds),
+            agents: AgentMetrics::default(),
         };
         metrics.register_api();
         metrics.register_backplane();
+        metrics.agents.register(&mut metrics.registry);
         metrics
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use crate::agents::Agents;
 use crate::api::body::Budget;
 use crate::backplane::Fleet;
 use crate::config::LogicConfig;
@@ -46,6 +47,8 @@ pub struct Node {
     pub interest: Arc<Interest>,
     /// Remembered keys of publishers.
     pub dedupe: Dedupe,
+    /// Commands and their replies.
+    pub agents: Agents,
     /// What request bodies hold.
     pub budget: Arc<Budget>,
     /// Requests in progress; a permit each, but for those of operators.

@@ -13,6 +13,8 @@ pub mod rules;
 
 pub use rules::Rules;
 
+use crate::agents::answer::Known;
+
 /// Why a request is not done, with the values that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -53,6 +55,12 @@ pub enum Refusal {
     NoSuchConnection,
     WrongMethod { allow: String },
     WrongMediaType { expected: &'static str },
+    // Commands to agents.
+    NobodyThere,
+    NoSuchAgent,
+    AgentError { known: Box<Known> },
+    CommandTimeout { known: Box<Known> },
+    IdempotencyConflict,
     // Not now.
     NoGateway { failed: Vec<(String, &'static str)> },
     QueuesFull { failed: Vec<(String, &'static str)> },
@@ -98,6 +106,11 @@ impl Refusal {
             Self::NoSuchConnection => rules::NO_SUCH_CONNECTION,
             Self::WrongMethod { .. } => rules::WRONG_METHOD,
             Self::WrongMediaType { .. } => rules::WRONG_MEDIA_TYPE,
+            Self::NobodyThere => rules::NOBODY_THERE,
+            Self::NoSuchAgent => rules::NO_SUCH_AGENT,
+            Self::AgentError { .. } => rules::AGENT_ERROR,
+            Self::CommandTimeout { .. } => rules::COMMAND_TIMEOUT,
+            Self::IdempotencyConflict => rules::IDEMPOTENCY_CONFLICT,
             Self::NoGateway { .. } => rules::NO_GATEWAY,
             Self::QueuesFull { .. } => rules::QUEUES_FULL,
             Self::FirstFailed => rules::FIRST_FAILED,
@@ -155,13 +168,32 @@ impl Refusal {
             Self::NoSuchConnection => "no gateway holds it: it has closed, or its gateway has restarted".into(),
             Self::WrongMethod { allow } => format!("allowed here: {allow}"),
             Self::WrongMediaType { expected } => format!("send Content-Type: {expected}"),
+            Self::NobodyThere => {
+                "nobody of the target is connected; with \"wait_for_agent\": true a command waits for its user".into()
+            }
+            Self::NoSuchAgent => "no connected agent has that connection id or user name".into(),
+            Self::AgentError { .. } => "its error is in command.reply.error".into(),
+            Self::CommandTimeout { known } => format!(
+                "sent to {} connections, no reply within {} ms; {}",
+                known.delivered,
+                known.took_ms,
+                if known.connected { "someone of the target is connected" } else { "nobody of it is connected now" }
+            ),
+            Self::IdempotencyConflict => {
+                "an earlier command with this key asked for something else; take a new key for a new command".into()
+            }
             Self::NoGateway { failed } => format!("no gateway took it: {}", named(failed)),
             Self::QueuesFull { failed } => format!("no gateway took it: {}", named(failed)),
-            Self::FirstFailed => {
-                "an earlier push with this dedupe key reached no gateway; the key is free again".into()
-            }
+            Self::FirstFailed => "the first request with this key reached nobody; the key is free again".into(),
             Self::Overloaded { what, limit } => format!("{what} is at its limit of {limit}"),
             Self::ShuttingDown => "ask another node".into(),
+        }
+    }
+
+    fn known(&self) -> Option<Box<Known>> {
+        match self {
+            Self::AgentError { known } | Self::CommandTimeout { known } => Some(known.clone()),
+            _ => None,
         }
     }
 
@@ -204,6 +236,7 @@ impl Refusal {
             detail: self.detail(),
             code: rules.code,
             retryable: rules.is_retryable,
+            command: self.known(),
             errors: self.pointer().map(|p| [Fault { pointer: p.to_owned(), detail: self.detail() }]),
         }
     }
@@ -252,7 +285,8 @@ fn named(failed: &[(String, &'static str)]) -> String {
     names.join(", ")
 }
 
-/// Why a request was not done: RFC 9457, section 3.1, with three members of Tidegate's (`code`, `retryable`, `errors`).
+/// Why a request was not done: RFC 9457, section 3.1, with three members of Tidegate's (`code`, `retryable`, `errors`,
+/// and of commands `command`).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// `urn:tidegate:problem:` and the code.
@@ -271,6 +305,9 @@ pub struct Problem {
     code: &'static str,
     /// Whether the same request can succeed later.
     retryable: bool,
+    /// What is known of a command without a good answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<Box<Known>>,
     /// Where in the request's JSON the fault is; absent where it is nowhere in particular.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<Fault>>, min_items = 1, max_items = 1)]

@@ -24,21 +24,21 @@ use crate::route::{holders, id_bytes};
 #[derive(Serialize, ToSchema)]
 pub struct Connection {
     /// Its id, as HELLO told it.
-    id: String,
+    pub id: String,
     /// Backplane address of the gateway that holds it; `local` in one process.
-    gateway: String,
+    pub gateway: String,
     /// Absent: anonymous.
     #[serde(skip_serializing_if = "String::is_empty")]
-    user: String,
+    pub user: String,
     /// Absent: not told.
     #[serde(skip_serializing_if = "String::is_empty")]
-    platform: String,
+    pub platform: String,
     /// The rooms it is in.
     rooms: Vec<String>,
     /// The client's address and port.
-    address: String,
+    pub address: String,
     /// Since it was opened.
-    age_ms: u64,
+    pub age_ms: u64,
     /// Since the last byte in or out.
     idle_ms: u64,
     /// What waits because the client reads slowly.
@@ -49,12 +49,12 @@ pub struct Connection {
 #[derive(Serialize, ToSchema)]
 pub struct Connections {
     /// In no order that means anything.
-    connections: Vec<Connection>,
+    pub connections: Vec<Connection>,
     /// For the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<String>,
+    pub cursor: Option<String>,
     /// Gateways that did not answer.
-    missing: Vec<String>,
+    pub missing: Vec<String>,
 }
 
 /// One room as lists show it.
@@ -142,7 +142,7 @@ pub async fn connections(node: &Node, query: Option<&str>, room: Option<String>)
 }
 
 /// Fills a page from one gateway after the other.
-async fn walk(node: &Node, mut request: QueryRequest, mut place: Place, limit: usize) -> Connections {
+pub(super) async fn walk(node: &Node, mut request: QueryRequest, mut place: Place, limit: usize) -> Connections {
     let mut page = Connections { connections: Vec::new(), cursor: None, missing: Vec::new() };
     let links = node.fleet.links();
     while let Some(link) = links.get(place.gateway) {
@@ -170,6 +170,11 @@ async fn walk(node: &Node, mut request: QueryRequest, mut place: Place, limit: u
 
 /// `GET /v1/connections/{id}`.
 pub async fn one_connection(node: &Node, id: &str) -> Result<Answer, Refusal> {
+    Ok(json(StatusCode::OK, &find_connection(node, id).await?))
+}
+
+/// The connection with an id.
+pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection, Refusal> {
     let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
     let set = holders(id, &node.fleet.identities());
     let request = QueryRequest {
@@ -181,7 +186,7 @@ pub async fn one_connection(node: &Node, id: &str) -> Result<Answer, Refusal> {
     let mut silent = Vec::new();
     for (link, reply) in ask(node, set, &request).await {
         match reply.map(|r| r.connections.into_iter().next()) {
-            Some(Some(info)) => return Ok(json(StatusCode::OK, &connection(&link, info))),
+            Some(Some(info)) => return Ok(connection(&link, info)),
             Some(None) => {}
             None => silent.push((link.name.clone(), "no_answer")),
         }
@@ -307,7 +312,7 @@ fn every(node: &Node) -> GatewaySet {
     set
 }
 
-fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
+pub(super) fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
     let limit = pairs.take_number("limit", 1, page_max(node))?;
     Ok(limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(node.live.now().limits.page))
 }

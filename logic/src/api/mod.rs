@@ -1,14 +1,17 @@
 //! The push API's server: accepts, bounds and serves HTTP/1.1 and HTTP/2 on one port.
 //! Parts: `calls` (which there are), `routes` (which is meant), `openapi` (what they say of themselves), `body`, `json`,
-//! `envelope`, `query` (what came in), `push`, `batch`, `go_push`, `ask`, `steer`, `operate`, `console` (what is done),
+//! `envelope`, `query` (what came in), `push`, `batch`, `go_push`, `ask`, `steer`, `command`, `agents`, `operate`, `console` (what
+//! is done),
 //! `answer`, `paging` (what goes out), `socket` (deadlines).
 //! Invariant: every spawned task holds a permit of `Node::connections`.
 
+mod agents;
 mod answer;
 mod ask;
 mod batch;
 pub(crate) mod body;
 mod calls;
+mod command;
 mod console;
 pub mod envelope;
 mod go_push;

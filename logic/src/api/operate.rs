@@ -246,6 +246,11 @@ fn refresh(node: &Node) {
     m.in_flight.set(gauge(limits.in_flight.saturating_sub(node.in_flight.available_permits())));
     m.bodies_bytes.set(gauge(node.budget.held()));
     m.dedupe_keys.set(gauge(node.dedupe.len()));
+    let agents = &node.config.agents;
+    m.agents.waiting.set(gauge(agents.commands.saturating_sub(node.agents.places.available_permits())));
+    m.agents.replies_bytes.set(gauge(node.agents.registry.held()));
+    m.agents.keys.set(gauge(node.agents.keys.len()));
+    m.agents.keys_bytes.set(gauge(node.agents.keys_held()));
     let (rooms, users) = node.interest.sizes();
     m.interest_rooms.set(gauge(rooms));
     m.interest_users.set(gauge(users));

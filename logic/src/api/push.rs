@@ -100,7 +100,7 @@ pub fn bounds(live: &Live) -> envelope::Bounds<'_> {
 /// `id` is its id where it has one already.
 pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&str>) -> Walking {
     if let Some(reach) = &request.caller.reach
-        && let Err(refusal) = reach.check(&push)
+        && let Err(refusal) = reach.check(&push.to)
     {
         return Walking::Refused(refusal);
     }

@@ -7,7 +7,7 @@ use http::{Method, Request, header};
 use hyper::body::Incoming;
 use matchit::Router;
 
-use super::answer::Answer;
+use super::answer::{Answer, Body};
 use super::calls::{self, Asked, Call};
 use super::query;
 use crate::keys::{Caller, Moment, Scope};
@@ -41,7 +41,7 @@ impl Routes {
         };
         let answer = outcome.unwrap_or_else(|refusal| {
             node.metrics.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
-            refusal.response()
+            refusal.response().map(Body::Whole)
         });
         node.metrics.requests.get_or_create(&RequestLabels { call: name, status: answer.status().as_u16() }).inc();
         answer
@@ -70,15 +70,15 @@ async fn serve(node: &Arc<Node>, call: &Call, path: Params, request: Request<Inc
         Some(scope) => caller(node, scope, &request)?,
     };
     // Probes and scrapes are answered when nothing else is.
-    let _permit = match call.is_probe {
+    let place = match call.is_probe {
         true => None,
-        false => Some(node.in_flight.try_acquire().map_err(|_| {
+        false => Some(Arc::clone(&node.in_flight).try_acquire_owned().map_err(|_| {
             let limit = node.config.limits.in_flight;
             Refusal::Overloaded { what: "requests in progress (limits.in_flight)", limit }
         })?),
     };
     let (head, body) = request.into_parts();
-    (call.run)(Asked { node: Arc::clone(node), caller, path, head, body }).await
+    (call.run)(Asked { node: Arc::clone(node), caller, place, path, head, body }).await
 }
 
 fn caller(node: &Node, scope: Scope, request: &Request<Incoming>) -> Result<Caller, Refusal> {

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_PAGE_MAX};
 
+mod agents;
 mod keys;
 
+pub use self::agents::AgentsConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig};
 
 /// Most gateways one logic node serves: the width of the set kept for each room and user (see `interest`).
@@ -36,6 +38,8 @@ pub struct LogicConfig {
     pub http: HttpConfig,
     /// Remembered `dedupe` keys.
     pub dedupe: DedupeConfig,
+    /// Commands to agents.
+    pub agents: AgentsConfig,
     /// The links to the gateways.
     pub backplane: BackplaneConfig,
 }
@@ -138,6 +142,7 @@ impl Default for LogicConfig {
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
             dedupe: DedupeConfig::default(),
+            agents: AgentsConfig::default(),
             backplane: BackplaneConfig::default(),
         }
     }
@@ -209,6 +214,7 @@ impl LogicConfig {
         keys::problems(&self.keys, &mut out);
         self.limit_problems(&mut out);
         self.backplane_problems(&mut out);
+        self.agents.problems(&mut out);
         out
     }
 
@@ -296,9 +302,11 @@ mod tests {
         config.limits.message_bytes = 2 * config.limits.body_bytes;
         config.limits.json_depth = 65;
         config.backplane.queue_pushes = 0;
+        config.agents.timeout_ms_max = 10;
+        config.agents.keys_bytes = 10;
 
         let problems = config.problems();
 
-        assert_eq!(problems.len(), 9, "{problems:#?}");
+        assert_eq!(problems.len(), 11, "{problems:#?}");
     }
 }

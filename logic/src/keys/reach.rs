@@ -2,7 +2,7 @@
 //! Knows nothing of who is connected, so that what is not allowed looks the same whether or not it exists.
 
 use crate::problem::Refusal;
-use crate::push::{Push, To};
+use crate::push::To;
 
 /// Most patterns of one kind.
 pub const PATTERNS_MAX: usize = 32;
@@ -23,8 +23,8 @@ impl Reach {
     ///
     /// # Errors
     /// [`Refusal::TargetNotAllowed`].
-    pub fn check(&self, push: &Push) -> Result<(), Refusal> {
-        let outside = match &push.to {
+    pub fn check(&self, to: &To) -> Result<(), Refusal> {
+        let outside = match to {
             To::All => Some("everyone".to_owned()),
             To::Connections(_) => Some("single connections".to_owned()),
             To::Rooms(rooms) => first_outside(&self.rooms, rooms).map(|room| format!("the room {room:?}")),
@@ -73,24 +73,9 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use tidegate_protocol::ids::ConnectionId;
-    use tidegate_protocol::records::Lane;
 
     use super::*;
-    use crate::push::{Narrow, Wait};
-
-    fn push(to: To) -> Push {
-        Push {
-            to,
-            narrow: Narrow::default(),
-            messages: vec![Bytes::from_static(b"1")],
-            lane: Lane::Normal,
-            ttl_ms: 0,
-            dedupe: None,
-            wait: Wait::Accepted,
-        }
-    }
 
     fn list(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
@@ -130,15 +115,15 @@ mod tests {
     fn one_target_out_of_reach_refuses_the_push() {
         let reach = Reach { rooms: list(&["chat:*"]), users: list(&["alice"]) };
 
-        assert!(reach.check(&push(To::Rooms(list(&["chat:1", "chat:2"])))).is_ok());
-        assert!(reach.check(&push(To::Users(list(&["alice"])))).is_ok());
+        assert!(reach.check(&To::Rooms(list(&["chat:1", "chat:2"]))).is_ok());
+        assert!(reach.check(&To::Users(list(&["alice"]))).is_ok());
         for to in [
             To::All,
             To::Rooms(list(&["chat:1", "news"])),
             To::Users(list(&["alice", "bob"])),
             To::Connections(vec![ConnectionId { gateway: 1, epoch: 1, bucket: 1, slot: 1, generation: 1 }]),
         ] {
-            let refusal = reach.check(&push(to.clone())).expect_err("out of reach");
+            let refusal = reach.check(&to).expect_err("out of reach");
 
             assert_eq!(refusal.rules().code, "target_not_allowed", "{to:?}");
         }
@@ -148,7 +133,7 @@ mod tests {
     fn a_kind_without_patterns_is_out_of_reach() {
         let reach = Reach { rooms: list(&["*"]), users: Vec::new() };
 
-        let refusal = reach.check(&push(To::Users(list(&["alice"])))).expect_err("no users");
+        let refusal = reach.check(&To::Users(list(&["alice"]))).expect_err("no users");
 
         assert!(refusal.detail().contains("no users"), "{}", refusal.detail());
     }

@@ -71,10 +71,16 @@ rules! {
     NO_SUCH_CONNECTION = never(NOT_FOUND, "no_such_connection", "There is no such connection");
     WRONG_METHOD = never(METHOD_NOT_ALLOWED, "wrong_method", "This path takes other methods");
     WRONG_MEDIA_TYPE = never(UNSUPPORTED_MEDIA_TYPE, "wrong_media_type", "The body has another media type");
+    // Commands to agents.
+    NOBODY_THERE = later(NOT_FOUND, "nobody_there", "Nobody is connected who could answer");
+    NO_SUCH_AGENT = never(NOT_FOUND, "no_such_agent", "There is no such agent");
+    AGENT_ERROR = never(BAD_GATEWAY, "agent_error", "The agent answered with an error");
+    COMMAND_TIMEOUT = later(GATEWAY_TIMEOUT, "command_timeout", "Nobody answered in time");
+    IDEMPOTENCY_CONFLICT = never(CONFLICT, "idempotency_conflict", "The idempotency key belongs to another command");
     // Not now.
     NO_GATEWAY = later(SERVICE_UNAVAILABLE, "no_gateway", "No gateway can be reached");
     QUEUES_FULL = later(SERVICE_UNAVAILABLE, "queues_full", "The gateways are behind");
-    FIRST_FAILED = later(SERVICE_UNAVAILABLE, "first_failed", "The first push with this key failed");
+    FIRST_FAILED = later(SERVICE_UNAVAILABLE, "first_failed", "The first request with this key failed");
     OVERLOADED = later(SERVICE_UNAVAILABLE, "overloaded", "The API is at one of its limits");
     SHUTTING_DOWN = later(SERVICE_UNAVAILABLE, "shutting_down", "This node is leaving");
 }

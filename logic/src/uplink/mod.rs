@@ -10,6 +10,7 @@ use tidegate_protocol::records::{AskKind, item::What};
 use tokio::sync::mpsc;
 
 use self::desk::{Desk, Seen};
+use crate::agents;
 use crate::api::push::Request;
 use crate::backplane::Heard;
 use crate::chat;
@@ -41,7 +42,12 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                     Ok(_) | Err(_) => ticket.refuse("unavailable", "this logic node does not answer that", false),
                 },
                 What::Connect(_) => ticket.refuse("unavailable", "this logic node does not answer that", false),
-                What::Reply(_) | What::Event(_) | What::Tally(_) => ticket.done(),
+                What::Reply(reply) => {
+                    // A reply that is late or too much is the command's business; the agent is told nothing of it.
+                    agents::take(&node, from, reply);
+                    ticket.done();
+                }
+                What::Event(_) | What::Tally(_) => ticket.done(),
             }
         }
     }

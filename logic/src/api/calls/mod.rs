@@ -3,6 +3,7 @@
 //! a line in [`TOPICS`]); the route, the 405s, the metrics and `/openapi.json` follow from it.
 //! Invariants (tests in `openapi`): no two calls share method and path, or name.
 
+mod agents;
 mod connections;
 mod operate;
 mod page;
@@ -18,6 +19,7 @@ use http::Method;
 use http::request::Parts;
 use hyper::body::Incoming;
 use tidegate_protocol::limits::is_valid_name;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::Answer;
 use super::openapi::Describe;
@@ -58,7 +60,7 @@ pub struct Topic {
 
 /// All topics, in the document's order.
 pub static TOPICS: &[&Topic] =
-    &[&push::TOPIC, &connections::TOPIC, &users::TOPIC, &rooms::TOPIC, &operate::TOPIC, &page::TOPIC];
+    &[&push::TOPIC, &connections::TOPIC, &users::TOPIC, &rooms::TOPIC, &agents::TOPIC, &operate::TOPIC, &page::TOPIC];
 
 /// Every call.
 pub fn all() -> impl Iterator<Item = &'static Call> {
@@ -71,6 +73,8 @@ pub struct Asked {
     pub node: Arc<Node>,
     /// Who asks.
     pub caller: Caller,
+    /// Its place among the requests in progress; a call that waits for long, under a bound of its own, gives it back early.
+    pub place: Option<OwnedSemaphorePermit>,
     /// Parameters of the path, decoded.
     pub path: Vec<(String, String)>,
     /// Everything but the body.

@@ -90,6 +90,8 @@ pub fn of_requests(config: &LogicConfig) -> Map<String, Value> {
     add("To", to(config));
     add("Push", push(config));
     add("PushBatch", batch(config));
+    add("AgentCommand", command(config, true));
+    add("RoomCommand", command(config, false));
     schemas
 }
 
@@ -157,4 +159,22 @@ fn batch(config: &LogicConfig) -> Value {
     let pushes = json!({"type": "array", "maxItems": config.limits.batch_pushes, "items": reference("Push"),
         "description": "Pushed in this order. One that is wrong fails alone."});
     json!({"type": "object", "required": ["pushes"], "additionalProperties": false, "properties": {"pushes": pushes}})
+}
+
+fn command(config: &LogicConfig, is_for_user: bool) -> Value {
+    let agents = &config.agents;
+    let mut properties = json!({
+        "command": name("info"),
+        "data": reference("Message"),
+        "timeout_ms": {"type": "integer", "minimum": 1, "maximum": agents.timeout_ms_max, "default": agents.timeout_ms,
+            "description": "How long to wait for replies."},
+        "idempotency": name("reboot-17"),
+        "expect": {"enum": ["first", "all"], "default": "first", "description":
+            "How many replies are enough: one, or one of each connection that was sent the command. `all` streams."},
+    });
+    if is_for_user {
+        properties["wait_for_agent"] = json!({"type": "boolean", "default": false, "description":
+            "Whether to wait for the user to connect instead of answering 404 at once."});
+    }
+    json!({"type": "object", "additionalProperties": false, "required": ["command"], "properties": properties})
 }

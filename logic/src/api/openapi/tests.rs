@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::agents::answer::Known;
 use crate::api::calls;
 use crate::problem::Refusal;
 
@@ -116,17 +117,20 @@ fn the_document_has_the_limits_of_the_node_and_not_the_defaults() {
     assert_eq!(list.iter().find(limits).expect("paged")["schema"]["maximum"], 55);
 }
 
+/// One kind of refusal has no member that another has, so two make the whole.
 #[test]
 fn a_problem_is_as_the_document_says() {
-    let problem = serde_json::to_value(Refusal::LoneSurrogate { pointer: "/message".into() }.document());
+    let known = Known { id: "c".into(), delivered: 1, connected: true, took_ms: 5, reply: None };
+    let refusals =
+        [Refusal::LoneSurrogate { pointer: "/message".into() }, Refusal::CommandTimeout { known: Box::new(known) }];
+    let problems = refusals.map(|refusal| serde_json::to_value(refusal.document()).expect("JSON"));
     let schema = &whole()["components"]["schemas"]["Problem"];
 
-    let (problem, properties) = (problem.expect("JSON"), schema["properties"].as_object().expect("properties"));
-    assert_eq!(
-        problem.as_object().expect("an object").keys().collect::<Vec<_>>(),
-        properties.keys().collect::<Vec<_>>()
-    );
+    let members = problems.iter().flat_map(|p| p.as_object().expect("an object").keys());
+    let properties = schema["properties"].as_object().expect("properties").keys();
+    assert_eq!(members.collect::<BTreeSet<_>>(), properties.collect::<BTreeSet<_>>());
     for name in schema["required"].as_array().expect("a list") {
-        assert!(problem.get(name.as_str().expect("a name")).is_some(), "{name}");
+        let name = name.as_str().expect("a name");
+        assert!(problems.iter().all(|problem| problem.get(name).is_some()), "{name}");
     }
 }

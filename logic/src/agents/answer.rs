@@ -1,0 +1,148 @@
+//! A command's outcome as documents: one reply, a line of many, the summary behind them, and what a refusal tells of it.
+
+use bytes::Bytes;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use tidegate_protocol::ids::ConnectionId;
+use utoipa::ToSchema;
+
+use super::registry::Reply;
+use super::run::{Conclusion, End};
+
+/// Who replied.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AgentOfReply)]
+pub struct From {
+    /// Absent: an anonymous member of the room.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schema(required = false)]
+    user: String,
+    connection: String,
+}
+
+/// A reply.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AgentReply)]
+pub struct Replied<'a> {
+    from: From,
+    /// What the agent answered: any JSON value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    data: Option<&'a RawValue>,
+    /// Instead of `data`: what went wrong there, any JSON value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    error: Option<&'a RawValue>,
+}
+
+/// The answer to a command that one reply is enough for.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CommandAnswer)]
+pub struct Answered<'a> {
+    id: String,
+    reply: Replied<'a>,
+    /// From the request to the reply.
+    took_ms: u64,
+}
+
+/// A line of a streamed answer: a reply, or at the end the summary.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CommandLine)]
+#[serde(rename_all = "lowercase")]
+pub enum Line<'a> {
+    /// One reply.
+    Reply(Replied<'a>),
+    /// All of it.
+    Summary(Summary),
+}
+
+/// The last line of a streamed answer.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CommandSummary)]
+pub struct Summary {
+    id: String,
+    replies: usize,
+    /// Replies that are errors.
+    errors: usize,
+    /// Connections that were sent the command.
+    delivered: u64,
+    /// Whether it ended by its deadline.
+    timed_out: bool,
+    took_ms: u64,
+}
+
+/// What is known of a command that has no good answer: the member `command` of the problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = CommandKnown)]
+pub struct Known {
+    /// Its id.
+    pub id: String,
+    /// Connections it was sent to.
+    pub delivered: u64,
+    /// Whether someone of its target is connected now.
+    pub connected: bool,
+    /// How long it took.
+    pub took_ms: u64,
+    /// The agent's error.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_written")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub reply: Option<String>,
+}
+
+fn as_written<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let raw = text.as_deref().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+    raw.serialize(serializer)
+}
+
+fn replied(reply: &Reply) -> Replied<'_> {
+    let id = <[u8; 16]>::try_from(reply.connection.as_ref()).map(u128::from_be_bytes).unwrap_or_default();
+    let connection = ConnectionId::from_u128(id).to_string();
+    // The gateway has parsed it: it is JSON.
+    let value = serde_json::from_slice::<&RawValue>(&reply.data).ok();
+    let (data, error) = if reply.is_error { (None, value) } else { (value, None) };
+    Replied { from: From { user: reply.user.clone(), connection }, data, error }
+}
+
+/// The one reply of a conclusion, if it is no error.
+pub fn single(conclusion: &Conclusion) -> Option<Vec<u8>> {
+    let reply = conclusion.replies.first().filter(|reply| !reply.is_error)?;
+    let id = conclusion.id.to_string();
+    let answered = Answered { id, reply: replied(reply), took_ms: ms(conclusion) };
+    serde_json::to_vec(&answered).ok()
+}
+
+/// One line of a stream.
+pub fn line(reply: &Reply) -> Bytes {
+    ended(&Line::Reply(replied(reply)))
+}
+
+/// The last line of a stream.
+pub fn summary(conclusion: &Conclusion) -> Bytes {
+    let summary = Summary {
+        id: conclusion.id.to_string(),
+        replies: conclusion.replies.len(),
+        errors: conclusion.replies.iter().filter(|r| r.is_error).count(),
+        delivered: conclusion.delivered,
+        timed_out: conclusion.end == End::TimedOut,
+        took_ms: ms(conclusion),
+    };
+    ended(&Line::Summary(summary))
+}
+
+/// What is known of a command that ended without a good answer.
+pub fn known(conclusion: &Conclusion, connected: bool) -> Known {
+    let reply = conclusion.replies.first().and_then(|reply| serde_json::to_string(&replied(reply)).ok());
+    let (id, took_ms) = (conclusion.id.to_string(), ms(conclusion));
+    Known { id, delivered: conclusion.delivered, connected, took_ms, reply }
+}
+
+fn ended(document: &impl Serialize) -> Bytes {
+    // Structs of strings, numbers and JSON that was parsed before serialise without fail.
+    let mut text = serde_json::to_vec(document).unwrap_or_default();
+    text.push(b'\n');
+    Bytes::from(text)
+}
+
+fn ms(conclusion: &Conclusion) -> u64 {
+    u64::try_from(conclusion.took.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,117 @@
+//! Agents: connections that are sent commands over HTTP and whose replies are the HTTP answers (rule S-3).
+//! Parts: `registry` (which commands wait, whose replies count), `run` (the life of one command), `answer` (its documents),
+//! `metrics`. The calls are in `api::command` and `api::agents`. Replies come up the uplink to the node that
+//! the command's id names, so no other node needs to know of it.
+
+pub mod answer;
+pub mod metrics;
+pub mod registry;
+pub mod run;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tidegate_protocol::ids::CommandId;
+use tidegate_protocol::records::{Reply, Sender};
+use tokio::sync::Semaphore;
+
+use self::metrics::ReplyLabels;
+use self::registry::{Fate, Registry};
+use self::run::Conclusion;
+use crate::config::{AgentsConfig, DedupeConfig};
+use crate::dedupe::{Dedupe, Guard};
+use crate::node::Node;
+
+/// What a node knows of commands.
+pub struct Agents {
+    /// Those that wait.
+    pub registry: Arc<Registry>,
+    /// Idempotency keys and what became of their commands.
+    pub keys: Dedupe<Conclusion>,
+    /// Bytes of replies that `keys` holds.
+    keys_held: Arc<AtomicUsize>,
+    keys_bytes: usize,
+    /// A permit for each request that waits.
+    pub places: Arc<Semaphore>,
+}
+
+impl Agents {
+    /// Nothing asked yet.
+    #[must_use]
+    pub fn new(config: &AgentsConfig) -> Self {
+        Self {
+            registry: Arc::new(Registry::new(config)),
+            keys: Dedupe::new(&DedupeConfig { window_ms: config.keys_ms, keys_max: config.keys }),
+            keys_held: Arc::default(),
+            keys_bytes: config.keys_bytes,
+            places: Arc::new(Semaphore::new(config.commands)),
+        }
+    }
+
+    /// Bytes of replies kept for repeats.
+    #[must_use]
+    pub fn keys_held(&self) -> usize {
+        self.keys_held.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a conclusion for repeats of its key; the oldest ones make room.
+    pub fn keep(&self, mut conclusion: Conclusion, guard: Guard<Conclusion>) -> Arc<Conclusion> {
+        conclusion.replies.iter_mut().for_each(|reply| reply.move_to(&self.keys_held));
+        while self.keys_held() > self.keys_bytes && self.keys.shed() {}
+        let conclusion = Arc::new(conclusion);
+        guard.settle_as(Arc::clone(&conclusion));
+        conclusion
+    }
+}
+
+/// A REPLY has come up.
+pub fn take(node: &Node, from: Sender, reply: Reply) -> Fate {
+    let fate = match reply.command.parse::<CommandId>() {
+        Ok(id) if id.logic == node.fleet.logic() => {
+            node.agents.registry.reply(id, &from.user, from.connection, reply.data, reply.is_error)
+        }
+        Ok(_) | Err(_) => Fate::Late,
+    };
+    node.metrics.agents.replies.get_or_create(&ReplyLabels { fate: fate.label() }).inc();
+    fate
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::time::Instant;
+
+    use super::registry::Target;
+    use super::run::End;
+    use super::*;
+    use crate::dedupe::Claim;
+    use crate::keys::Caller;
+
+    /// A conclusion with one reply of so many bytes.
+    fn conclusion(agents: &Agents, bytes: usize) -> Conclusion {
+        let mut waiting = agents.registry.begin(1, 1, Target::User("u".into()));
+        let connection = Bytes::from_static(b"connection------");
+        agents.registry.reply(waiting.id, "u", connection, Bytes::from(vec![b'1'; bytes]), false);
+        let replies = vec![waiting.replies.try_recv().expect("taken")];
+        Conclusion { id: waiting.id, replies, delivered: 1, end: End::Replied, took: Duration::ZERO }
+    }
+
+    #[tokio::test]
+    async fn answers_kept_for_repeats_are_bounded_in_bytes() {
+        let config = AgentsConfig { reply_bytes: 100, keys_bytes: 250, ..AgentsConfig::default() };
+        let agents = Agents::new(&config);
+        let key = |name: &str| (Caller::ANYONE.id, Box::from(name));
+        let now = Instant::now();
+
+        for name in ["a", "b", "c"] {
+            let Claim::First(guard) = agents.keys.claim(key(name), now) else { panic!("free") };
+            agents.keep(conclusion(&agents, 100), guard);
+        }
+
+        assert_eq!((agents.keys_held(), agents.registry.held()), (200, 0));
+        assert!(matches!(agents.keys.claim(key("a"), now), Claim::First(_)), "the oldest made room");
+        assert!(matches!(agents.keys.claim(key("c"), now), Claim::Repeat(_)));
+    }
+}

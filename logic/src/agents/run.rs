@@ -1,0 +1,288 @@
+//! The life of one command: sent, perhaps sent again to connections that come while it waits, ended by its replies or its
+//! deadline.
+//!
+//! ```text
+//!  sent ──matched──▶ waiting ──enough replies──▶ Replied
+//!    │                 │ ▲ a connection of the user came: sent to that one, under the same id
+//!    │ nobody          └─┴──deadline──▶ TimedOut
+//!    ▼
+//!  Nobody, NoGateway (or waiting, when the caller waits for the agent)
+//! ```
+//!
+//! Invariant: a connection is sent a command once, unless it came in the very moment of the first sending; the id is the same.
+
+use std::collections::HashSet;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidegate_protocol::command;
+use tidegate_protocol::ids::{CommandId, ConnectionId};
+use tidegate_protocol::records::{Lane, QueryKind, QueryRequest};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::answer;
+use super::registry::{Reply, Target, Waiting};
+use crate::backplane::Seats;
+use crate::interest::Watch;
+use crate::node::Node;
+use crate::push::{Narrow, Push, To, Wait};
+use crate::route::route;
+
+/// When an unanswered command first looks for new connections that interest did not tell of (a user who comes back before
+/// its old connection is known to be dead has never been away); twice as long after each look.
+const LOOK_FIRST: Duration = Duration::from_secs(1);
+/// Connections of one user that a look finds.
+const LOOK_MAX: u32 = 64;
+
+/// What is asked.
+pub struct Ask {
+    /// Of whom.
+    pub target: Target,
+    /// Its name.
+    pub command: String,
+    /// A JSON value.
+    pub data: String,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// How many replies are enough.
+    pub expect: Expect,
+    /// Whether it waits for the agent to come.
+    pub waits_for_agent: bool,
+}
+
+/// How many replies are enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The first.
+    First,
+    /// One of each connection that was sent the command.
+    All,
+}
+
+/// How a command ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    /// Enough replied.
+    Replied,
+    /// Its time was up.
+    TimedOut,
+    /// The caller, who alone wanted it, has left.
+    Left,
+    /// Nobody was there.
+    Nobody,
+    /// No gateway could take it.
+    NoGateway(Vec<(String, &'static str)>),
+}
+
+/// What became of a command.
+#[derive(Debug)]
+pub struct Conclusion {
+    /// Its id.
+    pub id: CommandId,
+    /// In order of arrival.
+    pub replies: Vec<Reply>,
+    /// Connections it was sent to.
+    pub delivered: u64,
+    /// How.
+    pub end: End,
+    /// From the request to its end.
+    pub took: Duration,
+}
+
+/// What a caller who streams hears while the command runs.
+pub enum Live {
+    /// It has been sent, so there will be lines.
+    Sent,
+    /// A reply.
+    Line(Bytes),
+}
+
+/// A sending: how many got it, and which gateways did not take it.
+#[derive(Default)]
+struct Sent {
+    matched: u64,
+    failed: Vec<(String, &'static str)>,
+    may_be_taken: bool,
+}
+
+type Looking<'a> = Pin<Box<dyn Future<Output = Vec<ConnectionId>> + Send + 'a>>;
+
+/// One command on its way.
+struct Run<'a> {
+    node: &'a Node,
+    ask: &'a Ask,
+    waiting: Waiting,
+    live: Option<mpsc::Sender<Live>>,
+    started: Instant,
+    deadline: Instant,
+    /// Connections sent to one by one.
+    told: HashSet<ConnectionId>,
+    delivered: u64,
+    replies: Vec<Reply>,
+}
+
+/// Runs a command to its end. `live` has room for all replies and one more.
+pub async fn run(node: &Node, ask: &Ask, live: Option<mpsc::Sender<Live>>) -> Conclusion {
+    let started = Instant::now();
+    // Before the first sending: who comes after it is told of.
+    let watch = match &ask.target {
+        Target::User(user) => Some(node.interest.watch_user(user)),
+        Target::Room(_) => None,
+    };
+    let secret = getrandom::u64().expect("the kernel has random numbers once it is up");
+    let waiting = node.agents.registry.begin(node.fleet.logic(), secret, ask.target.clone());
+    let deadline = started + ask.timeout;
+    let (told, replies) = (HashSet::new(), Vec::new());
+    let mut run = Run { node, ask, waiting, live, started, deadline, told, delivered: 0, replies };
+    let end = run.live_on(watch).await;
+    Conclusion { id: run.waiting.id, replies: run.replies, delivered: run.delivered, end, took: started.elapsed() }
+}
+
+impl Run<'_> {
+    async fn live_on(&mut self, watch: Option<Watch>) -> End {
+        let sent = self.send(self.ask.target.to()).await;
+        self.delivered = sent.matched;
+        if sent.matched == 0 && !sent.may_be_taken && !self.ask.waits_for_agent {
+            return if sent.failed.is_empty() { End::Nobody } else { End::NoGateway(sent.failed) };
+        }
+        self.say(Live::Sent);
+        let mut look_at = Instant::now() + LOOK_FIRST;
+        let mut pause = LOOK_FIRST;
+        let mut looking: Option<Looking<'_>> = None;
+        loop {
+            tokio::select! {
+                biased;
+                reply = self.waiting.replies.recv() => {
+                    // The sender lives as long as `waiting`.
+                    let Some(reply) = reply else { return End::TimedOut };
+                    if self.take(reply) {
+                        return End::Replied;
+                    }
+                }
+                () = sleep_until(self.deadline) => return End::TimedOut,
+                () = is_left(self.live.as_ref()) => return End::Left,
+                found = look(&mut looking) => {
+                    looking = None;
+                    self.send_to_new(found).await;
+                }
+                user = came(watch.as_ref(), &self.ask.target), if looking.is_none() => {
+                    looking = Some(Box::pin(connections(self.node, user, self.started, self.delivered == 0)));
+                }
+                () = sleep_until(look_at), if watch.is_some() && looking.is_none() => {
+                    pause *= 2;
+                    look_at = Instant::now() + pause;
+                    if let Target::User(user) = &self.ask.target {
+                        looking = Some(Box::pin(connections(self.node, user, self.started, self.delivered == 0)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds a reply; true when it was the last one needed.
+    fn take(&mut self, reply: Reply) -> bool {
+        self.say(Live::Line(answer::line(&reply)));
+        self.replies.push(reply);
+        match self.ask.expect {
+            Expect::First => true,
+            Expect::All => self.delivered > 0 && self.replies.len() as u64 >= self.delivered,
+        }
+    }
+
+    fn say(&mut self, live: Live) {
+        // Fails when the caller has left, which ends the run.
+        let _ = self.live.as_ref().map(|to| to.try_send(live));
+    }
+
+    async fn send_to_new(&mut self, mut found: Vec<ConnectionId>) {
+        found.retain(|id| self.told.insert(*id));
+        if found.is_empty() {
+            return;
+        }
+        self.node.metrics.agents.resends.inc_by(found.len() as u64);
+        self.delivered += self.send(To::Connections(found)).await.matched;
+    }
+
+    async fn send(&self, to: To) -> Sent {
+        let left = self.deadline.saturating_duration_since(Instant::now()).as_millis();
+        let left_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        let push = Push {
+            to,
+            narrow: Narrow::default(),
+            messages: Vec::new(),
+            lane: Lane::Urgent,
+            ttl_ms: left_ms,
+            dedupe: None,
+            wait: Wait::Accepted,
+        };
+        let text = Bytes::from(command::message(self.waiting.id, &self.ask.command, &self.ask.data, left_ms));
+        let mut shares = route(&push, &self.node.interest, &self.node.fleet.identities());
+        shares.iter_mut().for_each(|share| share.push.control = text.clone());
+        let mut sent = Sent::default();
+        for (link, taken) in self.node.fleet.send(shares, &Seats::default()).settle().await {
+            match taken {
+                Ok(receipt) => sent.matched += receipt.matched,
+                Err(failure) => {
+                    sent.may_be_taken |= failure.may_be_taken();
+                    sent.failed.push((link.name.clone(), failure.label()));
+                }
+            }
+        }
+        sent
+    }
+}
+
+/// The caller who streams has left.
+async fn is_left(live: Option<&mpsc::Sender<Live>>) {
+    match live {
+        Some(live) => live.closed().await,
+        None => pending().await,
+    }
+}
+
+async fn look(looking: &mut Option<Looking<'_>>) -> Vec<ConnectionId> {
+    match looking {
+        Some(looking) => looking.await,
+        None => pending().await,
+    }
+}
+
+/// The user has come (again).
+async fn came<'a>(watch: Option<&Watch>, target: &'a Target) -> &'a str {
+    match (watch, target) {
+        (Some(watch), Target::User(user)) => {
+            watch.told().await;
+            user
+        }
+        (_, _) => pending().await,
+    }
+}
+
+/// The user's connections that came after `started`, or all of them.
+async fn connections(node: &Node, user: &str, started: Instant, all: bool) -> Vec<ConnectionId> {
+    let request = QueryRequest {
+        kind: QueryKind::Connections.into(),
+        user: user.to_owned(),
+        limit: LOOK_MAX,
+        ..QueryRequest::default()
+    };
+    let deadline = node.fleet.request_deadline();
+    let mut asked = JoinSet::new();
+    let gateways = node.interest.view().user(user);
+    for link in gateways.iter().filter_map(|g| node.fleet.links().get(g.get())) {
+        let (link, request) = (std::sync::Arc::clone(link), request.clone());
+        asked.spawn(async move { link.query(&request, deadline).await });
+    }
+    let replies = asked.join_all().await;
+    // Measured after the gateways have looked, so an age is never too large by the way back.
+    let elapsed = started.elapsed().as_millis();
+    let rows = replies.into_iter().filter_map(Result::ok).flat_map(|reply| reply.connections);
+    rows.filter(|row| all || u128::from(row.age_ms) <= elapsed)
+        .filter_map(|row| <[u8; 16]>::try_from(row.id.as_ref()).ok())
+        .map(|id| ConnectionId::from_u128(u128::from_be_bytes(id)))
+        .collect()
+}

@@ -1,0 +1,303 @@
+//! Commands to agents over HTTP (rule S-3), and `tidegate agent` itself: the real binary on both ends.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{Answer, Api, Client, Server, until};
+
+/// Sends a command; the API's answer.
+async fn command(server: &Server, user: &str, body: Value) -> Answer {
+    server.connect_api().await.post(&format!("/v1/agents/{user}/command"), body.to_string()).await
+}
+
+/// A command on its way.
+fn commanding(server: &Server, user: &str, body: Value) -> tokio::task::JoinHandle<Answer> {
+    posting(server, &format!("/v1/agents/{user}/command"), body)
+}
+
+fn posting(server: &Server, path: &str, body: Value) -> tokio::task::JoinHandle<Answer> {
+    let (api, path) = (server.api(), path.to_owned());
+    tokio::spawn(async move { Api::connect(api).await.post(&path, body.to_string()).await })
+}
+
+/// The next COMMAND; its id and data.
+async fn asked(agent: &mut Client) -> (String, Value) {
+    let message = agent.next_json().await;
+    assert_eq!(message["type"], "COMMAND", "{message}");
+    (message["id"].as_str().expect("an id").to_owned(), message["data"].clone())
+}
+
+async fn reply(agent: &Client, id: &str, data: Value) {
+    agent.say(json!({"type": "REPLY", "id": id, "data": data})).await;
+}
+
+/// Rule S-3.
+#[tokio::test]
+async fn the_http_answer_is_the_agents_reply() {
+    let server = Server::serve(&[]).await;
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+
+    let answer = commanding(&server, "robot", json!({"command": "sum", "data": [1, 2], "timeout_ms": 5_000}));
+    let (id, data) = asked(&mut agent).await;
+    reply(&agent, &id, json!({"data": {"sum": 3}})).await;
+    let answer = answer.await.expect("no panic");
+
+    assert_eq!((&data["command"], &data["data"]), (&json!("sum"), &json!([1, 2])));
+    assert!((1..=5_000).contains(&data["deadline_ms"].as_u64().expect("a number")), "{data}");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let got = answer.json();
+    assert_eq!((&got["id"], &got["reply"]["data"]), (&json!(id), &json!({"sum": 3})));
+    assert_eq!(got["reply"]["from"], json!({"user": "robot", "connection": agent.id()}));
+}
+
+/// Rule S-3: what is known comes with the refusal.
+#[tokio::test]
+async fn an_agents_error_is_502_a_late_one_504_and_nobody_404() {
+    let server = Server::serve(&[]).await;
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+
+    let failing = commanding(&server, "robot", json!({"command": "fly"}));
+    let (id, _) = asked(&mut agent).await;
+    reply(&agent, &id, json!({"error": {"code": "not_allowed"}})).await;
+    let failed = failing.await.expect("no panic");
+    let late = command(&server, "robot", json!({"command": "sleep", "timeout_ms": 50})).await;
+    let nobody = command(&server, "nobody", json!({"command": "ping"})).await;
+
+    assert_eq!(failed.problem(), (502, "agent_error".into()));
+    assert_eq!(failed.json()["command"]["reply"]["error"], json!({"code": "not_allowed"}));
+    assert_eq!(late.problem(), (504, "command_timeout".into()));
+    assert_eq!((&late.json()["command"]["delivered"], &late.json()["command"]["connected"]), (&json!(1), &json!(true)));
+    assert_eq!(nobody.problem(), (404, "nobody_there".into()));
+}
+
+/// Rule S-3: a reply is taken from whom the command was for, once, and while it waits.
+#[tokio::test]
+async fn nobody_else_can_reply_and_late_replies_go_nowhere() {
+    let server = Server::serve(&[]).await;
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+    let eve = Client::named(server.clients(), "eve", "agent").await;
+
+    let answer = commanding(&server, "robot", json!({"command": "secret", "timeout_ms": 10_000}));
+    let (id, _) = asked(&mut agent).await;
+    reply(&eve, &id, json!({"data": "from eve"})).await;
+    let fate = async |fate: &str| {
+        let label = format!("fate=\"{fate}\"");
+        server.metrics().await.sum_where("tidegate_logic_command_replies_total", &label)
+    };
+    until("eve's reply to be passed over", support::PATIENCE, async || (fate("late").await == 1).then_some(())).await;
+    reply(&agent, &id, json!({"data": "from robot"})).await;
+    let answer = answer.await.expect("no panic").json();
+    reply(&agent, &id, json!({"data": "again"})).await;
+    until("the second reply to be late", support::PATIENCE, async || (fate("late").await == 2).then_some(())).await;
+
+    assert_eq!(answer["reply"]["data"], "from robot", "{answer}");
+    assert_eq!(fate("taken").await, 1);
+}
+
+/// `idempotency`.
+#[tokio::test]
+async fn a_repeated_key_joins_the_first_and_another_body_is_a_conflict() {
+    let server = Server::serve(&[]).await;
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+    let once = json!({"command": "reboot", "idempotency": "k1"});
+
+    let first = commanding(&server, "robot", once.clone());
+    let (id, _) = asked(&mut agent).await;
+    let second = commanding(&server, "robot", once.clone());
+    until("the repeat to have come", support::PATIENCE, async || {
+        let repeated = server.metrics().await.sum_where("tidegate_logic_commands_total", "end=\"repeated\"");
+        (repeated == 1).then_some(())
+    })
+    .await;
+    let conflict = command(&server, "robot", json!({"command": "halt", "idempotency": "k1"})).await;
+    let other_agent = command(&server, "robot2", once.clone()).await;
+    reply(&agent, &id, json!({"data": 1})).await;
+    let (first, second) = (first.await.expect("no panic"), second.await.expect("no panic"));
+    let third = command(&server, "robot", once).await;
+
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert_eq!((first.json(), first.json()), (second.json(), third.json()));
+    assert_eq!(conflict.problem(), (409, "idempotency_conflict".into()));
+    assert_eq!(other_agent.problem(), (409, "idempotency_conflict".into()));
+    assert!(agent.next_within(Duration::from_millis(50)).await.is_none(), "the agent was asked once");
+}
+
+/// `expect: "all"`.
+#[tokio::test]
+async fn replies_of_a_room_stream_as_they_come_and_end_with_a_summary() {
+    let server = Server::serve(&[]).await;
+    let mut agents = Vec::new();
+    for name in ["a", "b", "c"] {
+        let mut agent = Client::named(server.clients(), name, "agent").await;
+        agent.join("fleet").await;
+        agents.push(agent);
+    }
+    let body = |timeout_ms: u32| json!({"command": "info", "expect": "all", "timeout_ms": timeout_ms});
+
+    let whole = posting(&server, "/v1/rooms/fleet/command", body(10_000));
+    for (n, agent) in agents.iter_mut().enumerate() {
+        let (id, _) = asked(agent).await;
+        let data = if n == 2 { json!({"error": "broken"}) } else { json!({"data": n}) };
+        reply(agent, &id, data).await;
+    }
+    let whole = whole.await.expect("no panic");
+    let part = posting(&server, "/v1/rooms/fleet/command", body(300));
+    let (id, _) = asked(&mut agents[0]).await;
+    reply(&agents[0], &id, json!({"data": 0})).await;
+    let part = part.await.expect("no panic");
+    let nobody = server.connect_api().await.post("/v1/rooms/empty/command", body(300).to_string()).await;
+
+    let lines = |answer: &Answer| -> Vec<Value> {
+        answer.text().lines().map(|l| serde_json::from_str(l).expect("JSON lines")).collect()
+    };
+    assert_eq!((whole.status, &whole.headers["content-type"]), (200, &"application/x-ndjson".parse().expect("plain")));
+    let whole = lines(&whole);
+    let errors = whole.iter().filter(|l| l["reply"]["error"] == "broken").count();
+    assert_eq!((whole.len(), errors), (4, 1), "{whole:?}");
+    let summary = &whole[3]["summary"];
+    assert_eq!((&summary["replies"], &summary["errors"], &summary["delivered"]), (&json!(3), &json!(1), &json!(3)));
+    assert_eq!(summary["timed_out"], false);
+    let part = lines(&part);
+    assert_eq!((part.len(), &part[1]["summary"]["timed_out"]), (2, &json!(true)), "{part:?}");
+    assert_eq!(nobody.problem(), (404, "nobody_there".into()));
+}
+
+/// Rule S-3: the deadline is the command's, not the connection's.
+#[tokio::test]
+async fn an_agent_that_reconnects_within_the_deadline_still_answers() {
+    let server = Server::serve(&[]).await;
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+
+    let answer = commanding(&server, "robot", json!({"command": "slow", "timeout_ms": 20_000}));
+    let (id, _) = asked(&mut agent).await;
+    drop(agent);
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+    let (again, _) = asked(&mut agent).await;
+    reply(&agent, &again, json!({"data": "done"})).await;
+    let answer = answer.await.expect("no panic");
+
+    assert_eq!((answer.status, &answer.json()["reply"]["data"]), (200, &json!("done")));
+    assert_eq!((id, answer.json()["reply"]["from"]["connection"].clone()), (again, json!(agent.id())));
+}
+
+/// A connection that is there twice gets a command once, however long it waits.
+#[tokio::test]
+async fn a_connection_that_stays_is_not_asked_again() {
+    let server = Server::serve(&[]).await;
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+
+    let answer = commanding(&server, "robot", json!({"command": "slow", "timeout_ms": 20_000}));
+    asked(&mut agent).await;
+    // Half-open: the user comes back while its old connection still counts, so interest has nothing to tell.
+    let mut second = Client::named(server.clients(), "robot", "agent").await;
+    let (id, _) = asked(&mut second).await;
+    assert!(agent.next_within(Duration::from_millis(200)).await.is_none(), "the first was asked once");
+    reply(&second, &id, json!({"data": 2})).await;
+
+    assert_eq!(answer.await.expect("no panic").json()["reply"]["data"], 2);
+}
+
+/// `wait_for_agent`.
+#[tokio::test]
+async fn a_command_that_waits_for_its_agent_reaches_it_when_it_comes() {
+    let server = Server::serve(&[]).await;
+
+    let waiting = json!({"command": "ping", "wait_for_agent": true, "timeout_ms": 20_000});
+    let answer = commanding(&server, "robot", waiting);
+    until("the command to wait", support::PATIENCE, async || {
+        (server.metrics().await.sum("tidegate_logic_commands_waiting") == 1).then_some(())
+    })
+    .await;
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+    let (id, _) = asked(&mut agent).await;
+    reply(&agent, &id, json!({"data": 1})).await;
+
+    assert_eq!(answer.await.expect("no panic").status, 200);
+}
+
+/// `agents.commands`: one more is refused, and pushes are not.
+#[tokio::test]
+async fn commands_that_wait_are_bounded_and_leave_the_rest_of_the_api_alone() {
+    let env = [("TIDEGATE_LOGIC__AGENTS__COMMANDS", "3"), ("TIDEGATE_LOGIC__LIMITS__IN_FLIGHT", "2")];
+    let server = Server::serve(&env).await;
+    let mut agent = Client::named(server.clients(), "robot", "agent").await;
+
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(commanding(&server, "robot", json!({"command": "x", "timeout_ms": 20_000})));
+        asked(&mut agent).await;
+    }
+    let refused = command(&server, "robot", json!({"command": "x"})).await;
+    let pushed = server.connect_api().await.push(json!({"to": {"user": "robot"}, "message": 1})).await;
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    until("callers that left to be forgotten", support::PATIENCE, async || {
+        (server.metrics().await.sum("tidegate_logic_commands_waiting") == 0).then_some(())
+    })
+    .await;
+
+    assert_eq!(refused.problem(), (503, "overloaded".into()));
+    assert_eq!(pushed["matched"], 1);
+}
+
+/// `GET /v1/agents` and `/agents`.
+#[tokio::test]
+async fn agents_are_listed_as_json_and_as_text() {
+    let server = Server::serve(&[]).await;
+    let agent = Client::named(server.clients(), "robot", "agent").await;
+    let web = Client::named(server.clients(), "ann", "web").await;
+    let mut api = server.connect_api().await;
+
+    let list = api.get("/v1/agents").await.json();
+    let text = api.get("/agents").await.text();
+    let by_user = api.get("/agents?id=robot").await;
+    let by_id = api.get(&format!("/agents?id={}", agent.id())).await;
+    let not_one = api.get(&format!("/agents?id={}", web.id())).await;
+
+    assert_eq!(list["agents"].as_array().map(Vec::len), Some(1), "{list}");
+    assert_eq!((&list["agents"][0]["id"], &list["agents"][0]["user"]), (&json!(agent.id()), &json!("robot")));
+    assert!(text.contains(&agent.id()) && !text.contains(&web.id()), "{text}");
+    assert_eq!(by_user.text(), by_id.text());
+    assert!(by_user.text().contains("user     robot"), "{}", by_user.text());
+    assert_eq!(not_one.problem(), (404, "no_such_agent".into()));
+}
+
+/// `POST …/command` says what is wrong with it.
+#[tokio::test]
+async fn each_bad_command_has_its_code() {
+    let server = Server::serve(&[]).await;
+    let cases = [
+        (json!({}), 422, "missing_field"),
+        (json!({"command": ""}), 422, "bad_value"),
+        (json!({"command": 7}), 422, "wrong_type"),
+        (json!({"command": "x", "timeout_ms": 0}), 422, "bad_value"),
+        (json!({"command": "x", "timeout_ms": 120_001}), 422, "bad_value"),
+        (json!({"command": "x", "expect": "most"}), 422, "bad_value"),
+        (json!({"command": "x", "wait_for_agent": 1}), 422, "wrong_type"),
+        (json!({"command": "x", "tiemout_ms": 1}), 422, "unknown_field"),
+        (json!({"command": "x", "data": "x".repeat(70_000)}), 413, "message_too_large"),
+    ];
+
+    for (body, status, code) in cases {
+        let answer = command(&server, "robot", body.clone()).await;
+        assert_eq!(answer.problem(), (status, code.to_owned()), "{:.80}", body.to_string());
+    }
+    let room = json!({"command": "x", "wait_for_agent": true}).to_string();
+    let answer = server.connect_api().await.post("/v1/rooms/r/command", room).await;
+    assert_eq!(answer.problem(), (422, "bad_value".into()));
+}
+
+/// The command that waits longest is answered by its deadline.
+#[tokio::test]
+async fn a_deadline_is_kept() {
+    let server = Server::serve(&[]).await;
+    let _agent = Client::named(server.clients(), "robot", "agent").await;
+    let begun = Instant::now();
+
+    let answer = command(&server, "robot", json!({"command": "x", "timeout_ms": 300})).await;
+
+    let took = begun.elapsed();
+    assert_eq!(answer.status, 504);
+    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+}
