@@ -13,12 +13,13 @@ mod logic;
 mod process;
 mod reload;
 mod serve;
+mod token;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, ConfigCommand, KeysCommand};
+use cli::{Cli, Command, ConfigCommand, KeysCommand, TokenCommand};
 use config::exposure::{self, Role};
 use config::{Given, Loaded};
 use failure::Failure;
@@ -44,6 +45,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => Ok(doctor::run(&args.root, args.need, args.json)),
         Command::Keys(KeysCommand::Create(args)) => keys::create(args),
         Command::Keys(KeysCommand::Inspect) => keys::inspect(&load()?),
+        Command::Token(TokenCommand::Mint(args)) => token::mint(&load()?, &args),
+        Command::Token(TokenCommand::Inspect { file }) => token::inspect(&load()?, file.as_deref()),
         Command::Bench(bench) => Ok(tidegate_bench::main(bench)?),
     }
 }

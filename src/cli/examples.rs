@@ -62,3 +62,12 @@ Examples:
 
 To change a key: create another with the same id, add its entry beside the old one, reload, hand the key over, and
 remove the old entry when nobody uses it any more.";
+
+pub const TOKEN: &str = "\
+Examples:
+  tidegate token mint -c tidegate.toml --sub alice --plat web --rooms 'chat:*,user:{sub}:*' --speak 'chat:*'
+  tidegate token mint --sub robot --exp 90d --key-file ed25519.pem --alg EdDSA --kid 2027
+  tidegate token mint -c tidegate.toml --sub alice --attr lang=de --attr tier=pro | tidegate token inspect -c tidegate.toml
+
+Keys come from the configuration, its TIDEGATE_* variables included, or from a file; never from the command line.
+inspect verifies with the code of the gateway. Exit code 0: accepted, 1: refused, with the reason that a client would get.";

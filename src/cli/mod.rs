@@ -2,6 +2,7 @@
 //! Parses and nothing else; the examples that `--help` ends with are in `examples`.
 
 mod examples;
+mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::config::{Given, LogFormat, LogLevel};
 use crate::demo::Speed;
 use crate::doctor::Need;
 use crate::keys::When;
+pub use token::{TokenCommand, TokenMint};
 
 /// A push gateway for a million open connections: one HTTP push, merged and encoded once, to every WebSocket.
 #[derive(Debug, Parser)]
@@ -65,6 +67,9 @@ pub enum Command {
     /// Make and look at API keys
     #[command(subcommand, after_help = examples::KEYS)]
     Keys(KeysCommand),
+    /// Mint and look at tokens of clients
+    #[command(subcommand, after_help = examples::TOKEN)]
+    Token(TokenCommand),
     /// Measure: the physical limit, swarms of clients, publishers, scenarios
     #[command(subcommand)]
     Bench(tidegate_bench::Bench),
@@ -202,7 +207,7 @@ impl Cli {
                 given.flag("--api", "logic.api", logic.api.map(|at| at.to_string()));
                 given.flag("--gateway", "logic.gateways", logic.gateways.iter().cloned());
             }
-            Command::Doctor(_) | Command::Config(_) | Command::Keys(_) | Command::Bench(_) => {}
+            Command::Doctor(_) | Command::Config(_) | Command::Keys(_) | Command::Token(_) | Command::Bench(_) => {}
         }
         given
     }
