@@ -52,7 +52,7 @@ pub async fn post(asked: calls::Asked, target: Target) -> Result<Answer, Refusal
     let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
     let Asked { ask, key } = read(&live.limits, config, target, &body.bytes)?;
     // From here on it waits for agents, which is longer than a request takes, and counts as a command instead.
-    drop(in_progress);
+    in_progress.leave();
     let streams = ask.expect == Expect::All || accepts_lines(headers);
     let Some(key) = key else {
         drop(body);

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use matchit::Router;
 
 use super::answer::{Answer, Body};
-use super::calls::{self, Asked, Call};
+use super::calls::{self, Asked, Call, InProgress};
 use super::query;
 use crate::keys::{Caller, Moment, Scope};
 use crate::metrics::{RefusalLabels, RequestLabels};
@@ -78,7 +78,10 @@ async fn serve(node: &Arc<Node>, call: &Call, path: Params, request: Request<Inc
         })?),
     };
     let (head, body) = request.into_parts();
-    (call.run)(Asked { node: Arc::clone(node), caller, place, path, head, body }).await
+    let place = InProgress::holding(place);
+    let answer = (call.run)(Asked { node: Arc::clone(node), caller, place: place.clone(), path, head, body }).await;
+    place.leave();
+    answer
 }
 
 fn caller(node: &Node, scope: Scope, request: &Request<Incoming>) -> Result<Caller, Refusal> {

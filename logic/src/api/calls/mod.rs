@@ -18,6 +18,7 @@ use std::sync::Arc;
 use http::Method;
 use http::request::Parts;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tidegate_protocol::limits::is_valid_name;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -67,14 +68,32 @@ pub fn all() -> impl Iterator<Item = &'static Call> {
     TOPICS.iter().flat_map(|topic| topic.calls)
 }
 
+/// A request's place among those in progress. Whoever answers the request holds it to the end, so that a call need not
+/// think of it; one that waits for long, under a bound of its own, gives it back early. Probes have none.
+#[derive(Clone)]
+pub struct InProgress(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl InProgress {
+    /// Holds a place.
+    #[must_use]
+    pub fn holding(place: Option<OwnedSemaphorePermit>) -> Self {
+        Self(Arc::new(Mutex::new(place)))
+    }
+
+    /// Gives the place back.
+    pub fn leave(&self) {
+        self.0.lock().take();
+    }
+}
+
 /// A request that its call may do.
 pub struct Asked {
     /// Where it is done.
     pub node: Arc<Node>,
     /// Who asks.
     pub caller: Caller,
-    /// Its place among the requests in progress; a call that waits for long, under a bound of its own, gives it back early.
-    pub place: Option<OwnedSemaphorePermit>,
+    /// Its place among the requests in progress.
+    pub place: InProgress,
     /// Parameters of the path, decoded.
     pub path: Vec<(String, String)>,
     /// Everything but the body.
