@@ -16,6 +16,7 @@ mod drain;
 pub mod fanout;
 pub mod identity;
 mod interest;
+mod live;
 pub mod lobby;
 pub mod memory;
 pub mod merge;

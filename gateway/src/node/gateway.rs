@@ -26,6 +26,7 @@ use crate::counters::Totals;
 use crate::fanout::Fanout;
 use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
+use crate::live::Live;
 use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
 use crate::merge::press::Press;
@@ -169,6 +170,7 @@ impl Gateway {
             merger,
             links: Links::default(),
             handshakes: AtomicUsize::new(0),
+            unnamed: AtomicUsize::new(0),
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
             backlog: Backlog::of(listen),
             spare: Spare::default(),
@@ -181,6 +183,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
             stop: watch::Sender::new(false),
+            live: Live::of(&config),
             config,
         };
         Ok((Arc::new(node), handles))
@@ -234,6 +237,23 @@ impl Gateway {
     /// [`StartError::Bind`].
     pub async fn serve_ops(&self, more: MetricsText) -> Result<SocketAddr, StartError> {
         crate::ops::listen(&self.node, more).await
+    }
+
+    /// Puts another configuration in force as far as that goes while connections live: keys and expectations of tokens (files
+    /// are read anew), the limits of a client's messages and rooms, the device policy. All of it or, on an error, nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the operator's words.
+    pub fn reload(&self, config: &GatewayConfig) -> Result<(), StartError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(StartError::Config(problems.join("; ")));
+        }
+        self.node.auth.reload(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
+        if !self.node.config.echo {
+            self.node.live.set(config);
+        }
+        Ok(())
     }
 
     /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes at the pace of the fleet, then stops.
