@@ -38,5 +38,6 @@ pub use config::{
     HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig, PresenceConfig,
     ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
+pub use live::is_live;
 pub use node::{Gateway, StartError};
 pub use ops::MetricsText;

@@ -10,6 +10,17 @@ use parking_lot::RwLock;
 use crate::bucket::rate::Rate;
 use crate::config::{DevicesConfig, GatewayConfig};
 
+/// Whether a change of this key (`gateway.limits.rooms`) takes effect without a restart.
+#[must_use]
+pub fn is_live(key: &str) -> bool {
+    match key.strip_prefix("gateway.").and_then(|rest| rest.split_once('.')) {
+        Some(("limits", name)) => name != "rooms_total",
+        Some(("auth", name)) => !matches!(name, "mode" | "deadline_ms" | "unnamed_max" | "query"),
+        Some(("devices", _)) => true,
+        _ => false,
+    }
+}
+
 /// The settings in force.
 #[derive(Debug)]
 pub struct Live {

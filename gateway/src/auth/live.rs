@@ -89,8 +89,12 @@ impl Auth {
         self.verifier.read().leeway_s()
     }
 
-    /// Puts another configuration in force, files read anew.
+    /// Puts another configuration in force, files read anew. One of another mode waits for the restart that a mode needs: its
+    /// keys, or that it has none, are not meant for those who are here.
     pub(crate) fn reload(&self, config: &AuthConfig) -> Result<(), KeyError> {
+        if (config.mode == AuthMode::Jwt) != self.is_required {
+            return Ok(());
+        }
         let mut source = self.source.lock();
         let stamps = stamps(config);
         match Verifier::new(config) {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::Node;
 use crate::admission::{Admission, RATE_A_CORE};
-use crate::auth::{self, Auth};
+use crate::auth::{self, Auth, Verifier};
 use crate::backlog::Backlog;
 use crate::backplane::Links;
 use crate::barred::Barred;
@@ -239,16 +239,22 @@ impl Gateway {
         crate::ops::listen(&self.node, more).await
     }
 
+    /// Whether [`Gateway::reload`] would take this configuration: for a process with another tier, which is to change as well
+    /// or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the operator's words.
+    pub fn check(config: &GatewayConfig) -> Result<(), StartError> {
+        Verifier::new(&config.auth).map(|_| ()).map_err(|e| StartError::Config(e.to_string()))
+    }
+
     /// Puts another configuration in force as far as that goes while connections live: keys and expectations of tokens (files
-    /// are read anew), the limits of a client's messages and rooms, the device policy. All of it or, on an error, nothing.
+    /// are read anew), the limits of a client's messages and rooms, the device policy. All of it or, on an error, nothing. The
+    /// configuration has no contradictions ([`GatewayConfig::problems`]).
     ///
     /// # Errors
     /// What is wrong with it, in the operator's words.
     pub fn reload(&self, config: &GatewayConfig) -> Result<(), StartError> {
-        let problems = config.problems();
-        if !problems.is_empty() {
-            return Err(StartError::Config(problems.join("; ")));
-        }
         self.node.auth.reload(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
         if !self.node.config.echo {
             self.node.live.set(config);
