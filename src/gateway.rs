@@ -27,7 +27,7 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
         );
         tracing::info!("{status}");
         process::ready(&status);
-        let signal = signals.end(|| reloads.again(&|_| Ok(()))).await;
+        let signal = signals.end(|| reloads.again(&|new| reload(&gateway, &new.gateway))).await;
         signals.then(signal, longest_drain(&reloads.config().gateway), gateway.drain()).await?;
         Ok(ExitCode::SUCCESS)
     })
@@ -36,6 +36,11 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
 /// Starts a gateway.
 pub async fn start(config: &GatewayConfig) -> Result<Gateway, Failure> {
     Gateway::start(config.clone()).await.map_err(failure)
+}
+
+/// Puts a configuration in force; the error says what is wrong with it.
+fn reload(gateway: &Gateway, config: &GatewayConfig) -> Result<(), Vec<String>> {
+    gateway.reload(config).map_err(|error| vec![error.to_string()])
 }
 
 /// Whose fault it is, in a sentence that names the key.

@@ -178,7 +178,9 @@ fn concerns(role: Role, key: &str) -> bool {
 
 /// Whether a change takes effect without a restart. What may be exposed is judged at each reload.
 fn is_live(key: &str) -> bool {
-    matches!(key, "log.level" | "auth.allow_open" | "auth.allow_open_ops") || tidegate_logic::is_live(key)
+    matches!(key, "log.level" | "auth.allow_open" | "auth.allow_open_ops")
+        || tidegate_logic::is_live(key)
+        || tidegate_gateway::is_live(key)
 }
 
 fn list(keys: &[String]) -> String {

@@ -10,6 +10,7 @@ use tidegate_logic::{Extras, GatewayLink};
 use tokio::sync::oneshot;
 
 use crate::cli::Serve;
+use crate::config::Config;
 use crate::config::exposure::{Role, notice};
 use crate::demo::{self, DemoOptions};
 use crate::failure::Failure;
@@ -39,7 +40,13 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
             let options = DemoOptions { speed: args.speed, key: args.demo_key };
             tokio::spawn(demo::run(api, options, async { drop(demo_stopped.await) }));
         }
-        let signal = signals.end(|| reloads.again(&|new| logic.reload(&new.logic))).await;
+        let both = |new: &Config| {
+            // Both tiers or none: what the gateway would not take must not reach logic.
+            Gateway::check(&new.gateway).map_err(|error| vec![error.to_string()])?;
+            logic.reload(&new.logic)?;
+            gateway.reload(&new.gateway).map_err(|error| vec![error.to_string()])
+        };
+        let signal = signals.end(|| reloads.again(&both)).await;
         let config = reloads.config();
         let takes_at_most = gateway::longest_drain(&config.gateway) + logic::longest_shutdown(&config.logic);
         let leave = async {

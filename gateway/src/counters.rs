@@ -170,6 +170,8 @@ pub struct Totals {
     pub rate_refused: AtomicU64,
     /// Connections closed for silence.
     pub idle_closed: AtomicU64,
+    /// Connections closed because their tokens ran out.
+    pub expired_closed: AtomicU64,
     /// Connections closed for violating RFC 6455.
     pub violations: AtomicU64,
     /// Pings sent to silent peers.

@@ -16,6 +16,7 @@ mod drain;
 pub mod fanout;
 pub mod identity;
 mod interest;
+mod live;
 pub mod lobby;
 pub mod memory;
 pub mod merge;
@@ -37,5 +38,6 @@ pub use config::{
     HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig, PresenceConfig,
     ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
+pub use live::is_live;
 pub use node::{Gateway, StartError};
 pub use ops::MetricsText;

@@ -30,6 +30,7 @@ struct Snapshot {
     gauges: Vec<(&'static str, &'static str, i64)>,
     dropped: Vec<(&'static str, u64)>,
     refused: Vec<(&'static str, u64)>,
+    tokens_refused: Vec<(&'static str, u64)>,
 }
 
 impl Snapshot {
@@ -38,7 +39,7 @@ impl Snapshot {
         let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
         let (t, press) = (&node.totals, &node.merger.press);
         let deflating: usize = node.buckets.iter().map(Bucket::deflating).sum();
-        let counters = vec![
+        let mut counters = vec![
             ("accepted", "Connections taken from the kernel", t.accepted.load(Relaxed)),
             ("connections_opened", "Handshakes that ended in a connection", t.opened.load(Relaxed)),
             ("connections_closed", "Connections that ended", t.closed.load(Relaxed)),
@@ -88,7 +89,7 @@ impl Snapshot {
             ("windows_open", "Targets with an open window", i64::from(node.merger.open_windows.load(Relaxed))),
             ("window_ms", "Window of the target everyone", i64::from(node.merger.window_ms())),
             ("partial_bytes", "Bytes of unfinished messages", node.partial_bytes.load(Relaxed) as i64),
-            ("partial_bytes_max", "Most bytes of unfinished messages", node.config.limits.partial_bytes_total as i64),
+            ("partial_bytes_max", "Most bytes of unfinished messages", node.live.partial_bytes_total() as i64),
             ("fanout_bytes", "Bytes of batches not yet walked", node.fanout.bytes() as i64),
             ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
             ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
@@ -99,9 +100,12 @@ impl Snapshot {
         ];
         gauges.extend(uplink(node));
         gauges.extend(comings_and_goings(node));
+        let (identity_counters, identity_gauges) = identity(node);
+        counters.extend(identity_counters);
+        gauges.extend(identity_gauges);
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
         let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
-        Self { counters, gauges, dropped, refused }
+        Self { counters, gauges, dropped, refused, tokens_refused: node.auth.refusals() }
     }
 }
 
@@ -136,6 +140,31 @@ fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
     ]
 }
 
+type Rows<N, const ROWS: usize> = [(&'static str, &'static str, N); ROWS];
+
+/// Who clients are.
+#[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
+fn identity(node: &Node) -> (Rows<u64, 4>, Rows<i64, 6>) {
+    let (accepted, reloads, failures) = node.auth.counts();
+    let (grants, attributes, shared_max) = node.badges.shared();
+    let expired = node.totals.expired_closed.load(Relaxed);
+    let counters = [
+        ("tokens_accepted", "Tokens of clients accepted", accepted),
+        ("token_key_reloads", "Times the keys for tokens were exchanged", reloads),
+        ("token_key_failures", "Times new keys were of no use and the old ones stayed", failures),
+        ("expired_closed", "Connections closed because their tokens ran out", expired),
+    ];
+    let gauges = [
+        ("token_keys", "Keys that tokens are verified with", node.auth.keys() as i64),
+        ("unnamed", "Connections that have yet to say who they are", node.unnamed.load(Relaxed) as i64),
+        ("unnamed_max", "Most of them", node.config.auth.unnamed_max as i64),
+        ("grants", "Different grants that connections share", grants as i64),
+        ("attributes", "Different sets of attributes that connections share", attributes as i64),
+        ("shared_max", "Most of each; beyond it they are not shared", shared_max as i64),
+    ];
+    (counters, gauges)
+}
+
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (name, help, value) in &self.counters {
@@ -147,7 +176,8 @@ impl Collector for Snapshot {
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)?;
         }
         labelled(&mut encoder, "messages_dropped", "Messages x connections dropped", "reason", &self.dropped)?;
-        labelled(&mut encoder, "handshakes_refused", "Handshakes refused", "code", &self.refused)
+        labelled(&mut encoder, "handshakes_refused", "Handshakes refused", "code", &self.refused)?;
+        labelled(&mut encoder, "tokens_refused", "Tokens of clients refused", "code", &self.tokens_refused)
     }
 }
 

@@ -68,15 +68,20 @@ impl Auth {
         let verifier = Arc::clone(&self.verifier.read());
         let outcome = verifier.verify(token, u64::from(unix_s()));
         match &outcome {
-            Ok(_) => self.accepted.fetch_add(1, Relaxed),
-            Err(error) => self.refused[error.index()].fetch_add(1, Relaxed),
-        };
+            Ok(_) => {
+                self.accepted.fetch_add(1, Relaxed);
+            }
+            Err(error) => {
+                self.refuse(*error);
+            }
+        }
         outcome
     }
 
-    /// Counts a client that brought none.
-    pub(crate) fn missed(&self) {
-        self.refused[TokenError::Missing.index()].fetch_add(1, Relaxed);
+    /// Counts a token that was refused unread; gives its error back.
+    pub(crate) fn refuse(&self, error: TokenError) -> TokenError {
+        self.refused[error.index()].fetch_add(1, Relaxed);
+        error
     }
 
     /// How long after its `exp` a token still counts.
@@ -84,8 +89,12 @@ impl Auth {
         self.verifier.read().leeway_s()
     }
 
-    /// Puts another configuration in force, files read anew.
+    /// Puts another configuration in force, files read anew. One of another mode waits for the restart that a mode needs: its
+    /// keys, or that it has none, are not meant for those who are here.
     pub(crate) fn reload(&self, config: &AuthConfig) -> Result<(), KeyError> {
+        if (config.mode == AuthMode::Jwt) != self.is_required {
+            return Ok(());
+        }
         let mut source = self.source.lock();
         let stamps = stamps(config);
         match Verifier::new(config) {

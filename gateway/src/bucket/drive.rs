@@ -19,7 +19,7 @@ use tidegate_protocol::ws::{self, Decoder, Deflater, Event, Inflater};
 
 use super::outbox;
 use super::pending::Queued;
-use super::rate::{Rate, Rates};
+use super::rate::Rates;
 use super::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
 use crate::counters::Delta;
@@ -90,12 +90,9 @@ impl Drive {
     /// The task of bucket `index`.
     #[must_use]
     pub fn new(node: Arc<Node>, index: usize) -> Self {
-        let limits = &node.config.limits;
-        let requests = Rates::new(Rate { per_s: limits.requests_per_s, burst: limits.requests_burst });
-        let user_sends = Rates::new(Rate { per_s: limits.user_sends_per_s, burst: limits.user_sends_burst });
         Self {
-            requests,
-            user_sends,
+            requests: Rates::new(node.live.requests()),
+            user_sends: Rates::new(node.live.user_sends()),
             node,
             index,
             partial: HashMap::default(),
@@ -273,8 +270,8 @@ impl Drive {
     fn take_bytes(&mut self, node: &Node, slot: u32, generation: u32, bytes: &mut [u8]) -> bool {
         let is_closing = self.closing.contains_key(&slot);
         let limits = ws::Limits {
-            message_bytes: node.config.limits.message_bytes,
-            fragments: node.config.limits.fragments,
+            message_bytes: node.live.message_bytes(),
+            fragments: node.live.fragments(),
             // Of a peer that was told to go only its Close matters; nothing it compresses is worth much work.
             inflate_ratio: if is_closing { 1 } else { node.config.deflate.ratio_max },
         };
@@ -348,7 +345,7 @@ impl Drive {
     /// Keeps what is unfinished, as long as all that is unfinished stays within the gateway's bound.
     fn keep_partial(&mut self, node: &Node, slot: u32, generation: u32, decoder: Decoder, since: Millis) {
         let bytes = decoder.buffered_bytes();
-        if node.partial_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > node.config.limits.partial_bytes_total {
+        if node.partial_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > node.live.partial_bytes_total() {
             node.partial_bytes.fetch_sub(bytes, Ordering::Relaxed);
             let reason = CloseReason::Overload;
             self.begin_close(node, slot, generation, reason.code(), &reason.text(Some(1_000)));
@@ -381,7 +378,7 @@ impl Drive {
     fn is_flooding(&mut self, node: &Node, slot: u32) -> bool {
         let count = self.chatty.entry(slot).or_insert(0);
         *count += 1;
-        *count > node.config.limits.control_per_s
+        *count > node.live.control_per_s()
     }
 
     /// Sends a frame that must not be lost, or gives the connection up as slow.

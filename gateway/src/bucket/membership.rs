@@ -38,7 +38,8 @@ impl Joined {
 
 /// Puts a connection into a room that it asks for itself, if it may join it.
 pub(crate) fn request(node: &Node, table: &mut Table, index: u16, slot: u32, room: &str, version: &mut u64) -> Joined {
-    if limits::is_valid_name(room) && !table.cold[slot as usize].may(Act::Join, room) {
+    let is_in = || node.rooms.id(room).is_some_and(|id| table.is_in(slot, id));
+    if limits::is_valid_name(room) && !table.cold[slot as usize].may(Act::Join, room) && !is_in() {
         return FORBIDDEN;
     }
     enter(node, table, index, slot, room, version)
@@ -60,7 +61,7 @@ pub(crate) fn enter(node: &Node, table: &mut Table, index: u16, slot: u32, room:
     if user.as_ref().is_some_and(|user| node.blocks.is_barred_from(user, room)) {
         return FORBIDDEN;
     }
-    if table.cold[slot as usize].rooms.len() >= node.config.limits.rooms {
+    if table.cold[slot as usize].rooms.len() >= node.live.rooms() {
         return Joined::Refused { code: "limit", message: "this connection is in as many rooms as HELLO allows" };
     }
     let Some(entered) = node.rooms.enter(room, &node.interest) else {

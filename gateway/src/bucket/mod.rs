@@ -4,12 +4,14 @@
 //! lookups, stats.
 
 pub mod drive;
+pub mod expiry;
 pub(crate) mod farewell;
 pub mod flush;
 pub(crate) mod membership;
 pub mod outbox;
 pub mod pending;
-mod rate;
+pub(crate) mod rate;
+mod refresh;
 pub mod slots;
 mod speak;
 mod sweep;

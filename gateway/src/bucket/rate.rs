@@ -38,6 +38,14 @@ impl<K: Hash + Eq> Rates<K> {
         Self { levels: HashMap::default(), rate }
     }
 
+    /// Another rate from now on; who has more left than its burst keeps that much.
+    pub fn set(&mut self, rate: Rate) {
+        self.rate = rate;
+        if rate.per_s == 0 {
+            self.levels.clear();
+        }
+    }
+
     fn full(&self) -> u64 {
         u64::from(self.rate.burst.max(1)) * 1_000
     }

@@ -20,11 +20,14 @@ impl Drive {
         if since(now, self.chatty_since) >= 1_000 {
             self.chatty_since = now;
             self.chatty.clear();
+            self.requests.set(node.live.requests());
+            self.user_sends.set(node.live.user_sends());
             self.requests.sweep(now);
             self.user_sends.sweep(now);
         }
+        self.expire(node);
         let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
-        let patience = node.config.limits.message_ms;
+        let patience = node.live.message_ms();
         let unfinished: Vec<u32> =
             self.partial.iter().filter(|(_, p)| since(now, p.since) >= patience).map(|(s, _)| *s).collect();
         // Whom the gateway itself does not listen to at the moment cannot finish.

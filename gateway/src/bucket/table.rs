@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tidegate_protocol::handshake::Deflate;
 
+use super::expiry::Expiries;
 use super::pending::Pending;
 use super::slots::SlotSet;
 use crate::clock::Millis;
@@ -108,6 +109,8 @@ pub struct Table<S = OwnedFd> {
     pub users: HashMap<Arc<str>, UserEntry, ahash::RandomState>,
     /// Who takes frames compressed for everyone; those of `cold` that negotiated the whole window.
     pub takes_deflated: SlotSet,
+    /// When tokens run out.
+    pub expiries: Expiries,
     /// Counts removals, so that a walk that let go of the lock knows whether slots may have changed hands.
     pub removals: u64,
     /// Counts departures from rooms, for the same reason.
@@ -137,6 +140,7 @@ impl<S> Default for Table<S> {
             rooms: HashMap::default(),
             users: HashMap::default(),
             takes_deflated: SlotSet::default(),
+            expiries: Expiries::default(),
             removals: 0,
             departures: 0,
             recent: VecDeque::new(),
@@ -209,6 +213,21 @@ impl<S> Table<S> {
             entry.slots.insert(at, slot);
         }
         entry.announced
+    }
+
+    /// Notes when the token of a connection runs out, if it does; `live` is how many connections there are.
+    pub fn note_expiry(&mut self, slot: u32, live: usize) {
+        let (hot, cold) = (&self.hot, &self.cold);
+        let generation = hot[slot as usize].generation;
+        if let Some(at) = cold[slot as usize].badge.as_ref().map(|b| b.expires_s).filter(|at| *at != 0) {
+            self.expiries.note((at, slot, generation), live, |end| is_end(hot, cold, end));
+        }
+    }
+
+    /// Takes those whose tokens have run out by then, as (slot, generation).
+    pub fn take_expired(&mut self, now_s: u32) -> Vec<(u32, u32)> {
+        let (hot, cold) = (&self.hot, &self.cold);
+        self.expiries.take_due(now_s, |end| is_end(hot, cold, end))
     }
 
     /// Takes a connection out. Returns it with whether its user has left this gateway. The rooms must have been left.
@@ -330,4 +349,10 @@ impl<S> Table<S> {
     pub fn room_seq(&self, room_id: u32) -> u64 {
         self.rooms.get(&room_id).map_or(0, |m| m.seq.load(Ordering::Acquire))
     }
+}
+
+/// Whether a noted end is still that of the connection's token.
+fn is_end<S>(hot: &[Hot<S>], cold: &[Cold], (at, slot, generation): (u32, u32, u32)) -> bool {
+    let is_here = hot.get(slot as usize).is_some_and(|h| h.generation == generation && h.fd.is_some());
+    is_here && cold[slot as usize].badge.as_ref().is_some_and(|b| b.expires_s == at)
 }

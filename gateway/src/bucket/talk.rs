@@ -95,17 +95,14 @@ impl Drive {
             Verb::Reply(reply) => self.answer_command(node, slot, generation, request.id, reply),
             Verb::Presence(room) => self.ask_presence(node, slot, generation, request.id, room),
             Verb::Members(page) => self.ask_members(node, slot, generation, request.id, page),
-            Verb::Auth(_) | Verb::Refresh(_) => {
-                let mut json = Vec::new();
-                reply::error(&mut json, request.id, "unauthorized", "this gateway asks for no token", false);
-                self.say(node, slot, generation, text_frame(&json), false);
-            }
+            Verb::Auth(_) => self.auth(node, slot, generation, request.id),
+            Verb::Refresh(token) => self.refresh(node, slot, generation, request.id, &token.0),
         }
     }
 
     fn join(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, rooms: &[Cow<'_, str>]) {
         let bucket = &node.buckets[self.index];
-        if rooms.len() > node.config.limits.rooms.saturating_mul(2) {
+        if rooms.len() > node.live.rooms().saturating_mul(2) {
             // Most would be refused one by one; no work is done for a list that cannot be meant.
             let mut json = Vec::new();
             reply::error(&mut json, id, "limit", "JOIN names more than twice the rooms HELLO allows", false);

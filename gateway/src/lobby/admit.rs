@@ -1,13 +1,16 @@
 //! What becomes of a guest whose request head has arrived: refused by name, or made a connection.
 //! Decides only; accepting, waiting and deadlines are the lobby's.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll;
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
+use super::unnamed::Unnamed;
 use super::{Lobby, RETRY_AFTER_S};
-use crate::identity::Identity;
+use crate::auth::TokenError;
+use crate::identity::{Identity, Platform, platform_of};
 use crate::node::Node;
 
 impl Lobby {
@@ -42,20 +45,58 @@ impl Lobby {
         if !node.is_accepting() {
             return Err((fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S }));
         }
-        let identity = match Identity::claimed(upgrade.query, &node.platforms) {
-            Ok(identity) => identity,
+        let newcomer = match newcomer(node, upgrade) {
+            Ok(newcomer) => newcomer,
             Err(refusal) => return Err((fd, refusal)),
         };
-        if identity.user.as_deref().is_some_and(|user| node.blocks.is_barred(user)) {
-            return Err((fd, Refusal::Blocked));
-        }
         if is_seated {
             // This set must let go of the socket before a bucket's takes it.
             let _ = epoll::delete(&self.epoll, fd.as_fd());
         }
         self.response.clear();
         handshake::accept_response(upgrade, &mut self.response);
-        node.open(fd, identity, upgrade.deflate, &mut self.response, early);
-        Ok(())
+        match newcomer {
+            Newcomer::Known(identity) => node.open(fd, identity, upgrade.deflate, &mut self.response, early),
+            Newcomer::Unnamed(platform) => self.let_in(node, fd, Unnamed::new(upgrade.deflate, platform), early),
+        }
+    }
+}
+
+/// What a request says of who sends it.
+enum Newcomer {
+    Known(Identity),
+    /// It will have to send AUTH.
+    Unnamed(Platform),
+}
+
+fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
+    if !node.auth.is_required() {
+        return Identity::claimed(upgrade.query, &node.platforms).map(Newcomer::Known);
+    }
+    let platform = platform_of(upgrade.query, &node.platforms)?;
+    let Some(token) = token(node, upgrade)? else { return Ok(Newcomer::Unnamed(platform)) };
+    let claims = node.auth.verify(&token).map_err(TokenError::refusal)?;
+    let identity = Identity::proven(claims, platform, &node.platforms, &node.badges);
+    identity.map(Newcomer::Known).map_err(TokenError::refusal)
+}
+
+/// The token that came with a request, if any.
+fn token<'a>(node: &Node, upgrade: &Upgrade<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let malformed = |what| node.auth.refuse(TokenError::Malformed(what)).refusal();
+    let in_header = match upgrade.authorization.map(|value| value.split_once(' ').unwrap_or((value, ""))) {
+        None => None,
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(Cow::Borrowed(token.trim())),
+        Some(_) => return Err(malformed("Authorization must be Bearer and the token")),
+    };
+    if handshake::query_has_duplicates(upgrade.query, "token") {
+        return Err(malformed("?token= stands there more than once"));
+    }
+    let in_query = handshake::query_value(upgrade.query, "token")?.filter(|token| !token.is_empty());
+    match (in_header, in_query) {
+        (Some(_), Some(_)) => Err(malformed("it came both in Authorization and in the query; send one")),
+        (None, Some(_)) if !node.config.auth.query => Err(malformed(
+            "none is taken from the query here; send Authorization: Bearer, or AUTH as the first message",
+        )),
+        (in_header, in_query) => Ok(in_header.or(in_query)),
     }
 }

@@ -5,6 +5,7 @@
 //! `handshake.in_flight`; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
 
 mod admit;
+mod unnamed;
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +18,9 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
 use tidegate_protocol::handshake::Refusal;
+use tidegate_protocol::ws::Inflater;
 
+use self::unnamed::Unnamed;
 use crate::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
 use crate::node::Node;
@@ -42,12 +45,21 @@ const DEADLINES_MS: u32 = 100;
 /// Pause when the system has no files or memory for another connection.
 const EXHAUSTED_MS: u64 = 50;
 
-/// A socket whose request head is not complete.
+/// A socket that is no connection yet.
 #[derive(Debug)]
 struct Guest {
     fd: OwnedFd,
-    head: Vec<u8>,
+    stage: Stage,
     number: u32,
+}
+
+/// What is awaited of a guest.
+#[derive(Debug)]
+enum Stage {
+    /// The rest of its request head.
+    Head(Vec<u8>),
+    /// Its AUTH; it has had its 101.
+    Unnamed(Box<Unnamed>),
 }
 
 /// One accepting task.
@@ -59,6 +71,10 @@ pub struct Lobby {
     free: Vec<u32>,
     /// Deadlines in order of arrival: (when, slot, number).
     deadlines: VecDeque<(Millis, u32, u32)>,
+    /// The same for those who have to say who they are.
+    unnamed_deadlines: VecDeque<(Millis, u32, u32)>,
+    /// Inflates their first messages, once anyone compresses one.
+    inflater: Option<Box<Inflater>>,
     arrivals: u32,
     response: Vec<u8>,
     buffer: Vec<u8>,
@@ -110,6 +126,8 @@ impl Lobby {
             guests: Vec::new(),
             free: Vec::new(),
             deadlines: VecDeque::new(),
+            unnamed_deadlines: VecDeque::new(),
+            inflater: None,
             arrivals: 0,
             response: Vec::with_capacity(1024),
             buffer: vec![0; 16 * 1024],
@@ -150,7 +168,7 @@ impl Lobby {
                         }
                     }
                 },
-                _ = deadlines.tick(), if !self.deadlines.is_empty() => {}
+                _ = deadlines.tick(), if !(self.deadlines.is_empty() && self.unnamed_deadlines.is_empty()) => {}
                 _ = calm.tick() => {}
             }
             // By time and not by timer: a flood of strangers must not keep the deadlines from their turn.
@@ -158,6 +176,7 @@ impl Lobby {
             if since(now, looked) >= DEADLINES_MS {
                 looked = now;
                 self.expire(&node);
+                self.expire_unnamed(&node);
             }
             if self.is_listening && !node.is_accepting() {
                 let _ = epoll::delete(&self.epoll, &*self.listener);
@@ -185,8 +204,10 @@ impl Lobby {
             } else {
                 #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in `seat`")]
                 let (slot, number) = (data as u32, (data >> 32) as u32);
-                if self.guests[slot as usize].as_ref().is_some_and(|g| g.number == number) {
-                    self.read(node, slot);
+                match self.guests[slot as usize].as_ref().filter(|g| g.number == number).map(|g| &g.stage) {
+                    Some(Stage::Head(_)) => self.read(node, slot),
+                    Some(Stage::Unnamed(_)) => self.hear(node, slot),
+                    None => {}
                 }
             }
         }
@@ -261,7 +282,7 @@ impl Lobby {
             return self.refuse(node, &fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
         // Guests count too: their files are as real.
-        if node.connections() + node.handshakes.load(Ordering::Relaxed) >= node.connections_max {
+        if node.sockets() >= node.connections_max {
             return self.refuse(node, &fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
         }
         match rustix::net::recv(&fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
@@ -286,22 +307,31 @@ impl Lobby {
             let retry_after_s = node.admission.lock().refuse();
             return self.refuse(node, &fd, Refusal::Overloaded { retry_after_s });
         }
-        self.arrivals = self.arrivals.wrapping_add(1) & 0x7fff_ffff;
-        let number = self.arrivals;
-        #[expect(clippy::cast_possible_truncation, reason = "bounded by handshake.in_flight")]
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.guests.push(None);
-            (self.guests.len() - 1) as u32
-        });
-        let data = epoll::EventData::new_u64(u64::from(number) << 32 | u64::from(slot));
-        if epoll::add(&self.epoll, &fd, data, epoll::EventFlags::IN | epoll::EventFlags::RDHUP).is_err() {
+        let (slot, number) = self.free_seat();
+        if self.watch(&fd, slot, number).is_err() {
             self.free.push(slot);
             node.handshakes.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let deadline = node.clock.now().wrapping_add(node.config.handshake.deadline_ms);
         self.deadlines.push_back((deadline, slot, number));
-        self.guests[slot as usize] = Some(Guest { fd, head, number });
+        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Head(head), number });
+    }
+
+    /// A place for a guest, and its number.
+    fn free_seat(&mut self) -> (u32, u32) {
+        self.arrivals = self.arrivals.wrapping_add(1) & 0x7fff_ffff;
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by handshake.in_flight and auth.unnamed_max")]
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.guests.push(None);
+            (self.guests.len() - 1) as u32
+        });
+        (slot, self.arrivals)
+    }
+
+    fn watch(&self, fd: &OwnedFd, slot: u32, number: u32) -> rustix::io::Result<()> {
+        let data = epoll::EventData::new_u64(u64::from(number) << 32 | u64::from(slot));
+        epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN | epoll::EventFlags::RDHUP)
     }
 
     fn unseat(&mut self, node: &Node, slot: u32) -> Option<Guest> {
@@ -312,15 +342,15 @@ impl Lobby {
     }
 
     fn read(&mut self, node: &Node, slot: u32) {
-        let Some(guest) = &mut self.guests[slot as usize] else { return };
-        match rustix::net::recv(&guest.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+        let Some(Guest { fd, stage: Stage::Head(head), .. }) = &mut self.guests[slot as usize] else { return };
+        match rustix::net::recv(&*fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((_, n)) if n > 0 => {
-                guest.head.extend_from_slice(&self.buffer[..n]);
-                let Some(guest) = self.unseat(node, slot) else { return };
+                head.extend_from_slice(&self.buffer[..n]);
+                let head = std::mem::take(head);
+                let Some(Guest { fd, number, .. }) = self.unseat(node, slot) else { return };
                 // The socket goes to a bucket's set or is closed; if its head is still unfinished it is seated anew below.
-                let number = guest.number;
-                if let Some(fd) = self.consider(node, guest.fd, &guest.head, true) {
-                    self.reseat(node, slot, Guest { fd, head: guest.head, number });
+                if let Some(fd) = self.consider(node, fd, &head, true) {
+                    self.reseat(node, slot, Guest { fd, stage: Stage::Head(head), number });
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::Node;
 use crate::admission::{Admission, RATE_A_CORE};
-use crate::auth::{self, Auth};
+use crate::auth::{self, Auth, Verifier};
 use crate::backlog::Backlog;
 use crate::backplane::Links;
 use crate::barred::Barred;
@@ -26,6 +26,7 @@ use crate::counters::Totals;
 use crate::fanout::Fanout;
 use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
+use crate::live::Live;
 use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
 use crate::merge::press::Press;
@@ -169,6 +170,7 @@ impl Gateway {
             merger,
             links: Links::default(),
             handshakes: AtomicUsize::new(0),
+            unnamed: AtomicUsize::new(0),
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
             backlog: Backlog::of(listen),
             spare: Spare::default(),
@@ -181,6 +183,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
             stop: watch::Sender::new(false),
+            live: Live::of(&config),
             config,
         };
         Ok((Arc::new(node), handles))
@@ -234,6 +237,29 @@ impl Gateway {
     /// [`StartError::Bind`].
     pub async fn serve_ops(&self, more: MetricsText) -> Result<SocketAddr, StartError> {
         crate::ops::listen(&self.node, more).await
+    }
+
+    /// Whether [`Gateway::reload`] would take this configuration: for a process with another tier, which is to change as well
+    /// or not at all.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the operator's words.
+    pub fn check(config: &GatewayConfig) -> Result<(), StartError> {
+        Verifier::new(&config.auth).map(|_| ()).map_err(|e| StartError::Config(e.to_string()))
+    }
+
+    /// Puts another configuration in force as far as that goes while connections live: keys and expectations of tokens (files
+    /// are read anew), the limits of a client's messages and rooms, the device policy. All of it or, on an error, nothing. The
+    /// configuration has no contradictions ([`GatewayConfig::problems`]).
+    ///
+    /// # Errors
+    /// What is wrong with it, in the operator's words.
+    pub fn reload(&self, config: &GatewayConfig) -> Result<(), StartError> {
+        self.node.auth.reload(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
+        if !self.node.config.echo {
+            self.node.live.set(config);
+        }
+        Ok(())
     }
 
     /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes at the pace of the fleet, then stops.

@@ -2,6 +2,7 @@
 //! and ends it all in `gateway`.
 //! Invariants: `connections` is the sum of the buckets' live connections; nothing is opened once `accepting` is off.
 
+mod devices;
 mod gateway;
 mod open;
 
@@ -28,6 +29,7 @@ use crate::counters::Totals;
 use crate::fanout::Fanout;
 use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
+use crate::live::Live;
 use crate::merge::Merger;
 use crate::pace::Spare;
 use crate::rooms::Rooms;
@@ -38,6 +40,8 @@ use crate::uplink::Uplink;
 pub struct Node {
     /// The configuration.
     pub config: GatewayConfig,
+    /// What of it a reload changes.
+    pub live: Live,
     /// Name in receipts and metrics.
     pub name: String,
     /// Start in Unix milliseconds; a new one voids what logic knew.
@@ -76,6 +80,8 @@ pub struct Node {
     pub links: Links,
     /// Guests of all lobbies.
     pub handshakes: AtomicUsize,
+    /// Those who are let in but have not said who they are.
+    pub unnamed: AtomicUsize,
     /// How fast strangers are let in.
     pub admission: Mutex<Admission>,
     /// Those the kernel holds for us meanwhile.
@@ -105,6 +111,12 @@ impl Node {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// Sockets of clients, whatever they have come to.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.connections() + self.handshakes.load(Ordering::Relaxed) + self.unnamed.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn count_out(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         self.totals.closed.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +129,7 @@ impl Node {
         reason = "rates and lags are small and positive"
     )]
     pub(crate) fn admitting(&self) -> (u32, u32, u32) {
-        let room = self.connections_max.saturating_sub(self.connections() + self.handshakes.load(Ordering::Relaxed));
+        let room = self.connections_max.saturating_sub(self.sockets());
         let room = if self.is_draining() { 0 } else { room };
         let admission = self.admission.lock();
         (admission.rate() as u32, admission.spare(room), admission.lag_ms() as u32)

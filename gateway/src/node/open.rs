@@ -6,15 +6,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use tidegate_protocol::close::CloseReason;
-use tidegate_protocol::handshake::Deflate;
+use tidegate_protocol::handshake::{Deflate, Refusal};
 use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::reply::{self, Hello, Reconnect};
 use tidegate_protocol::ws;
 
 use super::Node;
 use crate::bucket::pending::{Pending, Queued};
-use crate::bucket::{Command, of_user, outbox};
+use crate::bucket::table::{Hot, Table};
+use crate::bucket::{Bucket, Command, membership, of_user, outbox};
 use crate::clock::unix_ms;
 use crate::counters::Delta;
 use crate::identity::Identity;
@@ -27,59 +29,43 @@ use crate::writer::{KernelWriter, Writer};
 const NEIGHBOURS: usize = 32;
 
 impl Node {
-    /// Makes a checked guest a connection: enters it in its bucket and answers with `response`, to which it adds HELLO, in
-    /// one write. The buffer is the lobby's, so that a handshake allocates only what stays.
+    /// Makes a checked guest a connection: enters it in its bucket and answers with `response`, to which it adds HELLO, and
+    /// JOINED of the rooms it is in from the start, in one write. The buffer is the lobby's, so that a handshake allocates
+    /// only what stays.
+    ///
+    /// # Errors
+    /// Gives the socket back, and why its user may not come in: blocked, or no room beside its other devices.
     pub(crate) fn open(
         &self,
         fd: OwnedFd,
-        identity: Identity,
+        mut identity: Identity,
         deflate: Option<Deflate>,
         response: &mut Vec<u8>,
         early: &[u8],
-    ) {
-        let Identity { user, platform, badge, join: _ } = identity;
-        let index = match &user {
+    ) -> Result<(), (OwnedFd, Refusal)> {
+        let index = match &identity.user {
             Some(user) => of_user(user, self.buckets.len()),
             #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
             None => (self.opened.fetch_add(1, Ordering::Relaxed) / NEIGHBOURS % self.buckets.len()) as u16,
         };
         let bucket = &self.buckets[usize::from(index)];
-        let now = self.clock.now();
+        let mut table = bucket.table.write();
+        let older = match self.make_way(&table, &identity) {
+            Ok(older) => older,
+            Err(refusal) => return Err((fd, refusal)),
+        };
+        let (user, join) = (identity.user.clone(), std::mem::take(&mut identity.join));
+        let (slot, generation, mut version) = self.enter(bucket, &mut table, fd, identity, deflate);
+        self.replace(bucket, &older);
+        self.greet((index, slot, generation), user.as_deref(), response);
+        if !join.is_empty() {
+            response.extend_from_slice(&self.join_first(&mut table, index, slot, &join, &mut version));
+        }
         let mut d = Delta::default();
+        if let Some(hot) = table.find(slot, generation)
+            && let Some(fd) = &hot.fd
         {
-            let mut table = bucket.table.write();
-            let (slot, generation) = table.insert(fd, platform, now);
-            table.cold[slot as usize].badge = badge;
-            self.connections.fetch_add(1, Ordering::Relaxed);
-            self.platforms.count_in(platform);
-            bucket.count_in();
-            if let Some(deflate) = deflate {
-                bucket.admit_deflate(&mut table, slot, deflate);
-            }
-            let version = user.clone().map_or(0, |user| {
-                table.enter_user(slot, user, |name| {
-                    self.users_present.fetch_add(1, Ordering::Relaxed);
-                    self.interest.announce(InterestKind::User, name, true)
-                })
-            });
-            self.greet((index, slot, generation), user.as_deref(), response);
-            let Some(hot) = table.find(slot, generation) else { return };
-            let Some(fd) = &hot.fd else { return };
-            if self.interest.hold(version, (index, slot, generation), now) {
-                let mut pending = Box::new(Pending::new(now));
-                pending.hold(version);
-                let greeting = bytes::Bytes::copy_from_slice(response);
-                pending.push_control(greeting, self.config.pending.bytes, now, &mut d);
-                *hot.outbox.lock() = Some(pending);
-            } else {
-                let taken = KernelWriter.write(fd, &[io::IoSlice::new(response)]).unwrap_or(0);
-                if taken < response.len() {
-                    let mut pending = Box::new(Pending::new(now));
-                    let greeting = bytes::Bytes::copy_from_slice(response);
-                    pending.push_control_rest(greeting, taken, now, &mut d);
-                    *hot.outbox.lock() = Some(pending);
-                }
-            }
+            self.send_greeting(hot, fd, (index, slot, generation), version, response, &mut d);
             if !early.is_empty() {
                 // Before the socket is watched, so that the task finds these bytes before any that follow.
                 bucket.command(Command::Early { slot, generation, bytes: early.to_vec() });
@@ -89,15 +75,76 @@ impl Node {
                 self.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
                 bucket.close(slot, generation, CloseReason::Overload, Some(1_000));
             }
-            // The lobby has asked before, but a block that came in between has not found the connection yet.
-            if let Some(user) = &user
-                && self.blocks.is_barred(user)
-            {
-                bucket.close(slot, generation, CloseReason::Blocked, None);
-            }
         }
+        drop(table);
         bucket.counters.add(&d);
         self.totals.opened.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Enters a connection; gives its slot and generation, and the version that logic must know before it is greeted.
+    fn enter(
+        &self,
+        bucket: &Bucket,
+        table: &mut Table,
+        fd: OwnedFd,
+        identity: Identity,
+        deflate: Option<Deflate>,
+    ) -> (u32, u32, u64) {
+        let (slot, generation) = table.insert(fd, identity.platform, self.clock.now());
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.platforms.count_in(identity.platform);
+        bucket.count_in();
+        if let Some(deflate) = deflate {
+            bucket.admit_deflate(table, slot, deflate);
+        }
+        table.cold[slot as usize].badge = identity.badge;
+        table.note_expiry(slot, bucket.live());
+        let version = identity.user.map_or(0, |user| {
+            table.enter_user(slot, user, |name| {
+                self.users_present.fetch_add(1, Ordering::Relaxed);
+                self.interest.announce(InterestKind::User, name, true)
+            })
+        });
+        (slot, generation, version)
+    }
+
+    /// Puts a newcomer into the rooms that its token names, whatever else that grants; gives JOINED, framed.
+    fn join_first(&self, table: &mut Table, index: u16, slot: u32, rooms: &[Box<str>], version: &mut u64) -> Bytes {
+        let mut outcomes = Vec::with_capacity(rooms.len());
+        for room in rooms {
+            outcomes.push((&**room, membership::enter(self, table, index, slot, room, version)));
+        }
+        let mut json = Vec::new();
+        reply::joined(&mut json, None, &outcomes.iter().map(|(room, o)| o.part(room)).collect::<Vec<_>>());
+        ws::frame(ws::OpCode::Text, &json)
+    }
+
+    /// Sends the greeting, or keeps it until logic knows of the user and its rooms.
+    fn send_greeting(
+        &self,
+        hot: &Hot,
+        fd: &OwnedFd,
+        connection: (u16, u32, u32),
+        version: u64,
+        greeting: &[u8],
+        d: &mut Delta,
+    ) {
+        let now = self.clock.now();
+        if self.interest.hold(version, connection, now) {
+            let mut pending = Box::new(Pending::new(now));
+            pending.hold(version);
+            let greeting = Bytes::copy_from_slice(greeting);
+            pending.push_control(greeting, self.config.pending.bytes, now, d);
+            *hot.outbox.lock() = Some(pending);
+            return;
+        }
+        let taken = KernelWriter.write(fd, &[io::IoSlice::new(greeting)]).unwrap_or(0);
+        if taken < greeting.len() {
+            let mut pending = Box::new(Pending::new(now));
+            pending.push_control_rest(Bytes::copy_from_slice(greeting), taken, now, d);
+            *hot.outbox.lock() = Some(pending);
+        }
     }
 
     /// Appends HELLO, framed; nothing under a conformance suite, which expects nothing it did not send.
@@ -112,8 +159,8 @@ impl Node {
             server: concat!("tidegate/", env!("CARGO_PKG_VERSION")),
             ping_ms: self.config.heartbeat.idle_ms,
             merge_ms: self.config.merge.max_ms,
-            message_bytes: self.config.limits.message_bytes,
-            rooms: self.config.limits.rooms,
+            message_bytes: self.live.message_bytes(),
+            rooms: self.live.rooms(),
             reconnect: Reconnect {
                 base_ms: reconnect.base_ms,
                 max_ms: reconnect.max_ms,

@@ -40,9 +40,24 @@ pub struct Client {
 impl Client {
     /// Connects and reads HELLO.
     pub async fn connect(gateway: &Gateway, query: &str) -> Self {
+        Self::open(gateway, query, None).await.greeted().await
+    }
+
+    /// Connects, with a token in a header.
+    pub async fn bearing(gateway: &Gateway, token: &str) -> Self {
+        Self::open(gateway, "", Some(token)).await.greeted().await
+    }
+
+    /// Connects without waiting for HELLO.
+    pub async fn open(gateway: &Gateway, query: &str, token: Option<&str>) -> Self {
         let address = gateway.listen_addr();
         let stream = TcpStream::connect(address).await.expect("the gateway listens");
-        let request = Request::get(format!("/ws{query}"))
+        let request = match token {
+            Some(token) => Request::builder().header("Authorization", format!("Bearer {token}")),
+            None => Request::builder(),
+        };
+        let request = request
+            .uri(format!("/ws{query}"))
             .header("Host", address.to_string())
             .header("Connection", "Upgrade")
             .header("Upgrade", "websocket")
@@ -55,10 +70,20 @@ impl Client {
             .expect("the handshake succeeds");
         let mut client = Self { socket, hello: Value::Null };
         client.socket.set_auto_pong(true);
-        let hello = client.next().await;
-        assert_eq!(hello["type"], "HELLO");
-        client.hello = hello["data"].clone();
         client
+    }
+
+    /// Reads HELLO, which comes first.
+    pub async fn greeted(mut self) -> Self {
+        let hello = self.next().await;
+        assert_eq!(hello["type"], "HELLO");
+        self.hello = hello["data"].clone();
+        self
+    }
+
+    /// Sends AUTH, as a first message.
+    pub async fn auth(&mut self, token: &str) {
+        self.say(&serde_json::json!({"type": "AUTH", "id": 1, "data": {"token": token}}).to_string()).await;
     }
 
     /// The next JSON message.
@@ -78,11 +103,17 @@ impl Client {
 
     /// The close code, once the server closes.
     pub async fn closed(&mut self) -> u16 {
+        self.closed_because().await.0
+    }
+
+    /// The close code and the reason's text.
+    pub async fn closed_because(&mut self) -> (u16, String) {
         loop {
             let frame = tokio::time::timeout(PATIENCE, self.socket.read_frame()).await.expect("a close in time");
             match frame {
                 Ok(frame) if frame.opcode == OpCode::Close => {
-                    return u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+                    let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+                    return (code, String::from_utf8_lossy(&frame.payload[2..]).into_owned());
                 }
                 Ok(_) => {}
                 Err(error) => panic!("closed without a code: {error}"),

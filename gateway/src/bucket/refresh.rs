@@ -1,0 +1,82 @@
+//! A token that is renewed, and one that has run out, on a connection that lives (rule C-6).
+//! A refused REFRESH changes nothing: the connection goes on with the token it has, and ends with it.
+
+use std::sync::atomic::Ordering;
+
+use tidegate_protocol::close::{self, CloseReason};
+use tidegate_protocol::reply;
+
+use super::drive::Drive;
+use super::text_frame;
+use crate::auth::{Claims, TokenError};
+use crate::clock::unix_s;
+use crate::node::Node;
+
+/// A token for somebody else is no refresh.
+const OTHER: TokenError = TokenError::Claims("REFRESH needs a token for the same sub, plat and dev as the one before");
+
+impl Drive {
+    /// AUTH on a connection that is named, or where nobody need be.
+    pub(super) fn auth(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>) {
+        let mut json = Vec::new();
+        let message = match node.auth.is_required() {
+            true => "this connection is named already; send REFRESH to bring a new token for it",
+            false => "this gateway asks for no token",
+        };
+        reply::error(&mut json, id, "unauthorized", message, false);
+        self.say(node, slot, generation, text_frame(&json), false);
+    }
+
+    pub(super) fn refresh(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, token: &str) {
+        if !node.auth.is_required() {
+            return self.auth(node, slot, generation, id);
+        }
+        let outcome = node.auth.verify(token).and_then(|claims| self.renew(node, slot, generation, claims));
+        let mut json = Vec::new();
+        match outcome {
+            Ok(expires_s) => reply::refreshed(&mut json, id, u64::from(expires_s) * 1_000),
+            Err(error) => reply::unauthorized(&mut json, id, error.code(), &error.to_string()),
+        }
+        self.say(node, slot, generation, text_frame(&json), false);
+    }
+
+    /// Puts a new token's word in place of the old one's. The rooms it is in stay: the grant is asked at JOIN.
+    fn renew(&mut self, node: &Node, slot: u32, generation: u32, claims: Claims) -> Result<u32, TokenError> {
+        let bucket = self.bucket();
+        let platform = claims.platform.as_deref().map(|name| node.platforms.find(name));
+        let mut table = bucket.table.write();
+        if table.find(slot, generation).is_none() {
+            return Err(OTHER);
+        }
+        let cold = &mut table.cold[slot as usize];
+        let (is_user, is_platform) =
+            (cold.user.as_deref() == Some(&claims.user), platform.is_none_or(|p| p == Some(cold.platform)));
+        let Some(badge) = &mut cold.badge else { return Err(OTHER) };
+        let is_device = claims.device.is_none() || claims.device == badge.device;
+        if !(is_user && is_platform && is_device) {
+            return Err(OTHER);
+        }
+        let expires_s = claims.expires_s;
+        let fresh = node.badges.make(None, claims.attributes, claims.grant, expires_s);
+        (badge.grant, badge.attributes, badge.expires_s) = (fresh.grant, fresh.attributes, expires_s);
+        table.note_expiry(slot, bucket.live());
+        Ok(expires_s)
+    }
+
+    /// Closes those whose tokens have run out, the leeway included.
+    pub(super) fn expire(&mut self, node: &Node) {
+        let now_s = unix_s().saturating_sub(node.auth.leeway_s());
+        let table = &node.buckets[self.index].table;
+        if !table.read().expiries.is_any_due(now_s) {
+            return;
+        }
+        let due = table.write().take_expired(now_s);
+        for (slot, generation) in due {
+            if !self.closing.contains_key(&slot) {
+                node.totals.expired_closed.fetch_add(1, Ordering::Relaxed);
+                let text = close::text_of(TokenError::Expired.code());
+                self.begin_close(node, slot, generation, CloseReason::Unauthorized.code(), &text);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Those who were let in without saying who they are: their first message has to be AUTH (rule C-4). They wait in the lobby
+//! and not in a bucket, so that nothing is pushed to them, and because their user decides which bucket is theirs.
+//!
+//! ```text
+//!   admitted ──101──▶ Unnamed ──AUTH──▶ opened in its user's bucket, with HELLO
+//!                        └── anything else first, a bad token, or too late ──▶ ERROR, close 3500
+//! ```
+//!
+//! Invariants: at most `auth.unnamed_max` of them; each is named or gone by its deadline; each keeps at most one unfinished
+//! message of [`MESSAGE_BYTES_MAX`]; a token is verified once and kept nowhere.
+
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+use rustix::event::epoll;
+use rustix::net::{RecvFlags, SendFlags};
+use tidegate_protocol::close::{self, CloseReason};
+use tidegate_protocol::handshake::{Deflate, Refusal};
+use tidegate_protocol::message::{self, Verb};
+use tidegate_protocol::reply;
+use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
+
+use super::{Guest, Lobby, Stage};
+use crate::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
+use crate::identity::{Identity, Platform};
+use crate::node::Node;
+
+/// Longest first message: a token, escaped at worst, and what is around it.
+const MESSAGE_BYTES_MAX: usize = 2 * TOKEN_BYTES_MAX;
+/// Control frames that anyone has reason to send before it has said who it is.
+const CONTROLS_MAX: u8 = 20;
+
+/// A client between its 101 and its AUTH.
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    decoder: Decoder,
+    deflate: Option<Deflate>,
+    /// What it said it is, for tokens that do not.
+    platform: Platform,
+    controls: u8,
+}
+
+impl Unnamed {
+    pub(super) fn new(deflate: Option<Deflate>, platform: Platform) -> Self {
+        Self { decoder: Decoder::default(), deflate, platform, controls: 0 }
+    }
+}
+
+/// What a first message came to.
+enum Heard {
+    /// Nothing that counts yet.
+    More,
+    /// A good token; what follows its message in the buffer begins there.
+    Named(Box<Claims>, usize),
+    /// The last words, framed; the connection is over.
+    Over(Vec<u8>),
+}
+
+impl Lobby {
+    /// Lets a client in that has yet to say who it is: answers 101 and waits for its AUTH.
+    pub(super) fn let_in(
+        &mut self,
+        node: &Node,
+        fd: OwnedFd,
+        unnamed: Unnamed,
+        early: &[u8],
+    ) -> Result<(), (OwnedFd, Refusal)> {
+        if node.unnamed.fetch_add(1, Ordering::Relaxed) >= node.config.auth.unnamed_max {
+            node.unnamed.fetch_sub(1, Ordering::Relaxed);
+            let retry_after_s = node.admission.lock().refuse();
+            return Err((fd, Refusal::Overloaded { retry_after_s }));
+        }
+        // Into an empty socket buffer; a client that gets only a part of it has gone.
+        let _ = rustix::net::send(&fd, &self.response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        let mut early = early.to_vec();
+        if let Some((fd, unnamed)) = self.listen(node, fd, Box::new(unnamed), &mut early) {
+            self.wait_for_auth(node, fd, unnamed);
+        }
+        Ok(())
+    }
+
+    fn wait_for_auth(&mut self, node: &Node, fd: OwnedFd, unnamed: Box<Unnamed>) {
+        let (slot, number) = self.free_seat();
+        if self.watch(&fd, slot, number).is_err() {
+            self.free.push(slot);
+            node.unnamed.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        let deadline = node.clock.now().wrapping_add(node.config.auth.deadline_ms);
+        self.unnamed_deadlines.push_back((deadline, slot, number));
+        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Unnamed(unnamed), number });
+    }
+
+    /// Reads what an unnamed client has sent.
+    pub(super) fn hear(&mut self, node: &Node, slot: u32) {
+        let Some(Guest { fd, .. }) = &self.guests[slot as usize] else { return };
+        match rustix::net::recv(fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok((_, n)) if n > 0 => {
+                let Some(Guest { fd, stage: Stage::Unnamed(unnamed), number }) = self.guests[slot as usize].take()
+                else {
+                    return;
+                };
+                let mut buffer = std::mem::take(&mut self.buffer);
+                match self.listen(node, fd, unnamed, &mut buffer[..n]) {
+                    Some((fd, unnamed)) => {
+                        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Unnamed(unnamed), number });
+                    }
+                    None => self.free.push(slot),
+                }
+                self.buffer = buffer;
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => {
+                self.guests[slot as usize] = None;
+                self.free.push(slot);
+                node.unnamed.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Acts on bytes of an unnamed client; gives it back when it still is one.
+    fn listen(
+        &mut self,
+        node: &Node,
+        fd: OwnedFd,
+        mut unnamed: Box<Unnamed>,
+        bytes: &mut [u8],
+    ) -> Option<(OwnedFd, Box<Unnamed>)> {
+        let heard = unnamed.hear(node, &fd, &mut self.inflater, bytes);
+        let refused = match heard {
+            Heard::More => return Some((fd, unnamed)),
+            Heard::Over(words) => Some((fd, words)),
+            Heard::Named(claims, used) => self.name(node, fd, &unnamed, *claims, &bytes[used..]),
+        };
+        node.unnamed.fetch_sub(1, Ordering::Relaxed);
+        if let Some((fd, words)) = refused {
+            super::hang_up(&fd, &words, &mut self.discard);
+        }
+        None
+    }
+
+    /// Opens a client that has said who it is; gives its last words when it cannot be.
+    fn name(
+        &mut self,
+        node: &Node,
+        fd: OwnedFd,
+        unnamed: &Unnamed,
+        claims: Claims,
+        early: &[u8],
+    ) -> Option<(OwnedFd, Vec<u8>)> {
+        if !node.is_accepting() {
+            let words = ws::close_frame(CloseReason::Draining.code(), &CloseReason::Draining.text(Some(1_000)));
+            return Some((fd, words.to_vec()));
+        }
+        let identity = match Identity::proven(claims, unnamed.platform, &node.platforms, &node.badges) {
+            Ok(identity) => identity,
+            Err(error) => return Some((fd, unauthorized(None, error))),
+        };
+        // This set must let go of the socket before a bucket's takes it; it may not be in it yet.
+        let _ = epoll::delete(&self.epoll, fd.as_fd());
+        self.response.clear();
+        let opened = node.open(fd, identity, unnamed.deflate, &mut self.response, early);
+        let Err((fd, refusal)) = opened else { return None };
+        node.refused(refusal);
+        let mut json = Vec::new();
+        reply::error(&mut json, None, refusal.code(), &refusal.to_string(), false);
+        let mut words = ws::frame(ws::OpCode::Text, &json).to_vec();
+        let reason = if refusal == Refusal::Blocked { CloseReason::Blocked } else { CloseReason::Replaced };
+        words.extend_from_slice(&ws::close_frame(reason.code(), &close::text_of(refusal.code())));
+        Some((fd, words))
+    }
+
+    /// Lets those go who did not say who they are in time.
+    pub(super) fn expire_unnamed(&mut self, node: &Node) {
+        let now = node.clock.now();
+        while let Some(&(deadline, slot, number)) = self.unnamed_deadlines.front() {
+            let is_here = self.guests[slot as usize].as_ref().is_some_and(|g| g.number == number);
+            if is_here && !crate::clock::is_due(now, deadline) {
+                break;
+            }
+            self.unnamed_deadlines.pop_front();
+            if is_here && let Some(guest) = self.guests[slot as usize].take() {
+                self.free.push(slot);
+                node.unnamed.fetch_sub(1, Ordering::Relaxed);
+                let error = node.auth.refuse(TokenError::Missing);
+                super::hang_up(&guest.fd, &unauthorized(None, error), &mut self.discard);
+            }
+        }
+    }
+}
+
+impl Unnamed {
+    /// Decodes up to the first message that counts.
+    fn hear(&mut self, node: &Node, fd: &OwnedFd, inflater: &mut Option<Box<Inflater>>, bytes: &mut [u8]) -> Heard {
+        let limits = ws::Limits {
+            message_bytes: MESSAGE_BYTES_MAX.min(node.live.message_bytes()),
+            fragments: node.live.fragments(),
+            inflate_ratio: node.config.deflate.ratio_max,
+        };
+        let mut heard = Heard::More;
+        let controls = &mut self.controls;
+        let mut on = |event: Event<'_>| {
+            heard = match event {
+                Event::Text(text) => first_message(node, text),
+                Event::Binary(_) => missing(node, None),
+                Event::Close { code, .. } => {
+                    let echo = code.map_or_else(|| ws::frame(ws::OpCode::Close, &[]), |code| ws::close_frame(code, ""));
+                    Heard::Over(echo.to_vec())
+                }
+                Event::Ping(_) | Event::Pong(_) if *controls >= CONTROLS_MAX => {
+                    let flood = CloseReason::Flood;
+                    Heard::Over(ws::close_frame(flood.code(), &flood.text(None)).to_vec())
+                }
+                Event::Ping(payload) => {
+                    *controls += 1;
+                    let pong = ws::frame(ws::OpCode::Pong, payload);
+                    let _ = rustix::net::send(fd, &pong, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+                    return ControlFlow::Continue(());
+                }
+                Event::Pong(_) => {
+                    *controls += 1;
+                    return ControlFlow::Continue(());
+                }
+            };
+            ControlFlow::Break(())
+        };
+        let inflater = self.deflate.map(|_| &mut **inflater.get_or_insert_default());
+        match self.decoder.decode_some(bytes, &limits, inflater, &mut on) {
+            Err(violation) => {
+                node.totals.violations.fetch_add(1, Ordering::Relaxed);
+                Heard::Over(ws::close_frame(violation.close_code(), &violation.to_string()).to_vec())
+            }
+            Ok(used) => match heard {
+                Heard::Named(claims, _) => Heard::Named(claims, used),
+                heard => heard,
+            },
+        }
+    }
+}
+
+/// A first message is AUTH with a good token, or the last.
+fn first_message(node: &Node, text: &str) -> Heard {
+    node.totals.received.fetch_add(1, Ordering::Relaxed);
+    let (id, verb) = match message::parse(text) {
+        Ok(request) => (request.id, Some(request.verb)),
+        Err((id, _)) => (id, None),
+    };
+    let Some(Verb::Auth(token)) = verb else { return missing(node, id) };
+    match node.auth.verify(&token.0) {
+        Ok(claims) => Heard::Named(Box::new(claims), 0),
+        Err(error) => Heard::Over(unauthorized(id, error)),
+    }
+}
+
+fn missing(node: &Node, id: Option<&str>) -> Heard {
+    Heard::Over(unauthorized(id, node.auth.refuse(TokenError::Missing)))
+}
+
+/// ERROR and close 3500, framed.
+fn unauthorized(id: Option<&str>, error: TokenError) -> Vec<u8> {
+    let mut json = Vec::new();
+    reply::unauthorized(&mut json, id, error.code(), &error.to_string());
+    let mut words = ws::frame(ws::OpCode::Text, &json).to_vec();
+    words.extend_from_slice(&ws::close_frame(CloseReason::Unauthorized.code(), &close::text_of(error.code())));
+    words
+}
