@@ -34,9 +34,9 @@ mod uplink;
 mod writer;
 
 pub use config::{
-    AuthConfig, AuthMode, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig, FanoutConfig, GatewayConfig,
-    HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig, PresenceConfig,
-    ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
+    AuthConfig, AuthMode, CompatConfig, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig, FanoutConfig,
+    GatewayConfig, HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig,
+    PresenceConfig, ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
 pub use live::is_live;
 pub use node::{Gateway, StartError};

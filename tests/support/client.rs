@@ -74,6 +74,11 @@ impl Client {
         Self::open(address, &format!("/ws?user={user}&platform={platform}"), None).await
     }
 
+    /// Connects with a token.
+    pub async fn bearing(address: SocketAddr, token: &str) -> Self {
+        Self::open(address, &format!("/ws?token={token}"), None).await
+    }
+
     /// Connects with all choices; `receive_bytes` bounds what the kernel takes for a client that stops reading.
     pub async fn open(address: SocketAddr, path: &str, receive_bytes: Option<u32>) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket is free");

@@ -10,6 +10,7 @@ mod metrics;
 mod ranges;
 mod raw;
 mod server;
+pub mod tokens;
 
 pub use client::{Client, Event, Received};
 pub use crowd::Crowd;

@@ -23,6 +23,7 @@ use super::rate::Rates;
 use super::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
 use crate::counters::Delta;
+use crate::identity::Identity;
 use crate::node::Node;
 use crate::poll;
 use crate::writer::KernelWriter;
@@ -65,6 +66,8 @@ pub struct Drive {
     pub(super) requests: Rates<u32>,
     /// How much each user says, on all its connections.
     pub(super) user_sends: Rates<Arc<str>>,
+    /// A connection that has just said who it is in another dialect, and what it is told first.
+    pub(super) renamed: Option<(Identity, bytes::Bytes)>,
     /// Compresses echoes, in conformance profiles only.
     pub(super) echoes: Option<Deflater>,
 }
@@ -102,6 +105,7 @@ impl Drive {
             again: Vec::new(),
             bad_json: HashMap::default(),
             paused: HashMap::default(),
+            renamed: None,
             echoes: None,
         }
     }
@@ -294,12 +298,12 @@ impl Drive {
                 return ControlFlow::Continue(());
             }
             self.act(node, slot, generation, &event);
-            ControlFlow::Continue(())
+            if self.renamed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let result = if has_deflate {
-            INFLATER.with_borrow_mut(|inflater| decoder.decode(bytes, &limits, Some(inflater), &mut act))
+            INFLATER.with_borrow_mut(|inflater| decoder.decode_some(bytes, &limits, Some(inflater), &mut act))
         } else {
-            decoder.decode(bytes, &limits, None, &mut act)
+            decoder.decode_some(bytes, &limits, None, &mut act)
         };
         match result {
             Err(violation) => {
@@ -310,7 +314,11 @@ impl Drive {
                 self.punish(node, slot, generation, violation);
                 true
             }
-            Ok(()) => {
+            Ok(used) => {
+                if let Some((identity, first)) = self.renamed.take() {
+                    self.rehouse(node, slot, generation, identity, &first, &bytes[used..]);
+                    return true;
+                }
                 if has_peer_closed {
                     return !self.is_flushed(node, slot, generation);
                 }

@@ -10,7 +10,7 @@ use tidegate_protocol::ws::{self, Violation};
 
 use super::drive::Drive;
 use super::outbox;
-use super::table::Table;
+use super::table::{Removed, Table};
 use crate::counters::Delta;
 use crate::interest::Interest;
 use crate::node::Node;
@@ -65,13 +65,19 @@ impl Drive {
     }
 
     pub(super) fn remove(&mut self, node: &Node, slot: u32, generation: u32) {
+        let Some(Removed { pending: Some(mut pending), .. }) = self.take_out(node, slot, generation) else { return };
+        let mut d = Delta::default();
+        pending.clear(&mut d);
+        node.buckets[self.index].counters.add(&d);
+    }
+
+    /// Takes a connection out of every index and count; its socket is still open.
+    pub(super) fn take_out(&mut self, node: &Node, slot: u32, generation: u32) -> Option<Removed> {
         let bucket = &node.buckets[self.index];
         let mut table = bucket.table.write();
-        if table.find(slot, generation).is_none() {
-            return;
-        }
+        table.find(slot, generation)?;
         leave_all(&node.rooms, &node.interest, &mut table, slot, bucket.index);
-        let Some((removed, is_user_gone)) = table.remove(slot) else { return };
+        let (removed, is_user_gone) = table.remove(slot)?;
         if is_user_gone && let Some(user) = &removed.cold.user {
             node.users_present.fetch_sub(1, Ordering::Relaxed);
             node.interest.announce(InterestKind::User, user, false);
@@ -87,11 +93,7 @@ impl Drive {
         bucket.dismiss_deflate(removed.cold.deflate);
         node.count_out();
         node.platforms.count_out(removed.cold.platform);
-        if let Some(mut pending) = removed.pending {
-            let mut d = Delta::default();
-            pending.clear(&mut d);
-            bucket.counters.add(&d);
-        }
+        Some(removed)
     }
 }
 

@@ -3,6 +3,7 @@
 //! buffer per connection. Writers of the table: the task (remove, join, leave) and the lobbies (insert); readers: walks,
 //! lookups, stats.
 
+mod dialect;
 pub mod drive;
 pub mod expiry;
 pub(crate) mod farewell;
@@ -131,6 +132,12 @@ impl<S> Bucket<S> {
         let data = epoll::EventData::new_u64(u64::from(generation) << 32 | u64::from(slot));
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(&self.epoll, fd, data, flags)
+    }
+
+    /// Lets go of a connection's socket, which another bucket is to watch.
+    pub(crate) fn unwatch(&self, fd: impl AsFd) {
+        // It is in the set as long as its connection is in the table.
+        let _ = epoll::delete(&self.epoll, fd);
     }
 
     /// Counts a connection in; the lobby calls it once the connection is in the table.

@@ -44,7 +44,15 @@ impl No {
 }
 
 impl Drive {
-    pub(super) fn send(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, send: &Send<'_>) {
+    pub(super) fn send(
+        &mut self,
+        node: &Node,
+        slot: u32,
+        generation: u32,
+        id: Option<&str>,
+        send: &Send<'_>,
+        expects: Expects,
+    ) {
         let data = Bytes::copy_from_slice(send.data.as_bytes());
         let nonce = send.nonce.as_deref().unwrap_or_default().to_owned();
         let (act, name, what) = match &send.to {
@@ -68,7 +76,7 @@ impl Drive {
             }
         };
         let outcome = self.spend(node, slot).and_then(|()| {
-            let whose = waiter((node.buckets[self.index].index, slot, generation), id, Expects::Sent);
+            let whose = waiter((node.buckets[self.index].index, slot, generation), id, expects);
             self.carry_up(node, (slot, generation), Some((act, &name)), None, what, whose)
         });
         self.explain(node, slot, generation, id, outcome);

@@ -19,6 +19,7 @@ use super::text_frame;
 use crate::clock::unix_ms;
 use crate::counters::Delta;
 use crate::node::Node;
+use crate::uplink::Expects;
 use crate::writer::KernelWriter;
 
 /// Malformed messages in a row that end a connection (rule E-1).
@@ -39,6 +40,9 @@ impl Drive {
                     return;
                 }
                 self.grant(node, slot, generation, &request);
+            }
+            Err((_, BadRequest::BadJson(_))) if self.understands(node, slot, generation, text) => {
+                self.bad_json.remove(&slot);
             }
             Err((id, error)) => self.refuse(node, slot, generation, id, &error),
         }
@@ -91,7 +95,7 @@ impl Drive {
             }
             Verb::Join(rooms) => self.join(node, slot, generation, request.id, rooms),
             Verb::Leave(room) => self.leave(node, slot, generation, request.id, room),
-            Verb::Send(send) => self.send(node, slot, generation, request.id, send),
+            Verb::Send(send) => self.send(node, slot, generation, request.id, send, Expects::Sent),
             Verb::Reply(reply) => self.answer_command(node, slot, generation, request.id, reply),
             Verb::Presence(room) => self.ask_presence(node, slot, generation, request.id, room),
             Verb::Members(page) => self.ask_members(node, slot, generation, request.id, page),

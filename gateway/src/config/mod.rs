@@ -3,6 +3,7 @@
 //! its field, and a tidy test holds that `docs/operations.md` lists every one. Parsing and precedence live in the binary.
 
 mod auth;
+mod compat;
 mod devices;
 mod presence;
 mod uplink;
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 pub use self::auth::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
+pub use self::compat::CompatConfig;
 pub use self::devices::{DevicePolicy, DevicesConfig};
 pub use self::presence::PresenceConfig;
 pub use self::uplink::UplinkConfig;
@@ -58,6 +60,8 @@ pub struct GatewayConfig {
     pub presence: PresenceConfig,
     /// Compression of messages.
     pub deflate: DeflateConfig,
+    /// Older dialects of clients.
+    pub compat: CompatConfig,
     /// What clients say, on its way to logic.
     pub uplink: UplinkConfig,
     /// The threads that write.
@@ -233,6 +237,7 @@ impl Default for GatewayConfig {
             limits: LimitsConfig::default(),
             presence: PresenceConfig::default(),
             deflate: DeflateConfig::default(),
+            compat: CompatConfig::default(),
             uplink: UplinkConfig::default(),
             fanout: FanoutConfig::default(),
             drain: DrainConfig::default(),

@@ -38,12 +38,13 @@ const USER: &str = "user must be 1 to 128 bytes of UTF-8 without control charact
 const PLATFORM: &str = "platform must be 1 to 32 of a-z, 0-9, _ and -, given once, and not one of too many";
 
 impl Identity {
-    /// The identity a client claims in its query; anyone may claim any while there is no authentication.
+    /// The identity a client claims in its query, where `user` is the name of that parameter; anyone may claim any while
+    /// there is no authentication.
     ///
     /// # Errors
     /// `BadQuery` names the parameter that cannot be a user or platform.
-    pub fn claimed(query: &str, platforms: &Platforms) -> Result<Self, Refusal> {
-        let user = match parameter(query, "user", USER)? {
+    pub fn claimed(query: &str, user: &str, platforms: &Platforms) -> Result<Self, Refusal> {
+        let user = match parameter(query, user, USER)? {
             None => None,
             Some(user) if limits::is_valid_name(&user) => Some(Arc::from(user.as_ref())),
             Some(_) => return Err(Refusal::BadQuery { what: USER }),

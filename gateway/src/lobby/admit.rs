@@ -13,11 +13,14 @@ use crate::auth::TokenError;
 use crate::identity::{Identity, Platform, platform_of};
 use crate::node::Node;
 
+/// Where `user_id` names the user, for the dialect of bare messages.
+const CHAT: &str = "/chat";
+
 impl Lobby {
     /// Decides over a head: gives the socket back when it is unfinished.
     pub(super) fn consider(&mut self, node: &Node, fd: OwnedFd, head: &[u8], is_seated: bool) -> Option<OwnedFd> {
         let policy = Policy {
-            paths: &["/ws", "/connect"],
+            paths: if node.config.compat.user_data { &["/ws", "/connect", CHAT] } else { &["/ws", "/connect"] },
             origins: &node.origins,
             head_bytes_max: node.config.handshake.head_bytes,
             deflate: node.config.deflate.level > 0,
@@ -71,7 +74,8 @@ enum Newcomer {
 
 fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
     if !node.auth.is_required() {
-        return Identity::claimed(upgrade.query, &node.platforms).map(Newcomer::Known);
+        let user = if upgrade.path == CHAT { "user_id" } else { "user" };
+        return Identity::claimed(upgrade.query, user, &node.platforms).map(Newcomer::Known);
     }
     let platform = platform_of(upgrade.query, &node.platforms)?;
     let Some(token) = token(node, upgrade)? else { return Ok(Newcomer::Unnamed(platform)) };

@@ -1,5 +1,6 @@
 //! What an answer does: the client that waits is told SENT, what it asked for, or ERROR.
 
+use tidegate_protocol::compat;
 use tidegate_protocol::records::{Answer, Declined, answer::Outcome};
 use tidegate_protocol::reply;
 
@@ -35,6 +36,10 @@ fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
         Whose::Connection { at, id, expects } => {
             let mut json = Vec::new();
             match (outcome, expects) {
+                (outcome, Expects::Called { module, action }) => {
+                    let (code, message) = in_numbers(outcome.as_ref());
+                    compat::answer(&mut json, &module, &action, code, message);
+                }
                 (Some(Outcome::Sent(sent)), Expects::Sent) => {
                     reply::sent(&mut json, id.as_deref(), &sent.id, sent.time_ms);
                 }
@@ -50,5 +55,24 @@ fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
             }
             node.tell(at, text_frame(&json));
         }
+    }
+}
+
+/// The codes of a dialect that has numbers: HTTP's where it has one.
+fn in_numbers(outcome: Option<&Outcome>) -> (u16, &str) {
+    match outcome {
+        Some(Outcome::Sent(_)) => (0, "ok"),
+        Some(Outcome::Refused(no)) => {
+            let code = match no.code.as_str() {
+                "forbidden" => 403,
+                "offline" | "no_route" => 404,
+                "too_large" => 413,
+                "rate" => 429,
+                "overloaded" | "unavailable" => 503,
+                _ => 400,
+            };
+            (code, &no.message)
+        }
+        _ => (503, "no usable answer"),
     }
 }

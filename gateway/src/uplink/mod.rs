@@ -20,10 +20,17 @@ use crate::config::UplinkConfig;
 pub(crate) use self::answer::{give_up, settle};
 
 /// Which reply a client expects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expects {
     /// SENT.
     Sent,
+    /// The answer to a Module/Action message.
+    Called {
+        /// Its module.
+        module: Box<str>,
+        /// Its action.
+        action: Box<str>,
+    },
     /// The answer's object under this type.
     Told(&'static str),
 }

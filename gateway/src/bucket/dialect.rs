@@ -1,0 +1,119 @@
+//! Older dialects, where the configuration has them understood: read by `protocol::compat`, done as the requests they stand
+//! for, answered in their own words. Looked at only when a message is not of the protocol.
+
+use std::borrow::Cow;
+
+use tidegate_protocol::close::{self, CloseReason};
+use tidegate_protocol::compat::{self, Called, Wish};
+use tidegate_protocol::handshake::Refusal;
+use tidegate_protocol::message::{Recipient, Send};
+use tidegate_protocol::ws;
+
+use super::drive::Drive;
+use super::text_frame;
+use crate::identity::Identity;
+use crate::node::Node;
+use crate::uplink::Expects;
+use crate::writer::{KernelWriter, Writer};
+
+impl Drive {
+    /// Does what a message of another dialect asks for; false when it is of none that is understood here.
+    pub(super) fn understands(&mut self, node: &Node, slot: u32, generation: u32, text: &str) -> bool {
+        let dialects = &node.config.compat;
+        if dialects.module_action
+            && let Some(called) = compat::called(text)
+        {
+            if self.is_within_rate(node, slot, generation, None) {
+                self.called(node, slot, generation, &called);
+            }
+            return true;
+        }
+        if dialects.user_data
+            && let Some(bare) = compat::bare(text)
+        {
+            if self.is_within_rate(node, slot, generation, None) {
+                let send = Send { to: Recipient::User(bare.user), data: bare.data, nonce: None, echo: true };
+                self.send(node, slot, generation, None, &send, Expects::Sent);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Whom a Login makes of a connection; nobody new when it is that user already.
+    fn login(
+        &self,
+        node: &Node,
+        slot: u32,
+        generation: u32,
+        user: &str,
+        platform: Option<&str>,
+    ) -> Result<Option<Identity>, (u16, &'static str)> {
+        let table = node.buckets[self.index].table.read();
+        let (Some(hot), Some(cold)) = (table.find(slot, generation), table.cold.get(slot as usize)) else {
+            return Ok(None);
+        };
+        if cold.user.as_deref() == Some(user) {
+            return Ok(None);
+        }
+        if cold.user.is_some() {
+            return Err((403, "this connection is another user's"));
+        }
+        if !cold.rooms.is_empty() || hot.outbox.lock().is_some() {
+            return Err((409, "Login comes first: this connection has joined rooms or has something to read"));
+        }
+        let platform = match platform {
+            None => cold.platform,
+            Some(name) => node.platforms.intern(name).ok_or((503, "one of too many different platforms"))?,
+        };
+        Ok(Some(Identity { user: Some(user.into()), platform, badge: None, join: Vec::new() }))
+    }
+
+    /// Moves a connection that has said who it is into its user's bucket, where it begins anew with HELLO; `early` is what it
+    /// has sent beyond that.
+    pub(super) fn rehouse(
+        &mut self,
+        node: &Node,
+        slot: u32,
+        generation: u32,
+        identity: Identity,
+        first: &[u8],
+        early: &[u8],
+    ) {
+        let Some(removed) = self.take_out(node, slot, generation) else { return };
+        node.buckets[self.index].unwatch(&removed.fd);
+        let mut response = first.to_vec();
+        if let Err((fd, refusal)) = node.open(removed.fd, identity, removed.cold.deflate, &mut response, early) {
+            node.refused(refusal);
+            let reason = if refusal == Refusal::Blocked { CloseReason::Blocked } else { CloseReason::Replaced };
+            let words = ws::close_frame(reason.code(), &close::text_of(refusal.code()));
+            // Its last words, if it still listens; the socket closes with `fd`.
+            let _ = KernelWriter.write(&fd, &[std::io::IoSlice::new(&words)]);
+        }
+    }
+
+    fn called(&mut self, node: &Node, slot: u32, generation: u32, called: &Called<'_>) {
+        let answer = |code, message| {
+            let mut json = Vec::new();
+            compat::answer(&mut json, &called.module, &called.action, code, message);
+            text_frame(&json)
+        };
+        match &called.wish {
+            Wish::Alive => self.say(node, slot, generation, answer(0, "ok"), false),
+            Wish::BadLogin => {
+                let needs = "Login needs Data {\"UserId\": name, \"PlatId\"?: platform}";
+                self.say(node, slot, generation, answer(400, needs), false);
+            }
+            Wish::Login { user, platform } => match self.login(node, slot, generation, user, platform.as_deref()) {
+                Ok(None) => self.say(node, slot, generation, answer(0, "ok"), false),
+                Ok(Some(identity)) => self.renamed = Some((identity, answer(0, "ok"))),
+                Err((code, message)) => self.say(node, slot, generation, answer(code, message), false),
+            },
+            Wish::Upstream { route, data } => {
+                let send = Send { to: Recipient::Route(Cow::Borrowed(route)), data, nonce: None, echo: true };
+                let expects = Expects::Called { module: (*called.module).into(), action: (*called.action).into() };
+                self.send(node, slot, generation, None, &send, expects);
+            }
+        }
+    }
+}
