@@ -11,6 +11,7 @@ export function startConnection(user) {
     event.preventDefault();
     if (isWanted()) return disconnect();
     session.user = $("user").value.trim();
+    session.token = $("token").value.trim();
     remember("user", session.user);
     session.attempt = 0;
     connect();
@@ -21,7 +22,9 @@ function drawState() {
   $("state").dataset.state = session.state;
   $("state-text").textContent = session.text;
   $("connect").textContent = isWanted() ? "Disconnect" : "Connect";
-  $("user").readOnly = isWanted();
+  $("user").readOnly = $("token").readOnly = isWanted();
+  // 3500: the gateway wants a token, or another one.
+  if (session.code === 3500) $("token-line").hidden = false;
 }
 
 function drawFacts() {
