@@ -62,9 +62,6 @@ start() {
     --set gateway.presence.interval_ms=100 >"$scratch/serve.log" 2>&1 &
   children+=($!)
   api=$(wait_for 'http://127[^ /]*' "$scratch/serve.log") || exit 2
-  "$binary" agent --url "$(wait_for 'ws://127[^ ,]*' "$scratch/serve.log")" --user robot --allow info \
-    >"$scratch/agent.log" 2>&1 &
-  children+=($!)
 }
 
 command -v node >/dev/null || die "no node (apt-get install nodejs)"

@@ -6,6 +6,16 @@ import { launch } from "./browser.mjs";
 const [path, url, profile] = process.argv.slice(2);
 const PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
 
+// The smallest agent: a client of the platform "agent" that answers COMMAND with REPLY under the same id.
+const AGENT = `(async () => {
+  const { ws_url } = await (await fetch("/console/config.json")).json();
+  globalThis.agent = new WebSocket(ws_url + "?user=robot&platform=agent");
+  agent.onmessage = ({ data }) => {
+    const { type, id, data: { command } = {} } = JSON.parse(data);
+    if (type === "COMMAND") agent.send(JSON.stringify({ type: "REPLY", id, data: command === "info" ? { data: { os: "any" } } : { error: "no" } }));
+  };
+})()`;
+
 /** Lines of the chat with this text in them, as an expression in the page. */
 const lines = (text) => `[...document.querySelectorAll("#chat-log li")].filter((li) => li.innerText.includes(${JSON.stringify(text)}))`;
 const says = (page, to, text) => page.submit("chat", { "chat-to": to, "chat-text": text });
@@ -62,10 +72,13 @@ const steps = {
     await alice.until("who left", `${lines("1 left; 2 online")}.length === 1`);
     await alice.until("how many are there", `document.getElementById("chat-presence").textContent === "2 online in tea"`);
   },
-  async "an agent is listed and tells of its host"({ alice }) {
+  async "an agent is listed, and its reply to info is shown"({ alice, carol }) {
+    await carol.value(AGENT);
     await alice.until("the agent", `document.getElementById("agents").innerText.includes("robot")`);
     await alice.value(`document.querySelector("#agents button").click()`);
-    await alice.until("what it replied", `/"os|"cpu|memory/i.test(document.querySelector("#agents pre").textContent)`);
+    await alice.until("what it replied", `document.querySelector("#agents pre").textContent.includes('"os": "any"')`);
+    await carol.value("agent.close()");
+    await alice.until("no agent any more", `document.getElementById("agents-panel").hidden`);
   },
 };
 
