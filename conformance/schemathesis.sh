@@ -7,7 +7,7 @@
 #
 # EXAMPLES=N            test cases of each operation in the fuzzing phase (default 10; 1000 is thorough)
 # SEED=N                what is random follows from it (default 1: the same run each time)
-# TIDEGATE_BIN=PATH     binary to test; default: a debug build of this tree
+# SCHEMATHESIS_BIN=PATH binary to test; default: a debug build of this tree
 #
 # Every check of schemathesis is on: status codes, media types, headers, schemas, acceptance of what is valid, refusal of
 # what is not, keys, methods. What it cannot know from the document, and why, is in conformance/openapi.
@@ -80,8 +80,8 @@ wait_for() {
 
 # Starts a node with one key that may do everything, and ten clients so that lists have rows.
 start_server() {
-  local binary=${TIDEGATE_BIN:-$here/target/debug/tidegate} log=$scratch/server.log
-  [ -n "${TIDEGATE_BIN:-}" ] || (cd "$here" && "${CARGO:-cargo}" build --locked --quiet --bin tidegate)
+  local binary=${SCHEMATHESIS_BIN:-$here/target/debug/tidegate} log=$scratch/server.log
+  [ -n "${SCHEMATHESIS_BIN:-}" ] || (cd "$here" && "${CARGO:-cargo}" build --locked --quiet --bin tidegate)
   [ -x "$binary" ] || die "no binary at $binary"
   SCHEMATHESIS_KEY=$(od -An -tx1 -N16 /dev/urandom | tr -d ' \n')
   export SCHEMATHESIS_KEY

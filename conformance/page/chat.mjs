@@ -3,7 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { launch } from "./browser.mjs";
 
-const [path, url, profile] = process.argv.slice(2);
+const [path, profile, url, guarded, token] = process.argv.slice(2);
 const PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
 
 // The smallest agent: a client of the platform "agent" that answers COMMAND with REPLY under the same id.
@@ -80,6 +80,21 @@ const steps = {
     await carol.value("agent.close()");
     await alice.until("no agent any more", `document.getElementById("agents-panel").hidden`);
   },
+  async "a gateway that wants tokens is given one, and allows what it says"({ dora }) {
+    await dora.until("it says why", `document.getElementById("state-text").textContent.includes("token_missing")`);
+    await dora.until("it can be given", `!document.getElementById("token-line").hidden`);
+    await dora.submit("viewer", { token });
+    await dora.until("who the token says", `document.getElementById("state-text").textContent === "Connected as alice"`);
+    await dora.submit("join", { "join-room": "tea" });
+    await dora.until("in the room", `document.getElementById("rooms").innerText.includes("online")`);
+    await says(dora, "tea", "with a token");
+    await dora.until("its line, sent", `${lines("with a token")}.length === 1 && !${lines("sending")}.length`);
+    await dora.submit("join", { "join-room": "coffee" });
+    await dora.until("refused", `document.getElementById("join-error").textContent.startsWith("coffee:")`);
+    await says(dora, "teapots", "may I?");
+    await dora.until("not to speak there", `${lines("may I?")}[0].querySelector("span").textContent.length > 5`);
+    if (await dora.value(`${lines("may I?")}[0].querySelector("span button") !== null`)) throw new Error("a retry is offered");
+  },
 };
 
 const browser = await launch(path, profile);
@@ -87,6 +102,7 @@ let failed = 0;
 try {
   const people = {};
   for (const name of ["alice", "bob", "carol"]) people[name] = await named(browser, name);
+  people.dora = await browser.open("dora", guarded);
   for (const [name, step] of Object.entries(steps)) {
     try {
       await step(people);
