@@ -94,6 +94,8 @@ const steps = {
     await says(dora, "teapots", "may I?");
     await dora.until("not to speak there", `${lines("may I?")}[0].querySelector("span").textContent.length > 5`);
     if (await dora.value(`${lines("may I?")}[0].querySelector("span button") !== null`)) throw new Error("a retry is offered");
+    const name = await dora.value(`${lines("may I?")}[0].querySelector("strong").textContent`);
+    if (name !== "alice") throw new Error(`she calls herself ${name}`);
   },
 };
 

@@ -7,6 +7,7 @@ export function startConnection(user) {
   $("user").value = session.user = user;
   on("state", () => draw(drawState));
   on("hello", () => draw(drawFacts));
+  on("hello", named);
   $("viewer").addEventListener("submit", (event) => {
     event.preventDefault();
     if (isWanted()) return disconnect();
@@ -16,6 +17,11 @@ export function startConnection(user) {
     session.attempt = 0;
     connect();
   });
+}
+
+/** A token says who its bearer is, whatever stands in the field. */
+function named() {
+  if (session.hello?.user) $("user").value = session.user = session.hello.user;
 }
 
 function drawState() {
