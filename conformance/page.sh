@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The page in a real browser: two people name themselves, join a room, chat in it and with one another, see an image and
-# who comes and goes, and ask an agent. Headless Chromium, driven by conformance/page/chat.mjs over its own protocol.
+# The page in a real browser: people name themselves, join a room, chat in it and with one another, see an image and who
+# comes and goes, ask an agent; and, at a gateway that wants tokens, are asked for one. Headless Chromium, driven by
+# conformance/page/chat.mjs over its own protocol.
 #
 #   conformance/page.sh
 #
-# TIDEGATE_BIN=PATH   binary to test; default: a debug build of this tree
+# PAGE_BIN=PATH       binary to test; default: a debug build of this tree
 # CHROMIUM=PATH       browser; default: chromium, chromium-browser or google-chrome, whichever there is
-# SHOTS=DIR           keep a picture of both pages there
+# SHOTS=DIR           keep a picture of each page there
 #
 # Needs node 18 or later and a Chromium; no packages. Exit 0: all steps passed; 1: one failed; 2: could not run.
 set -euo pipefail
@@ -54,20 +55,36 @@ wait_for() {
   die "no '$pattern' within 10 s in: $(tail -n 5 "$log")"
 }
 
-start() {
-  local binary=${TIDEGATE_BIN:-$here/target/debug/tidegate}
-  [ -n "${TIDEGATE_BIN:-}" ] || (cd "$here" && "${CARGO:-cargo}" build --locked --quiet --bin tidegate)
+# The binary to test.
+find_binary() {
+  binary=${PAGE_BIN:-$here/target/debug/tidegate}
+  [ -n "${PAGE_BIN:-}" ] || (cd "$here" && "${CARGO:-cargo}" build --locked --quiet --bin tidegate)
   [ -x "$binary" ] || die "no binary at $binary"
+}
+
+# start NAME OPTION…: starts a node and sets `page` to where its page is.
+start() {
+  local log=$scratch/$1.log
+  shift
   "$binary" serve --listen 127.0.0.1:0 --api 127.0.0.1:0 --set 'gateway.presence.rooms=["tea"]' \
-    --set gateway.presence.interval_ms=100 >"$scratch/serve.log" 2>&1 &
+    --set gateway.presence.interval_ms=100 "$@" >"$log" 2>&1 &
   children+=($!)
-  api=$(wait_for 'http://127[^ /]*' "$scratch/serve.log") || exit 2
-  "$binary" agent --url "$(wait_for 'ws://127[^ ,]*' "$scratch/serve.log")" --user robot --allow info \
-    >"$scratch/agent.log" 2>&1 &
-  children+=($!)
+  page="$(wait_for 'http://127[^ /]*' "$log")/" || exit 2
 }
 
 command -v node >/dev/null || die "no node (apt-get install nodejs)"
 browser=$(find_browser) || exit 2
-start
-node "$here/conformance/page/chat.mjs" "$browser" "$api/" "$scratch/profile"
+find_binary
+start open
+open=$page
+cat >"$scratch/tokens.toml" <<TOML
+[gateway.auth]
+mode = "jwt"
+deadline_ms = 500
+[[gateway.auth.keys]]
+algorithm = "HS256"
+secret = "$(od -An -tx1 -N32 /dev/urandom | tr -d ' \n')"
+TOML
+start tokens --config "$scratch/tokens.toml"
+token=$("$binary" token mint --config "$scratch/tokens.toml" --sub alice --rooms 'tea*' --speak tea) || die "cannot mint a token"
+node "$here/conformance/page/chat.mjs" "$browser" "$scratch/profile" "$open" "$page" "$token"

@@ -3,8 +3,18 @@
 import { writeFileSync } from "node:fs";
 import { launch } from "./browser.mjs";
 
-const [path, url, profile] = process.argv.slice(2);
+const [path, profile, url, guarded, token] = process.argv.slice(2);
 const PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
+
+// The smallest agent: a client of the platform "agent" that answers COMMAND with REPLY under the same id.
+const AGENT = `(async () => {
+  const { ws_url } = await (await fetch("/console/config.json")).json();
+  globalThis.agent = new WebSocket(ws_url + "?user=robot&platform=agent");
+  agent.onmessage = ({ data }) => {
+    const { type, id, data: { command } = {} } = JSON.parse(data);
+    if (type === "COMMAND") agent.send(JSON.stringify({ type: "REPLY", id, data: command === "info" ? { data: { os: "any" } } : { error: "no" } }));
+  };
+})()`;
 
 /** Lines of the chat with this text in them, as an expression in the page. */
 const lines = (text) => `[...document.querySelectorAll("#chat-log li")].filter((li) => li.innerText.includes(${JSON.stringify(text)}))`;
@@ -62,10 +72,30 @@ const steps = {
     await alice.until("who left", `${lines("1 left; 2 online")}.length === 1`);
     await alice.until("how many are there", `document.getElementById("chat-presence").textContent === "2 online in tea"`);
   },
-  async "an agent is listed and tells of its host"({ alice }) {
+  async "an agent is listed, and its reply to info is shown"({ alice, carol }) {
+    await carol.value(AGENT);
     await alice.until("the agent", `document.getElementById("agents").innerText.includes("robot")`);
     await alice.value(`document.querySelector("#agents button").click()`);
-    await alice.until("what it replied", `/"os|"cpu|memory/i.test(document.querySelector("#agents pre").textContent)`);
+    await alice.until("what it replied", `document.querySelector("#agents pre").textContent.includes('"os": "any"')`);
+    await carol.value("agent.close()");
+    await alice.until("no agent any more", `document.getElementById("agents-panel").hidden`);
+  },
+  async "a gateway that wants tokens is given one, and allows what it says"({ dora }) {
+    await dora.until("it says why", `document.getElementById("state-text").textContent.includes("token_missing")`);
+    await dora.until("it can be given", `!document.getElementById("token-line").hidden`);
+    await dora.submit("viewer", { token });
+    await dora.until("who the token says", `document.getElementById("state-text").textContent === "Connected as alice"`);
+    await dora.submit("join", { "join-room": "tea" });
+    await dora.until("in the room", `document.getElementById("rooms").innerText.includes("online")`);
+    await says(dora, "tea", "with a token");
+    await dora.until("its line, sent", `${lines("with a token")}.length === 1 && !${lines("sending")}.length`);
+    await dora.submit("join", { "join-room": "coffee" });
+    await dora.until("refused", `document.getElementById("join-error").textContent.startsWith("coffee:")`);
+    await says(dora, "teapots", "may I?");
+    await dora.until("not to speak there", `${lines("may I?")}[0].querySelector("span").textContent.length > 5`);
+    if (await dora.value(`${lines("may I?")}[0].querySelector("span button") !== null`)) throw new Error("a retry is offered");
+    const name = await dora.value(`${lines("may I?")}[0].querySelector("strong").textContent`);
+    if (name !== "alice") throw new Error(`she calls herself ${name}`);
   },
 };
 
@@ -74,6 +104,7 @@ let failed = 0;
 try {
   const people = {};
   for (const name of ["alice", "bob", "carol"]) people[name] = await named(browser, name);
+  people.dora = await browser.open("dora", guarded);
   for (const [name, step] of Object.entries(steps)) {
     try {
       await step(people);

@@ -243,6 +243,9 @@ async fn keys_open_their_scopes() {
     assert_eq!((read.status.as_u16(), read.code()), (403, "wrong_scope"));
     assert_eq!(get(&logic, "/metrics").await.code(), "no_key");
     assert_eq!(get(&logic, "/healthz").await.status, 200);
+    let document = get(&logic, "/openapi.json").await;
+    assert_eq!((document.status.as_u16(), &document.json["openapi"]), (200, &"3.1.0".into()));
+    assert_eq!(document.json["paths"]["/v1/push"]["post"]["security"][0]["key"][0], "push");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ struct Gateway {
     /// Its backplane address; `local` in one process.
     gateway: String,
     /// `joining`, `up` or `down`.
+    #[schema(pattern = "^(joining|up|down)$")]
     state: &'static str,
     /// Why it is down.
     #[serde(skip_serializing_if = "Option::is_none")]

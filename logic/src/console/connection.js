@@ -7,21 +7,30 @@ export function startConnection(user) {
   $("user").value = session.user = user;
   on("state", () => draw(drawState));
   on("hello", () => draw(drawFacts));
+  on("hello", named);
   $("viewer").addEventListener("submit", (event) => {
     event.preventDefault();
     if (isWanted()) return disconnect();
     session.user = $("user").value.trim();
+    session.token = $("token").value.trim();
     remember("user", session.user);
     session.attempt = 0;
     connect();
   });
 }
 
+/** A token says who its bearer is, whatever stands in the field. */
+function named() {
+  if (session.hello?.user) $("user").value = session.user = session.hello.user;
+}
+
 function drawState() {
   $("state").dataset.state = session.state;
   $("state-text").textContent = session.text;
   $("connect").textContent = isWanted() ? "Disconnect" : "Connect";
-  $("user").readOnly = isWanted();
+  $("user").readOnly = $("token").readOnly = isWanted();
+  // 3500: the gateway wants a token, or another one.
+  if (session.code === 3500) $("token-line").hidden = false;
 }
 
 function drawFacts() {

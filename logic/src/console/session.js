@@ -12,12 +12,14 @@ export const session = {
   state: "idle", // idle → connecting → open → waiting → connecting …, or closed for good
   text: "Not connected",
   user: "",
+  token: "", // where the gateway wants one: the first message
   hello: null, // what the server said, while connected
   advice: null, // HELLO.reconnect of the last connection
   goaway: null, // [lo, hi] in ms, once the server has announced its close
   rtt: null,
   skew: 0,
   attempt: 0,
+  code: null, // of the last close
   openedAt: 0,
   retryAt: 0,
   timers: [],
@@ -55,6 +57,7 @@ export function connect() {
     return;
   }
   session.socket = socket;
+  socket.onopen = () => socket === session.socket && session.token && send("AUTH", { token: session.token });
   socket.onmessage = (event) => socket === session.socket && receive(event.data);
   socket.onclose = (event) => socket === session.socket && closed(event);
 }
@@ -85,6 +88,7 @@ function closed({ code, reason }) {
   const next = afterClose(code, reason, {
     attempt: session.attempt++, advice: session.advice, goaway: session.goaway, chance: Math.random() });
   release();
+  session.code = code;
   const said = parseOr(reason, null)?.reason ?? reason;
   session.why = wasOpen || code !== 1006 ? `Closed ${code}${said ? ` (${said})` : ""}` : "No connection";
   if (wasOpen) tell("note", "note", "", session.why);

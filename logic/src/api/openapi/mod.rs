@@ -21,8 +21,8 @@ pub use self::describe::{Describe, JSON};
 const ABOUT: &str = "\
 JSON in, JSON out, over HTTP/1.1 or HTTP/2. Every refusal is `application/problem+json` with a stable `code`. Names in a path \
 are percent-encoded: the room `airport:ORD/2` is `/v1/rooms/airport:ORD%2F2`. HEAD works wherever GET does. A path that \
-is not here is 404 `no_such_path`; a method that a path does not take is 405 `wrong_method` with `Allow`. A node without \
-keys listens on loopback only and wants no `Authorization`.";
+is not here is 404 `no_such_path`; a method that a path does not take is 405 `wrong_method` with `Allow`. What \
+is not HTTP gets 400 or 431 without a body. A node without keys listens on loopback only and wants no `Authorization`.";
 
 /// `GET /openapi.json`.
 pub fn answer(node: &Node) -> Answer {

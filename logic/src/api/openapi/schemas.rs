@@ -120,9 +120,11 @@ fn to(config: &LogicConfig) -> Value {
         ("connection", connection()),
         ("connections", list(&connection(), max)),
     ];
+    let mut platforms = list(&platform(), max);
+    platforms["description"] = "Only their connections on these platforms.".into();
     let choice = |(key, schema): (&str, Value)| {
         json!({"title": key, "type": "object", "required": [key], "additionalProperties": false,
-            "properties": {key: schema, "platform": list(&platform(), max), "except": except}})
+            "properties": {key: schema, "platform": platforms, "except": except}})
     };
     json!({"oneOf": targets.map(choice), "description": format!(
         "Whom it is for. Who is in two of the rooms gets it in each. `platform` narrows it to connections of these \
