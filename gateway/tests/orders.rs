@@ -86,7 +86,7 @@ async fn an_order_respects_the_limit_of_rooms() {
 /// More members than leave in one turn, over several buckets.
 #[tokio::test]
 async fn a_room_is_closed_for_everyone() {
-    let gateway = gateway(|_| {}).await;
+    let gateway = gateway(|c| c.devices.max = 150).await;
     let mut logic = Logic::link(&gateway).await;
     let mut clients = Vec::new();
     for n in 0..200 {
