@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_gateway::MergeConfig;
 use tidegate_gateway::bucket::pending::Pending;
-use tidegate_gateway::bucket::table::Table;
+use tidegate_gateway::bucket::table::{Cold, Table};
 use tidegate_gateway::bucket::{Bucket, of_user};
 use tidegate_gateway::memory::{MemoryGateway, To};
 use tidegate_gateway::merge::batch::{Narrow, Segment};
@@ -179,7 +179,8 @@ fn narrowed(c: &mut Criterion) {
     };
 
     c.bench_function("narrow: 100 connections and 100 users left out", |b| {
-        b.iter(|| narrow.admits(0, black_box(5_000), 0, black_box(Some("user-005000")), Default::default()));
+        let who = Cold { user: Some("user-005000".into()), ..Cold::default() };
+        b.iter(|| narrow.admits(0, black_box(5_000), 0, black_box(&who)));
     });
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::limits::QUERY_PAGE_MAX;
-use tidegate_protocol::records::{ConnectionInfo, QueryKind, QueryReply, QueryRequest, RoomInfo};
+use tidegate_protocol::records::{ConnectionInfo, Pair, QueryKind, QueryReply, QueryRequest, RoomInfo};
 
 use crate::backplane::Refused;
 use crate::bucket::table::Table;
@@ -43,8 +43,9 @@ pub(crate) fn query(node: &Node, request: &QueryRequest) -> Result<QueryReply, R
             QueryReply { rooms, cursor, ..QueryReply::default() }
         }
         QueryKind::Room => {
-            let room = node.rooms.find(&request.room).and_then(|t| room_info(&t));
-            QueryReply { rooms: room.into_iter().collect(), ..QueryReply::default() }
+            let names = std::iter::once(&request.room).chain(&request.names).take(QUERY_PAGE_MAX + 1);
+            let rooms = names.filter_map(|name| node.rooms.find(name).and_then(|t| room_info(&t))).collect();
+            QueryReply { rooms, ..QueryReply::default() }
         }
         QueryKind::Blocks => {
             let after = if request.cursor.is_empty() { Some(0) } else { request.cursor.parse().ok() };
@@ -133,7 +134,10 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
     let fd = hot.fd.as_ref()?;
     let now = node.clock.now();
     let id = node.connection_id(bucket.index, slot, hot.generation);
-    let address = rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
+    let badge = cold.badge.as_deref();
+    let peer = || rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
+    let address = badge.and_then(|badge| badge.address).or_else(peer);
+    let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     let seen = since(now, hot.seen.load(Ordering::Relaxed)).min(since(now, hot.wrote.load(Ordering::Relaxed)));
     Some(ConnectionInfo {
         id: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
@@ -149,7 +153,8 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
         since_ms: unix_ms().saturating_sub(u64::from(since(now, cold.opened))),
         idle_ms: u64::from(seen),
         pending_bytes: hot.outbox.lock().as_ref().map_or(0, |p| p.bytes()) as u64,
-        ..ConnectionInfo::default()
+        device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
+        attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     })
 }
 

@@ -6,13 +6,15 @@ mod watch;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tidegate_protocol::limits::INTEREST_PAGE;
 use tidegate_protocol::records::{EventsReply, InterestKind};
 
 pub use self::watch::Watch;
 use self::watch::Watches;
+use crate::blocks::unix_ms;
 use crate::config::GATEWAYS_MAX;
+use crate::presence::seen::Seen;
 
 /// Position of a gateway in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +96,8 @@ pub struct Interest {
     table: RwLock<Table>,
     all: GatewaySet,
     watches: Watches,
+    /// Users whom no gateway has any more. Locked after the table.
+    seen: Mutex<Seen>,
 }
 
 /// Answers about the table at one moment, so that one push sees one state of it.
@@ -103,19 +107,22 @@ pub struct View<'a> {
 }
 
 impl Interest {
-    /// An empty table for so many gateways, none of them known.
+    /// An empty table for so many gateways, none of them known; remembers `seen_max` users who left.
     #[must_use]
-    pub fn new(gateways: usize) -> Self {
+    pub fn new(gateways: usize, seen_max: usize) -> Self {
         let mut all = GatewaySet::default();
         (0..gateways).filter_map(GatewayIndex::new).for_each(|g| all.insert(g));
-        Self { table: RwLock::default(), all, watches: Watches::default() }
+        Self { table: RwLock::default(), all, watches: Watches::default(), seen: Mutex::new(Seen::new(seen_max)) }
     }
 
     /// Takes over one reply of a gateway, in order.
     pub fn apply(&self, g: GatewayIndex, reply: &EventsReply) {
         let mut table = self.table.write();
+        let mut seen = self.seen.lock();
+        let now_ms = unix_ms();
         if reply.is_snapshot {
-            table.forget(g);
+            // Those whom the snapshot has are back with it.
+            table.forget(g).iter().for_each(|user| seen.left(user, now_ms));
         }
         for interest in &reply.interest {
             let names = match interest.kind() {
@@ -123,6 +130,10 @@ impl Interest {
                 InterestKind::User => &mut table.users,
             };
             let name = interest.name.as_str();
+            let is_user = interest.kind() == InterestKind::User;
+            if is_user && interest.is_present {
+                seen.back(name);
+            }
             match (names.get_mut(name), interest.is_present) {
                 (Some(set), true) => set.insert(g),
                 (None, true) => {
@@ -134,6 +145,9 @@ impl Interest {
                     set.remove(g);
                     if set.is_empty() {
                         names.remove(name);
+                        if is_user {
+                            seen.left(name, now_ms);
+                        }
                     }
                 }
                 (None, false) => {}
@@ -174,6 +188,18 @@ impl Interest {
         (table.rooms.len(), table.users.len())
     }
 
+    /// When a user who is not connected was last seen, Unix milliseconds, if that is remembered.
+    #[must_use]
+    pub fn last_seen_ms(&self, user: &str) -> Option<u64> {
+        self.seen.lock().at(user)
+    }
+
+    /// Users who left and are remembered.
+    #[must_use]
+    pub fn seen(&self) -> usize {
+        self.seen.lock().len()
+    }
+
     /// Whether a gateway's part is complete and current.
     #[must_use]
     pub fn is_known(&self, g: GatewayIndex) -> bool {
@@ -182,14 +208,15 @@ impl Interest {
 }
 
 impl Table {
-    fn forget(&mut self, g: GatewayIndex) {
-        for names in [&mut self.rooms, &mut self.users] {
-            names.retain(|_, set| {
-                set.remove(g);
-                !set.is_empty()
-            });
-        }
+    /// Takes a gateway out of every entry; gives the users whom no other gateway has.
+    fn forget(&mut self, g: GatewayIndex) -> Vec<Box<str>> {
+        let is_nowhere = |set: &mut GatewaySet| {
+            set.remove(g);
+            set.is_empty()
+        };
+        self.rooms.retain(|_, set| !is_nowhere(set));
         self.known.remove(g);
+        self.users.extract_if(|_, set| is_nowhere(set)).map(|(user, _)| user).collect()
     }
 }
 
@@ -198,6 +225,12 @@ impl View<'_> {
     #[must_use]
     pub fn room(&self, name: &str) -> GatewaySet {
         self.table.rooms.get(name).copied().unwrap_or_default().union(self.unknown)
+    }
+
+    /// Whether a gateway is known to have connections of a user.
+    #[must_use]
+    pub fn has_user(&self, name: &str) -> bool {
+        self.table.users.contains_key(name)
     }
 
     /// Gateways that have connections of a user, or may have.
@@ -230,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_gateway_without_a_complete_snapshot_may_have_everything() {
-        let table = Interest::new(2);
+        let table = Interest::new(2, 10);
         table.apply(at(0), &reply(true, "", &[("a", true)]));
         assert_eq!(room(&table, "b"), [1]);
 
@@ -245,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_gateway_with_more_to_say_may_have_everything() {
-        let table = Interest::new(1);
+        let table = Interest::new(1, 10);
         table.apply(at(0), &reply(true, "", &[]));
         table.doubt(at(0));
 
@@ -259,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_last_word_on_a_name_counts() {
-        let table = Interest::new(1);
+        let table = Interest::new(1, 10);
         table.apply(at(0), &reply(true, "", &[]));
 
         table.apply(at(0), &reply(false, "", &[("a", true), ("a", false), ("b", false), ("b", true)]));
@@ -271,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_new_snapshot_forgets_what_was_known_of_that_gateway_only() {
-        let table = Interest::new(2);
+        let table = Interest::new(2, 10);
         table.apply(at(0), &reply(true, "", &[("a", true)]));
         table.apply(at(1), &reply(true, "", &[("a", true), ("b", true)]));
 
@@ -283,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_doubted_gateway_is_asked_until_it_speaks_again() {
-        let table = Interest::new(1);
+        let table = Interest::new(1, 10);
         table.apply(at(0), &reply(true, "", &[("a", true)]));
 
         table.doubt(at(0));
@@ -296,7 +329,7 @@ mod tests {
 
     #[test]
     fn who_watches_a_user_is_told_when_it_comes() {
-        let table = Interest::new(1);
+        let table = Interest::new(1, 10);
         let (ann, bob) = (table.watch_user("ann"), table.watch_user("bob"));
 
         let mut news = reply(true, "", &[("ann", true), ("bob", false)]);

@@ -5,6 +5,7 @@
 mod agents;
 mod api;
 mod backplane;
+mod blocks;
 mod chat;
 mod config;
 mod console;
@@ -14,6 +15,7 @@ mod keys;
 mod live;
 mod metrics;
 mod node;
+mod presence;
 mod problem;
 mod push;
 mod receipt;
@@ -33,7 +35,7 @@ use tokio::time::timeout;
 pub use crate::backplane::{GatewayLink, PipeDial, PipeStream};
 pub use crate::config::{
     AgentsConfig, BackplaneConfig, DedupeConfig, GATEWAYS_MAX, HttpConfig, KEYS_MAX, KeyConfig, LimitsConfig,
-    LogicConfig,
+    LogicConfig, PresenceConfig,
 };
 pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::live::is_live;
@@ -51,12 +53,14 @@ pub fn messages_of(body: &bytes::Bytes) -> Option<usize> {
 use crate::agents::Agents;
 use crate::api::body::Budget;
 use crate::backplane::Fleet;
+use crate::blocks::BlockTable;
 use crate::dedupe::Dedupe;
 use crate::interest::Interest;
 use crate::keys::Keys;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::node::Node;
+use crate::presence::Presence;
 
 /// Why a logic node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +107,7 @@ impl Logic {
         let listen_error = |error| StartError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let api_addr = listener.local_addr().map_err(listen_error)?;
-        let interest = Arc::new(Interest::new(links.len()));
+        let interest = Arc::new(Interest::new(links.len(), config.presence.seen_max));
         let metrics = Arc::new(Metrics::default());
         let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
         let (hear, heard) = mpsc::channel(uplink::PAGES);
@@ -114,6 +118,8 @@ impl Logic {
             live: live::Cell::new(&config),
             fleet,
             interest,
+            presence: Presence::new(&config.presence, &metrics),
+            blocks: BlockTable::default(),
             dedupe: Dedupe::new(&config.dedupe),
             agents: Agents::new(&config.agents),
             budget: Budget::new(config.limits.bodies_bytes),
@@ -125,6 +131,8 @@ impl Logic {
             config,
         });
         tokio::spawn(uplink::run(Arc::clone(&node), heard));
+        tokio::spawn(presence::run(Arc::clone(&node)));
+        tokio::spawn(blocks::run(Arc::clone(&node)));
         let (leave, left) = watch::channel(false);
         let server = tokio::spawn(api::serve(Arc::clone(&node), listener, left));
         tracing::debug!(address = %api_addr, gateways = node.fleet.links().len(), "push API is open");

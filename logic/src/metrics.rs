@@ -104,6 +104,11 @@ pub struct Metrics {
     pub dedupe_keys: Gauge,
     pub interest_rooms: Gauge,
     pub interest_users: Gauge,
+    pub seen_users: Gauge,
+    pub blocks: Gauge,
+    pub presence_rooms: Gauge,
+    pub presence_frames: Counter,
+    pub presence_skipped: Counter,
     pub up: PerGateway<Gauge>,
     pub known: PerGateway<Gauge>,
     pub queue_pushes: PerGateway<Gauge>,
@@ -149,6 +154,11 @@ impl Default for Metrics {
             dedupe_keys: Gauge::default(),
             interest_rooms: Gauge::default(),
             interest_users: Gauge::default(),
+            seen_users: Gauge::default(),
+            blocks: Gauge::default(),
+            presence_rooms: Gauge::default(),
+            presence_frames: Counter::default(),
+            presence_skipped: Counter::default(),
             up: Family::default(),
             known: Family::default(),
             queue_pushes: Family::default(),
@@ -165,6 +175,7 @@ impl Default for Metrics {
             agents: AgentMetrics::default(),
         };
         metrics.register_api();
+        metrics.register_presence();
         metrics.register_backplane();
         metrics.agents.register(&mut metrics.registry);
         metrics
@@ -201,6 +212,31 @@ impl Metrics {
             "tidegate_logic_interest_users",
             "Users known to be connected somewhere",
             self.interest_users.clone(),
+        );
+    }
+
+    fn register_presence(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "tidegate_logic_seen_users",
+            "Users remembered who left (presence.seen_max)",
+            self.seen_users.clone(),
+        );
+        r.register(
+            "tidegate_logic_blocks",
+            "Blocks of users, lifted ones that are remembered included",
+            self.blocks.clone(),
+        );
+        r.register(
+            "tidegate_logic_presence_rooms",
+            "Rooms whose members wait to be told (presence.rooms_max)",
+            self.presence_rooms.clone(),
+        );
+        r.register("tidegate_logic_presence_frames", "PRESENCE frames, one a room", self.presence_frames.clone());
+        r.register(
+            "tidegate_logic_presence_skipped",
+            "Tallies of rooms beyond presence.rooms_max",
+            self.presence_skipped.clone(),
         );
     }
 

@@ -10,12 +10,14 @@ use tokio::sync::Semaphore;
 use crate::agents::Agents;
 use crate::api::body::Budget;
 use crate::backplane::Fleet;
+use crate::blocks::BlockTable;
 use crate::config::LogicConfig;
 use crate::dedupe::Dedupe;
 use crate::interest::Interest;
 use crate::keys::Keys;
 use crate::live;
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 
 /// Appends another tier's metrics, in Prometheus text without `# EOF`.
 pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
@@ -45,6 +47,10 @@ pub struct Node {
     pub fleet: Fleet,
     /// Who has which rooms and users; written by the fleet's tasks.
     pub interest: Arc<Interest>,
+    /// Comings and goings that members of all gateways are to be told.
+    pub presence: Presence,
+    /// Who is not to be let in.
+    pub blocks: BlockTable,
     /// Remembered keys of publishers.
     pub dedupe: Dedupe,
     /// Commands and their replies.

@@ -46,6 +46,8 @@ pub struct Narrow {
     pub except_connections: Vec<ConnectionId>,
     /// Not these users' connections.
     pub except_users: Vec<String>,
+    /// Only connections with all of these attributes: names and values, each name once.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// What the answer to a push waits for.

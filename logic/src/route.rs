@@ -100,7 +100,11 @@ fn narrow_record(narrow: &Narrow) -> Option<records::Narrow> {
         platforms: narrow.platforms.clone(),
         except_connections: narrow.except_connections.iter().map(|id| id_bytes(*id)).collect(),
         except_users: narrow.except_users.clone(),
-        attributes: Vec::new(),
+        attributes: narrow
+            .attributes
+            .iter()
+            .map(|(name, value)| records::Pair { name: name.clone(), value: value.clone() })
+            .collect(),
     })
 }
 
@@ -131,7 +135,7 @@ mod tests {
                 .collect(),
             ..EventsReply::default()
         };
-        let table = Interest::new(2);
+        let table = Interest::new(2, 10);
         let at = |i| GatewayIndex::new(i).expect("small");
         table.apply(at(0), &told(&[(InterestKind::Room, "a"), (InterestKind::Room, "b")]));
         table.apply(at(1), &told(&[(InterestKind::Room, "b"), (InterestKind::User, "u")]));

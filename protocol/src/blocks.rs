@@ -77,6 +77,13 @@ impl Blocks {
         self.users.get(user)?.iter().find(is_meant).map(|e| &e.block)
     }
 
+    /// When what is known of a user and room was decided; 0: nothing is known.
+    #[must_use]
+    pub fn set_ms(&self, user: &str, room: &str) -> u64 {
+        let known = self.users.get(user).and_then(|list| list.iter().find(|e| e.block.room == room));
+        known.map_or(0, |e| e.block.set_ms)
+    }
+
     /// Every block of a user that is in force.
     pub fn of(&self, user: &str, now_ms: u64) -> impl Iterator<Item = &Block> {
         let list = self.users.get(user).into_iter().flatten();

@@ -11,11 +11,13 @@ mod idle;
 mod lonely;
 mod memory;
 mod merged;
+mod presence;
 mod rolling;
 mod rooms;
 mod session;
 mod slow;
 mod storm;
+mod walkers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,6 +87,8 @@ pub enum Scenario {
     Rolling,
     /// 2,000 clients in 20 hot rooms each: one write a connection and tick.
     Rooms,
+    /// 20,000 joins and leaves a second in a room of 9,000: exact counts, and the cost of telling members once a tick.
+    Presence,
 }
 
 impl Scenario {
@@ -102,6 +106,7 @@ impl Scenario {
             Self::Storm => "storm",
             Self::Rolling => "rolling",
             Self::Rooms => "rooms",
+            Self::Presence => "presence",
         }
     }
 }
@@ -124,6 +129,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
         Scenario::Storm => storm::run,
         Scenario::Rolling => rolling::run,
         Scenario::Rooms => rooms::run,
+        Scenario::Presence => presence::run,
     };
     let ran = scenario(options, &mut outcome);
     if let Err(error) = &ran {

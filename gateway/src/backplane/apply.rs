@@ -174,7 +174,7 @@ fn count(table: &crate::bucket::table::Table, index: u16, slots: impl Iterator<I
     slots
         .filter(|&slot| {
             let (hot, cold) = (&table.hot[slot as usize], &table.cold[slot as usize]);
-            hot.fd.is_some() && narrow.admits(index, slot, hot.generation, cold.user.as_deref(), cold.platform)
+            hot.fd.is_some() && narrow.admits(index, slot, hot.generation, cold)
         })
         .count() as u64
 }
@@ -192,7 +192,8 @@ fn count_members(bucket: &Bucket, room_id: u32, narrow: &Narrow) -> u64 {
 
 /// Names → numbers of this gateway; none when nothing narrows.
 fn compile(node: &Node, n: &records::Narrow) -> Option<Arc<Narrow>> {
-    if n.platforms.is_empty() && n.except_connections.is_empty() && n.except_users.is_empty() {
+    let is_by_name = !n.except_connections.is_empty() || !n.except_users.is_empty();
+    if n.platforms.is_empty() && n.attributes.is_empty() && !is_by_name {
         return None;
     }
     let mut except_connections: Vec<(u16, u32, u32)> = n
@@ -209,6 +210,7 @@ fn compile(node: &Node, n: &records::Narrow) -> Option<Arc<Narrow>> {
         is_by_platform: !n.platforms.is_empty(),
         except_connections,
         except_users,
+        attributes: n.attributes.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect(),
     }))
 }
 

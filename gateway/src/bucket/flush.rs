@@ -374,5 +374,5 @@ fn collect<S>(table: &Table<S>, index: u16, batch: &Batch, i: usize, pairs: &mut
 fn is_meant<S>(table: &Table<S>, index: u16, slot: u32, segment: &Segment) -> bool {
     let Some(narrow) = &segment.narrow else { return true };
     let (Some(hot), Some(cold)) = (table.hot.get(slot as usize), table.cold.get(slot as usize)) else { return false };
-    narrow.admits(index, slot, hot.generation, cold.user.as_deref(), cold.platform)
+    narrow.admits(index, slot, hot.generation, cold)
 }

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use tidegate_protocol::records::Lane;
 
 use super::topic::Topic;
+use crate::bucket::table::Cold;
 use crate::clock::Millis;
 use crate::identity::Platform;
 
@@ -25,15 +26,22 @@ pub struct Narrow {
     pub except_connections: Vec<(u16, u32, u32)>,
     /// Not these users, sorted.
     pub except_users: Vec<String>,
+    /// Only connections with all of these attributes.
+    pub attributes: Vec<(String, String)>,
 }
 
 impl Narrow {
     /// Whether a connection is meant.
     #[must_use]
-    pub fn admits(&self, bucket: u16, slot: u32, generation: u32, user: Option<&str>, platform: Platform) -> bool {
-        (!self.is_by_platform || self.platforms.contains(&platform))
+    pub fn admits(&self, bucket: u16, slot: u32, generation: u32, who: &Cold) -> bool {
+        let is_excepted = |user: &str| self.except_users.binary_search_by(|e| e.as_str().cmp(user)).is_ok();
+        let has = |(name, value): &(String, String)| {
+            who.badge.as_ref().is_some_and(|badge| badge.attributes.find(name) == Some(value.as_str()))
+        };
+        (!self.is_by_platform || self.platforms.contains(&who.platform))
             && self.except_connections.binary_search(&(bucket, slot, generation)).is_err()
-            && user.is_none_or(|u| self.except_users.binary_search_by(|e| e.as_str().cmp(u)).is_err())
+            && !who.user.as_deref().is_some_and(is_excepted)
+            && self.attributes.iter().all(has)
     }
 }
 
@@ -164,6 +172,11 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::{Attributes, Badges, Grant};
+
+    fn who(user: Option<&str>, platform: u8) -> Cold {
+        Cold { user: user.map(Arc::from), platform: Platform(platform), ..Cold::default() }
+    }
 
     #[test]
     fn narrowing_leaves_out_exactly_those_named() {
@@ -172,18 +185,33 @@ mod tests {
             is_by_platform: true,
             except_connections: vec![(0, 3, 9)],
             except_users: vec!["ann".into()],
+            ..Narrow::default()
         };
 
-        assert!(narrow.admits(0, 3, 8, Some("bob"), Platform(1)));
-        assert!(narrow.admits(0, 4, 9, None, Platform(1)));
-        assert!(!narrow.admits(0, 3, 9, Some("bob"), Platform(1)), "excepted connection");
-        assert!(!narrow.admits(0, 3, 8, Some("ann"), Platform(1)), "excepted user");
-        assert!(!narrow.admits(0, 3, 8, Some("bob"), Platform(2)), "other platform");
+        assert!(narrow.admits(0, 3, 8, &who(Some("bob"), 1)));
+        assert!(narrow.admits(0, 4, 9, &who(None, 1)));
+        assert!(!narrow.admits(0, 3, 9, &who(Some("bob"), 1)), "excepted connection");
+        assert!(!narrow.admits(0, 3, 8, &who(Some("ann"), 1)), "excepted user");
+        assert!(!narrow.admits(0, 3, 8, &who(Some("bob"), 2)), "other platform");
     }
 
     #[test]
     fn platforms_nobody_has_admit_nobody() {
         let narrow = Narrow { is_by_platform: true, ..Narrow::default() };
-        assert!(!narrow.admits(0, 0, 0, None, Platform(0)));
+        assert!(!narrow.admits(0, 0, 0, &who(None, 0)));
+    }
+
+    #[test]
+    fn all_attributes_must_hold() {
+        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let narrow = |wanted| Narrow { attributes: pairs(wanted), ..Narrow::default() };
+        let attributes = Attributes::of(&[("lang", "de"), ("tier", "pro")]).expect("two pairs");
+        let badge = Badges::default().make(None, attributes, Grant::everything(), 0);
+        let named = Cold { badge: Some(Box::new(badge)), ..Cold::default() };
+
+        assert!(narrow(&[("lang", "de"), ("tier", "pro")]).admits(0, 0, 0, &named));
+        assert!(!narrow(&[("lang", "de"), ("tier", "free")]).admits(0, 0, 0, &named));
+        assert!(!narrow(&[("age", "9")]).admits(0, 0, 0, &named));
+        assert!(!narrow(&[("lang", "de")]).admits(0, 0, 0, &Cold::default()), "a connection without a token");
     }
 }

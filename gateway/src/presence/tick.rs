@@ -1,16 +1,17 @@
-//! The presence tick: every room with something to tell is taken off the list and its members are told, in one frame that is
-//! encoded once and walked like any other.
-//! Invariant: a room has at most one frame a tick.
+//! The presence tick: every room with something to tell is taken off the list. A logic node that is linked adds up over all
+//! gateways and has the members told; without one the gateway tells its own, in a frame encoded once and walked like any.
+//! Invariant: a room is told or sent up at most once a tick.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tidegate_protocol::records::Lane;
+use tidegate_protocol::records::{Lane, Sender, item::What};
 use tidegate_protocol::{records, reply};
 
 use crate::merge::control::{self, Control};
 use crate::merge::topic::Topic;
 use crate::node::Node;
+use crate::uplink::{For, Whose};
 
 /// Runs until the gateway stops.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -24,11 +25,23 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 fn tell(node: &Node) {
+    let is_linked = node.uplink.nodes() > 0;
     for (topic, tally) in node.rooms.watched.take() {
+        if is_linked && send_up(node, &tally) {
+            continue;
+        }
         if tally.online > 0 {
             tell_members(node, &topic, &tally);
         }
     }
+}
+
+/// A room's members may be at several gateways: the logic node that the room belongs to adds up and has all of them told.
+/// False when the way up is full.
+fn send_up(node: &Node, tally: &records::Tally) -> bool {
+    let whom = For::Name(tally.room.as_bytes());
+    let said = node.uplink.say(whom, Sender::default(), What::Tally(tally.clone()), Whose::Nobody, node.clock.now());
+    said.is_ok()
 }
 
 /// Who reads too slowly does without: the next frame says how many there are just the same.

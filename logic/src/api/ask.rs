@@ -43,6 +43,14 @@ pub struct Connection {
     idle_ms: u64,
     /// What waits because the client reads slowly.
     pending_bytes: u64,
+    /// When it was opened, Unix milliseconds.
+    since_ms: u64,
+    /// The device that its token names.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    device: String,
+    /// Attributes of its token.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    attributes: BTreeMap<String, String>,
 }
 
 /// A page of connections.
@@ -85,6 +93,8 @@ struct RoomPart {
     gateway: String,
     /// Connections in the room there.
     online: u64,
+    /// Different users among them.
+    users_online: u64,
     /// The life of the numbering of the room's messages there.
     epoch: String,
     /// The number of the last message there.
@@ -98,7 +108,9 @@ pub struct RoomDetail {
     room: String,
     /// Connections in it.
     online: u64,
-    /// Users among the members, each once.
+    /// Different users, counted; one who is at two gateways counts at each.
+    users_online: u64,
+    /// Their names, as far as they were looked at.
     users: BTreeSet<String>,
     /// Whether there are more members than were looked at for `users`.
     is_users_cut: bool,
@@ -115,6 +127,12 @@ pub struct User {
     user: String,
     /// Whether there is a connection.
     online: bool,
+    /// Of one who is: since when, Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since_ms: Option<u64>,
+    /// Of one who is not: when they were last seen, Unix milliseconds, if that is remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen_ms: Option<u64>,
     /// The connections.
     connections: Vec<Connection>,
     /// Connections on each platform.
@@ -141,26 +159,41 @@ pub async fn connections(node: &Node, query: Option<&str>, room: Option<String>)
     Ok(json(StatusCode::OK, &walk(node, request, place, limit).await))
 }
 
+pub(super) async fn walk(node: &Node, request: QueryRequest, place: Place, limit: usize) -> Connections {
+    let Walked { rows, cursor, missing } = page_of(node, request, place, limit).await;
+    Connections { connections: rows.into_iter().map(|(link, info)| connection(&link, info)).collect(), cursor, missing }
+}
+
+/// A page of connections, each with its gateway.
+pub struct Walked {
+    /// The connections.
+    pub rows: Vec<(Arc<Link>, ConnectionInfo)>,
+    /// Where the next page begins.
+    pub cursor: Option<String>,
+    /// Gateways that did not answer.
+    pub missing: Vec<String>,
+}
+
 /// Fills a page from one gateway after the other.
-pub(super) async fn walk(node: &Node, mut request: QueryRequest, mut place: Place, limit: usize) -> Connections {
-    let mut page = Connections { connections: Vec::new(), cursor: None, missing: Vec::new() };
+pub async fn page_of(node: &Node, mut request: QueryRequest, mut place: Place, limit: usize) -> Walked {
+    let mut page = Walked { rows: Vec::new(), cursor: None, missing: Vec::new() };
     let links = node.fleet.links();
     while let Some(link) = links.get(place.gateway) {
         let (epoch, _) = link.account();
         // After a restart its connections are others: all of them are still to be shown.
         request.cursor = if place.epoch == epoch { place.inner } else { String::new() };
-        request.limit = u32::try_from(limit - page.connections.len()).unwrap_or(u32::MAX);
+        request.limit = u32::try_from(limit - page.rows.len()).unwrap_or(u32::MAX);
         let mut inner = String::new();
         match link.query(&request, node.fleet.request_deadline()).await {
             Ok(reply) => {
                 inner = reply.cursor;
-                page.connections.extend(reply.connections.into_iter().map(|c| connection(link, c)));
+                page.rows.extend(reply.connections.into_iter().map(|c| (Arc::clone(link), c)));
             }
             Err(_) => page.missing.push(link.name.clone()),
         }
         let gateway = if inner.is_empty() { place.gateway + 1 } else { place.gateway };
         place = Place { gateway, epoch, inner };
-        if page.connections.len() >= limit {
+        if page.rows.len() >= limit {
             page.cursor = (place.gateway < links.len()).then(|| place.encode());
             break;
         }
@@ -207,6 +240,8 @@ pub async fn user(node: &Node, user: String) -> Answer {
     let mut answer = User {
         user,
         online: false,
+        since_ms: None,
+        last_seen_ms: None,
         connections: Vec::new(),
         platforms: BTreeMap::new(),
         is_cut: false,
@@ -226,6 +261,10 @@ pub async fn user(node: &Node, user: String) -> Answer {
         }
     }
     answer.online = !answer.connections.is_empty();
+    answer.since_ms = answer.connections.iter().map(|c| c.since_ms).filter(|ms| *ms > 0).min();
+    if !answer.online {
+        answer.last_seen_ms = node.interest.last_seen_ms(&answer.user);
+    }
     json(StatusCode::OK, &answer)
 }
 
@@ -266,6 +305,7 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
     let mut answer = RoomDetail {
         room,
         online: 0,
+        users_online: 0,
         users: BTreeSet::new(),
         is_users_cut: false,
         gateways: Vec::new(),
@@ -278,8 +318,9 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
         };
         for info in reply.rooms {
             answer.online += info.online;
-            let records::RoomInfo { online, seq, epoch, .. } = info;
-            answer.gateways.push(RoomPart { gateway: link.name.clone(), online, epoch, seq });
+            answer.users_online += info.users;
+            let records::RoomInfo { online, users, seq, epoch, .. } = info;
+            answer.gateways.push(RoomPart { gateway: link.name.clone(), online, users_online: users, epoch, seq });
         }
     }
     for (_, reply) in ask(node, set, &members).await {
@@ -291,7 +332,7 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
 }
 
 /// Asks several gateways side by side; answers in the gateways' order, `None` for one that did not.
-async fn ask(node: &Node, set: GatewaySet, request: &QueryRequest) -> Vec<(Arc<Link>, Option<QueryReply>)> {
+pub async fn ask(node: &Node, set: GatewaySet, request: &QueryRequest) -> Vec<(Arc<Link>, Option<QueryReply>)> {
     let deadline = node.fleet.request_deadline();
     let mut asked = JoinSet::new();
     for link in set.iter().filter_map(|g| node.fleet.links().get(g.get())) {
@@ -306,18 +347,18 @@ async fn ask(node: &Node, set: GatewaySet, request: &QueryRequest) -> Vec<(Arc<L
     replies
 }
 
-fn every(node: &Node) -> GatewaySet {
+pub fn every(node: &Node) -> GatewaySet {
     let mut set = GatewaySet::default();
     node.fleet.links().iter().for_each(|link| set.insert(link.index));
     set
 }
 
-pub(super) fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
+pub fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
     let limit = pairs.take_number("limit", 1, page_max(node))?;
     Ok(limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(node.live.now().limits.page))
 }
 
-fn page_max(node: &Node) -> u32 {
+pub fn page_max(node: &Node) -> u32 {
     u32::try_from(node.live.now().limits.page_max).unwrap_or(u32::MAX)
 }
 
@@ -333,5 +374,8 @@ fn connection(link: &Link, info: ConnectionInfo) -> Connection {
         age_ms: info.age_ms,
         idle_ms: info.idle_ms,
         pending_bytes: info.pending_bytes,
+        since_ms: info.since_ms,
+        device: info.device,
+        attributes: info.attributes.into_iter().map(|pair| (pair.name, pair.value)).collect(),
     }
 }

@@ -19,6 +19,9 @@ const NAME: &str = "a name of 1 to 128 bytes without control characters";
 const ID: &str = "a connection id of 26 characters, as HELLO gives it";
 const PLATFORM: &str = "a platform of 1 to 32 characters a-z, 0-9, _ or -";
 const FIELDS: &[&str] = &["to", "messages", "message", "lane", "ttl_ms", "dedupe", "wait", "timeout_ms"];
+/// As many attributes as a token may give a connection, and their bytes.
+pub const ATTRIBUTES_MAX: usize = 16;
+const ATTRIBUTE_BYTES_MAX: usize = 1_024;
 const TARGETS: &str = "an object with exactly one of all, room, rooms, user, users, connection, connections";
 
 /// What bounds a push.
@@ -108,6 +111,9 @@ fn targets(value: &Value<'_>, limits: &LimitsConfig) -> Result<(To, Narrow), Ref
             if is_valid_platform(&name) { Ok(name.into_owned()) } else { Err(invalid(at, PLATFORM)) }
         })?;
     }
+    if let Some(attributes) = object.take("attributes") {
+        narrow.attributes = self::attributes(&attributes)?;
+    }
     if let Some(except) = object.take("except") {
         let mut except = except.object()?;
         narrow.except_connections = except.take("connections").map_or(Ok(Vec::new()), |v| ids(&v, limits))?;
@@ -120,6 +126,22 @@ fn targets(value: &Value<'_>, limits: &LimitsConfig) -> Result<(To, Narrow), Ref
         return Err(Refusal::TooManyTargets { pointer: value.pointer.clone(), limit: limits.targets });
     }
     Ok((to, narrow))
+}
+
+/// `{"lang": "de"}`: all of them must hold.
+fn attributes(value: &Value<'_>) -> Result<Vec<(String, String)>, Refusal> {
+    let members = value.object()?.into_members();
+    if members.is_empty() || members.len() > ATTRIBUTES_MAX {
+        return Err(bad(value, format!("an object with 1 to {ATTRIBUTES_MAX} members")));
+    }
+    let read = |(name, value): (Cow<'_, str>, Value<'_>)| {
+        let text = value.string("a string")?.into_owned();
+        if name.len() + text.len() > ATTRIBUTE_BYTES_MAX {
+            return Err(bad(&value, format!("at most {ATTRIBUTE_BYTES_MAX} bytes with its name")));
+        }
+        Ok((name.into_owned(), text))
+    };
+    members.into_iter().map(read).collect()
 }
 
 fn count(to: &To) -> usize {
@@ -244,6 +266,27 @@ mod tests {
         let body = Bytes::from([br#"{"to":{"all":true},"message":"#, message, b"}"].concat());
         let bounds = Bounds { limits: &LimitsConfig::default(), http: &HttpConfig::default() };
         read(&body, bounds).map(|push| push.messages[0].clone())
+    }
+
+    #[test]
+    fn attributes_narrow_within_their_bounds() {
+        let parse = |attributes: &str| {
+            let body = Bytes::from(format!(r#"{{"to":{{"all":true,"attributes":{attributes}}},"message":1}}"#));
+            let bounds = Bounds { limits: &LimitsConfig::default(), http: &HttpConfig::default() };
+            read(&body, bounds).map(|push| push.narrow.attributes).map_err(|refusal| refusal.rules().code)
+        };
+        let pairs = |n: usize| {
+            let all: Vec<String> = (0..n).map(|i| format!(r#""a{i}":"v""#)).collect();
+            format!("{{{}}}", all.join(","))
+        };
+
+        assert_eq!(parse(r#"{"lang":"de"}"#), Ok(vec![("lang".into(), "de".into())]));
+        assert_eq!(parse(&pairs(ATTRIBUTES_MAX)).map(|a| a.len()), Ok(ATTRIBUTES_MAX));
+        assert_eq!(parse(&pairs(ATTRIBUTES_MAX + 1)), Err("bad_value"));
+        assert_eq!(parse(&format!(r#"{{"a":"{}"}}"#, "x".repeat(ATTRIBUTE_BYTES_MAX))), Err("bad_value"));
+        assert_eq!(parse("{}"), Err("bad_value"));
+        assert_eq!(parse(r#"{"lang":7}"#), Err("wrong_type"));
+        assert_eq!(parse(r#"{"lang":"de","lang":"en"}"#), Err("duplicate_key"));
     }
 
     // In the manner of JSONTestSuite: what every reader must take and what none may.

@@ -67,6 +67,13 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// The members, where any name will do.
+    pub fn into_members(self) -> Vec<(Cow<'a, str>, Value<'a>)> {
+        let pointer = self.pointer;
+        let value = |key: &str, raw| Value { pointer: under(&pointer, key), raw };
+        self.members.into_iter().map(|(key, raw)| (key.clone(), value(&key, raw))).collect()
+    }
+
     /// Refuses what nobody took.
     pub fn finish(self) -> Result<(), Refusal> {
         match self.members.into_iter().next() {

@@ -7,7 +7,7 @@
 
 mod agents;
 mod answer;
-mod ask;
+pub mod ask;
 mod batch;
 pub(crate) mod body;
 mod calls;
@@ -18,7 +18,9 @@ mod go_push;
 mod json;
 pub(crate) mod openapi;
 mod operate;
-mod paging;
+mod order;
+pub mod paging;
+mod people;
 pub(crate) mod push;
 mod query;
 mod routes;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::limits::CONTROL_BYTES_MAX;
-use tidegate_protocol::records::CommandRequest;
+use tidegate_protocol::records::{CommandReply, CommandRequest};
 use tokio::task::JoinSet;
 use utoipa::ToSchema;
 
@@ -33,7 +33,7 @@ pub async fn close_connection(node: &Node, id: &str, query: Option<&str>) -> Res
     let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
     let request = CommandRequest { close_connections: vec![id_bytes(id)], ..command(query)? };
     let set = holders(id, &node.fleet.identities());
-    let closed = tell(node, set, &request).await?;
+    let closed = closed(tell(node, set, &request).await?);
     if closed.closed == 0 && closed.gateways.failed.is_empty() {
         return Err(Refusal::NoSuchConnection);
     }
@@ -44,7 +44,11 @@ pub async fn close_connection(node: &Node, id: &str, query: Option<&str>) -> Res
 pub async fn close_user(node: &Node, user: String, query: Option<&str>) -> Result<Answer, Refusal> {
     let set = node.interest.view().user(&user);
     let request = CommandRequest { close_user: user, ..command(query)? };
-    Ok(json(StatusCode::OK, &tell(node, set, &request).await?))
+    Ok(json(StatusCode::OK, &closed(tell(node, set, &request).await?)))
+}
+
+fn closed((reply, gateways): (CommandReply, Gateways)) -> Closed {
+    Closed { closed: reply.closed, gateways }
 }
 
 /// `?code=&reason=`.
@@ -62,7 +66,17 @@ fn command(query: Option<&str>) -> Result<CommandRequest, Refusal> {
 }
 
 /// Tells several gateways side by side; an error when all of them were needed and none could be told.
-async fn tell(node: &Node, set: GatewaySet, request: &CommandRequest) -> Result<Closed, Refusal> {
+pub async fn tell(node: &Node, set: GatewaySet, request: &CommandRequest) -> Result<(CommandReply, Gateways), Refusal> {
+    let (reply, gateways) = tell_any(node, set, request).await;
+    if gateways.sent == 0 && !gateways.failed.is_empty() {
+        let failed = gateways.failed.into_iter().map(|f| (f.gateway, f.reason)).collect();
+        return Err(Refusal::NoGateway { failed });
+    }
+    Ok((reply, gateways))
+}
+
+/// The same, for what holds whoever hears it: nobody is needed.
+pub async fn tell_any(node: &Node, set: GatewaySet, request: &CommandRequest) -> (CommandReply, Gateways) {
     let deadline = node.fleet.request_deadline();
     let mut told = JoinSet::new();
     for link in set.iter().filter_map(|g| node.fleet.links().get(g.get())) {
@@ -72,19 +86,18 @@ async fn tell(node: &Node, set: GatewaySet, request: &CommandRequest) -> Result<
             (link.name.clone(), reply)
         });
     }
-    let mut closed = Closed { closed: 0, gateways: Gateways::default() };
+    let (mut sum, mut gateways) = (CommandReply::default(), Gateways::default());
     for (gateway, reply) in told.join_all().await {
         match reply {
             Some(reply) => {
-                closed.closed += reply.closed;
-                closed.gateways.sent += 1;
+                sum.closed += reply.closed;
+                sum.moved += reply.moved;
+                sum.unmoved += reply.unmoved;
+                sum.refused += reply.refused;
+                gateways.sent += 1;
             }
-            None => closed.gateways.failed.push(crate::receipt::Failed { gateway, reason: "no_answer" }),
+            None => gateways.failed.push(crate::receipt::Failed { gateway, reason: "no_answer" }),
         }
     }
-    if closed.gateways.sent == 0 && !closed.gateways.failed.is_empty() {
-        let failed = closed.gateways.failed.into_iter().map(|f| (f.gateway, f.reason)).collect();
-        return Err(Refusal::NoGateway { failed });
-    }
-    Ok(closed)
+    (sum, gateways)
 }

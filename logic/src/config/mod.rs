@@ -2,16 +2,18 @@
 //! Plain values with their defaults; durations in milliseconds, sizes in bytes. The meaning of each key stands on
 //! its field. Parsing and precedence live in the binary. Bounds that both tiers share are in `tidegate_protocol::limits`.
 
+mod agents;
+mod keys;
+mod presence;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_PAGE_MAX};
 
-mod agents;
-mod keys;
-
 pub use self::agents::AgentsConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig};
+pub use self::presence::PresenceConfig;
 
 /// Most gateways one logic node serves: the width of the set kept for each room and user (see `interest`).
 pub const GATEWAYS_MAX: usize = 128;
@@ -40,6 +42,8 @@ pub struct LogicConfig {
     pub dedupe: DedupeConfig,
     /// Commands to agents.
     pub agents: AgentsConfig,
+    /// Who is told who comes and goes.
+    pub presence: PresenceConfig,
     /// The links to the gateways.
     pub backplane: BackplaneConfig,
 }
@@ -143,6 +147,7 @@ impl Default for LogicConfig {
             http: HttpConfig::default(),
             dedupe: DedupeConfig::default(),
             agents: AgentsConfig::default(),
+            presence: PresenceConfig::default(),
             backplane: BackplaneConfig::default(),
         }
     }
@@ -264,6 +269,7 @@ impl LogicConfig {
         if waits.iter().any(|&ms| ms < 100) || h.wait_ms > h.wait_ms_max {
             out.push("logic.http: deadlines must be at least 100, and wait_ms at most wait_ms_max".into());
         }
+        self.presence.problems(l.page_max, out);
         if self.dedupe.keys_max == 0 || self.dedupe.window_ms == 0 {
             out.push("logic.dedupe: window_ms and keys_max must be at least 1".into());
         }

@@ -6,7 +6,7 @@ pub mod desk;
 
 use std::sync::Arc;
 
-use tidegate_protocol::records::{AskKind, item::What};
+use tidegate_protocol::records::item::What;
 use tokio::sync::mpsc;
 
 use self::desk::{Desk, Seen};
@@ -16,6 +16,7 @@ use crate::backplane::Heard;
 use crate::chat;
 use crate::keys::Caller;
 use crate::node::Node;
+use crate::presence;
 
 /// Pages of items that wait for the desk; beyond it gateways are not asked for more.
 pub const PAGES: usize = 64;
@@ -38,16 +39,18 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
             match what {
                 What::Send(send) => chat::carry(&node, &request, &item, from, send, ticket),
                 What::Route(_) => ticket.refuse("no_route", "no upstream route of that name is configured", false),
-                What::Ask(ask) => match AskKind::try_from(ask.kind) {
-                    Ok(_) | Err(_) => ticket.refuse("unavailable", "this logic node does not answer that", false),
-                },
+                What::Ask(ask) => presence::answer::carry(&node, ask, ticket),
+                What::Tally(tally) => {
+                    node.presence.note(page.link.index, tally);
+                    ticket.done();
+                }
                 What::Connect(_) => ticket.refuse("unavailable", "this logic node does not answer that", false),
                 What::Reply(reply) => {
                     // A reply that is late or too much is the command's business; the agent is told nothing of it.
                     agents::take(&node, from, reply);
                     ticket.done();
                 }
-                What::Event(_) | What::Tally(_) => ticket.done(),
+                What::Event(_) => ticket.done(),
             }
         }
     }

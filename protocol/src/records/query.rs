@@ -46,6 +46,9 @@ pub struct QueryRequest {
     /// Most rows, at most [`crate::limits::QUERY_PAGE_MAX`].
     #[prost(uint32, tag = "8")]
     pub limit: u32,
+    /// Rooms of [`QueryKind::Room`] beside `room`, so that many need one question.
+    #[prost(string, repeated, tag = "9")]
+    pub names: Vec<String>,
 }
 
 /// One connection as lists show it.

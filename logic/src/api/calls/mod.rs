@@ -5,8 +5,10 @@
 
 mod agents;
 mod connections;
+mod membership;
 mod operate;
 mod page;
+mod presence;
 mod push;
 mod rooms;
 mod users;
@@ -60,8 +62,17 @@ pub struct Topic {
 }
 
 /// All topics, in the document's order.
-pub static TOPICS: &[&Topic] =
-    &[&push::TOPIC, &connections::TOPIC, &users::TOPIC, &rooms::TOPIC, &agents::TOPIC, &operate::TOPIC, &page::TOPIC];
+pub static TOPICS: &[&Topic] = &[
+    &push::TOPIC,
+    &connections::TOPIC,
+    &users::TOPIC,
+    &rooms::TOPIC,
+    &presence::TOPIC,
+    &membership::TOPIC,
+    &agents::TOPIC,
+    &operate::TOPIC,
+    &page::TOPIC,
+];
 
 /// Every call.
 pub fn all() -> impl Iterator<Item = &'static Call> {

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 use tidegate_protocol::limits::{CONTROL_BYTES_MAX, NAME_BYTES_MAX, PLATFORM_BYTES_MAX};
 
+use crate::api::envelope::ATTRIBUTES_MAX;
 use crate::config::LogicConfig;
 
 /// A connection id for examples.
@@ -122,13 +123,16 @@ fn to(config: &LogicConfig) -> Value {
     ];
     let mut platforms = list(&platform(), max);
     platforms["description"] = "Only their connections on these platforms.".into();
+    let attributes = json!({"type": "object", "minProperties": 1, "maxProperties": ATTRIBUTES_MAX,
+        "additionalProperties": {"type": "string", "maxLength": 256}, "examples": [{"lang": "de"}],
+        "description": "Only connections with all of these attributes. A name and its value have at most 1,024 bytes."});
     let choice = |(key, schema): (&str, Value)| {
         json!({"title": key, "type": "object", "required": [key], "additionalProperties": false,
-            "properties": {key: schema, "platform": platforms, "except": except}})
+            "properties": {key: schema, "platform": platforms, "attributes": attributes, "except": except}})
     };
     json!({"oneOf": targets.map(choice), "description": format!(
         "Whom it is for. Who is in two of the rooms gets it in each. `platform` narrows it to connections of these \
-         platforms. At most {max} targets, those left out included.")})
+         platforms, `attributes` to those with these attributes. At most {max} targets, those left out included.")})
 }
 
 fn push(config: &LogicConfig) -> Value {

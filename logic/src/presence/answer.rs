@@ -1,0 +1,111 @@
+//! PRESENCE and MEMBERS that clients ask (rules P-1 and P-2): the gateway has checked that they may; the answer is of all
+//! gateways together. A list is never longer than a page, and of a large room it is a sample.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::records::{Ask, AskKind, QueryKind, QueryRequest};
+
+use crate::api::ask;
+use crate::api::paging::Place;
+use crate::node::Node;
+use crate::uplink::desk::Ticket;
+
+/// Rows of a page when the client does not say.
+const PAGE: usize = 100;
+
+#[derive(Serialize)]
+struct Presence<'a> {
+    room: &'a str,
+    online: u64,
+    users: u64,
+}
+
+#[derive(Serialize)]
+struct Members<'a> {
+    room: &'a str,
+    members: Vec<Member>,
+    online: u64,
+    users: u64,
+    /// The room is too large for a list: these are some of them, and there is no cursor.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_sample: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Member {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    user: String,
+    connection: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    platform: String,
+}
+
+/// Answers beside what else clients say.
+pub fn carry(node: &Arc<Node>, ask: Ask, ticket: Ticket) {
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        match AskKind::try_from(ask.kind) {
+            Ok(AskKind::Presence) => presence(&node, &ask.room, ticket).await,
+            Ok(AskKind::Members) => members(&node, &ask, ticket).await,
+            Err(_) => ticket.refuse("unavailable", "this logic node does not answer that", false),
+        }
+    });
+}
+
+async fn presence(node: &Node, room: &str, ticket: Ticket) {
+    match counts(node, room).await {
+        Some((online, users)) => tell(ticket, &Presence { room, online, users }),
+        None => ticket.refuse("unavailable", "a gateway did not answer", true),
+    }
+}
+
+/// Connections and users of a room over all gateways; none when one of them did not say.
+async fn counts(node: &Node, room: &str) -> Option<(u64, u64)> {
+    let set = node.interest.view().room(room);
+    let request =
+        QueryRequest { kind: QueryKind::Room.into(), room: room.to_owned(), limit: 1, ..QueryRequest::default() };
+    let mut sum = (0, 0);
+    for (_, reply) in ask::ask(node, set, &request).await {
+        let rooms = reply?.rooms;
+        sum = rooms.iter().fold(sum, |(online, users), r| (online + r.online, users + r.users));
+    }
+    Some(sum)
+}
+
+async fn members(node: &Node, asked: &Ask, ticket: Ticket) {
+    let Ok(place) = (if asked.cursor.is_empty() { Ok(Place::default()) } else { Place::decode(&asked.cursor) }) else {
+        return ticket.refuse("bad_data", "a cursor comes from the page before", false);
+    };
+    let Some((online, users)) = counts(node, &asked.room).await else {
+        return ticket.refuse("unavailable", "a gateway did not answer", true);
+    };
+    let config = &node.config.presence;
+    let is_sample = online > config.list_max as u64;
+    let rows = if asked.limit == 0 { PAGE } else { usize::try_from(asked.limit).unwrap_or(PAGE) };
+    let limit = if is_sample { config.sample } else { rows.clamp(1, node.config.limits.page_max) };
+    let request =
+        QueryRequest { kind: QueryKind::Connections.into(), room: asked.room.clone(), ..QueryRequest::default() };
+    let page = ask::page_of(node, request, place, limit).await;
+    let members = page.rows.into_iter().map(|(_, info)| Member {
+        connection: id_text(&info.id),
+        user: info.user,
+        platform: info.platform,
+    });
+    let cursor = page.cursor.filter(|_| !is_sample);
+    tell(ticket, &Members { room: &asked.room, members: members.collect(), online, users, is_sample, cursor });
+}
+
+fn id_text(id: &Bytes) -> String {
+    let id = <[u8; 16]>::try_from(id.as_ref()).map(u128::from_be_bytes).unwrap_or_default();
+    ConnectionId::from_u128(id).to_string()
+}
+
+fn tell(ticket: Ticket, answer: &impl Serialize) {
+    // A struct of strings and numbers serialises without fail.
+    ticket.told(Bytes::from(serde_json::to_vec(answer).unwrap_or_default()));
+}

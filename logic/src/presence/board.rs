@@ -1,0 +1,133 @@
+//! What gateways have told of their rooms' comings and goings, until the members of all gateways are told: adds up what came
+//! and went, keeps each gateway's latest counts, and says which rooms are due. Pure: the time is an argument.
+//! Invariants: a room is told at most once in `interval`; what was noted is told once.
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+use tidegate_protocol::records::Tally;
+use tokio::time::{Duration, Instant};
+
+use crate::interest::GatewayIndex;
+
+/// Most names in a frame, whatever the gateways sample.
+const SAMPLE_MAX: usize = 64;
+
+/// What one room has to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Connections that came.
+    pub joined: u64,
+    /// Connections that went.
+    pub left: u64,
+    /// A few of the users who came.
+    pub sample: Vec<String>,
+    /// The latest word of each gateway that has spoken: connections, and different users among them.
+    pub counts: Vec<(GatewayIndex, u64, u64)>,
+}
+
+/// The rooms with something to tell, and those told lately.
+#[derive(Debug)]
+pub struct Board {
+    rooms: HashMap<Box<str>, News, RandomState>,
+    told: HashMap<Box<str>, Instant, RandomState>,
+    interval: Duration,
+    max: usize,
+}
+
+impl Board {
+    /// Nothing to tell. At most `max` rooms wait to be told at once.
+    #[must_use]
+    pub fn new(interval: Duration, max: usize) -> Self {
+        Self { rooms: HashMap::default(), told: HashMap::default(), interval, max }
+    }
+
+    /// Notes what a gateway tells; false when too many rooms wait already.
+    pub fn note(&mut self, gateway: GatewayIndex, tally: Tally) -> bool {
+        if self.rooms.len() >= self.max && !self.rooms.contains_key(tally.room.as_str()) {
+            return false;
+        }
+        let news = self.rooms.entry(tally.room.into()).or_default();
+        news.joined += tally.joined;
+        news.left += tally.left;
+        for name in tally.sample {
+            if news.sample.len() < SAMPLE_MAX && !news.sample.contains(&name) {
+                news.sample.push(name);
+            }
+        }
+        news.counts.retain(|(g, ..)| *g != gateway);
+        news.counts.push((gateway, tally.online, tally.users));
+        true
+    }
+
+    /// Takes the rooms that are due.
+    pub fn take(&mut self, now: Instant) -> Vec<(Box<str>, News)> {
+        let interval = self.interval;
+        self.told.retain(|_, at| now.duration_since(*at) < interval);
+        let told = &self.told;
+        let due: Vec<(Box<str>, News)> = self.rooms.extract_if(|room, _| !told.contains_key(room)).collect();
+        self.told.extend(due.iter().map(|(room, _)| (room.clone(), now)));
+        due
+    }
+
+    /// Rooms that wait to be told.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.rooms.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn tally(room: &str, joined: u64, left: u64, online: u64, sample: &[&str]) -> Tally {
+        let sample = sample.iter().map(ToString::to_string).collect();
+        Tally { room: room.into(), joined, left, online, users: online, sample }
+    }
+
+    fn at(i: usize) -> GatewayIndex {
+        GatewayIndex::new(i).expect("small")
+    }
+
+    #[test]
+    fn what_gateways_tell_adds_up_and_their_last_word_on_the_counts_stands() {
+        let mut board = Board::new(SECOND, 10);
+        board.note(at(0), tally("r", 2, 0, 2, &["ann"]));
+        board.note(at(1), tally("r", 1, 0, 1, &["bob", "ann"]));
+        board.note(at(0), tally("r", 0, 1, 1, &[]));
+
+        let mut told = board.take(Instant::now());
+
+        let (room, news) = told.pop().expect("one room");
+        assert_eq!((&*room, news.joined, news.left), ("r", 3, 1));
+        assert_eq!(news.sample, ["ann", "bob"]);
+        assert_eq!(news.counts.as_slice(), [(at(1), 1, 1), (at(0), 1, 1)]);
+        assert_eq!((told.len(), board.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn a_room_is_told_once_an_interval_and_loses_nothing_meanwhile() {
+        let mut board = Board::new(SECOND, 10);
+        let start = Instant::now();
+        board.note(at(0), tally("r", 1, 0, 1, &[]));
+        assert_eq!(board.take(start).len(), 1);
+        board.note(at(0), tally("r", 1, 0, 2, &[]));
+        assert!(board.take(start + SECOND / 2).is_empty());
+        board.note(at(0), tally("r", 1, 0, 3, &[]));
+
+        let told = board.take(start + SECOND);
+
+        assert_eq!((told.len(), told[0].1.joined), (1, 2));
+    }
+
+    #[test]
+    fn too_many_rooms_are_refused() {
+        let mut board = Board::new(SECOND, 1);
+
+        assert!(board.note(at(0), tally("a", 1, 0, 1, &[])));
+        assert!(!board.note(at(0), tally("b", 1, 0, 1, &[])));
+        assert!(board.note(at(1), tally("a", 1, 0, 1, &[])));
+    }
+}

@@ -1,0 +1,155 @@
+//! Presence over all gateways. Each gateway tells one logic node, the one that a room belongs to, who came and went there; this
+//! node adds up and has every gateway tell the room's members, in one frame ([`board`]). It also answers what clients ask
+//! about rooms ([`answer`]) and knows when those who left were last seen ([`seen`]).
+//! Counts of gateways that have not spoken are asked for, all rooms of a look in one question, so a frame is never a guess.
+
+pub mod answer;
+pub mod board;
+pub mod seen;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use tidegate_protocol::limits::QUERY_PAGE_MAX;
+use tidegate_protocol::records::{self, Lane, QueryKind, QueryRequest, Tally, Target, target};
+use tidegate_protocol::reply;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::board::{Board, News};
+use crate::backplane::Seats;
+use crate::config::PresenceConfig;
+use crate::interest::{GatewayIndex, GatewaySet};
+use crate::metrics::Metrics;
+use crate::node::Node;
+use crate::route::Share;
+
+/// Looks in the time of one interval: how much later than it could be a frame may come.
+const LOOKS_AN_INTERVAL: u32 = 10;
+
+/// What gateways have told and is still to be told to all.
+pub struct Presence {
+    board: Mutex<Board>,
+    look: Duration,
+    /// Tallies that came while too many rooms waited.
+    skipped: Counter,
+}
+
+impl Presence {
+    /// Nothing told yet.
+    #[must_use]
+    pub fn new(config: &PresenceConfig, metrics: &Metrics) -> Self {
+        let spacing = Duration::from_millis(u64::from(config.interval_ms));
+        Self {
+            board: Mutex::new(Board::new(spacing, config.rooms_max)),
+            look: spacing / LOOKS_AN_INTERVAL,
+            skipped: metrics.presence_skipped.clone(),
+        }
+    }
+
+    /// A gateway tells.
+    pub fn note(&self, gateway: GatewayIndex, tally: Tally) {
+        if !self.board.lock().note(gateway, tally) {
+            self.skipped.inc();
+        }
+    }
+
+    /// Rooms that wait to be told.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.board.lock().waiting()
+    }
+}
+
+/// Has members told for as long as the node lives.
+pub async fn run(node: Arc<Node>) {
+    let mut looks = interval(node.presence.look);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let due = node.presence.board.lock().take(Instant::now());
+        if !due.is_empty() {
+            tell(&node, due).await;
+        }
+    }
+}
+
+/// A room that is due, and the gateways that have it.
+struct Due {
+    room: Box<str>,
+    news: News,
+    set: GatewaySet,
+}
+
+async fn tell(node: &Arc<Node>, due: Vec<(Box<str>, News)>) {
+    let mut rooms: Vec<Due> = {
+        let view = node.interest.view();
+        due.into_iter().map(|(room, news)| Due { set: view.room(&room), room, news }).collect()
+    };
+    complete(node, &mut rooms).await;
+    let mut shares = Vec::new();
+    for due in &rooms {
+        let control = Bytes::from(frame(due));
+        node.metrics.presence_frames.inc();
+        shares.extend(due.set.iter().map(|gateway| share(gateway, &due.room, &control)));
+    }
+    let sent = node.fleet.send(shares, &Seats::default());
+    // A gateway that does not take a frame has its members told with the next.
+    tokio::spawn(async move { sent.settle().await });
+}
+
+fn share(gateway: GatewayIndex, room: &str, control: &Bytes) -> Share {
+    let targets = vec![Target { to: Some(target::To::Room(room.to_owned())) }];
+    let (control, lane) = (control.clone(), Lane::Bulk.into());
+    Share { gateway, push: records::Push { targets, control, lane, ..records::Push::default() } }
+}
+
+fn frame(due: &Due) -> Vec<u8> {
+    let online = due.news.counts.iter().map(|(_, online, _)| online).sum();
+    let users = due.news.counts.iter().map(|(.., users)| users).sum();
+    let News { joined, left, sample, .. } = &due.news;
+    let mut json = Vec::with_capacity(128);
+    let (room, joined, left) = (&*due.room, *joined, *left);
+    reply::presence(&mut json, &reply::Presence { room, joined, left, online, users, sample });
+    json
+}
+
+/// Asks gateways that have a room and have not spoken of it: one question a gateway for all rooms.
+async fn complete(node: &Node, rooms: &mut [Due]) {
+    let mut missing: HashMap<GatewayIndex, Vec<String>> = HashMap::new();
+    for due in rooms.iter() {
+        let has_spoken = |g: &GatewayIndex| due.news.counts.iter().any(|(spoken, ..)| spoken == g);
+        for gateway in due.set.iter().filter(|g| !has_spoken(g)) {
+            missing.entry(gateway).or_default().push(due.room.to_string());
+        }
+    }
+    let mut asked = JoinSet::new();
+    for (gateway, names) in missing {
+        let Some(link) = node.fleet.links().get(gateway.get()).map(Arc::clone) else { continue };
+        let deadline = node.fleet.request_deadline();
+        for names in names.chunks(QUERY_PAGE_MAX) {
+            let request =
+                QueryRequest { kind: QueryKind::Room.into(), names: names.to_vec(), ..QueryRequest::default() };
+            let link = Arc::clone(&link);
+            asked.spawn(async move { (gateway, link.query(&request, deadline).await) });
+        }
+    }
+    let mut counts: HashMap<(GatewayIndex, String), (u64, u64)> = HashMap::new();
+    while let Some(Ok((gateway, reply))) = asked.join_next().await {
+        // Of a gateway that does not answer nothing is known: its members are not in the sum.
+        for room in reply.map(|r| r.rooms).unwrap_or_default() {
+            counts.insert((gateway, room.name), (room.online, room.users));
+        }
+    }
+    for due in rooms {
+        for gateway in due.set.iter() {
+            if let Some((online, users)) = counts.get(&(gateway, due.room.to_string())) {
+                due.news.counts.push((gateway, *online, *users));
+            }
+        }
+    }
+}
