@@ -1,6 +1,7 @@
 //! The one binary: reads the command line and the configuration, refuses what is unsafe, and runs one command.
 //! Tells the story in order; each step has a file of its own.
 
+mod agent;
 mod cli;
 mod config;
 mod demo;
@@ -45,6 +46,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => Ok(doctor::run(&args.root, args.need, args.json)),
         Command::Keys(KeysCommand::Create(args)) => keys::create(args),
         Command::Keys(KeysCommand::Inspect) => keys::inspect(&load()?),
+        Command::Agent(args) => agent::run(load()?.config, args),
         Command::Token(TokenCommand::Mint(args)) => token::mint(&load()?, &args),
         Command::Token(TokenCommand::Inspect { file }) => token::inspect(&load()?, file.as_deref()),
         Command::Bench(bench) => Ok(tidegate_bench::main(bench)?),

@@ -301,3 +301,141 @@ async fn a_deadline_is_kept() {
     assert_eq!(answer.status, 504);
     assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
 }
+
+/// A running `tidegate agent`.
+struct Agent {
+    child: std::process::Child,
+    log: tempfile::NamedTempFile,
+}
+
+impl Agent {
+    fn start(server: &Server, flags: &[&str]) -> Self {
+        let log = tempfile::NamedTempFile::new().expect("the temporary folder is writable");
+        let url = format!("ws://{}/ws", server.clients());
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(["agent", "--url", &url]).args(flags).stdin(std::process::Stdio::null());
+        command.stderr(log.reopen().expect("the log was just made"));
+        Self { child: command.spawn().expect("the binary was built"), log }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap_or_default()
+    }
+
+    async fn registered(&self, times: usize) {
+        until("the agent to register", support::PATIENCE, async || {
+            (self.log().matches("registered").count() >= times).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn allow_file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("the temporary folder is writable");
+    std::fs::write(file.path(), text).expect("a scratch file");
+    file
+}
+
+/// `tidegate agent`: allowed commands are answered, others refused.
+#[tokio::test]
+async fn the_agent_does_what_its_list_names_and_nothing_else() {
+    let server = Server::serve(&[]).await;
+    let file = allow_file("[programs.say]\nargv = [\"/bin/echo\", \"hi\"]\nargs = [\"there\"]\n");
+    let words = format!("info,ping,exec:{}", file.path().display());
+    let agent = Agent::start(&server, &["--user", "edge 1", "--allow", &words]);
+    agent.registered(1).await;
+    let ask = async |body: Value| command(&server, "edge%201", body).await;
+
+    let ping = ask(json!({"command": "ping"})).await;
+    let info = ask(json!({"command": "info"})).await;
+    let said = ask(json!({"command": "exec:say", "data": {"args": ["there"]}})).await;
+    let refused = ask(json!({"command": "exec:say", "data": {"args": ["; id"]}})).await;
+    let unknown = ask(json!({"command": "exec:sh"})).await;
+    let listed = server.connect_api().await.get("/v1/agents").await.json();
+
+    assert!(ping.json()["reply"]["data"]["time_ms"].is_u64(), "{}", ping.text());
+    let info = info.json()["reply"]["data"].clone();
+    assert!(info["memory"]["total_bytes"].is_u64() && info["os"]["kernel"].is_string(), "{info}");
+    assert_eq!(said.json()["reply"]["data"]["stdout"], "hi there\n", "{}", said.text());
+    for answer in [refused, unknown] {
+        assert_eq!(answer.problem(), (502, "agent_error".into()));
+        assert_eq!(answer.json()["command"]["reply"]["error"]["code"], "not_allowed");
+    }
+    assert_eq!(listed["agents"][0]["user"], "edge 1");
+}
+
+/// `tidegate agent`: it comes back, and what it did before is answered from memory.
+#[tokio::test]
+async fn the_agent_comes_back_and_answers_again_without_doing_again() {
+    let server = Server::serve(&[]).await;
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let (mark, gate) = (folder.path().join("runs"), folder.path().join("gate"));
+    let script = format!(
+        "echo run >> {}; while [ ! -e {} ]; do /bin/sleep 0.02; done; echo done",
+        mark.display(),
+        gate.display()
+    );
+    let file = allow_file(&format!("[programs.slow]\nargv = [\"/bin/sh\", \"-c\", {script:?}]\ntimeout_ms = 20000\n"));
+    let agent = Agent::start(&server, &["--user", "edge", "--allow", &format!("exec:{}", file.path().display())]);
+    agent.registered(1).await;
+
+    let answer = commanding(&server, "edge", json!({"command": "exec:slow", "timeout_ms": 20_000}));
+    until("the program to run", support::PATIENCE, async || mark.exists().then_some(())).await;
+    let closed =
+        server.connect_api().await.send("DELETE", "/v1/users/edge/connections?code=4000", "text/plain", "").await;
+    agent.registered(2).await;
+    std::fs::write(&gate, "").expect("a scratch file");
+    let answer = answer.await.expect("no panic");
+
+    assert_eq!(closed.json()["closed"], 1);
+    assert_eq!(answer.json()["reply"]["data"]["stdout"], "done\n", "{}", answer.text());
+    assert_eq!(std::fs::read_to_string(&mark).expect("it ran"), "run\n", "it ran once");
+}
+
+/// `tidegate agent`: SIGTERM ends it with 0, a close that says "do not come back" with 1.
+#[tokio::test]
+async fn the_agent_leaves_when_told_and_stays_away_when_kicked() {
+    let server = Server::serve(&[]).await;
+    let mut told = Agent::start(&server, &["--user", "a", "--allow", "ping"]);
+    let mut kicked = Agent::start(&server, &["--user", "b", "--allow", "ping"]);
+    told.registered(1).await;
+    kicked.registered(1).await;
+    let pid = rustix::process::Pid::from_child(&told.child);
+
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it lives");
+    server.connect_api().await.send("DELETE", "/v1/users/b/connections", "text/plain", "").await;
+    let exit = async |agent: &mut Agent| {
+        until("the agent to end", support::PATIENCE, async || agent.child.try_wait().expect("ours")).await.code()
+    };
+
+    assert_eq!(exit(&mut told).await, Some(0), "{}", told.log());
+    assert_eq!(exit(&mut kicked).await, Some(1), "{}", kicked.log());
+    assert!(kicked.log().contains("refused for good"), "{}", kicked.log());
+}
+
+/// `tidegate agent`: a token shows nowhere.
+#[tokio::test]
+async fn the_agents_token_is_in_no_log() {
+    let server = Server::serve(&[]).await;
+    let file = allow_file("CANARY.CANARY.CANARY");
+    let path = file.path().display().to_string();
+
+    let flags = ["--token-file", &path, "--allow", "ping", "--log-level", "debug"];
+    let agent = Agent::start(&server, &flags);
+    agent.registered(1).await;
+    let nowhere = Agent::start(&server, &["--url", "ws://127.0.0.1:1/ws", "--token-file", &path, "--allow", "ping"]);
+    let mut nowhere = nowhere;
+    let refused =
+        until("a second --url to be refused", support::PATIENCE, async || nowhere.child.try_wait().expect("ours"))
+            .await;
+
+    assert_eq!(refused.code(), Some(2));
+    assert!(!agent.log().contains("CANARY") && !server.log_text().contains("CANARY"), "{}", agent.log());
+}

@@ -138,7 +138,7 @@ fn doctor_on_a_bare_folder_claims_nothing() {
 
 #[test]
 fn help_of_every_command_ends_with_examples() {
-    for command in ["serve", "gateway", "logic", "doctor", "config", "keys", "token"] {
+    for command in ["serve", "gateway", "logic", "agent", "doctor", "config", "keys", "token"] {
         let output = tidegate(&[command, "--help"], &[]);
 
         assert!(stdout(&output).contains("Examples:\n  tidegate"), "{command}: {}", stdout(&output));

@@ -46,6 +46,24 @@ Examples:
 
 Exit codes: 0 all is well, 1 there are warnings, 2 N connections will not fit. Changes nothing.";
 
+pub const AGENT: &str = "\
+Examples:
+  tidegate agent --url ws://127.0.0.1:8000/ws --user robot-7 --allow ping,info
+  tidegate agent --url wss://push.example.com/ws --token-file /etc/tidegate/agent.token --allow ping,info,exec:/etc/tidegate/allow.toml
+
+Ask it:
+  curl http://127.0.0.1:8001/v1/agents/robot-7/command -H 'content-type: application/json' -d '{\"command\":\"info\"}'
+
+The file of exec names programs; nothing else is run, no shell is involved, and the wire adds no argument that is not listed:
+  [programs.uptime]                          command \"exec:uptime\"
+  argv = [\"/usr/bin/uptime\"]               absolute path, fixed arguments
+  args = [\"-p\", \"-s\"]                    what data {\"args\": [\"-p\"]} may add; default: nothing
+  timeout_ms = 5000                          then it is killed; default 10000, at most 120000
+  output_bytes = 4096                        kept of each output; default 16384, at most 24576
+
+It reconnects by itself, and answers a command that comes again without doing it again.
+Exit codes: 0 after SIGTERM or Ctrl-C, 1 refused for good (token, kicked, blocked), 2 usage.";
+
 pub const CONFIG: &str = "\
 Examples:
   tidegate config show                                   every key, its value, where it came from

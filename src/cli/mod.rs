@@ -1,12 +1,14 @@
 //! The command line: subcommands, flags, and which configuration key each flag stands for.
 //! Parses and nothing else; the examples that `--help` ends with are in `examples`.
 
+mod agent;
 mod examples;
 mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub use agent::Args as Agent;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tidegate_logic::Scope;
 
@@ -64,6 +66,9 @@ pub enum Command {
     /// Show or check the configuration
     #[command(subcommand, after_help = examples::CONFIG)]
     Config(ConfigCommand),
+    /// Answer commands of the push API on this machine: an edge agent
+    #[command(after_help = examples::AGENT)]
+    Agent(agent::Args),
     /// Make and look at API keys
     #[command(subcommand, after_help = examples::KEYS)]
     Keys(KeysCommand),
@@ -207,7 +212,12 @@ impl Cli {
                 given.flag("--api", "logic.api", logic.api.map(|at| at.to_string()));
                 given.flag("--gateway", "logic.gateways", logic.gateways.iter().cloned());
             }
-            Command::Doctor(_) | Command::Config(_) | Command::Keys(_) | Command::Token(_) | Command::Bench(_) => {}
+            Command::Agent(_)
+            | Command::Doctor(_)
+            | Command::Config(_)
+            | Command::Keys(_)
+            | Command::Token(_)
+            | Command::Bench(_) => {}
         }
         given
     }

@@ -1,6 +1,7 @@
 //! Scenarios: start the server, load it, check every client, judge against the bounds, report.
 //! This file is the command line; `bed` starts processes, `session` loads and measures, each scenario has a file.
 
+mod agents;
 mod bed;
 mod broadcast;
 mod deflate;
@@ -85,6 +86,8 @@ pub enum Scenario {
     Storm,
     /// Three gateways restarted one after the other under load: nothing lost, nobody in a rush.
     Rolling,
+    /// 1,000 agents that die and come back, 10,000 commands over HTTP: every answer is right.
+    Agents,
     /// 2,000 clients in 20 hot rooms each: one write a connection and tick.
     Rooms,
     /// 20,000 joins and leaves a second in a room of 9,000: exact counts, and the cost of telling members once a tick.
@@ -107,6 +110,7 @@ impl Scenario {
             Self::Rolling => "rolling",
             Self::Rooms => "rooms",
             Self::Presence => "presence",
+            Self::Agents => "agents",
         }
     }
 }
@@ -130,6 +134,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
         Scenario::Rolling => rolling::run,
         Scenario::Rooms => rooms::run,
         Scenario::Presence => presence::run,
+        Scenario::Agents => agents::run,
     };
     let ran = scenario(options, &mut outcome);
     if let Err(error) = &ran {

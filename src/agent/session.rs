@@ -1,0 +1,296 @@
+//! One connection: from the handshake to its end. Hands commands to the desk and writes replies, those of earlier connections
+//! first. Knows nothing of what commands do. Invariant: a reply counts as sent once it is written, never before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::{WebSocketConfig, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use super::desk::{Asked, Desk};
+use super::policy::{Ending, Spacing};
+
+/// Longest time for a handshake, and for one write.
+const CONNECT: Duration = Duration::from_secs(15);
+const WRITE: Duration = Duration::from_secs(10);
+/// A ping this often; a server that is silent for longer than `SILENT` is gone. Servers ping after 25 s of silence, but
+/// proxies between may end a connection without a word.
+const PING: Duration = Duration::from_secs(20);
+const SILENT: Duration = Duration::from_secs(50);
+/// Largest message from the server.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Replies that wait to be said again because there were too many.
+const AGAIN_MAX: usize = 1_024;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// How a connection is over.
+pub enum Over {
+    /// Because the agent was told to stop.
+    Stopped,
+    /// Otherwise.
+    Ended(Ending),
+}
+
+/// What comes from the server, as far as an agent needs it.
+#[derive(Deserialize)]
+#[serde(tag = "type", content = "data", rename_all = "UPPERCASE")]
+enum Told {
+    Hello(Hello),
+    Command(Asked),
+    Goaway(Goaway),
+    Error(Refused),
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Hello {
+    connection: String,
+    #[serde(default)]
+    user: Option<String>,
+    reconnect: Reconnect,
+}
+
+#[derive(Deserialize)]
+struct Reconnect {
+    base_ms: u64,
+    max_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct Goaway {
+    reconnect_after_ms: (u64, u64),
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    code: String,
+    #[serde(default)]
+    retryable: bool,
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Id {
+    #[serde(default)]
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    #[serde(default)]
+    retry_after_ms: Option<u64>,
+}
+
+struct Session<'a> {
+    socket: Socket,
+    desk: &'a mut Desk,
+    spacing: &'a mut Spacing,
+    heard: Instant,
+    /// When to leave, after a GOAWAY.
+    leave_at: Option<Instant>,
+    /// Replies that the server had no room for, and when to say them again.
+    again: Vec<(Instant, String)>,
+}
+
+/// Connects and stays until it is over.
+pub async fn run(request: Request, desk: &mut Desk, spacing: &mut Spacing, stop: &mut watch::Receiver<bool>) -> Over {
+    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
+    let connecting = timeout(CONNECT, connect_async_with_config(request, Some(config), true));
+    let connected = tokio::select! {
+        connected = connecting => connected,
+        _ = stop.changed() => return Over::Stopped,
+    };
+    let socket = match connected {
+        Ok(Ok((socket, _))) => socket,
+        Ok(Err(error)) => return Over::Ended(refused(error)),
+        Err(_) => {
+            tracing::warn!("no answer to the handshake within {CONNECT:?}");
+            return Over::Ended(Ending::Lost);
+        }
+    };
+    let mut session = Session { socket, desk, spacing, heard: Instant::now(), leave_at: None, again: Vec::new() };
+    session.live_on(stop).await
+}
+
+impl Session<'_> {
+    async fn live_on(&mut self, stop: &mut watch::Receiver<bool>) -> Over {
+        let mut pings = interval(PING);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let again_at = self.again.iter().map(|(at, _)| *at).min();
+            let step = tokio::select! {
+                message = self.socket.next() => self.hear(message).await,
+                id = self.desk.finished() => self.reply(&id).await,
+                _ = pings.tick() => self.ping().await,
+                () = at(again_at) => self.say_again().await,
+                () = at(self.leave_at) => {
+                    self.close(CloseCode::Normal).await;
+                    Err(Ending::GoingAway)
+                }
+                _ = stop.changed() => {
+                    self.close(CloseCode::Away).await;
+                    return Over::Stopped;
+                }
+            };
+            if let Err(ending) = step {
+                return Over::Ended(ending);
+            }
+        }
+    }
+
+    async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), Ending> {
+        self.heard = Instant::now();
+        match message {
+            Some(Ok(Message::Text(text))) => self.told(&text).await,
+            Some(Ok(Message::Close(frame))) => {
+                let ending = closed(frame.as_ref());
+                // Writes the answer to the close.
+                let _ = timeout(WRITE, self.socket.flush()).await;
+                Err(ending)
+            }
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the connection broke");
+                Err(Ending::Lost)
+            }
+            None => Err(Ending::Lost),
+        }
+    }
+
+    async fn told(&mut self, text: &str) -> Result<(), Ending> {
+        // What this version does not know is passed over, as the protocol asks.
+        let (Ok(told), Ok(Id { id })) = (serde_json::from_str(text), serde_json::from_str(text)) else { return Ok(()) };
+        match told {
+            Told::Hello(hello) => {
+                let ms = Duration::from_millis;
+                *self.spacing = Spacing { base: ms(hello.reconnect.base_ms), max: ms(hello.reconnect.max_ms) };
+                tracing::info!(connection = hello.connection, user = hello.user.unwrap_or_default(), "registered");
+                for id in self.desk.memory.unsent() {
+                    self.reply(&id).await?;
+                }
+            }
+            Told::Command(asked) => {
+                let Some(id) = id else { return Ok(()) };
+                if let Some(reply) = self.desk.take(&id, asked) {
+                    self.write(&id, &reply).await?;
+                }
+            }
+            Told::Goaway(Goaway { reconnect_after_ms: (from, to) }) => {
+                let delay = Duration::from_millis(fastrand::u64(from..=to.max(from)));
+                tracing::info!(leave_in_ms = delay.as_millis() as u64, "the gateway is leaving");
+                self.leave_at = Some(Instant::now() + delay);
+            }
+            Told::Error(refused) => self.refused(id, &refused),
+            Told::Other => {}
+        }
+        Ok(())
+    }
+
+    /// A REPLY that could not go up.
+    fn refused(&mut self, id: Option<String>, refused: &Refused) {
+        let Some(id) = id.filter(|id| self.desk.memory.reply(id).is_some()) else {
+            return tracing::warn!(code = refused.code, "the gateway refuses");
+        };
+        if refused.retryable && self.again.len() < AGAIN_MAX {
+            let after = Duration::from_millis(refused.retry_after_ms.unwrap_or(1_000));
+            self.again.push((Instant::now() + after, id));
+        } else {
+            tracing::warn!(code = refused.code, "a reply was refused");
+        }
+    }
+
+    async fn say_again(&mut self) -> Result<(), Ending> {
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.again).into_iter().partition(|(at, _)| *at <= now);
+        self.again = later;
+        let due: Vec<(Instant, String)> = due;
+        for (_, id) in due {
+            self.reply(&id).await?;
+        }
+        Ok(())
+    }
+
+    async fn reply(&mut self, id: &str) -> Result<(), Ending> {
+        match self.desk.memory.reply(id) {
+            Some(reply) => self.write(id, &reply).await,
+            // Forgotten meanwhile.
+            None => Ok(()),
+        }
+    }
+
+    async fn write(&mut self, id: &str, reply: &Arc<str>) -> Result<(), Ending> {
+        self.send(Message::text(reply.as_ref())).await?;
+        self.desk.memory.sent(id);
+        Ok(())
+    }
+
+    async fn ping(&mut self) -> Result<(), Ending> {
+        if self.heard.elapsed() > SILENT {
+            tracing::warn!("the server has been silent for {SILENT:?}");
+            return Err(Ending::Lost);
+        }
+        self.send(Message::Ping(Bytes::new())).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), Ending> {
+        match timeout(WRITE, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Ending::Lost),
+        }
+    }
+
+    async fn close(&mut self, code: CloseCode) {
+        let frame = CloseFrame { code, reason: "".into() };
+        let _ = timeout(Duration::from_secs(2), async {
+            self.socket.close(Some(frame)).await?;
+            while self.socket.next().await.is_some_and(|message| message.is_ok()) {}
+            Ok::<_, Error>(())
+        })
+        .await;
+    }
+}
+
+/// At that time, or never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn closed(frame: Option<&CloseFrame>) -> Ending {
+    let Some(frame) = frame else { return Ending::Closed { code: 1005, retry_after: None } };
+    let reason = serde_json::from_str::<Reason>(&frame.reason).ok();
+    let retry_after = reason.and_then(|r| r.retry_after_ms).map(Duration::from_millis);
+    Ending::Closed { code: frame.code.into(), retry_after }
+}
+
+fn refused(error: Error) -> Ending {
+    match error {
+        Error::Http(response) => {
+            let seconds = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+            let retry_after = seconds.map(Duration::from_secs);
+            // A problem document, which says what is wrong; it does not repeat what was sent.
+            let why = response.body().as_deref().map(|body| String::from_utf8_lossy(body).into_owned());
+            let why: String = why.unwrap_or_default().chars().take(300).collect();
+            tracing::warn!(status = response.status().as_u16(), why, "the handshake was refused");
+            Ending::Refused { status: response.status().as_u16(), retry_after }
+        }
+        error => {
+            tracing::warn!(%error, "cannot connect");
+            Ending::Lost
+        }
+    }
+}
