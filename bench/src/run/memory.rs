@@ -1,4 +1,4 @@
-//! Issue point 2: user-space memory of an idle connection: slope of the gateway's RSS from 1,000 to 19,000.
+//! User-space memory of an idle connection: slope of the gateway's RSS from 1,000 to 19,000, anonymous, named and with a token.
 
 use std::time::Duration;
 
@@ -18,24 +18,34 @@ const STEADY_BYTES: u64 = 64 * 1024;
 /// … over this many looks, a second apart.
 const STEADY_LOOKS: usize = 4;
 const LOOKS_MAX: usize = 30;
+/// Of the tokens; protects nothing.
+const SECRET: &str = "the-secret-of-a-bench-that-ends-with-it";
 
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let many = super::session::connections(options.connections, MANY)?;
     ensure!(many > FEW, "memory needs more than {FEW} connections");
     let named = ["--user-pattern", "user-{i}", "--rooms", "lobby"];
-    slope(options, "anonymous", &[], many, 500.0, report)?;
-    slope(options, "with a user and one room", &named, many, 700.0, report)
+    // Rooms of three sizes: of everyone, of a hundred, of ten.
+    let proven = "--user-pattern user-{i} --platform web --rooms lobby --room-pattern team-{i%190} --room-pattern pair-{i%1900} \
+                  --attribute lang=l{i%20} --attribute tier=t{i%3}";
+    let proven: Vec<&str> = proven.split_ascii_whitespace().chain(["--token-secret", SECRET]).collect();
+    let keys = format!("[{{algorithm = \"HS256\", secret = \"{SECRET}\"}}]");
+    let tokens = [("TIDEGATE_GATEWAY__AUTH__MODE", "jwt".to_owned()), ("TIDEGATE_GATEWAY__AUTH__KEYS", keys)];
+    slope(options, "anonymous", (&[], &[]), many, 500.0, report)?;
+    slope(options, "with a user and one room", (&named, &[]), many, 700.0, report)?;
+    let name = "with a token, a platform, two attributes and three rooms";
+    slope(options, name, (&proven, &tokens), many, 900.0, report)
 }
 
 fn slope(
     options: &Options,
     name: &str,
-    clients: &[&str],
+    (clients, environment): (&[&str], &[(&str, String)]),
     many: u64,
     bound: f64,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let bed = Bed::split(options, &[])?;
+    let bed = Bed::split(options, environment)?;
     report.commands.extend(bed.commands.iter().cloned());
     let (mut crews, mut usages) = (Vec::new(), vec![settled(&bed)?]);
     // The second swarm adds to the first: nothing is closed in between that could leave holes in the heap.

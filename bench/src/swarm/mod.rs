@@ -11,6 +11,7 @@ pub mod dialect;
 pub mod head;
 pub mod inflate;
 pub mod ledger;
+pub mod mint;
 pub mod plan;
 pub mod quiet;
 mod ramp;
@@ -29,6 +30,7 @@ use crate::{clock, report, sockets};
 use crew::{Crew, serve_control, shares};
 use dialect::Dialect;
 use ledger::Expected;
+use mint::Mint;
 use plan::Plan;
 use tally::Tally;
 
@@ -54,6 +56,12 @@ pub struct Options {
     pub user_pattern: Option<Pattern>,
     #[arg(long)]
     pub platform: Option<String>,
+    /// Give each client a token (HS256, by this secret) for its user and platform, instead of letting it name itself.
+    #[arg(long, value_name = "SECRET", requires = "user_pattern")]
+    pub token_secret: Option<String>,
+    /// An attribute in the tokens, such as lang=l{i%5}. May be repeated.
+    #[arg(long, value_name = "NAME=VALUE", requires = "token_secret")]
+    pub attribute: Vec<String>,
     /// Connects per second; as fast as both sides can when absent.
     #[arg(long)]
     pub connect_rate: Option<f64>,
@@ -135,6 +143,7 @@ impl Options {
         plan.dialect = self.dialect;
         plan.user.clone_from(&self.user_pattern);
         plan.platform.clone_from(&self.platform);
+        plan.mint = self.token_secret.as_ref().map(|secret| Mint::new(secret, &self.attribute)).transpose()?;
         plan.rooms = self.rooms.iter().chain(&self.room_pattern).cloned().collect();
         plan.publishers = self.publishers.max(1);
         plan.from_zero = !self.late;
@@ -162,6 +171,7 @@ impl Options {
             ("--threads", Some(self.threads.to_string())),
             ("--user-pattern", self.user_pattern.as_ref().map(|user| user.source().to_owned())),
             ("--platform", self.platform.clone()),
+            ("--token-secret", self.token_secret.clone()),
             ("--connect-rate", share.map(|rate| rate.to_string())),
             ("--stalled-every", self.stalled_every.map(|every| every.to_string())),
             ("--receive-bytes", self.receive_bytes.map(|bytes| bytes.to_string())),
@@ -169,6 +179,7 @@ impl Options {
             ("--publishers", Some(self.publishers.to_string())),
         ];
         named.extend(rooms.map(|room| ("--room-pattern", room)));
+        named.extend(self.attribute.iter().map(|attribute| ("--attribute", Some(attribute.clone()))));
         let pairs = named.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
         let switches = [
             ("--late", self.late),
@@ -268,7 +279,7 @@ mod tests {
         use clap::Parser as _;
         let line = "swarm --url ws://127.0.0.1:1/ws --connections 100 --room-pattern r{i%7} --rooms a,b \
                     --user-pattern u{i} --platform web --connect-rate 50 --stalled-every 9 --late --deflate --paused \
-                    --abortive";
+                    --abortive --token-secret shh --attribute lang=l{i%5}";
         let parent = Line::try_parse_from(line.split_ascii_whitespace()).expect("parses").options;
 
         let arguments = parent.arguments(40, 20);
@@ -276,7 +287,8 @@ mod tests {
 
         let (ours, theirs) = (parent.plan().expect("a plan"), child.plan().expect("a plan"));
         assert_eq!((child.first, child.connections, theirs.total), (40, 20, 100));
-        assert_eq!(ours.request(57), theirs.request(57));
+        assert!(String::from_utf8_lossy(&ours.request(57)).contains("Authorization: Bearer "));
+        assert_eq!(ours.request(57).len(), theirs.request(57).len(), "but for the second in which it was minted");
         assert_eq!(ours.rooms(57), theirs.rooms(57));
         assert_eq!(theirs.connect_rate, Some(10.0));
         assert!(theirs.deflate && String::from_utf8_lossy(&theirs.request(57)).contains("permessage-deflate"));

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::dialect::{Dialect, Tidegate};
 use super::head;
+use super::mint::Mint;
 use crate::pattern::Pattern;
 
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Plan {
     pub dialect: &'static dyn Dialect,
     pub user: Option<Pattern>,
     pub platform: Option<String>,
+    /// Tokens, instead of names in the query.
+    pub mint: Option<Mint>,
     pub rooms: Vec<Pattern>,
     /// Publishers numbered 0..this are checked.
     pub publishers: usize,
@@ -72,6 +75,7 @@ impl Plan {
             dialect: &Tidegate,
             user: None,
             platform: None,
+            mint: None,
             rooms: Vec::new(),
             publishers: 4,
             from_zero: true,
@@ -90,8 +94,17 @@ impl Plan {
     pub fn request(&self, index: u64) -> Vec<u8> {
         let mut query = Vec::new();
         query.extend(self.dialect.query().map(str::to_owned));
-        query.extend(self.user.as_ref().map(|user| format!("user={}", user.name(index))));
-        query.extend(self.platform.as_ref().map(|platform| format!("platform={platform}")));
+        let mut token = String::new();
+        match (&self.mint, &self.user) {
+            (Some(mint), Some(user)) => {
+                let bearer = mint.token(index, &user.name(index), self.platform.as_deref());
+                token = format!("Authorization: Bearer {bearer}\r\n");
+            }
+            (_, user) => {
+                query.extend(user.as_ref().map(|user| format!("user={}", user.name(index))));
+                query.extend(self.platform.as_ref().map(|platform| format!("platform={platform}")));
+            }
+        }
         let mark = if query.is_empty() { "" } else { "?" };
         let offer = if self.deflate { DEFLATE_OFFER } else { "" };
         let subprotocol = self.dialect.subprotocol();
@@ -99,7 +112,7 @@ impl Plan {
         let (path, query, host) = (&self.path, query.join("&"), &self.host);
         format!(
             "GET {path}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{subprotocol}{offer}\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{subprotocol}{offer}{token}\r\n"
         )
         .into_bytes()
     }
