@@ -439,3 +439,28 @@ async fn the_agents_token_is_in_no_log() {
     assert_eq!(refused.code(), Some(2));
     assert!(!agent.log().contains("CANARY") && !server.log_text().contains("CANARY"), "{}", agent.log());
 }
+
+/// The scenario that `tidegate bench run agents` runs with 1,000 agents and 10,000 commands, with 60 and 600: each answer is
+/// held against what really happened at the agent.
+#[test]
+fn every_answer_is_right_while_agents_die_and_come_back() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let json = folder.path().join("agents.json");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let output = command.args(["bench", "run", "agents", "--connections", "60", "--json"]).arg(&json).output();
+    let output = output.expect("the binary was built");
+
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}\n{said}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).expect("the report was written")).expect("JSON");
+    let figure = |name: &str| {
+        let figures = report["figures"].as_array().expect("a report has figures");
+        let found = figures.iter().find(|figure| figure["name"].as_str().is_some_and(|n| n.trim() == name));
+        found.and_then(|figure| figure["value"].as_f64()).unwrap_or_else(|| panic!("no figure {name}: {figures:?}"))
+    };
+    assert_eq!((figure("wrong answers"), figure("answers at rest that are no reply")), (0.0, 0.0));
+    let answered = ["answered 200", "answered 504", "answered 404"].map(figure);
+    assert_eq!(answered.iter().sum::<f64>(), 600.0);
+    assert!(answered[0] > 200.0 && figure("agents killed at random") > 0.0, "{said}");
+    assert!(figure("commands sent to a second connection") > 0.0, "{said}");
+}

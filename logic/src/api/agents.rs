@@ -1,5 +1,6 @@
 //! `GET /v1/agents`, and `GET /agents` with the same as plain text for a browser: the connections of the agents' platform.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,6 +31,10 @@ pub struct Agent {
     /// Since when it is connected, Unix milliseconds.
     since_ms: u64,
     gateway: String,
+    /// Attributes of its token.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(required = false)]
+    attributes: BTreeMap<String, String>,
 }
 
 /// A page of agents.
@@ -78,7 +83,11 @@ pub async fn text(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
                 let _ = writeln!(text, "user     {}", or_dash(&a.user));
                 let _ = writeln!(text, "address  {}", a.address);
                 let _ = writeln!(text, "since    {}", utc(a.since_ms));
-                let _ = writeln!(text, "gateway  {}\n", a.gateway);
+                let _ = writeln!(text, "gateway  {}", a.gateway);
+                a.attributes.iter().for_each(|(name, value)| {
+                    let _ = writeln!(text, "         {name}={value}");
+                });
+                text.push('\n');
             }
         }
     }
@@ -111,8 +120,9 @@ async fn page(node: &Node, user: String, place: Place, limit: usize) -> Agents {
 }
 
 fn agent(c: Connection, now_ms: u64) -> Agent {
-    let since_ms = now_ms.saturating_sub(c.age_ms);
-    Agent { id: c.id, user: c.user, address: c.address, since_ms, gateway: c.gateway }
+    // A gateway of an older version does not say since when.
+    let since_ms = if c.since_ms == 0 { now_ms.saturating_sub(c.age_ms) } else { c.since_ms };
+    Agent { id: c.id, user: c.user, address: c.address, since_ms, gateway: c.gateway, attributes: c.attributes }
 }
 
 fn now_ms() -> u64 {

@@ -44,13 +44,13 @@ pub struct Connection {
     /// What waits because the client reads slowly.
     pending_bytes: u64,
     /// When it was opened, Unix milliseconds.
-    since_ms: u64,
+    pub since_ms: u64,
     /// The device that its token names.
     #[serde(skip_serializing_if = "String::is_empty")]
     device: String,
     /// Attributes of its token.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    attributes: BTreeMap<String, String>,
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// A page of connections.
