@@ -112,7 +112,7 @@ pub async fn run(node: Arc<Node>) {
     loop {
         looks.tick().await;
         round = round.wrapping_add(1);
-        if round % LOOKS_A_PRUNE == 0 {
+        if round.is_multiple_of(LOOKS_A_PRUNE) {
             node.blocks.prune();
         }
         for (link, talk) in node.fleet.links().iter().zip(&mut talks) {
