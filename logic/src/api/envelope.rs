@@ -21,7 +21,8 @@ const PLATFORM: &str = "a platform of 1 to 32 characters a-z, 0-9, _ or -";
 const FIELDS: &[&str] = &["to", "messages", "message", "lane", "ttl_ms", "dedupe", "wait", "timeout_ms"];
 /// As many attributes as a token may give a connection, and their bytes.
 pub const ATTRIBUTES_MAX: usize = 16;
-const ATTRIBUTE_BYTES_MAX: usize = 1_024;
+/// Of one, name and value.
+pub const ATTRIBUTE_BYTES_MAX: usize = 1_024;
 const TARGETS: &str = "an object with exactly one of all, room, rooms, user, users, connection, connections";
 
 /// What bounds a push.

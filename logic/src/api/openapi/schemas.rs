@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 use tidegate_protocol::limits::{CONTROL_BYTES_MAX, NAME_BYTES_MAX, PLATFORM_BYTES_MAX};
 
-use crate::api::envelope::ATTRIBUTES_MAX;
+use crate::api::envelope::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX};
 use crate::config::LogicConfig;
 
 /// A connection id for examples.
@@ -124,7 +124,7 @@ fn to(config: &LogicConfig) -> Value {
     let mut platforms = list(&platform(), max);
     platforms["description"] = "Only their connections on these platforms.".into();
     let attributes = json!({"type": "object", "minProperties": 1, "maxProperties": ATTRIBUTES_MAX,
-        "additionalProperties": {"type": "string", "maxLength": 256}, "examples": [{"lang": "de"}],
+        "additionalProperties": {"type": "string", "maxLength": ATTRIBUTE_BYTES_MAX}, "examples": [{"lang": "de"}],
         "description": "Only connections with all of these attributes. A name and its value have at most 1,024 bytes."});
     let choice = |(key, schema): (&str, Value)| {
         json!({"title": key, "type": "object", "required": [key], "additionalProperties": false,
