@@ -12,7 +12,7 @@ use crate::keys::When;
 pub enum TokenCommand {
     /// Print a new token, signed with a key of this configuration or of a file
     #[command(after_help = examples::TOKEN)]
-    Mint(TokenMint),
+    Mint(Box<TokenMint>),
     /// Say what a token on standard input claims, and what this configuration's gateways make of it
     Inspect {
         /// Read the token from a file instead
