@@ -11,6 +11,7 @@ pub mod handshake;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod proxy;
 pub mod push;
 pub mod records;
 pub mod reply;

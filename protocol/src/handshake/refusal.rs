@@ -13,6 +13,8 @@ use super::HEADERS_MAX;
 pub enum Refusal {
     #[error("{what} is malformed; send an HTTP/1.1 request as RFC 9112 defines it")]
     Malformed { what: &'static str },
+    #[error("the PROXY protocol header is not taken: {what}")]
+    ProxyHeader { what: &'static str },
     #[error("the request must be HTTP/1.1; older versions have no upgrade, and HTTP/2 is not spoken on this port")]
     HttpVersion,
     #[error("the request head is larger than {limit} bytes; send fewer or shorter headers and cookies")]
@@ -126,6 +128,7 @@ impl Refusal {
     fn facts(&self) -> Facts {
         match self {
             Self::Malformed { .. } => bad_request("malformed_request"),
+            Self::ProxyHeader { .. } => bad_request("proxy_header"),
             // 505 would be HTTP's own word, but rule C-1 promises a 4xx: the client is what has to change.
             Self::HttpVersion => bad_request("http_version"),
             Self::HeadTooLarge { .. } => fault(431, "Request Header Fields Too Large", "head_too_large"),
