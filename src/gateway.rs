@@ -21,8 +21,9 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
         let backplane = gateway.serve_backplane().await.map_err(failure)?;
         let ops = gateway.serve_ops(reloads.metrics()).await.map_err(failure)?;
         let status = format!(
-            "clients ws://{}/ws, backplane {backplane} (HTTP/2), ops http://{ops}; {}",
-            gateway.listen_addr(),
+            "clients {}, backplane {backplane} (HTTP/2{}), ops http://{ops}; {}",
+            client_url(&gateway),
+            if config.gateway.backplane_tls.is_on() { ", mutual TLS" } else { "" },
             notice(config, Role::Gateway)
         );
         tracing::info!("{status}");
@@ -33,6 +34,12 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
     })
 }
 
+/// Where clients connect.
+pub fn client_url(gateway: &Gateway) -> String {
+    let scheme = if gateway.is_tls() { "wss" } else { "ws" };
+    format!("{scheme}://{}/ws", gateway.listen_addr())
+}
+
 /// Starts a gateway.
 pub async fn start(config: &GatewayConfig) -> Result<Gateway, Failure> {
     Gateway::start(config.clone()).await.map_err(failure)
@@ -40,6 +47,7 @@ pub async fn start(config: &GatewayConfig) -> Result<Gateway, Failure> {
 
 /// Puts a configuration in force; the error says what is wrong with it.
 fn reload(gateway: &Gateway, config: &GatewayConfig) -> Result<(), Vec<String>> {
+    gateway.reload_tls()?;
     gateway.reload(config).map_err(|error| vec![error.to_string()])
 }
 

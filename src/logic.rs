@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidegate_logic::{Extras, GatewayLink, Logic, LogicConfig, StartError};
 
+use crate::config::Config;
 use crate::config::exposure::{Role, notice};
 use crate::failure::{self, Failure};
 use crate::process::{self, Signals};
@@ -27,17 +28,24 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
         let extras = Extras { metrics: Some(reloads.metrics()), ..Extras::default() };
         let logic = start(&config.logic, links, extras).await?;
         let status = format!(
-            "push API http://{}, gateways: {}; {}",
-            logic.api_addr(),
+            "push API {}, gateways: {}; {}",
+            api_url(&logic),
             config.logic.gateways.len(),
             notice(config, Role::Logic)
         );
         tracing::info!("{status}");
         process::ready(&status);
-        let signal = signals.end(|| reloads.again(&|new| logic.reload(&new.logic))).await;
+        let reload = |new: &Config| logic.reload_tls().and_then(|()| logic.reload(&new.logic));
+        let signal = signals.end(|| reloads.again(&reload)).await;
         signals.then(signal, longest_shutdown(&reloads.config().logic), logic.shutdown()).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Where services call.
+pub fn api_url(logic: &Logic) -> String {
+    let scheme = if logic.is_tls() { "https" } else { "http" };
+    format!("{scheme}://{}", logic.api_addr())
 }
 
 /// Starts a logic node.

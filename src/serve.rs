@@ -24,6 +24,12 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
     process::live(async {
         let mut signals = Signals::listen()?;
         let config = reloads.config();
+        if args.demo && config.logic.tls.is_on() {
+            return Err(Failure::Usage(vec![
+                "--demo calls the push API over plain HTTP: leave logic.tls out, or run the demo against another node"
+                    .into(),
+            ]));
+        }
         let gateway = gateway::start(&config.gateway).await?;
         let listen = gateway.listen_addr();
         let link = pipe(&gateway);
@@ -31,7 +37,8 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
         let logic = logic::start(&config.logic, vec![link], extras(listen, &gateway, &reloads, args.demo)).await?;
         let api = logic.api_addr();
         let protection = notice(config, Role::Serve);
-        let status = format!("clients ws://{listen}/ws, push API http://{api} (a page at /); {protection}");
+        let (clients, calls) = (gateway::client_url(&gateway), logic::api_url(&logic));
+        let status = format!("clients {clients}, push API {calls} (a page at /); {protection}");
         tracing::info!("{status}");
         process::ready(&status);
 
@@ -43,6 +50,8 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
         let both = |new: &Config| {
             // Both tiers or none: what the gateway would not take must not reach logic.
             Gateway::check(&new.gateway).map_err(|error| vec![error.to_string()])?;
+            gateway.reload_tls()?;
+            logic.reload_tls()?;
             logic.reload(&new.logic)?;
             gateway.reload(&new.gateway).map_err(|error| vec![error.to_string()])
         };
@@ -70,15 +79,12 @@ fn pipe(gateway: &Gateway) -> GatewayLink {
 
 /// What the API shows of the gateway beside it and of the process: metrics, and to the page the gateway's address.
 fn extras(listen: SocketAddr, gateway: &Arc<Gateway>, reloads: &Reloads, is_demo: bool) -> Extras {
+    // Listening everywhere says nothing about the address by which a browser gets here.
+    let gateway_public_url = (!listen.ip().is_unspecified()).then(|| gateway::client_url(gateway));
     let (gateway, process) = (Arc::clone(gateway), reloads.metrics());
     let metrics = move |out: &mut String| {
         gateway.metrics_text(out);
         process(out);
     };
-    Extras {
-        metrics: Some(Arc::new(metrics)),
-        // Listening everywhere says nothing about the address by which a browser gets here.
-        gateway_public_url: (!listen.ip().is_unspecified()).then(|| format!("ws://{listen}/ws")),
-        is_demo,
-    }
+    Extras { metrics: Some(Arc::new(metrics)), gateway_public_url, is_demo }
 }

@@ -29,6 +29,7 @@ const FORBIDDEN_ARROWS: &[(&str, &[&str])] = &[
             "tracing",
         ],
     ),
+    ("tls", &["tidegate-protocol", "tidegate-gateway", "tidegate-logic", "tidegate-bench", "hyper", "h2"]),
     ("gateway", &["tidegate-logic", "tidegate-bench"]),
     ("logic", &["tidegate-gateway", "tidegate-bench"]),
     ("bench", &["tidegate-gateway", "tidegate-logic"]),
@@ -41,7 +42,7 @@ fn root() -> &'static Path {
 /// Path below the root and contents of every Rust file of the workspace.
 fn sources() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    for folder in ["src", "tests", "protocol", "gateway", "logic", "bench"] {
+    for folder in ["src", "tests", "protocol", "tls", "gateway", "logic", "bench"] {
         gather(&root().join(folder), &mut files);
     }
     files.sort();

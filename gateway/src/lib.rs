@@ -30,14 +30,16 @@ mod presence;
 mod query;
 mod rooms;
 mod tick;
+mod tls;
 mod uplink;
 mod writer;
 
 pub use config::{
     AuthConfig, AuthMode, CompatConfig, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig, FanoutConfig,
     GatewayConfig, HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig,
-    PresenceConfig, ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
+    PresenceConfig, ProxyConfig, ProxyProtocol, ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
 pub use live::is_live;
 pub use node::{Gateway, StartError};
 pub use ops::MetricsText;
+pub use tidegate_tls::{MutualTlsConfig, TlsConfig};

@@ -14,6 +14,7 @@ use crate::admission::Queue;
 use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
 use crate::node::Node;
+use crate::tls::Terminal;
 
 /// Appends the gateway's metrics as text, without the end mark.
 pub(crate) fn write(node: &Node, out: &mut String) {
@@ -103,6 +104,7 @@ impl Snapshot {
         let (identity_counters, identity_gauges) = identity(node);
         counters.extend(identity_counters);
         gauges.extend(identity_gauges);
+        tls(node, &mut counters, &mut gauges);
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
         let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
         Self { counters, gauges, dropped, refused, tokens_refused: node.auth.refusals() }
@@ -120,6 +122,26 @@ fn uplink(node: &Node) -> [(&'static str, &'static str, i64); 5] {
         ("uplink_bytes_max", "Beyond this clients are told to try again", node.config.uplink.bytes as i64),
         ("uplink_nodes", "Logic nodes that listen to clients", node.uplink.nodes() as i64),
     ]
+}
+
+/// What TLS in this process does.
+#[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
+fn tls(
+    node: &Node,
+    counters: &mut Vec<(&'static str, &'static str, u64)>,
+    gauges: &mut Vec<(&'static str, &'static str, i64)>,
+) {
+    let (failed, hung_up) = node.tls.as_ref().map_or((0, 0), Terminal::failures);
+    let (shaking, shaking_max, open) = node.tls.as_ref().map_or((0, 0, 0), Terminal::counts);
+    counters.extend([
+        ("tls_failed", "TLS handshakes that failed", failed),
+        ("tls_hung_up", "Clients hung up on before TLS for want of a place", hung_up),
+    ]);
+    gauges.extend([
+        ("tls_connections", "TLS clients past their TLS handshake", open as i64),
+        ("tls_handshakes", "TLS handshakes in flight", shaking as i64),
+        ("tls_handshakes_max", "Most TLS handshakes in flight", shaking_max as i64),
+    ]);
 }
 
 /// How fast strangers are let in, and how a drain goes.

@@ -2,7 +2,6 @@
 //! Lists are paged by a cursor that stays right while connections come and go: (bucket, slot) for connections, the last
 //! name for rooms. A page looks at a bounded number of slots.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -14,6 +13,7 @@ use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{since, unix_ms};
+use crate::lobby::introduce;
 use crate::merge::topic::Topic;
 use crate::node::Node;
 
@@ -135,8 +135,7 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
     let now = node.clock.now();
     let id = node.connection_id(bucket.index, slot, hot.generation);
     let badge = cold.badge.as_deref();
-    let peer = || rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
-    let address = badge.and_then(|badge| badge.address).or_else(peer);
+    let address = cold.address.as_deref().copied().or_else(|| introduce::peer_of(fd));
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     let seen = since(now, hot.seen.load(Ordering::Relaxed)).min(since(now, hot.wrote.load(Ordering::Relaxed)));
     Some(ConnectionInfo {
@@ -148,7 +147,7 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
             .iter()
             .filter_map(|id| table.rooms.get(id)?.topic.room().map(|r| r.name.to_string()))
             .collect(),
-        address: address.map_or_else(String::new, |a| a.to_string()),
+        address: address.map_or_else(String::new, introduce::shown),
         age_ms: u64::from(since(now, cold.opened)),
         since_ms: unix_ms().saturating_sub(u64::from(since(now, cold.opened))),
         idle_ms: u64::from(seen),

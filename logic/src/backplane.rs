@@ -140,6 +140,8 @@ struct Account {
 struct Shared {
     config: BackplaneConfig,
     secret: String,
+    /// Proves who each end is, where gateways are `https://`.
+    tls: Option<Arc<tidegate_tls::Client>>,
     /// This process, in sequence numbers: a gateway tells two logic nodes, or two lives of one, apart by it.
     logic: u64,
     interest: Arc<Interest>,
@@ -170,10 +172,11 @@ pub struct Sent {
 }
 
 impl Fleet {
-    /// Starts one task per gateway. `requests` is how many API requests there can be at once.
+    /// Starts one task per gateway. `requests` is how many API requests there can be at once; by the secret and
+    /// by certificates gateways know this node.
     pub fn start(
         config: &BackplaneConfig,
-        secret: &str,
+        (secret, tls): (&str, Option<Arc<tidegate_tls::Client>>),
         links: Vec<GatewayLink>,
         interest: &Arc<Interest>,
         metrics: &Arc<Metrics>,
@@ -184,6 +187,7 @@ impl Fleet {
         let shared = Arc::new(Shared {
             config: config.clone(),
             secret: secret.to_owned(),
+            tls,
             logic: fastrand::u64(1..),
             interest: Arc::clone(interest),
             offers: Offers::new(links.len()),

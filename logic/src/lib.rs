@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tidegate_tls::TlsError;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -40,6 +41,7 @@ pub use crate::config::{
 pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::live::is_live;
 pub use crate::node::{Extras, MetricsText};
+pub use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 /// Reads a push as the API reads a body, within the default limits, and says how many messages it has; none when it would be
 /// refused. For the benches: what it makes is the API's own affair.
@@ -107,13 +109,17 @@ impl Logic {
         let listen_error = |error| StartError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let api_addr = listener.local_addr().map_err(listen_error)?;
+        let (tls, backplane_tls) = certificates(&config).map_err(|problem| StartError::Config(vec![problem]))?;
         let interest = Arc::new(Interest::new(links.len(), config.presence.seen_max));
         let metrics = Arc::new(Metrics::default());
         let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
         let (hear, heard) = mpsc::channel(uplink::PAGES);
-        let fleet = Fleet::start(backplane, secret, links, &interest, &metrics, requests, hear);
+        let fleet =
+            Fleet::start(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics, requests, hear);
         let node = Arc::new(Node {
             extras,
+            tls,
+            backplane_tls,
             keys: Keys::new(&config.keys),
             live: live::Cell::new(&config),
             fleet,
@@ -143,6 +149,27 @@ impl Logic {
     #[must_use]
     pub fn api_addr(&self) -> SocketAddr {
         self.api_addr
+    }
+
+    /// Whether callers of the API speak TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.node.tls.is_some()
+    }
+
+    /// Reads the certificates again. Connections go on as they began; each part that cannot be read keeps what it had.
+    ///
+    /// # Errors
+    /// What could not be read, each with its section and file.
+    pub fn reload_tls(&self) -> Result<(), Vec<String>> {
+        let api = self.node.tls.as_ref().map(tidegate_tls::Server::reload);
+        let backplane = self.node.backplane_tls.as_ref().map(|client| client.reload());
+        let parts = [("logic.tls", api), ("logic.backplane_tls", backplane)];
+        let failed = |(section, outcome): (&str, Option<Result<(), TlsError>>)| {
+            outcome?.err().map(|error| format!("{section}: {error}"))
+        };
+        let problems: Vec<String> = parts.into_iter().filter_map(failed).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     /// The links of `config.gateways`.
@@ -185,4 +212,25 @@ impl Logic {
         }
         self.node.fleet.stop();
     }
+}
+
+type Certificates = (Option<tidegate_tls::Server>, Option<Arc<tidegate_tls::Client>>);
+
+/// Reads what is configured; the error names section and file.
+fn certificates(config: &LogicConfig) -> Result<Certificates, String> {
+    let api = match &config.tls {
+        files if files.is_on() => {
+            let server = tidegate_tls::Server::open(files, &["h2", "http/1.1"]);
+            Some(server.map_err(|error| format!("logic.tls: {error}"))?)
+        }
+        _ => None,
+    };
+    let backplane = match &config.backplane_tls {
+        files if files.is_on() => {
+            let client = tidegate_tls::Client::open_mutual(files, &["h2"]);
+            Some(Arc::new(client.map_err(|error| format!("logic.backplane_tls: {error}"))?))
+        }
+        _ => None,
+    };
+    Ok((api, backplane))
 }

@@ -41,6 +41,10 @@ pub struct Node {
     pub live: live::Cell,
     /// What only the binary knows.
     pub extras: Extras,
+    /// The API's TLS, if it has any.
+    pub tls: Option<tidegate_tls::Server>,
+    /// The backplane's, if it has any; used by the fleet's links.
+    pub backplane_tls: Option<Arc<tidegate_tls::Client>>,
     /// Who may call.
     pub keys: Keys,
     /// The gateways.

@@ -54,10 +54,10 @@ pub fn refusals(config: &Config, role: Role) -> Vec<String> {
             config.logic.api
         ));
     }
-    if role.has_backplane() && is_open(gateway.backplane) && gateway.backplane_secret.is_empty() {
+    if role.has_backplane() && is_open(gateway.backplane) && !is_backplane_proven(config) {
         out.push(format!(
             "gateway.backplane = {} can be reached from other machines and would take pushes from anyone: set \
-             gateway.backplane_secret (TIDEGATE_GATEWAY__BACKPLANE_SECRET_FILE names a file that holds it) and the \
+             gateway.backplane_tls (cert, key and ca, and the same for logic), or gateway.backplane_secret (TIDEGATE_GATEWAY__BACKPLANE_SECRET_FILE names a file that holds it) and the \
              same logic.backplane_secret, or keep the backplane on 127.0.0.1",
             gateway.backplane
         ));
@@ -78,7 +78,7 @@ pub fn notice(config: &Config, role: Role) -> &'static str {
         || (role.has_api() && is_open(config.logic.api))
         || (role.has_backplane() && (is_open(config.gateway.backplane) || is_open(config.gateway.ops)));
     let proven = match role {
-        Role::Gateway => !config.gateway.backplane_secret.is_empty(),
+        Role::Gateway => is_backplane_proven(config),
         Role::Serve | Role::Logic | Role::Any => !config.logic.keys.is_empty(),
     };
     match (open, proven) {
@@ -90,6 +90,11 @@ pub fn notice(config: &Config, role: Role) -> &'static str {
         (true, false) => "reachable from other machines, tokens required",
         (true, true) => "reachable from other machines, keys required",
     }
+}
+
+/// Whether logic nodes must prove that they belong to the fleet.
+fn is_backplane_proven(config: &Config) -> bool {
+    !config.gateway.backplane_secret.is_empty() || config.gateway.backplane_tls.is_on()
 }
 
 fn is_open(address: SocketAddr) -> bool {
@@ -144,6 +149,18 @@ mod tests {
 
         assert_eq!(refusals(&config, Role::Serve), Vec::<String>::new());
         assert_eq!(notice(&config, Role::Gateway), "reachable from other machines, tokens required");
+    }
+
+    #[test]
+    fn certificates_protect_the_backplane_as_a_secret_does() {
+        let mut config = Config::default();
+        config.gateway.backplane = open(8002);
+        assert!(refusals(&config, Role::Gateway)[0].contains("gateway.backplane_tls"));
+
+        config.gateway.backplane_tls.cert = "gateway.crt".into();
+
+        assert_eq!(refusals(&config, Role::Gateway), Vec::<String>::new());
+        assert_eq!(notice(&config, Role::Gateway), "reachable from other machines, keys required");
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) async fn listen(node: &Arc<Node>) -> Result<std::net::SocketAddr, Sta
                     let _ = stream.set_nodelay(true);
                     let node = Arc::clone(&node);
                     tokio::spawn(async move {
-                        serve(node, stream).await;
+                        shake_hands(node, stream).await;
                         drop(place);
                     });
                 }
@@ -105,6 +105,16 @@ pub(crate) async fn listen(node: &Arc<Node>) -> Result<std::net::SocketAddr, Sta
         }
     });
     Ok(bound)
+}
+
+/// Lets a logic node prove who it is, where certificates are configured, and serves it.
+async fn shake_hands(node: Arc<Node>, stream: tokio::net::TcpStream) {
+    let Some(tls) = &node.backplane_tls else { return serve(node, stream).await };
+    match tokio::time::timeout(PREFACE, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => serve(Arc::clone(&node), stream).await,
+        Ok(Err(error)) => tracing::warn!(%error, "backplane: a logic node does not prove who it is"),
+        Err(_) => tracing::warn!("backplane: a logic node is silent"),
+    }
 }
 
 /// Serves one link until it ends or the gateway stops.

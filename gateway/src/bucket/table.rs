@@ -4,6 +4,7 @@
 //! in order and live; a connection is in a room's members exactly when the room is in its list.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -54,9 +55,11 @@ pub struct Cold {
     pub deflate: Option<Deflate>,
     /// What its token says beyond user and platform; none: it needed no token, and may do everything.
     pub badge: Option<Box<Badge>>,
+    /// The client's address, where the socket's peer is a proxy or this process itself.
+    pub address: Option<Box<SocketAddr>>,
 }
 
-const _: () = assert!(size_of::<Cold>() <= 64, "part of every connection's budget");
+const _: () = assert!(size_of::<Cold>() <= 72, "part of every connection's budget");
 
 impl Cold {
     /// Whether the connection may do that with the room, user or route of this name.

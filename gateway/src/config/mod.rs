@@ -6,16 +6,19 @@ mod auth;
 mod compat;
 mod devices;
 mod presence;
+mod proxy;
 mod uplink;
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 pub use self::auth::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
 pub use self::compat::CompatConfig;
 pub use self::devices::{DevicePolicy, DevicesConfig};
 pub use self::presence::PresenceConfig;
+pub use self::proxy::{ProxyConfig, ProxyProtocol};
 pub use self::uplink::UplinkConfig;
 
 /// Everything a gateway can be told.
@@ -40,6 +43,12 @@ pub struct GatewayConfig {
     pub allowed_origins: Vec<String>,
     /// Shared secret that logic must present on the backplane; empty: none (loopback only).
     pub backplane_secret: String,
+    /// Certificate of the client listener; none: no TLS.
+    pub tls: TlsConfig,
+    /// Certificates of the backplane, where both ends prove who they are; none: no TLS.
+    pub backplane_tls: MutualTlsConfig,
+    /// The proxies in front.
+    pub proxy: ProxyConfig,
     /// Answer every text and binary message with itself, for conformance suites.
     pub echo: bool,
     /// Handshake bounds.
@@ -82,6 +91,8 @@ pub struct HandshakeConfig {
     pub head_bytes: usize,
     /// Most handshakes in flight; one more is answered 503.
     pub in_flight: usize,
+    /// Most TLS handshakes in flight; one more is hung up on.
+    pub tls_in_flight: usize,
     /// Tasks that accept and shake hands; 0: one a core.
     pub lobbies: usize,
     /// Most connections accepted a second; 0: 30,000 a core. Beyond it they wait in the kernel, then are answered 503.
@@ -227,6 +238,9 @@ impl Default for GatewayConfig {
             connections_max: 0,
             allowed_origins: vec!["http://localhost:*".into(), "http://127.0.0.1:*".into()],
             backplane_secret: String::new(),
+            tls: TlsConfig::default(),
+            backplane_tls: MutualTlsConfig::default(),
+            proxy: ProxyConfig::default(),
             echo: false,
             handshake: HandshakeConfig::default(),
             auth: AuthConfig::default(),
@@ -248,7 +262,15 @@ impl Default for GatewayConfig {
 
 impl Default for HandshakeConfig {
     fn default() -> Self {
-        Self { deadline_ms: 5_000, head_bytes: 8 * 1024, in_flight: 16_384, lobbies: 0, rate_max: 0, lag_ms: 50 }
+        Self {
+            deadline_ms: 5_000,
+            head_bytes: 8 * 1024,
+            in_flight: 16_384,
+            tls_in_flight: 4_096,
+            lobbies: 0,
+            rate_max: 0,
+            lag_ms: 50,
+        }
     }
 }
 
@@ -355,6 +377,12 @@ impl GatewayConfig {
         }
         self.auth.problems(&mut out);
         self.devices.problems(&mut out);
+        if self.handshake.tls_in_flight == 0 {
+            out.push("gateway.handshake.tls_in_flight: at least 1".into());
+        }
+        self.tls.problems("gateway.tls", &mut out);
+        self.backplane_tls.problems("gateway.backplane_tls", &mut out);
+        self.proxy.problems(&mut out);
         out
     }
 }

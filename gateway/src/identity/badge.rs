@@ -2,7 +2,6 @@
 //! have no badge and pay eight bytes for that.
 //! Invariant: grants and attributes are shared by all connections that have them alike, as far as the pools' bound allows.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::attributes::Attributes;
@@ -22,15 +21,13 @@ pub struct Badge {
     pub attributes: Arc<Attributes>,
     /// What it may do.
     pub grant: Arc<Grant>,
-    /// The client's address, where the socket's peer is a proxy.
-    pub address: Option<SocketAddr>,
     /// When the token's time is over, in Unix seconds; 0: never. Changed by REFRESH.
     pub expires_s: u32,
     /// When the connection was named, in Unix seconds.
     pub since_s: u32,
 }
 
-const _: () = assert!(size_of::<Badge>() <= 80, "part of every named connection's budget");
+const _: () = assert!(size_of::<Badge>() <= 48, "part of every named connection's budget");
 
 /// Makes badges; keeps what many have alike.
 #[derive(Debug)]
@@ -59,14 +56,14 @@ impl Badges {
         let attributes =
             if attributes.is_empty() { Arc::clone(&self.nothing) } else { self.attributes.share(attributes) };
         let grant = self.grants.share(grant);
-        Badge { device, attributes, grant, address: None, expires_s, since_s: unix_s() }
+        Badge { device, attributes, grant, expires_s, since_s: unix_s() }
     }
 
     /// A badge of a client that needed no token: it may do everything.
     #[must_use]
     pub fn open(&self) -> Badge {
         let (attributes, grant) = (Arc::clone(&self.nothing), Arc::clone(&self.everything));
-        Badge { device: None, attributes, grant, address: None, expires_s: 0, since_s: unix_s() }
+        Badge { device: None, attributes, grant, expires_s: 0, since_s: unix_s() }
     }
 
     /// Different grants and different sets of attributes that are shared, and the most of each.

@@ -9,6 +9,7 @@ mod platforms;
 mod pool;
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate_protocol::handshake::{self, Refusal};
@@ -32,6 +33,8 @@ pub struct Identity {
     pub badge: Option<Box<Badge>>,
     /// Rooms it is in from the start.
     pub join: Vec<Box<str>>,
+    /// The client's address, where the socket's peer is another's.
+    pub address: Option<Box<SocketAddr>>,
 }
 
 const USER: &str = "user must be 1 to 128 bytes of UTF-8 without control characters, given once";
@@ -49,7 +52,7 @@ impl Identity {
             Some(user) if limits::is_valid_name(&user) => Some(Arc::from(user.as_ref())),
             Some(_) => return Err(Refusal::BadQuery { what: USER }),
         };
-        Ok(Self { user, platform: platform_of(query, platforms)?, badge: None, join: Vec::new() })
+        Ok(Self { user, platform: platform_of(query, platforms)?, badge: None, join: Vec::new(), address: None })
     }
 
     /// The identity that a verified token gives. `platform` is what the client said itself, for tokens that say nothing.
@@ -67,7 +70,13 @@ impl Identity {
             Some(name) => platforms.intern(name).ok_or(TokenError::Claims("plat is one of too many different ones"))?,
         };
         let badge = badges.make(claims.device, claims.attributes, claims.grant, claims.expires_s);
-        Ok(Self { user: Some(claims.user.into()), platform, badge: Some(Box::new(badge)), join: claims.join })
+        Ok(Self {
+            user: Some(claims.user.into()),
+            platform,
+            badge: Some(Box::new(badge)),
+            join: claims.join,
+            address: None,
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll;
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
+use super::introduce::{Introduction, Stranger, cause, peer_of};
 use super::unnamed::Unnamed;
 use super::{Lobby, RETRY_AFTER_S};
 use crate::auth::TokenError;
@@ -17,8 +18,22 @@ use crate::node::Node;
 const CHAT: &str = "/chat";
 
 impl Lobby {
-    /// Decides over a head: gives the socket back when it is unfinished.
-    pub(super) fn consider(&mut self, node: &Node, fd: OwnedFd, head: &[u8], is_seated: bool) -> Option<OwnedFd> {
+    /// Decides over what has come so far: gives the stranger back when its head is unfinished.
+    pub(super) fn consider(
+        &mut self,
+        node: &Node,
+        mut stranger: Stranger,
+        input: &[u8],
+        is_seated: bool,
+    ) -> Option<Stranger> {
+        let (address, head) = match node.proxies.introduce(&stranger, input) {
+            Ok(Introduction::Over { address, bytes }) => (address, &input[bytes..]),
+            Ok(Introduction::Incomplete) => return Some(stranger),
+            Err(refusal) => {
+                self.refuse(node, &stranger.fd, refusal);
+                return None;
+            }
+        };
         let policy = Policy {
             paths: if node.config.compat.user_data { &["/ws", "/connect", CHAT] } else { &["/ws", "/connect"] },
             origins: &node.origins,
@@ -26,13 +41,14 @@ impl Lobby {
             deflate: node.config.deflate.level > 0,
         };
         match handshake::parse(head, &policy) {
-            Ok(Parsed::Incomplete) => return Some(fd),
+            Ok(Parsed::Incomplete) => return Some(stranger),
             Ok(Parsed::Upgrade(upgrade, used)) => {
-                if let Err((fd, refusal)) = self.admit(node, fd, &upgrade, &head[used..], is_seated) {
+                stranger.address = address.map(|address| node.proxies.client(&head[..used], address));
+                if let Err((fd, refusal)) = self.admit(node, stranger, &upgrade, &head[used..], is_seated) {
                     self.refuse(node, &fd, refusal);
                 }
             }
-            Err(refusal) => self.refuse(node, &fd, refusal),
+            Err(refusal) => self.refuse(node, &stranger.fd, cause(head, refusal)),
         }
         None
     }
@@ -40,11 +56,12 @@ impl Lobby {
     fn admit(
         &mut self,
         node: &Node,
-        fd: OwnedFd,
+        stranger: Stranger,
         upgrade: &Upgrade<'_>,
         early: &[u8],
         is_seated: bool,
     ) -> Result<(), (OwnedFd, Refusal)> {
+        let Stranger { fd, address } = stranger;
         if !node.is_accepting() {
             return Err((fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S }));
         }
@@ -58,9 +75,16 @@ impl Lobby {
         }
         self.response.clear();
         handshake::accept_response(upgrade, &mut self.response);
+        // An address that the socket itself tells is not kept a second time.
+        let address = address.filter(|address| peer_of(&fd) != Some(*address)).map(Box::new);
         match newcomer {
-            Newcomer::Known(identity) => node.open(fd, identity, upgrade.deflate, &mut self.response, early),
-            Newcomer::Unnamed(platform) => self.let_in(node, fd, Unnamed::new(upgrade.deflate, platform), early),
+            Newcomer::Known(mut identity) => {
+                identity.address = address;
+                node.open(fd, identity, upgrade.deflate, &mut self.response, early)
+            }
+            Newcomer::Unnamed(platform) => {
+                self.let_in(node, fd, Unnamed::new(upgrade.deflate, platform, address), early)
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `handshake.in_flight`; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
 
 mod admit;
+pub(crate) mod introduce;
 mod unnamed;
 
 use std::collections::VecDeque;
@@ -19,12 +20,15 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
 use tidegate_protocol::handshake::Refusal;
 use tidegate_protocol::ws::Inflater;
+use tokio::sync::mpsc;
 
 use self::unnamed::Unnamed;
 use crate::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
 use crate::node::Node;
 use crate::poll;
+use crate::tls::{self, Arrival};
+use introduce::Stranger;
 
 /// Connections taken from the kernel before the guests get a turn: at first, and while more wait than one turn takes.
 /// An accept costs a sixth of a handshake, so in a storm the kernel's queue is emptied faster than guests are served.
@@ -44,6 +48,8 @@ const RETRY_AFTER_S: u32 = 2;
 const DEADLINES_MS: u32 = 100;
 /// Pause when the system has no files or memory for another connection.
 const EXHAUSTED_MS: u64 = 50;
+/// Clients past their TLS handshake that wait for a lobby's turn; beyond it their tasks wait.
+const ARRIVALS_MAX: usize = 256;
 
 /// A socket that is no connection yet.
 #[derive(Debug)]
@@ -56,8 +62,8 @@ struct Guest {
 /// What is awaited of a guest.
 #[derive(Debug)]
 enum Stage {
-    /// The rest of its request head.
-    Head(Vec<u8>),
+    /// The rest of its request head; and its address, as [`Stranger`] has it.
+    Head(Vec<u8>, Option<SocketAddr>),
     /// Its AUTH; it has had its 101.
     Unnamed(Box<Unnamed>),
 }
@@ -69,7 +75,7 @@ pub struct Lobby {
     epoll: OwnedFd,
     guests: Vec<Option<Guest>>,
     free: Vec<u32>,
-    /// Deadlines in order of arrival: (when, slot, number).
+    /// Deadlines in order: (when, slot, number).
     deadlines: VecDeque<(Millis, u32, u32)>,
     /// The same for those who have to say who they are.
     unnamed_deadlines: VecDeque<(Millis, u32, u32)>,
@@ -82,6 +88,9 @@ pub struct Lobby {
     is_listening: bool,
     /// Connections to take in the next turn.
     accepts: u32,
+    /// Where clients come from when TLS ends in this process, and the way there.
+    shaken: mpsc::Receiver<Arrival>,
+    door: mpsc::Sender<Arrival>,
     /// What the refused are told, by seconds to wait less one; made once.
     overloaded: Box<[Vec<u8>]>,
 }
@@ -119,8 +128,11 @@ impl Lobby {
         // Level-triggered and exclusive: one lobby wakes for a connection, and wakes again while more wait.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
         epoll::add(&epoll, &*listener, epoll::EventData::new_u64(LISTENER), flags)?;
+        let (door, shaken) = mpsc::channel(ARRIVALS_MAX);
         Ok(Self {
             node,
+            shaken,
+            door,
             listener,
             epoll,
             guests: Vec::new(),
@@ -168,6 +180,7 @@ impl Lobby {
                         }
                     }
                 },
+                Some(arrival) = self.shaken.recv() => self.greet(&node, arrival),
                 _ = deadlines.tick(), if !(self.deadlines.is_empty() && self.unnamed_deadlines.is_empty()) => {}
                 _ = calm.tick() => {}
             }
@@ -205,7 +218,7 @@ impl Lobby {
                 #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in `seat`")]
                 let (slot, number) = (data as u32, (data >> 32) as u32);
                 match self.guests[slot as usize].as_ref().filter(|g| g.number == number).map(|g| &g.stage) {
-                    Some(Stage::Head(_)) => self.read(node, slot),
+                    Some(Stage::Head(..)) => self.read(node, slot),
                     Some(Stage::Unnamed(_)) => self.hear(node, slot),
                     None => {}
                 }
@@ -273,49 +286,72 @@ impl Lobby {
         let retry_after_s = node.admission.lock().refuse();
         node.totals.turned_away.fetch_add(1, Ordering::Relaxed);
         node.refused(Refusal::Overloaded { retry_after_s });
+        if node.tls.is_some() {
+            // Nothing can be said before the TLS handshake.
+            return;
+        }
         hang_up(&fd, &self.overloaded[retry_after_s as usize - 1], &mut self.discard);
     }
 
-    /// Looks at a new socket; most clients have sent their request by then or soon will.
+    /// Takes a new socket in: at once, or after its TLS handshake.
     fn welcome(&mut self, node: &Node, fd: OwnedFd) {
+        if node.tls.is_some() {
+            return tls::welcome(&self.node, fd, &self.door);
+        }
+        let deadline = node.clock.now().wrapping_add(node.config.handshake.deadline_ms);
+        self.look_at(node, Stranger { fd, address: None }, deadline);
+    }
+
+    /// Takes in those whose TLS handshake is over.
+    fn greet(&mut self, node: &Node, first: Arrival) {
+        self.look_at(node, first.stranger, first.deadline);
+        for _ in 1..ACCEPTS {
+            let Ok(next) = self.shaken.try_recv() else { return };
+            self.look_at(node, next.stranger, next.deadline);
+        }
+    }
+
+    /// Looks at a new client; most have sent their request by then or soon will.
+    fn look_at(&mut self, node: &Node, stranger: Stranger, deadline: Millis) {
         if !node.is_accepting() {
-            return self.refuse(node, &fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
+            return self.refuse(node, &stranger.fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
         // Guests count too: their files are as real.
         if node.sockets() >= node.connections_max {
-            return self.refuse(node, &fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
+            return self.refuse(node, &stranger.fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
         }
-        match rustix::net::recv(&fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+        match rustix::net::recv(&stranger.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((_, 0)) => {}
             Ok((_, n)) => {
                 let head = std::mem::take(&mut self.buffer);
-                let fd = self.consider(node, fd, &head[..n], false);
-                if let Some(fd) = fd {
-                    self.seat(node, fd, head[..n].to_vec());
+                if let Some(stranger) = self.consider(node, stranger, &head[..n], false) {
+                    self.seat(node, stranger, head[..n].to_vec(), deadline);
                 }
                 self.buffer = head;
             }
-            Err(Errno::AGAIN) => self.seat(node, fd, Vec::new()),
+            Err(Errno::AGAIN) => self.seat(node, stranger, Vec::new(), deadline),
             Err(_) => {}
         }
     }
 
     /// Gives a guest with an unfinished head a place to wait.
-    fn seat(&mut self, node: &Node, fd: OwnedFd, head: Vec<u8>) {
+    fn seat(&mut self, node: &Node, stranger: Stranger, head: Vec<u8>, deadline: Millis) {
         if node.handshakes.fetch_add(1, Ordering::Relaxed) >= node.config.handshake.in_flight {
             node.handshakes.fetch_sub(1, Ordering::Relaxed);
             let retry_after_s = node.admission.lock().refuse();
-            return self.refuse(node, &fd, Refusal::Overloaded { retry_after_s });
+            return self.refuse(node, &stranger.fd, Refusal::Overloaded { retry_after_s });
         }
         let (slot, number) = self.free_seat();
-        if self.watch(&fd, slot, number).is_err() {
+        if self.watch(&stranger.fd, slot, number).is_err() {
             self.free.push(slot);
             node.handshakes.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let deadline = node.clock.now().wrapping_add(node.config.handshake.deadline_ms);
-        self.deadlines.push_back((deadline, slot, number));
-        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Head(head), number });
+        // In order but for those whose TLS handshakes took differently long: their place is near the end.
+        let at = self.deadlines.iter().rposition(|&(other, ..)| is_due(deadline, other)).map_or(0, |before| before + 1);
+        self.deadlines.insert(at, (deadline, slot, number));
+        let Stranger { fd, address } = stranger;
+        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Head(head, address), number });
     }
 
     /// A place for a guest, and its number.
@@ -342,15 +378,15 @@ impl Lobby {
     }
 
     fn read(&mut self, node: &Node, slot: u32) {
-        let Some(Guest { fd, stage: Stage::Head(head), .. }) = &mut self.guests[slot as usize] else { return };
+        let Some(Guest { fd, stage: Stage::Head(head, address), .. }) = &mut self.guests[slot as usize] else { return };
         match rustix::net::recv(&*fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((_, n)) if n > 0 => {
                 head.extend_from_slice(&self.buffer[..n]);
-                let head = std::mem::take(head);
+                let (head, address) = (std::mem::take(head), *address);
                 let Some(Guest { fd, number, .. }) = self.unseat(node, slot) else { return };
                 // The socket goes to a bucket's set or is closed; if its head is still unfinished it is seated anew below.
-                if let Some(fd) = self.consider(node, fd, &head, true) {
-                    self.reseat(node, slot, Guest { fd, stage: Stage::Head(head), number });
+                if let Some(Stranger { fd, address }) = self.consider(node, Stranger { fd, address }, &head, true) {
+                    self.reseat(node, slot, Guest { fd, stage: Stage::Head(head, address), number });
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}

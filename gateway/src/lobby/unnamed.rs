@@ -9,6 +9,7 @@
 //! Invariants: at most `auth.unnamed_max` of them; each is named or gone by its deadline; each keeps at most one unfinished
 //! message of [`MESSAGE_BYTES_MAX`]; a token is verified once and kept nowhere.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -38,12 +39,14 @@ pub(super) struct Unnamed {
     deflate: Option<Deflate>,
     /// What it said it is, for tokens that do not.
     platform: Platform,
+    /// Its address, where the socket's peer is another's.
+    address: Option<Box<SocketAddr>>,
     controls: u8,
 }
 
 impl Unnamed {
-    pub(super) fn new(deflate: Option<Deflate>, platform: Platform) -> Self {
-        Self { decoder: Decoder::default(), deflate, platform, controls: 0 }
+    pub(super) fn new(deflate: Option<Deflate>, platform: Platform, address: Option<Box<SocketAddr>>) -> Self {
+        Self { decoder: Decoder::default(), deflate, platform, address, controls: 0 }
     }
 }
 
@@ -153,10 +156,11 @@ impl Lobby {
             let words = ws::close_frame(CloseReason::Draining.code(), &CloseReason::Draining.text(Some(1_000)));
             return Some((fd, words.to_vec()));
         }
-        let identity = match Identity::proven(claims, unnamed.platform, &node.platforms, &node.badges) {
+        let mut identity = match Identity::proven(claims, unnamed.platform, &node.platforms, &node.badges) {
             Ok(identity) => identity,
             Err(error) => return Some((fd, unauthorized(None, error))),
         };
+        identity.address.clone_from(&unnamed.address);
         // This set must let go of the socket before a bucket's takes it; it may not be in it yet.
         let _ = epoll::delete(&self.epoll, fd.as_fd());
         self.response.clear();

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tidegate_protocol::handshake::Origins;
+use tidegate_tls::TlsError;
 use tokio::sync::watch;
 
 use super::Node;
@@ -27,6 +28,7 @@ use crate::fanout::Fanout;
 use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
 use crate::live::Live;
+use crate::lobby::introduce::Proxies;
 use crate::lobby::{self, Lobby};
 use crate::merge::Merger;
 use crate::merge::press::Press;
@@ -35,12 +37,15 @@ use crate::pace::Spare;
 use crate::presence::{self, Watched};
 use crate::rooms::Rooms;
 use crate::tick;
+use crate::tls::Terminal;
 use crate::uplink::Uplink;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
 const INTEREST_LOG: usize = 256 * 1024;
 /// Files kept for logs, listeners, epoll sets and the backplane.
 const FILES_RESERVED: usize = 256;
+/// A TLS client's own socket, and the pair inside.
+const FILES_A_TLS_CLIENT: usize = 3;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -140,10 +145,7 @@ impl Gateway {
         let press = Press::new(&config.deflate);
         let (shared, totals_too) = (Arc::clone(&buckets), Arc::clone(&totals));
         let merger = Merger::new(&config.merge, press, all_epoch, shared, Arc::clone(&fanout), totals_too);
-        let connections_max = match config.connections_max {
-            0 => files_max().saturating_sub(FILES_RESERVED + 2 * count).max(64),
-            n => n,
-        };
+        let (tls, backplane_tls) = certificates(&config)?;
         let rate_max = match config.handshake.rate_max {
             0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
             n => n,
@@ -165,6 +167,9 @@ impl Gateway {
             badges: Badges::default(),
             blocks: Barred::default(),
             origins,
+            proxies: Proxies::new(&config.proxy),
+            tls,
+            backplane_tls,
             totals,
             fanout,
             merger,
@@ -176,7 +181,7 @@ impl Gateway {
             spare: Spare::default(),
             users_present: AtomicU64::new(0),
             partial_bytes: AtomicUsize::new(0),
-            connections_max,
+            connections_max: connections_max(&config, count),
             refusals: Mutex::default(),
             connections: AtomicUsize::new(0),
             accepting: AtomicBool::new(true),
@@ -205,6 +210,27 @@ impl Gateway {
     #[must_use]
     pub fn connections_max(&self) -> usize {
         self.node.connections_max
+    }
+
+    /// Whether clients speak TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.node.tls.is_some()
+    }
+
+    /// Reads the certificates again. Connections go on as they began; each part that cannot be read keeps what it had.
+    ///
+    /// # Errors
+    /// What could not be read, each with its section and file.
+    pub fn reload_tls(&self) -> Result<(), Vec<String>> {
+        let client = self.node.tls.as_ref().map(Terminal::reload);
+        let backplane = self.node.backplane_tls.as_ref().map(tidegate_tls::Server::reload);
+        let parts = [("gateway.tls", client), ("gateway.backplane_tls", backplane)];
+        let failed = |(section, outcome): (&str, Option<Result<(), TlsError>>)| {
+            outcome?.err().map(|error| format!("{section}: {error}"))
+        };
+        let problems: Vec<String> = parts.into_iter().filter_map(failed).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     /// Appends the gateway's metrics in Prometheus' text format, without an end mark.
@@ -273,6 +299,29 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
+}
+
+/// As configured, or what the open files allow.
+fn connections_max(config: &GatewayConfig, buckets: usize) -> usize {
+    let files_each = if config.tls.is_on() { FILES_A_TLS_CLIENT } else { 1 };
+    match config.connections_max {
+        0 => (files_max().saturating_sub(FILES_RESERVED + 2 * buckets) / files_each).max(64),
+        n => n,
+    }
+}
+
+/// Reads the certificates of the listener and of the backplane, where they are configured.
+fn certificates(config: &GatewayConfig) -> Result<(Option<Terminal>, Option<tidegate_tls::Server>), StartError> {
+    let tls = Terminal::new(&config.tls, config.handshake.tls_in_flight).map_err(in_section("gateway.tls"))?;
+    let backplane = config.backplane_tls.is_on().then(|| {
+        let server = tidegate_tls::Server::open_mutual(&config.backplane_tls, &["h2"]);
+        server.map_err(in_section("gateway.backplane_tls"))
+    });
+    Ok((tls, backplane.transpose()?))
+}
+
+fn in_section(section: &'static str) -> impl Fn(TlsError) -> StartError {
+    move |error| StartError::Config(format!("{section}: {error}"))
 }
 
 fn local_address(listener: &OwnedFd) -> io::Result<SocketAddr> {

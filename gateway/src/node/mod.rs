@@ -30,9 +30,11 @@ use crate::fanout::Fanout;
 use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
 use crate::live::Live;
+use crate::lobby::introduce::Proxies;
 use crate::merge::Merger;
 use crate::pace::Spare;
 use crate::rooms::Rooms;
+use crate::tls::Terminal;
 use crate::uplink::Uplink;
 
 /// What the tasks of a gateway share.
@@ -70,6 +72,12 @@ pub struct Node {
     pub blocks: Barred,
     /// Who may come from a browser.
     pub origins: Origins,
+    /// The proxies in front.
+    pub(crate) proxies: Proxies,
+    /// Where the clients' TLS ends, if they speak it.
+    pub(crate) tls: Option<Terminal>,
+    /// The backplane's TLS, if it has any.
+    pub(crate) backplane_tls: Option<tidegate_tls::Server>,
     /// Rare events.
     pub totals: Arc<Totals>,
     /// The threads that write.

@@ -99,6 +99,7 @@ impl Node {
             bucket.admit_deflate(table, slot, deflate);
         }
         table.cold[slot as usize].badge = identity.badge;
+        table.cold[slot as usize].address = identity.address;
         table.note_expiry(slot, bucket.live());
         let version = identity.user.map_or(0, |user| {
             table.enter_user(slot, user, |name| {

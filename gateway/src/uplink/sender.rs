@@ -1,11 +1,10 @@
 //! A connection as those behind the gateway know it.
 
-use std::net::SocketAddr;
-
 use bytes::Bytes;
 use tidegate_protocol::records::{Pair, Sender};
 
 use crate::bucket::table::Table;
+use crate::lobby::introduce;
 use crate::node::Node;
 
 /// Describes the connection in `slot`. Its address costs a system call, so it is told only where someone wants it.
@@ -14,15 +13,14 @@ pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_a
     let fd = hot.fd.as_ref()?;
     let id = node.connection_id(index, slot, hot.generation);
     let badge = cold.badge.as_deref();
-    let peer = || rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
-    let address = with_address.then(|| badge.and_then(|b| b.address).or_else(peer)).flatten();
+    let address = with_address.then(|| cold.address.as_deref().copied().or_else(|| introduce::peer_of(fd))).flatten();
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     Some(Sender {
         connection: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
         user: cold.user.as_deref().unwrap_or_default().to_owned(),
         platform: node.platforms.name(cold.platform),
         device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
-        address: address.map_or_else(String::new, |a| a.to_string()),
+        address: address.map_or_else(String::new, introduce::shown),
         attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     })
 }

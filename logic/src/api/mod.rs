@@ -34,9 +34,10 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use self::routes::Routes;
 use self::socket::{Requests, Socket};
@@ -121,9 +122,20 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(mut self, stream: TcpStream) {
+    async fn run(self, stream: TcpStream) {
         // Answers are one write each; waiting for more would only delay them. A socket that refuses is broken anyway.
         let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.node.tls else { return self.serve(stream).await };
+        let deadline = Duration::from_millis(u64::from(self.node.live.now().http.header_ms));
+        // Boxed, so that a connection does not carry the handshake's state through its life.
+        match timeout(deadline, Box::pin(tls.acceptor().accept(stream))).await {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake with an API caller failed"),
+            Err(_) => tracing::debug!("TLS handshake with an API caller took too long"),
+        }
+    }
+
+    async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let live = self.node.live.now();
         let http = &live.http;
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));

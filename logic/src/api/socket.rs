@@ -15,7 +15,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// What an HTTP/2 peer says first (RFC 9113 section 3.4). hyper waits for it without a deadline; after it, frames come
@@ -52,9 +51,9 @@ struct Head {
     begun: usize,
 }
 
-/// A socket with deadlines.
-pub struct Socket {
-    stream: TcpStream,
+/// A socket with deadlines; `S` is TCP, or TLS over it.
+pub struct Socket<S> {
+    stream: S,
     requests: Arc<Requests>,
     header: Duration,
     /// Armed at accept, and by the first byte after an answer.
@@ -69,10 +68,10 @@ pub struct Socket {
     lingered_bytes: usize,
 }
 
-impl Socket {
+impl<S> Socket<S> {
     /// A socket just accepted.
     #[must_use]
-    pub fn new(stream: TcpStream, requests: Arc<Requests>, header: Duration, write: Duration) -> Self {
+    pub fn new(stream: S, requests: Arc<Requests>, header: Duration, write: Duration) -> Self {
         let head = Some(Head { deadline: Box::pin(sleep(header)), begun: 0 });
         let (stalled, linger) = (None, None);
         Self { stream, requests, header, head, preface: Some(0), stalled, write, linger, lingered_bytes: 0 }
@@ -119,7 +118,7 @@ impl Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -134,7 +133,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.stall(cx, outcome)

@@ -22,7 +22,7 @@ pub type PipeDial =
 
 /// Where a gateway is.
 pub enum GatewayLink {
-    /// `http://host:port`.
+    /// `http://host:port` or `https://host:port`.
     Dial(String),
     /// In this process.
     Pipe(PipeDial),
@@ -37,15 +37,26 @@ impl GatewayLink {
         }
     }
 
-    /// Opens a stream, or gives up after the longest delay.
-    pub(super) async fn open(&self, config: &BackplaneConfig) -> io::Result<Box<dyn PipeStream>> {
+    /// Opens a stream, or gives up after the longest delay. With `tls` both ends prove who they are before it is given.
+    pub(super) async fn open(
+        &self,
+        config: &BackplaneConfig,
+        tls: Option<&tidegate_tls::Client>,
+    ) -> io::Result<Box<dyn PipeStream>> {
         let late = Duration::from_millis(u64::from(config.dial_max_ms));
         match self {
             Self::Dial(url) => {
                 let authority = authority_of(url).map_err(io::Error::other)?;
                 let stream = timeout(late, TcpStream::connect(authority)).await??;
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                match tls.filter(|_| url.starts_with("https://")) {
+                    None => Ok(Box::new(stream)),
+                    Some(tls) => {
+                        let parsed: http::uri::Authority = authority.parse().map_err(io::Error::other)?;
+                        let name = tidegate_tls::Client::name_of(parsed.host()).map_err(io::Error::other)?;
+                        Ok(Box::new(timeout(late, tls.connector().connect(name, stream)).await??))
+                    }
+                }
             }
             Self::Pipe(dial) => timeout(late, dial()).await?,
         }
@@ -57,8 +68,8 @@ impl GatewayLink {
 /// # Errors
 /// What the URL should look like.
 pub fn authority_of(url: &str) -> Result<&str, &'static str> {
-    const SHAPE: &str = "must be http://host:port";
-    let rest = url.strip_prefix("http://").ok_or(SHAPE)?;
+    const SHAPE: &str = "must be http://host:port or https://host:port";
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(SHAPE)?;
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let parsed: http::uri::Authority = authority.parse().map_err(|_| SHAPE)?;
     if parsed.host().is_empty() || parsed.port_u16().is_none_or(|port| port == 0) || authority.contains('@') {
@@ -99,8 +110,8 @@ mod tests {
     fn only_urls_with_host_and_port_are_gateways() {
         assert_eq!(authority_of("http://10.0.0.1:8002"), Ok("10.0.0.1:8002"));
         assert_eq!(authority_of("http://[::1]:8002/"), Ok("[::1]:8002"));
-        for bad in
-            ["10.0.0.1:8002", "https://a:1", "http://a", "http://a:0", "http://a:1/x", "http://u@a:1", "http://:1"]
+        assert_eq!(authority_of("https://gateway.internal:8002"), Ok("gateway.internal:8002"));
+        for bad in ["10.0.0.1:8002", "ftp://a:1", "http://a", "http://a:0", "http://a:1/x", "http://u@a:1", "http://:1"]
         {
             assert!(authority_of(bad).is_err(), "{bad}");
         }

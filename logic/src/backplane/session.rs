@@ -141,7 +141,7 @@ async fn connect(
 
 async fn open(shared: &Shared, link: &Link, how: &GatewayLink, position: &mut Position) -> Result<Session, End> {
     let silence = Duration::from_millis(u64::from(shared.config.ping_ms));
-    let stream = how.open(&shared.config).await?;
+    let stream = how.open(&shared.config, shared.tls.as_deref()).await?;
     let mut session = timeout(silence, shake_hands(shared, link, stream)).await.map_err(|_| End::Silent)??;
     position.begin();
     // Not held: the epoch is needed now.

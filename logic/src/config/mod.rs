@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_PAGE_MAX};
+use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 pub use self::agents::AgentsConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig};
@@ -24,10 +25,14 @@ pub const GATEWAYS_MAX: usize = 128;
 pub struct LogicConfig {
     /// Where the push API and the console are served.
     pub api: SocketAddr,
-    /// Backplane addresses of the gateways, `http://host:port`.
+    /// Backplane addresses of the gateways: `http://host:port`, or `https://host:port` with `backplane_tls`.
     pub gateways: Vec<String>,
     /// Shared secret presented to gateways; empty: none (loopback only).
     pub backplane_secret: String,
+    /// Certificate of the API's listener; none: no TLS.
+    pub tls: TlsConfig,
+    /// Certificates of the backplane, where both ends prove who they are; none: no TLS.
+    pub backplane_tls: MutualTlsConfig,
     /// Who may call; empty: everyone (loopback only).
     pub keys: Vec<KeyConfig>,
     /// A TOML file with more of `[[keys]]`; empty: none. Read by the binary, which adds them to `keys`.
@@ -140,6 +145,8 @@ impl Default for LogicConfig {
             api: SocketAddr::from(([127, 0, 0, 1], 8001)),
             gateways: Vec::new(),
             backplane_secret: String::new(),
+            tls: TlsConfig::default(),
+            backplane_tls: MutualTlsConfig::default(),
             keys: Vec::new(),
             keys_file: String::new(),
             allowed_hosts: Vec::new(),
@@ -220,6 +227,8 @@ impl LogicConfig {
         self.limit_problems(&mut out);
         self.backplane_problems(&mut out);
         self.agents.problems(&mut out);
+        self.tls.problems("logic.tls", &mut out);
+        self.backplane_tls.problems("logic.backplane_tls", &mut out);
         out
     }
 
@@ -230,6 +239,18 @@ impl LogicConfig {
         for (i, url) in self.gateways.iter().enumerate() {
             if let Err(why) = crate::backplane::authority_of(url) {
                 out.push(format!("logic.gateways: {url:?}: {why}"));
+            }
+            let (is_https, is_tls) = (url.starts_with("https://"), self.backplane_tls.is_on());
+            if is_https && !is_tls {
+                out.push(format!(
+                    "logic.gateways: {url:?} needs logic.backplane_tls: cert, key and ca of the backplane"
+                ));
+            }
+            if is_tls && url.starts_with("http://") {
+                out.push(format!(
+                    "logic.gateways: {url:?} must be https:// because logic.backplane_tls is set: pushes would travel in \
+                     the clear"
+                ));
             }
             let same =
                 |other: &String| match (crate::backplane::authority_of(other), crate::backplane::authority_of(url)) {
@@ -314,5 +335,20 @@ mod tests {
         let problems = config.problems();
 
         assert_eq!(problems.len(), 11, "{problems:#?}");
+    }
+
+    #[test]
+    fn a_backplane_with_certificates_is_https_and_no_other_is() {
+        let problems = |url: &str, cert: &str| {
+            let mut config = LogicConfig { gateways: vec![url.into()], ..LogicConfig::default() };
+            let files = MutualTlsConfig { cert: cert.into(), key: cert.into(), ca: cert.into() };
+            config.backplane_tls = files;
+            config.problems().join("; ")
+        };
+
+        assert_eq!(problems("https://a:1", "a.pem"), "");
+        assert_eq!(problems("http://a:1", ""), "");
+        assert!(problems("https://a:1", "").contains("needs logic.backplane_tls"));
+        assert!(problems("http://a:1", "a.pem").contains("must be https://"));
     }
 }

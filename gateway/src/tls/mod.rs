@@ -1,0 +1,206 @@
+//! TLS of the client listener, ended inside the gateway. Buckets write to sockets by number, many in one system call, so
+//! they cannot encrypt; here a task a connection stands between: rustls on the outside, and on the inside one end of a
+//! socket pair whose other end goes to the lobby as if it were the client's own (docs/adr/0021).
+//! Parts: this file (handshakes), `shuttle` (the bytes after them).
+//! Invariants: handshakes stay within `handshake.tls_in_flight`, each ends by `handshake.deadline_ms`; with those that
+//! are open they stay within `connections_max`.
+
+mod shuttle;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tidegate_protocol::handshake::Refusal;
+use tidegate_protocol::proxy::{self, Header};
+use tidegate_tls::{Server, TlsConfig, TlsError, server_stream::TlsStream};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use self::shuttle::Shuttle;
+use crate::clock::Millis;
+use crate::lobby::introduce::{self, Stranger};
+use crate::node::Node;
+
+/// What is in the kernel from the client to the gateway, decrypted; a client's message is small.
+const INBOUND_BYTES: usize = 16 * 1024;
+
+/// A client past its TLS handshake, for the lobby.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub stranger: Stranger,
+    /// When its request must be complete: the time of its accept counts.
+    pub deadline: Millis,
+}
+
+/// Where TLS ends.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    server: Server,
+    in_flight_max: usize,
+    in_flight: AtomicUsize,
+    open: AtomicUsize,
+    failed: AtomicU64,
+    hung_up: AtomicU64,
+}
+
+/// A counted handshake or connection; not counted any more when dropped.
+#[derive(Debug)]
+struct Place(Arc<Node>, fn(&Terminal) -> &AtomicUsize);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(terminal) = &self.0.tls {
+            self.1(terminal).fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Terminal {
+    /// None when TLS is not configured.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file.
+    pub fn new(config: &TlsConfig, in_flight_max: usize) -> Result<Option<Self>, TlsError> {
+        if !config.is_on() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            server: Server::open(config, &["http/1.1"])?,
+            in_flight_max,
+            in_flight: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            failed: AtomicU64::new(0),
+            hung_up: AtomicU64::new(0),
+        }))
+    }
+
+    /// Reads the certificate again.
+    ///
+    /// # Errors
+    /// [`TlsError`]; what was in force stays.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.server.reload()
+    }
+
+    /// Handshakes in flight, most of them, and connections past them.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.in_flight.load(Relaxed), self.in_flight_max, self.open.load(Relaxed))
+    }
+
+    /// Handshakes that failed, and clients hung up on for want of a place.
+    pub fn failures(&self) -> (u64, u64) {
+        (self.failed.load(Relaxed), self.hung_up.load(Relaxed))
+    }
+
+    fn enter(&self, node: &Arc<Node>) -> Option<Place> {
+        let held = self.in_flight.fetch_add(1, Relaxed);
+        let place = Place(Arc::clone(node), |terminal| &terminal.in_flight);
+        (held < self.in_flight_max && held + self.open.load(Relaxed) < node.connections_max).then_some(place)
+    }
+}
+
+/// Begins the handshake of a client just accepted; it comes to the lobby by `door` when it is over. Nothing can be said to
+/// a client that there is no place for.
+pub(crate) fn welcome(node: &Arc<Node>, fd: OwnedFd, door: &mpsc::Sender<Arrival>) {
+    let Some(terminal) = &node.tls else { return };
+    let place = terminal.enter(node).filter(|_| node.is_accepting());
+    let Some(place) = place else {
+        terminal.hung_up.fetch_add(1, Relaxed);
+        return;
+    };
+    let stream = std::net::TcpStream::from(fd);
+    let (Ok(peer), Ok(stream)) = (stream.peer_addr(), TcpStream::from_std(stream)) else { return };
+    tokio::spawn(serve(Arc::clone(node), place, stream, peer, door.clone()));
+}
+
+/// The life of one client.
+async fn serve(node: Arc<Node>, place: Place, stream: TcpStream, peer: SocketAddr, door: mpsc::Sender<Arrival>) {
+    let Some(terminal) = &node.tls else { return };
+    let deadline_ms = node.config.handshake.deadline_ms;
+    let deadline = node.clock.now().wrapping_add(deadline_ms);
+    let late = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
+    let shaken = timeout_at(late, Box::pin(shake_hands(&node, stream, peer))).await;
+    let Ok(Some((stream, address))) = shaken else {
+        terminal.failed.fetch_add(1, Relaxed);
+        return;
+    };
+    let (near, far) = match pair(node.config.pending.kernel_bytes as usize) {
+        Ok(pair) => pair,
+        Err(error) => {
+            node.totals.accept_errors.fetch_add(1, Relaxed);
+            tracing::warn!(%error, "no socket pair for a TLS client");
+            return;
+        }
+    };
+    terminal.open.fetch_add(1, Relaxed);
+    let open = Place(Arc::clone(&node), |terminal| &terminal.open);
+    let arrival = Arrival { stranger: Stranger { fd: far, address: Some(address) }, deadline };
+    // Waits while the lobby is busy; its queue is short on purpose.
+    if !matches!(timeout_at(late, door.send(arrival)).await, Ok(Ok(()))) {
+        return;
+    }
+    drop((place, door));
+    Shuttle::new(stream, near).await;
+    drop(open);
+}
+
+/// What a proxy says first, then TLS; none when either is wrong.
+async fn shake_hands(
+    node: &Node,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
+    let mut address = peer;
+    if node.proxies.is_announced(peer) {
+        match introduction(&mut stream).await {
+            Ok(source) => address = source.unwrap_or(peer),
+            Err(refusal) => {
+                node.refused(refusal);
+                return None;
+            }
+        }
+    }
+    let acceptor = node.tls.as_ref()?.server.acceptor();
+    match acceptor.accept(stream).await {
+        Ok(stream) => Some((stream, address)),
+        Err(error) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+    }
+}
+
+/// Reads a PROXY header and not a byte more.
+async fn introduction(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Refusal> {
+    let mut bytes = Vec::with_capacity(128);
+    loop {
+        match proxy::header(&bytes).map_err(introduce::refusal)? {
+            Header::Complete { source, .. } => return Ok(source),
+            Header::Incomplete => {
+                let read = bytes.len();
+                bytes.resize(read + proxy::missing(&bytes), 0);
+                let gone = |_| Refusal::ProxyHeader { what: "it ended before it was complete" };
+                stream.read_exact(&mut bytes[read..]).await.map_err(gone)?;
+            }
+        }
+    }
+}
+
+/// The task's end and the gateway's end. What the gateway has written and the client not yet taken is bounded as it is in a
+/// TCP socket (`pending.kernel_bytes`), so that lanes rule over the rest.
+fn pair(kernel_bytes: usize) -> io::Result<(UnixStream, OwnedFd)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (near, far) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_send_buffer_size(&near, INBOUND_BYTES)?;
+    // The kernel doubles what it is asked for.
+    sockopt::set_socket_send_buffer_size(&far, kernel_bytes / 2)?;
+    Ok((UnixStream::from_std(StdUnixStream::from(near))?, far))
+}
