@@ -2,15 +2,18 @@
 # The checks share one profile, so that each dependency is compiled once for clippy's metadata and once for tests.
 
 CARGO ?= cargo
-SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install $(wildcard conformance/*.sh)
+SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install deploy/install $(wildcard conformance/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
-.PHONY: help test fmt clippy unit openapi page doc shell build bench micro scale guard
+# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too.
+PROXIED ?= push rooms fleet gopush
+
+.PHONY: help test test-proxied proxies fmt clippy unit openapi page doc shell build bench micro scale guard
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
-test: fmt clippy unit openapi doc shell guard ## everything that CI checks
+test: fmt clippy proxies unit test-proxied openapi doc shell guard ## everything that CI checks
 
 fmt: ## is the formatting rustfmt's?
 	$(CARGO) fmt --all --check
@@ -18,8 +21,20 @@ fmt: ## is the formatting rustfmt's?
 clippy: ## lints, each a failure
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
+proxies: ## nginx and HAProxy for the tests, where they can be installed
+	-@deploy/install
+
 unit: ## all tests
 	$(CARGO) test --workspace --locked
+
+test-proxied: ## PROXIED="push rooms" for some: tests of clients' behaviour again, behind nginx and behind HAProxy
+	@for front in nginx haproxy; do \
+		if ! PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v $$front >/dev/null; then \
+			echo "SKIPPED behind $$front: it is not installed (deploy/install)"; continue; \
+		fi; \
+		echo "behind $$front: $(PROXIED)"; \
+		TIDEGATE_TEST_FRONT=$$front $(CARGO) test --locked $(addprefix --test ,$(PROXIED)) || exit 1; \
+	done
 
 openapi: ## does the API do what /openapi.json says? (EXAMPLES=1000 to be thorough)
 	conformance/schemathesis.sh

@@ -222,7 +222,7 @@ async fn with_every_gateway_down_a_push_is_refused_with_503() {
     drop(gateway);
 
     let answer = until("the refusal", PATIENCE, async || {
-        let mut api = logic.connect_api().await;
+        let mut api = Api::connect(logic.direct_api()).await;
         let answer = api.post("/v1/push", json!({"to": {"all": true}, "message": 1}).to_string()).await;
         (answer.status == 503).then_some(answer)
     })
@@ -231,6 +231,6 @@ async fn with_every_gateway_down_a_push_is_refused_with_503() {
     assert_eq!(answer.problem(), (503, "no_gateway".to_owned()));
     assert!(answer.headers.contains_key("retry-after"));
     assert_eq!(answer.json()["retryable"], true);
-    assert_eq!(logic.connect_api().await.get("/readyz").await.status, 503, "not ready without a gateway");
-    assert_eq!(logic.connect_api().await.get("/healthz").await.status, 200, "but alive");
+    assert_eq!(Api::connect(logic.health()).await.get("/readyz").await.status, 503, "not ready without a gateway");
+    assert_eq!(Api::connect(logic.health()).await.get("/healthz").await.status, 200, "but alive");
 }

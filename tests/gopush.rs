@@ -59,7 +59,7 @@ async fn curl(args: &[&str]) -> Option<String> {
 
 /// The line as go-push's README has it, with the port; the same bytes where there is no curl.
 async fn curl_line(api: SocketAddr, path: &str, form: &str) {
-    let url = format!("http://localhost:{}{path}", api.port());
+    let url = format!("http://{api}{path}");
     let body = match curl(&[&url, "-d", form]).await {
         Some(body) => body,
         None => {

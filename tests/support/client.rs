@@ -2,7 +2,7 @@
 //! One task reads and puts what comes into a bounded queue; the test writes. A client that is paused reads nothing,
 //! so that the server sees a peer that stopped reading.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use hyper::Request;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::io::{Join, ReadHalf, Sink, WriteHalf};
-use tokio::net::TcpSocket;
+use tokio::io::{AsyncRead, AsyncWrite, Join, ReadHalf, Sink, WriteHalf};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -86,17 +86,44 @@ impl Client {
             socket.set_recv_buffer_size(bytes).expect("the kernel takes a buffer size");
         }
         let stream = socket.connect(address).await.expect("the gateway listens");
+        Self::through(stream, address, path, &[]).await
+    }
+
+    /// Connects from a loopback address of its own, with these headers too.
+    pub async fn from(source: Ipv4Addr, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket is free");
+        socket.bind((source, 0).into()).expect("all of 127.0.0.0/8 is ours");
+        let stream = socket.connect(address).await.expect("somebody listens");
+        Self::through(stream, address, path, headers).await
+    }
+
+    /// Connects with these headers too.
+    pub async fn open_with(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
+        Self::from(Ipv4Addr::LOCALHOST, address, path, headers).await
+    }
+
+    async fn through(stream: TcpStream, address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
         stream.set_nodelay(true).expect("the socket is open");
-        let request = Request::builder()
+        Self::shake_hands(stream, &address.to_string(), path, headers).await
+    }
+
+    /// Shakes hands over a stream that is there already, such as TLS.
+    pub async fn shake_hands<S>(stream: S, host: &str, path: &str, headers: &[(&str, &str)]) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut request = Request::builder()
             .uri(path)
-            .header("Host", address.to_string())
+            .header("Host", host)
             .header("Upgrade", "websocket")
             .header("Connection", "Upgrade")
             .header("Sec-WebSocket-Key", handshake::generate_key())
             .header("Sec-WebSocket-Version", "13")
-            .header("Sec-WebSocket-Protocol", "tidegate.v1.json")
-            .body(Empty::<Bytes>::new())
-            .expect("the request is well formed");
+            .header("Sec-WebSocket-Protocol", "tidegate.v1.json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).expect("the request is well formed");
         let executor = TokioExecutor::new();
         let upgrade = handshake::client(&executor, request, stream);
         let opened = tokio::time::timeout(PATIENCE, upgrade).await.expect("a handshake takes less than the patience");

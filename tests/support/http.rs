@@ -8,6 +8,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::PATIENCE;
@@ -60,9 +61,17 @@ impl Api {
     pub async fn try_connect(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(address).await.ok()?;
         stream.set_nodelay(true).ok()?;
+        Self::over(stream, &address.to_string()).await
+    }
+
+    /// Speaks HTTP/1.1 over a stream that is there already, such as TLS.
+    pub async fn over<S>(stream: S, host: &str) -> Option<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);
-        Some(Self { sender, host: address.to_string(), key: None })
+        Some(Self { sender, host: host.to_owned(), key: None })
     }
 
     /// The same connection with a key.

@@ -5,15 +5,19 @@
 
 mod client;
 mod crowd;
+pub mod front;
 mod http;
 mod metrics;
 mod ranges;
 mod raw;
 mod server;
+pub mod suite;
+pub mod tls;
 pub mod tokens;
 
 pub use client::{Client, Event, Received};
 pub use crowd::Crowd;
+pub use front::{Balance, Front, Kind};
 pub use http::{Answer, Api};
 pub use metrics::Metrics;
 pub use ranges::Ranges;

@@ -2,12 +2,12 @@
 //! Frames are built and read here by hand, because a library refuses to send what hostile peers send.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::PATIENCE;
@@ -76,6 +76,13 @@ impl Raw {
     /// A connected socket, nothing said.
     pub async fn connect(address: SocketAddr) -> Self {
         Self::try_connect(address).await.expect("somebody listens")
+    }
+
+    /// A connected socket with a loopback address of its own.
+    pub async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket is free");
+        socket.bind((source, 0).into()).expect("all of 127.0.0.0/8 is ours");
+        Self { stream: socket.connect(address).await.expect("somebody listens"), inbound: BytesMut::new() }
     }
 
     /// The same where nobody may be listening any more.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
 
+use super::front::{self, Balance, Front, Kind};
 use super::{Api, Metrics, PATIENCE, until};
 
 /// A running `tidegate`.
@@ -26,6 +27,10 @@ pub struct Server {
     backplane: Option<SocketAddr>,
     /// The gateway's health and metrics; none in `serve`.
     ops: Option<SocketAddr>,
+    /// Whether the push API speaks TLS.
+    is_api_tls: bool,
+    /// The proxy before it, when `TIDEGATE_TEST_FRONT` asks for one.
+    front: Option<Front>,
 }
 
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -33,26 +38,41 @@ const ANY_PORT: &str = "127.0.0.1:0";
 impl Server {
     /// Both tiers in one process. `env` names keys as `TIDEGATE_…`.
     pub async fn serve(env: &[(&str, &str)]) -> Self {
-        let server = Self::start(&["serve", "--listen", ANY_PORT, "--api", ANY_PORT], env);
+        let server = Self::start(&["serve", "--listen", ANY_PORT, "--api", ANY_PORT], &behind_front(env));
         server.found(&["clients", "api"]).await
     }
 
     /// A gateway of its own.
     pub async fn gateway(name: &str, env: &[(&str, &str)]) -> Self {
         let mut all = vec![("TIDEGATE_GATEWAY__NAME", name)];
-        all.extend_from_slice(env);
+        all.extend(behind_front(env));
         let args = ["gateway", "--listen", ANY_PORT, "--backplane", ANY_PORT, "--ops", ANY_PORT];
         Self::start(&args, &all).found(&["clients", "backplane", "ops"]).await
     }
 
     /// A logic node over these gateways.
     pub async fn logic(gateways: &[&Self], env: &[(&str, &str)]) -> Self {
+        let urls: Vec<String> = gateways.iter().map(|gateway| format!("http://{}", gateway.backplane())).collect();
+        Self::logic_of(&urls, env).await
+    }
+
+    /// A logic node over the gateways at these backplane URLs.
+    pub async fn logic_of(urls: &[String], env: &[(&str, &str)]) -> Self {
+        Self::start_logic(urls, env).found(&["api"]).await
+    }
+
+    /// The same where no gateway will let it in.
+    pub async fn logic_unready(urls: &[String], env: &[(&str, &str)]) -> Self {
+        Self::start_logic(urls, env).located(&["api"]).await
+    }
+
+    fn start_logic(urls: &[String], env: &[(&str, &str)]) -> Self {
         let mut args = vec!["logic".to_owned(), "--api".to_owned(), ANY_PORT.to_owned()];
-        for gateway in gateways {
-            args.extend(["--gateway".to_owned(), format!("http://{}", gateway.backplane())]);
+        for url in urls {
+            args.extend(["--gateway".to_owned(), url.clone()]);
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        Self::start(&args, env).found(&["api"]).await
+        Self::start(&args, env)
     }
 
     /// A gateway and a logic node, for what only a gateway's own metrics show.
@@ -79,15 +99,28 @@ impl Server {
         command.args(&args).envs(env.iter().map(|(k, v)| (k, v))).current_dir(std::env::temp_dir());
         command.stdin(Stdio::null()).stdout(append()).stderr(append());
         let child = command.spawn().expect("the binary was built");
-        Self { child, log, args, env, clients: None, api: None, backplane: None, ops: None }
+        Self {
+            child,
+            log,
+            args,
+            env,
+            clients: None,
+            api: None,
+            backplane: None,
+            ops: None,
+            is_api_tls: false,
+            front: None,
+        }
     }
 
-    /// Waits for the start line's addresses and for readiness.
-    async fn found(mut self, wanted: &[&str]) -> Self {
+    /// Waits for the start line's addresses.
+    async fn located(mut self, wanted: &[&str]) -> Self {
         until("a start line with every address", PATIENCE, async || {
             let log = self.log_text();
-            self.clients = address_after(&log, "clients ws://");
-            self.api = address_after(&log, "push API http://");
+            let either = |plain, tls| address_after(&log, plain).or_else(|| address_after(&log, tls));
+            self.clients = either("clients ws://", "clients wss://");
+            self.api = either("push API http://", "push API https://");
+            self.is_api_tls = log.contains("push API https://");
             self.backplane = address_after(&log, "backplane ");
             self.ops = address_after(&log, "ops http://");
             let ended = self.child.try_wait().expect("the child is ours");
@@ -103,11 +136,26 @@ impl Server {
                 .then_some(())
         })
         .await;
-        self.ready().await;
         self
     }
 
+    /// Waits for the start line's addresses and for readiness.
+    async fn found(self, wanted: &[&str]) -> Self {
+        let mut found = self.located(wanted).await;
+        found.ready().await;
+        if let Some(kind) = Kind::asked_for() {
+            let gateways: Vec<_> = found.clients.iter().map(|_| front::of(&found)).collect();
+            let apis: Vec<_> = found.api.into_iter().collect();
+            found.front = Some(Front::start(kind, Balance::LeastConnections, &gateways, &apis).await);
+        }
+        found
+    }
+
     async fn ready(&self) {
+        if self.is_api_tls && self.ops.is_none() {
+            // It listens, or there would be no start line; what it says is the test's to read.
+            return;
+        }
         let health = self.health();
         until("readiness", PATIENCE, async || {
             let answer = Api::try_connect(health).await?.try_get("/readyz").await?;
@@ -116,13 +164,24 @@ impl Server {
         .await;
     }
 
-    /// Where clients connect.
+    /// Where clients connect: the proxy before this process, if there is one.
     pub fn clients(&self) -> SocketAddr {
+        self.front.as_ref().map_or_else(|| self.direct_clients(), Front::clients)
+    }
+
+    /// Where this process itself takes clients.
+    pub fn direct_clients(&self) -> SocketAddr {
         self.clients.expect("this process takes clients")
     }
 
-    /// The push API.
+    /// The push API: of the proxy before this process, if there is one.
     pub fn api(&self) -> SocketAddr {
+        let direct = self.direct_api();
+        self.front.as_ref().map_or(direct, Front::api)
+    }
+
+    /// The push API of this process itself.
+    pub fn direct_api(&self) -> SocketAddr {
         self.api.expect("this process has a push API")
     }
 
@@ -221,6 +280,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The settings of a test, with what a gateway must know of the proxy before it.
+fn behind_front<'a>(env: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let of_front = Kind::asked_for().map(Kind::gateway_settings);
+    of_front.into_iter().flatten().chain(env.iter().copied()).collect()
 }
 
 /// The socket address that follows `marker`; the latest one with a real port.

@@ -66,7 +66,7 @@ impl Drive {
             None => cold.platform,
             Some(name) => node.platforms.intern(name).ok_or((503, "one of too many different platforms"))?,
         };
-        Ok(Some(Identity { user: Some(user.into()), platform, badge: None, join: Vec::new() }))
+        Ok(Some(Identity { user: Some(user.into()), platform, badge: None, join: Vec::new(), address: None }))
     }
 
     /// Moves a connection that has said who it is into its user's bucket, where it begins anew with HELLO; `early` is what it
@@ -76,13 +76,15 @@ impl Drive {
         node: &Node,
         slot: u32,
         generation: u32,
-        identity: Identity,
+        mut identity: Identity,
         first: &[u8],
         early: &[u8],
     ) {
         let Some(removed) = self.take_out(node, slot, generation) else { return };
         node.buckets[self.index].unwatch(&removed.fd);
         let mut response = first.to_vec();
+        // It is the same client, behind the same proxy.
+        identity.address = removed.cold.address;
         if let Err((fd, refusal)) = node.open(removed.fd, identity, removed.cold.deflate, &mut response, early) {
             node.refused(refusal);
             let reason = if refusal == Refusal::Blocked { CloseReason::Blocked } else { CloseReason::Replaced };
