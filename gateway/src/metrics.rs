@@ -99,12 +99,11 @@ impl Snapshot {
             ("blocks", "Blocks of users, lifted ones that are remembered included", node.blocks.len() as i64),
             ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
         ];
-        gauges.extend(uplink(node));
-        gauges.extend(comings_and_goings(node));
-        let (identity_counters, identity_gauges) = identity(node);
-        counters.extend(identity_counters);
-        gauges.extend(identity_gauges);
-        tls(node, &mut counters, &mut gauges);
+        gauges.extend(uplink(node).into_iter().chain(comings_and_goings(node)));
+        for (more_counters, more_gauges) in [identity(node), tls(node)] {
+            counters.extend(more_counters);
+            gauges.extend(more_gauges);
+        }
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
         let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
         Self { counters, gauges, dropped, refused, tokens_refused: node.auth.refusals() }
@@ -126,22 +125,19 @@ fn uplink(node: &Node) -> [(&'static str, &'static str, i64); 5] {
 
 /// What TLS in this process does.
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
-fn tls(
-    node: &Node,
-    counters: &mut Vec<(&'static str, &'static str, u64)>,
-    gauges: &mut Vec<(&'static str, &'static str, i64)>,
-) {
+fn tls(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
     let (failed, hung_up) = node.tls.as_ref().map_or((0, 0), Terminal::failures);
     let (shaking, shaking_max, open) = node.tls.as_ref().map_or((0, 0, 0), Terminal::counts);
-    counters.extend([
+    let counters = vec![
         ("tls_failed", "TLS handshakes that failed", failed),
         ("tls_hung_up", "Clients hung up on before TLS for want of a place", hung_up),
-    ]);
-    gauges.extend([
+    ];
+    let gauges = vec![
         ("tls_connections", "TLS clients past their TLS handshake", open as i64),
         ("tls_handshakes", "TLS handshakes in flight", shaking as i64),
         ("tls_handshakes_max", "Most TLS handshakes in flight", shaking_max as i64),
-    ]);
+    ];
+    (counters, gauges)
 }
 
 /// How fast strangers are let in, and how a drain goes.
@@ -162,21 +158,22 @@ fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
     ]
 }
 
-type Rows<N, const ROWS: usize> = [(&'static str, &'static str, N); ROWS];
+/// Name, help and value.
+type Row<N> = (&'static str, &'static str, N);
 
 /// Who clients are.
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
-fn identity(node: &Node) -> (Rows<u64, 4>, Rows<i64, 6>) {
+fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
     let (accepted, reloads, failures) = node.auth.counts();
     let (grants, attributes, shared_max) = node.badges.shared();
     let expired = node.totals.expired_closed.load(Relaxed);
-    let counters = [
+    let counters = vec![
         ("tokens_accepted", "Tokens of clients accepted", accepted),
         ("token_key_reloads", "Times the keys for tokens were exchanged", reloads),
         ("token_key_failures", "Times new keys were of no use and the old ones stayed", failures),
         ("expired_closed", "Connections closed because their tokens ran out", expired),
     ];
-    let gauges = [
+    let gauges = vec![
         ("token_keys", "Keys that tokens are verified with", node.auth.keys() as i64),
         ("unnamed", "Connections that have yet to say who they are", node.unnamed.load(Relaxed) as i64),
         ("unnamed_max", "Most of them", node.config.auth.unnamed_max as i64),
