@@ -13,7 +13,7 @@ use crate::clock;
 use crate::swarm::head;
 use crate::swarm::plan::Plan;
 
-/// Time between two pairs of one walker.
+/// Time between two LEAVEs of one walker; its JOIN stands in the middle, for nobody leaves and comes in one packet.
 pub(super) const STEP: Duration = Duration::from_millis(25);
 /// Longest wait for an answer or for the last replies.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,14 +67,17 @@ impl Walkers {
     pub(super) fn walk(&mut self, room: &str, duration: Duration) -> anyhow::Result<(u64, f64)> {
         let leave = serde_json::json!({"type": "LEAVE", "data": {"room": room}});
         let join = serde_json::json!({"type": "JOIN", "data": {"room": room}});
-        let pair = [frame(&leave), frame(&join)].concat();
+        let (leave, join) = (frame(&leave), frame(&join));
         self.heard = Heard::default();
         let began_ns = clock::now_ns();
         let steps = (duration.as_nanos() / STEP.as_nanos()) as u64;
         for step in 0..steps {
-            clock::sleep_until_ns(began_ns + step * STEP.as_nanos() as u64);
-            self.walkers.iter_mut().skip(1).try_for_each(|walker| walker.say(&pair))?;
-            self.listen()?;
+            let due_ns = began_ns + step * STEP.as_nanos() as u64;
+            for (what, after_ns) in [(&leave, 0), (&join, STEP.as_nanos() as u64 / 2)] {
+                clock::sleep_until_ns(due_ns + after_ns);
+                self.walkers.iter_mut().skip(1).try_for_each(|walker| walker.say(what))?;
+                self.listen()?;
+            }
         }
         let pairs = steps * (self.walkers.len() as u64 - 1);
         self.listen_until(|heard| heard.joined >= pairs && heard.left >= pairs)?;
