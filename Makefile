@@ -6,7 +6,7 @@ SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/r
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
 # Tests that look at what clients and services see, and at no socket: they hold behind a proxy too.
-PROXIED ?= push rooms fleet gopush
+PROXIED ?= push rooms fleet gopush chat compat authorization agents presence
 
 .PHONY: help test test-proxied proxies fmt clippy unit openapi page doc shell build bench micro scale guard
 
