@@ -14,6 +14,7 @@ mod config;
 mod counters;
 mod drain;
 pub mod fanout;
+mod hook;
 pub mod identity;
 mod interest;
 mod live;
@@ -36,7 +37,7 @@ mod writer;
 
 pub use config::{
     AuthConfig, AuthMode, CompatConfig, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig, FanoutConfig,
-    GatewayConfig, HandshakeConfig, HeartbeatConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig,
+    GatewayConfig, HandshakeConfig, HeartbeatConfig, HookConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig,
     PresenceConfig, ProxyConfig, ProxyProtocol, ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
 pub use live::is_live;

@@ -5,6 +5,7 @@
 mod auth;
 mod compat;
 mod devices;
+mod hook;
 mod presence;
 mod proxy;
 mod uplink;
@@ -17,6 +18,7 @@ use tidegate_tls::{MutualTlsConfig, TlsConfig};
 pub use self::auth::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
 pub use self::compat::CompatConfig;
 pub use self::devices::{DevicePolicy, DevicesConfig};
+pub use self::hook::HookConfig;
 pub use self::presence::PresenceConfig;
 pub use self::proxy::{ProxyConfig, ProxyProtocol};
 pub use self::uplink::UplinkConfig;
@@ -73,6 +75,8 @@ pub struct GatewayConfig {
     pub compat: CompatConfig,
     /// What clients say, on its way to logic.
     pub uplink: UplinkConfig,
+    /// Whether a connect hook must have been asked.
+    pub hook: HookConfig,
     /// The threads that write.
     pub fanout: FanoutConfig,
     /// How a gateway leaves.
@@ -253,6 +257,7 @@ impl Default for GatewayConfig {
             deflate: DeflateConfig::default(),
             compat: CompatConfig::default(),
             uplink: UplinkConfig::default(),
+            hook: HookConfig::default(),
             fanout: FanoutConfig::default(),
             drain: DrainConfig::default(),
             reconnect: ReconnectConfig::default(),

@@ -7,10 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll;
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
+use super::asked::Asked;
 use super::introduce::{Introduction, Stranger, cause, peer_of};
 use super::unnamed::Unnamed;
 use super::{Lobby, RETRY_AFTER_S};
 use crate::auth::TokenError;
+use crate::hook;
 use crate::identity::{Identity, Platform, platform_of};
 use crate::node::Node;
 
@@ -44,7 +46,7 @@ impl Lobby {
             Ok(Parsed::Incomplete) => return Some(stranger),
             Ok(Parsed::Upgrade(upgrade, used)) => {
                 stranger.address = address.map(|address| node.proxies.client(&head[..used], address));
-                if let Err((fd, refusal)) = self.admit(node, stranger, &upgrade, &head[used..], is_seated) {
+                if let Err((fd, refusal)) = self.admit(node, stranger, &upgrade, head.split_at(used), is_seated) {
                     self.refuse(node, &fd, refusal);
                 }
             }
@@ -58,7 +60,7 @@ impl Lobby {
         node: &Node,
         stranger: Stranger,
         upgrade: &Upgrade<'_>,
-        early: &[u8],
+        (head, early): (&[u8], &[u8]),
         is_seated: bool,
     ) -> Result<(), (OwnedFd, Refusal)> {
         let Stranger { fd, address } = stranger;
@@ -77,13 +79,19 @@ impl Lobby {
         handshake::accept_response(upgrade, &mut self.response);
         // An address that the socket itself tells is not kept a second time.
         let address = address.filter(|address| peer_of(&fd) != Some(*address)).map(Box::new);
+        let is_asked = node.config.hook.required || node.uplink.asks();
+        let connect = is_asked.then(|| hook::question(upgrade, head, &node.uplink.wanted_headers()));
         match newcomer {
             Newcomer::Known(mut identity) => {
                 identity.address = address;
-                node.open(fd, identity, upgrade.deflate, &mut self.response, early)
+                let Some(connect) = connect else {
+                    return node.open(fd, identity, upgrade.deflate, &mut self.response, early);
+                };
+                self.ask_about(node, fd, Asked::new(identity, upgrade.deflate, &self.response, early), connect);
+                Ok(())
             }
             Newcomer::Unnamed(platform) => {
-                self.let_in(node, fd, Unnamed::new(upgrade.deflate, platform, address), early)
+                self.let_in(node, fd, Unnamed::new(upgrade.deflate, platform, address, connect), early)
             }
         }
     }

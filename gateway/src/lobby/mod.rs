@@ -5,6 +5,7 @@
 //! `handshake.in_flight`; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
 
 mod admit;
+mod asked;
 pub(crate) mod introduce;
 mod unnamed;
 
@@ -22,6 +23,7 @@ use tidegate_protocol::handshake::Refusal;
 use tidegate_protocol::ws::Inflater;
 use tokio::sync::mpsc;
 
+use self::asked::Asked;
 use self::unnamed::Unnamed;
 use crate::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
@@ -66,10 +68,14 @@ enum Stage {
     Head(Vec<u8>, Option<SocketAddr>),
     /// Its AUTH; it has had its 101.
     Unnamed(Box<Unnamed>),
+    /// The connect hook's word.
+    Asked(Box<Asked>),
 }
 
 /// One accepting task.
 pub struct Lobby {
+    /// Its place among the lobbies, and its door's.
+    index: u16,
     node: Arc<Node>,
     listener: Arc<OwnedFd>,
     epoll: OwnedFd,
@@ -123,13 +129,14 @@ impl Lobby {
     ///
     /// # Errors
     /// The system's, when there is no epoll set to be had.
-    pub fn new(node: Arc<Node>, listener: Arc<OwnedFd>) -> io::Result<Self> {
+    pub fn new(node: Arc<Node>, listener: Arc<OwnedFd>, index: u16) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // Level-triggered and exclusive: one lobby wakes for a connection, and wakes again while more wait.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
         epoll::add(&epoll, &*listener, epoll::EventData::new_u64(LISTENER), flags)?;
         let (door, shaken) = mpsc::channel(ARRIVALS_MAX);
         Ok(Self {
+            index,
             node,
             shaken,
             door,
@@ -181,6 +188,7 @@ impl Lobby {
                     }
                 },
                 Some(arrival) = self.shaken.recv() => self.greet(&node, arrival),
+                () = node.doors[usize::from(self.index)].knocked.notified() => self.heed_answers(&node),
                 _ = deadlines.tick(), if !(self.deadlines.is_empty() && self.unnamed_deadlines.is_empty()) => {}
                 _ = calm.tick() => {}
             }
@@ -220,6 +228,8 @@ impl Lobby {
                 match self.guests[slot as usize].as_ref().filter(|g| g.number == number).map(|g| &g.stage) {
                     Some(Stage::Head(..)) => self.read(node, slot),
                     Some(Stage::Unnamed(_)) => self.hear(node, slot),
+                    // Watched for its end only.
+                    Some(Stage::Asked(_)) => drop(self.unseat(node, slot)),
                     None => {}
                 }
             }
@@ -420,7 +430,13 @@ impl Lobby {
             }
             self.deadlines.pop_front();
             if is_here && let Some(guest) = self.unseat(node, slot) {
-                self.refuse(node, &guest.fd, Refusal::HandshakeTimeout);
+                match &guest.stage {
+                    Stage::Asked(asked) => {
+                        let late = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
+                        self.turn_down(node, &guest.fd, asked, late);
+                    }
+                    Stage::Head(..) | Stage::Unnamed(_) => self.refuse(node, &guest.fd, Refusal::HandshakeTimeout),
+                }
             }
         }
     }

@@ -19,9 +19,11 @@ use rustix::net::{RecvFlags, SendFlags};
 use tidegate_protocol::close::{self, CloseReason};
 use tidegate_protocol::handshake::{Deflate, Refusal};
 use tidegate_protocol::message::{self, Verb};
+use tidegate_protocol::records::Connect;
 use tidegate_protocol::reply;
 use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 
+use super::asked::Asked;
 use super::{Guest, Lobby, Stage};
 use crate::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
 use crate::identity::{Identity, Platform};
@@ -42,11 +44,19 @@ pub(super) struct Unnamed {
     /// Its address, where the socket's peer is another's.
     address: Option<Box<SocketAddr>>,
     controls: u8,
+    /// What the connect hook is asked once it has said who it is.
+    connect: Option<Box<Connect>>,
 }
 
 impl Unnamed {
-    pub(super) fn new(deflate: Option<Deflate>, platform: Platform, address: Option<Box<SocketAddr>>) -> Self {
-        Self { decoder: Decoder::default(), deflate, platform, address, controls: 0 }
+    pub(super) fn new(
+        deflate: Option<Deflate>,
+        platform: Platform,
+        address: Option<Box<SocketAddr>>,
+        connect: Option<Connect>,
+    ) -> Self {
+        let connect = connect.map(Box::new);
+        Self { decoder: Decoder::default(), deflate, platform, address, controls: 0, connect }
     }
 }
 
@@ -163,6 +173,13 @@ impl Lobby {
         identity.address.clone_from(&unnamed.address);
         // This set must let go of the socket before a bucket's takes it; it may not be in it yet.
         let _ = epoll::delete(&self.epoll, fd.as_fd());
+        if let Some(connect) = &unnamed.connect {
+            // The token came in a message and is in no fingerprint, so that no other client's answer is this one's.
+            let fingerprint = bytes::Bytes::copy_from_slice(&fastrand::u128(..).to_be_bytes());
+            let connect = Connect { fingerprint, ..(**connect).clone() };
+            self.ask_about(node, fd, Asked::new(identity, unnamed.deflate, &[], early), connect);
+            return None;
+        }
         self.response.clear();
         let opened = node.open(fd, identity, unnamed.deflate, &mut self.response, early);
         let Err((fd, refusal)) = opened else { return None };

@@ -25,6 +25,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::config::GatewayConfig;
 use crate::counters::Totals;
 use crate::fanout::Fanout;
+use crate::hook::Door;
 use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
 use crate::live::Live;
@@ -42,6 +43,8 @@ use crate::uplink::Uplink;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
 const INTEREST_LOG: usize = 256 * 1024;
+/// Most lobbies: more than any machine has cores.
+const LOBBIES_MAX: usize = 4_096;
 /// Files kept for logs, listeners, epoll sets and the backplane.
 const FILES_RESERVED: usize = 256;
 /// A TLS client's own socket, and the pair inside.
@@ -112,13 +115,10 @@ impl Gateway {
         if !node.config.presence.rooms.is_empty() {
             tokio::spawn(presence::run(Arc::clone(&node)));
         }
-        let lobbies = match node.config.handshake.lobbies {
-            0 => cores,
-            n => n,
-        };
         let listener = Arc::new(listener);
-        for _ in 0..lobbies {
-            tokio::spawn(Lobby::new(Arc::clone(&node), Arc::clone(&listener))?.run());
+        #[expect(clippy::cast_possible_truncation, reason = "as many as doors, which `lobbies` bounds")]
+        for index in 0..node.doors.len() {
+            tokio::spawn(Lobby::new(Arc::clone(&node), Arc::clone(&listener), index as u16)?.run());
         }
         Ok(Self { node, listen, threads: Mutex::new(threads) })
     }
@@ -150,6 +150,10 @@ impl Gateway {
             0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
             n => n,
         };
+        let lobbies = match config.handshake.lobbies {
+            0 => cores,
+            n => n,
+        };
         let watched = Watched::new(&config.presence, config.limits.rooms_total);
         let node = Node {
             name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
@@ -174,6 +178,7 @@ impl Gateway {
             fanout,
             merger,
             links: Links::default(),
+            doors: (0..lobbies.min(LOBBIES_MAX)).map(|_| Door::default()).collect(),
             handshakes: AtomicUsize::new(0),
             unnamed: AtomicUsize::new(0),
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),

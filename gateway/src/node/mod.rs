@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::GatewayConfig;
 use crate::counters::Totals;
 use crate::fanout::Fanout;
+use crate::hook::Door;
 use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
 use crate::live::Live;
@@ -86,6 +87,8 @@ pub struct Node {
     pub merger: Merger,
     /// Logic nodes' links.
     pub links: Links,
+    /// Where answers of the connect hook wait, one a lobby.
+    pub(crate) doors: Box<[Door]>,
     /// Guests of all lobbies.
     pub handshakes: AtomicUsize,
     /// Those who are let in but have not said who they are.

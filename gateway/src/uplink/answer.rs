@@ -33,6 +33,11 @@ pub(crate) fn give_up(node: &Node, late: Vec<Whose>) {
 fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
     match whose {
         Whose::Nobody => {}
+        Whose::Guest { lobby, slot, number } => {
+            if let Some(door) = node.doors.get(usize::from(lobby)) {
+                door.put(slot, number, outcome);
+            }
+        }
         Whose::Connection { at, id, expects } => {
             let mut json = Vec::new();
             match (outcome, expects) {

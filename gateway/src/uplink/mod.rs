@@ -7,7 +7,7 @@ mod answer;
 pub mod lanes;
 pub(crate) mod sender;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_protocol::records::{Item, Sender, Wants, item::What};
@@ -49,6 +49,15 @@ pub enum Whose {
         /// What it expects.
         expects: Expects,
     },
+    /// A guest about whom the connect hook is asked.
+    Guest {
+        /// Its lobby.
+        lobby: u16,
+        /// Its place there.
+        slot: u32,
+        /// Its number there.
+        number: u32,
+    },
 }
 
 /// Which logic node an item is for.
@@ -67,6 +76,9 @@ pub struct Uplink {
     /// Told when something is said.
     spoken: Notify,
     wait_ms: u32,
+    /// Whether some logic node asks about strangers; the last word while none is linked, so that a hook that was there is
+    /// not forgotten with its node.
+    asks: AtomicBool,
     /// Items taken in since the start.
     pub offered: AtomicU64,
     /// Items refused because too much was kept.
@@ -87,6 +99,7 @@ impl Uplink {
             lanes: Mutex::new(Lanes::new(config.items, config.bytes)),
             spoken: Notify::new(),
             wait_ms: config.wait_ms,
+            asks: AtomicBool::new(false),
             offered: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
@@ -127,7 +140,12 @@ impl Uplink {
         taken: u64,
         hold: std::time::Duration,
     ) -> (Vec<Item>, u64) {
-        let token = self.lanes.lock().ask(node, owner, wants);
+        let token = {
+            let mut lanes = self.lanes.lock();
+            let token = lanes.ask(node, owner, wants);
+            self.asks.store(lanes.wants().any(|wants| wants.connects), Ordering::Relaxed);
+            token
+        };
         let deadline = tokio::time::Instant::now() + hold;
         let mut is_over = false;
         loop {
@@ -176,6 +194,20 @@ impl Uplink {
     #[must_use]
     pub fn wants_event(&self, kind: &str) -> bool {
         self.lanes.lock().wants().any(|wants| wants.events.iter().any(|k| k == kind))
+    }
+
+    /// Whether a logic node wants to be asked about strangers.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.asks.load(Ordering::Relaxed)
+    }
+
+    /// Headers of strangers that it wants to see.
+    #[must_use]
+    pub fn wanted_headers(&self) -> Vec<String> {
+        let lanes = self.lanes.lock();
+        let headers = lanes.wants().find(|wants| wants.connects).map(|wants| wants.headers.clone());
+        headers.unwrap_or_default()
     }
 
     pub(crate) fn take(&self, node: u64, sequence: u64) -> Option<Whose> {

@@ -3,6 +3,7 @@
 //! Invariant: an [`Upgrade`] exists only for a request that passed every check here (threat row 17).
 
 mod extensions;
+mod head;
 mod origin;
 mod query;
 mod refusal;
@@ -16,9 +17,10 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
 pub use extensions::Deflate;
+pub use head::{header, without_token};
 pub use origin::{OriginError, Origins};
 pub use query::{query_has_duplicates, query_value};
-pub use refusal::Refusal;
+pub use refusal::{Refusal, refusal_of_others};
 pub use request::parse;
 
 use crate::SUBPROTOCOL;

@@ -57,6 +57,10 @@ pub enum Refusal {
     DeviceLimit,
     #[error("this user is blocked for a time")]
     Blocked,
+    #[error("the service that says who may connect has said no")]
+    HookRefused,
+    #[error("the service that says who may connect cannot be asked; try again in {retry_after_s} s")]
+    HookUnavailable { retry_after_s: u32 },
     #[error("the request head did not arrive in time; send it at once after connecting")]
     HandshakeTimeout,
     #[error("this gateway holds as many connections as it may; try again in {retry_after_s} s")]
@@ -87,7 +91,7 @@ struct Problem<'a> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
-    code: &'static str,
+    code: &'a str,
     detail: &'a str,
     retryable: bool,
 }
@@ -107,22 +111,8 @@ impl Refusal {
 
     /// Appends the whole response; the connection is to be closed after it.
     pub fn response(&self, out: &mut Vec<u8>) {
-        let Facts { status, title, code, is_retryable, retry_after_s, headers } = self.facts();
-        let detail = self.to_string();
-        let problem = Problem { r#type: "about:blank", title, status, code, detail: &detail, retryable: is_retryable };
-        let body = serde_json::to_vec(&problem).expect("strings, a number and a bool serialise into memory");
-        write!(
-            out,
-            "HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\nConnection: close\r\n{headers}",
-            body.len()
-        )
-        .expect("a Vec takes every write");
-        if let Some(seconds) = retry_after_s {
-            write!(out, "Retry-After: {seconds}\r\n").expect("a Vec takes every write");
-        }
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(&body);
+        let facts = self.facts();
+        write_response(out, &facts, facts.code, &self.to_string());
     }
 
     fn facts(&self) -> Facts {
@@ -160,6 +150,8 @@ impl Refusal {
             Self::DevicePresent => fault(409, "Conflict", "device_present"),
             Self::DeviceLimit => fault(409, "Conflict", "device_limit"),
             Self::Blocked => fault(403, "Forbidden", "blocked"),
+            Self::HookRefused => fault(403, "Forbidden", "hook_refused"),
+            Self::HookUnavailable { retry_after_s } => unavailable("hook_unavailable", *retry_after_s),
             Self::HandshakeTimeout => {
                 Facts { is_retryable: true, ..fault(408, "Request Timeout", "handshake_timeout") }
             }
@@ -168,6 +160,36 @@ impl Refusal {
             Self::Draining { retry_after_s } => unavailable("draining", *retry_after_s),
         }
     }
+}
+
+/// Appends the response of a refusal that a connect hook has decided: its code and its sentence, under one of 401, 403,
+/// 429 and 503. The caller has checked that they are short and of one line.
+pub fn refusal_of_others(out: &mut Vec<u8>, status: u16, code: &str, detail: &str) {
+    let facts = match status {
+        401 => Facts { headers: "WWW-Authenticate: Bearer\r\n", ..fault(401, "Unauthorized", "") },
+        429 => Facts { title: "Too Many Requests", status: 429, ..unavailable("", 2) },
+        503 => unavailable("", 2),
+        _ => fault(403, "Forbidden", ""),
+    };
+    write_response(out, &facts, code, detail);
+}
+
+fn write_response(out: &mut Vec<u8>, facts: &Facts, code: &str, detail: &str) {
+    let &Facts { status, title, is_retryable, retry_after_s, headers, .. } = facts;
+    let problem = Problem { r#type: "about:blank", title, status, code, detail, retryable: is_retryable };
+    let body = serde_json::to_vec(&problem).expect("strings, a number and a bool serialise into memory");
+    write!(
+        out,
+        "HTTP/1.1 {status} {title}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\nConnection: close\r\n{headers}",
+        body.len()
+    )
+    .expect("a Vec takes every write");
+    if let Some(seconds) = retry_after_s {
+        write!(out, "Retry-After: {seconds}\r\n").expect("a Vec takes every write");
+    }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&body);
 }
 
 /// A refusal that only a changed request cures.

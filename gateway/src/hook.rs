@@ -1,0 +1,147 @@
+//! The connect hook as the gateway sees it: what is asked about a stranger, what an answer makes of it, and the doors through
+//! which answers come back to the lobbies. The service itself is logic's to ask (docs/adr/0026).
+//! Invariant: an answer that cannot be carried out whole lets nobody in.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tidegate_protocol::handshake::{Upgrade, header, without_token};
+use tidegate_protocol::limits::is_valid_name;
+use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict, answer::Outcome};
+use tokio::sync::Notify;
+
+use crate::identity::{Act, Attributes, Grant, Identity};
+use crate::node::Node;
+
+/// Bytes of a fingerprint: enough that no two clients have the same.
+const FINGERPRINT_BYTES: usize = 16;
+/// Most rooms a connection is in from the start, those of its token included.
+const JOIN_MAX: usize = 64;
+
+/// What came back about a guest.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// Its place in the lobby.
+    pub slot: u32,
+    /// Its number there.
+    pub number: u32,
+    /// None: the hook could not be asked.
+    pub verdict: Option<Verdict>,
+}
+
+/// Where answers wait for a lobby. Bounded by the uplink's items: each is the answer to one.
+#[derive(Debug, Default)]
+pub(crate) struct Door {
+    answers: Mutex<Vec<Answered>>,
+    /// Told when one has come.
+    pub knocked: Notify,
+}
+
+impl Door {
+    /// Hands an answer to the lobby.
+    pub fn put(&self, slot: u32, number: u32, outcome: Option<Outcome>) {
+        let verdict = match outcome {
+            Some(Outcome::Verdict(verdict)) => Some(*verdict),
+            _ => None,
+        };
+        self.answers.lock().push(Answered { slot, number, verdict });
+        self.knocked.notify_one();
+    }
+
+    /// Everything that has come.
+    pub fn take(&self) -> Vec<Answered> {
+        std::mem::take(&mut self.answers.lock())
+    }
+}
+
+/// What is asked about a request: where it leads and the headers that the hook wants, but no token.
+pub(crate) fn question(upgrade: &Upgrade<'_>, head: &[u8], wanted: &[String]) -> Connect {
+    let query = without_token(upgrade.query);
+    let path = if query.is_empty() { upgrade.path.to_owned() } else { format!("{}?{query}", upgrade.path) };
+    let pair = |name: &String| Some(Pair { name: name.clone(), value: header(head, name)?.to_owned() });
+    let headers: Vec<Pair> = wanted.iter().filter_map(pair).collect();
+    let origin = header(head, "origin").unwrap_or_default().to_owned();
+    let mut hash = Sha256::new();
+    let parts = [upgrade.path, upgrade.query, upgrade.authorization.unwrap_or_default(), &origin];
+    for part in parts.into_iter().chain(headers.iter().flat_map(|pair| [pair.name.as_str(), &pair.value])) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let fingerprint = Bytes::copy_from_slice(&hash.finalize()[..FINGERPRINT_BYTES]);
+    Connect { origin, path, headers, fingerprint }
+}
+
+/// A stranger, as those behind the gateway know it.
+pub(crate) fn sender(node: &Node, fd: &OwnedFd, identity: &Identity) -> Sender {
+    let badge = identity.badge.as_deref();
+    let peer = || rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
+    let address = identity.address.as_deref().copied().or_else(peer);
+    let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
+    Sender {
+        connection: Bytes::new(),
+        user: identity.user.as_deref().unwrap_or_default().to_owned(),
+        platform: node.platforms.name(identity.platform),
+        device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
+        address: address.map_or_else(String::new, |a| a.to_string()),
+        attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
+    }
+}
+
+/// Who a stranger is by the hook's word: its name wins, rights add to those of a token, attributes win over a token's. Where
+/// no token is needed, a grant is all that the stranger may do, and without one it may do everything.
+///
+/// # Errors
+/// What of the verdict cannot be carried out.
+pub(crate) fn apply(node: &Node, mut identity: Identity, verdict: Verdict) -> Result<Identity, &'static str> {
+    if !verdict.user.is_empty() {
+        if !is_valid_name(&verdict.user) {
+            return Err("its user is no name");
+        }
+        identity.user = Some(Arc::from(verdict.user));
+    }
+    if identity.join.len() + verdict.join.len() > JOIN_MAX || !verdict.join.iter().all(|room| is_valid_name(room)) {
+        return Err("it joins too many rooms, or one whose name is none");
+    }
+    identity.join.extend(verdict.join.into_iter().map(String::into_boxed_str));
+    if verdict.grant.is_none() && verdict.attributes.is_empty() {
+        return Ok(identity);
+    }
+    let old = identity.badge.take();
+    let (is_open, badge) = (old.is_none(), old.map_or_else(|| node.badges.open(), |badge| *badge));
+    let grant = match verdict.grant {
+        None => (*badge.grant).clone(),
+        Some(more) => {
+            let grant = if is_open { Grant::default() } else { (*badge.grant).clone() };
+            granted(grant, &more).ok_or("with the token's, its patterns are too many or too long")?
+        }
+    };
+    let attributes =
+        merged(&badge.attributes, &verdict.attributes).ok_or("with the token's, its attributes are too many")?;
+    let made = node.badges.make(badge.device, attributes, grant, badge.expires_s);
+    identity.badge = Some(Box::new(made));
+    Ok(identity)
+}
+
+fn granted(mut grant: Grant, more: &Grants) -> Option<Grant> {
+    let lists = [
+        (Act::Join, &more.rooms),
+        (Act::Speak, &more.speak),
+        (Act::See, if more.presence.is_empty() { &more.rooms } else { &more.presence }),
+        (Act::List, &more.members),
+        (Act::Whisper, &more.users),
+        (Act::Route, &more.routes),
+    ];
+    lists.into_iter().all(|(act, patterns)| grant.add(act, patterns)).then_some(grant)
+}
+
+fn merged(old: &Attributes, new: &[Pair]) -> Option<Attributes> {
+    let is_new = |name: &str| new.iter().any(|pair| pair.name == name);
+    let kept = old.iter().filter(|(name, _)| !is_new(name));
+    let pairs: Vec<(&str, &str)> =
+        kept.chain(new.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()))).collect();
+    Attributes::of(&pairs)
+}

@@ -1,0 +1,157 @@
+//! Those about whom the connect hook has been asked: they are named as far as a token goes, and wait for the word.
+//!
+//! ```text
+//!   named ──question goes up──▶ Asked ──yes──▶ opened, with HELLO
+//!                                 └── no, no answer in time, or gone ──▶ refused: HTTP before the 101, ERROR and close after it
+//! ```
+//!
+//! Invariants: one who waits counts among the handshakes in flight, and has a deadline; its socket is watched for its end
+//! only, so that what it sends meanwhile stays in the kernel.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+
+use rustix::event::epoll;
+use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::handshake::{self, Deflate, Refusal};
+use tidegate_protocol::records::{Connect, Verdict, item::What};
+use tidegate_protocol::reply;
+use tidegate_protocol::ws;
+
+use super::{Guest, Lobby, RETRY_AFTER_S, Stage, hang_up};
+use crate::hook;
+use crate::identity::Identity;
+use crate::node::Node;
+use crate::uplink::{For, Whose};
+
+/// A client about whom the hook has been asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    identity: Identity,
+    deflate: Option<Deflate>,
+    /// Its 101; empty when it has had it.
+    response: Vec<u8>,
+    /// What came behind its request.
+    early: Vec<u8>,
+}
+
+impl Asked {
+    pub(super) fn new(identity: Identity, deflate: Option<Deflate>, response: &[u8], early: &[u8]) -> Self {
+        Self { identity, deflate, response: response.to_vec(), early: early.to_vec() }
+    }
+
+    fn has_had_its_101(&self) -> bool {
+        self.response.is_empty()
+    }
+}
+
+impl Lobby {
+    /// Asks about a guest, whose socket is in no set, and lets it wait.
+    pub(super) fn ask_about(&mut self, node: &Node, fd: OwnedFd, asked: Asked, connect: Connect) {
+        if node.handshakes.fetch_add(1, Ordering::Relaxed) >= node.config.handshake.in_flight {
+            node.handshakes.fetch_sub(1, Ordering::Relaxed);
+            let retry_after_s = node.admission.lock().refuse();
+            return self.turn_down(node, &fd, &asked, Refusal::Overloaded { retry_after_s });
+        }
+        let (slot, number) = self.free_seat();
+        let data = epoll::EventData::new_u64(u64::from(number) << 32 | u64::from(slot));
+        let from = hook::sender(node, &fd, &asked.identity);
+        let whose = Whose::Guest { lobby: self.index, slot, number };
+        let name = if from.user.is_empty() { from.address.clone() } else { from.user.clone() };
+        let now = node.clock.now();
+        let is_asked = epoll::add(&self.epoll, &fd, data, epoll::EventFlags::RDHUP).is_ok()
+            && node.uplink.say(For::Name(name.as_bytes()), from, What::Connect(connect), whose, now).is_ok();
+        if !is_asked {
+            self.free.push(slot);
+            node.handshakes.fetch_sub(1, Ordering::Relaxed);
+            return self.turn_down(node, &fd, &asked, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
+        }
+        self.deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), slot, number));
+        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Asked(Box::new(asked)), number });
+    }
+
+    /// Acts on the answers that have come.
+    pub(super) fn heed_answers(&mut self, node: &Node) {
+        for answered in node.doors[usize::from(self.index)].take() {
+            let guest = self.guests.get(answered.slot as usize).and_then(Option::as_ref);
+            let is_here = guest.is_some_and(|g| g.number == answered.number && matches!(g.stage, Stage::Asked(_)));
+            if !is_here {
+                continue;
+            }
+            let Some(Guest { fd, stage: Stage::Asked(asked), .. }) = self.unseat(node, answered.slot) else { continue };
+            // This set must let go of the socket before a bucket's takes it.
+            let _ = epoll::delete(&self.epoll, fd.as_fd());
+            self.heed(node, fd, *asked, answered.verdict);
+        }
+    }
+
+    fn heed(&mut self, node: &Node, fd: OwnedFd, asked: Asked, verdict: Option<Verdict>) {
+        let unavailable = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
+        let verdict = match verdict {
+            Some(verdict) if verdict.status == 503 && verdict.code == unavailable.code() => None,
+            verdict => verdict,
+        };
+        let Some(verdict) = verdict else { return self.turn_down(node, &fd, &asked, unavailable) };
+        if verdict.status != 0 {
+            return self.turn_down_by_hook(node, &fd, &asked, &verdict);
+        }
+        if !node.is_accepting() {
+            return self.turn_down(node, &fd, &asked, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
+        }
+        let Asked { identity, deflate, response, early } = asked;
+        let rest = |identity| Asked { identity, deflate, response: response.clone(), early: Vec::new() };
+        let identity = match hook::apply(node, identity.clone(), verdict) {
+            Ok(identity) => identity,
+            Err(why) => {
+                tracing::warn!(why, "the connect hook's answer cannot be carried out");
+                return self.turn_down(node, &fd, &rest(identity), unavailable);
+            }
+        };
+        self.response.clear();
+        self.response.extend_from_slice(&response);
+        let opened = node.open(fd, identity.clone(), deflate, &mut self.response, &early);
+        if let Err((fd, refusal)) = opened {
+            self.turn_down(node, &fd, &rest(identity), refusal);
+        }
+    }
+
+    /// One about whom the hook was asked is refused, for a reason of ours.
+    pub(super) fn turn_down(&mut self, node: &Node, fd: &OwnedFd, asked: &Asked, refusal: Refusal) {
+        if !asked.has_had_its_101() {
+            return self.refuse(node, fd, refusal);
+        }
+        node.refused(refusal);
+        let is_retryable = refusal.status() == 503;
+        let words = last_words(refusal.status(), refusal.code(), &refusal.to_string(), is_retryable);
+        hang_up(fd, &words, &mut self.discard);
+    }
+
+    /// The same, in the hook's words.
+    fn turn_down_by_hook(&mut self, node: &Node, fd: &OwnedFd, asked: &Asked, verdict: &Verdict) {
+        node.refused(Refusal::HookRefused);
+        let status = u16::try_from(verdict.status).unwrap_or(403);
+        let is_retryable = matches!(status, 429 | 503);
+        let words = if asked.has_had_its_101() {
+            last_words(status, &verdict.code, &verdict.message, is_retryable)
+        } else {
+            let mut out = Vec::new();
+            handshake::refusal_of_others(&mut out, status, &verdict.code, &verdict.message);
+            out
+        };
+        hang_up(fd, &words, &mut self.discard);
+    }
+}
+
+/// ERROR and close, framed. A client that may come back is told 3003, another 3500 or 3505.
+fn last_words(status: u16, code: &str, message: &str, is_retryable: bool) -> Vec<u8> {
+    let mut json = Vec::new();
+    reply::error(&mut json, None, code, message, is_retryable);
+    let mut words = ws::frame(ws::OpCode::Text, &json).to_vec();
+    let (reason, retry_after_ms) = match status {
+        401 => (CloseReason::Unauthorized, None),
+        429 | 503 => (CloseReason::Overload, Some(RETRY_AFTER_S * 1_000)),
+        _ => (CloseReason::Blocked, None),
+    };
+    words.extend_from_slice(&ws::close_frame(reason.code(), &reason.text(retry_after_ms)));
+    words
+}
