@@ -231,14 +231,17 @@ async fn commands_that_wait_are_bounded_and_leave_the_rest_of_the_api_alone() {
     }
     let refused = command(&server, "robot", json!({"command": "x"})).await;
     let pushed = server.connect_api().await.push(json!({"to": {"user": "robot"}, "message": 1})).await;
+    assert_eq!(refused.problem(), (503, "overloaded".into()));
+    assert_eq!(pushed["matched"], 1);
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    if std::env::var("TIDEGATE_TEST_FRONT").is_ok_and(|front| front == "haproxy") {
+        // It waits for the answer to a request that has left, whoever asked (deploy/haproxy.cfg).
+        return;
+    }
     until("callers that left to be forgotten", support::PATIENCE, async || {
         (server.metrics().await.sum("tidegate_logic_commands_waiting") == 0).then_some(())
     })
     .await;
-
-    assert_eq!(refused.problem(), (503, "overloaded".into()));
-    assert_eq!(pushed["matched"], 1);
 }
 
 /// `GET /v1/agents` and `/agents`.
