@@ -58,6 +58,7 @@ fn failure(error: StartError) -> Failure {
     match error {
         StartError::Config(problems) => Failure::Usage(problems),
         StartError::TooManyGateways(_) => Failure::Usage(vec![format!("logic.gateways: {error}")]),
+        StartError::Upstream(problem) => anyhow::anyhow!(problem).into(),
         StartError::Listen { address, error } => failure::cannot_listen("push API", address, &error).into(),
     }
 }

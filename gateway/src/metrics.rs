@@ -63,9 +63,6 @@ impl Snapshot {
             ("gaps", "GAP frames", sum.gaps),
             ("stalls", "Times a connection's socket was full", sum.stalls),
             ("rate_refused", "Requests of clients refused by rate", t.rate_refused.load(Relaxed)),
-            ("uplink_items", "What clients said, sent up", node.uplink.offered.load(Relaxed)),
-            ("uplink_refused", "The same, refused for lack of room", node.uplink.refused.load(Relaxed)),
-            ("uplink_given_up", "The same, given up for lack of a logic node", node.uplink.given_up.load(Relaxed)),
             ("slow_closed", "Connections closed for not reading", t.slow_closed.load(Relaxed)),
             ("idle_closed", "Connections closed for silence", t.idle_closed.load(Relaxed)),
             ("violations", "Connections closed for violating RFC 6455", t.violations.load(Relaxed)),
@@ -104,10 +101,22 @@ impl Snapshot {
             counters.extend(more_counters);
             gauges.extend(more_gauges);
         }
+        counters.extend(sent_up(node));
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
         let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
         Self { counters, gauges, dropped, refused, tokens_refused: node.auth.refusals() }
     }
+}
+
+/// What went up to logic.
+fn sent_up(node: &Node) -> [(&'static str, &'static str, u64); 4] {
+    let uplink = &node.uplink;
+    [
+        ("uplink_items", "What clients said, sent up", uplink.offered.load(Relaxed)),
+        ("uplink_refused", "The same, refused for lack of room", uplink.refused.load(Relaxed)),
+        ("uplink_given_up", "The same, given up for lack of a logic node", uplink.given_up.load(Relaxed)),
+        ("events_dropped", "Events that gave way to what clients said", uplink.wanted.dropped.load(Relaxed)),
+    ]
 }
 
 /// What clients have said and nobody has answered.

@@ -20,6 +20,7 @@ use crate::counters::Delta;
 use crate::merge::topic::Topic;
 use crate::node::Node;
 use crate::query::locate;
+use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
 
 /// Members taken out of a room under one hold of its bucket's lock: well under a millisecond with their LEFTs.
@@ -141,6 +142,7 @@ fn take_out(
     if !membership::leave(node, table, bucket.index, slot, room) {
         return false;
     }
+    events::tell(node, table, bucket.index, slot, Happened::Left(room, reason));
     let mut json = Vec::new();
     reply::left_because(&mut json, room, reason);
     if let Some(hot) = table.find(slot, generation) {

@@ -157,7 +157,9 @@ struct Shared {
 pub struct Fleet {
     links: Vec<Arc<Link>>,
     shared: Arc<Shared>,
-    tasks: Vec<JoinHandle<()>>,
+    /// Those that nobody dials yet.
+    waiting: Mutex<Vec<(Arc<Link>, GatewayLink)>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
     request: Duration,
 }
@@ -172,9 +174,9 @@ pub struct Sent {
 }
 
 impl Fleet {
-    /// Starts one task per gateway. `requests` is how many API requests there can be at once; by the secret and
+    /// A task per gateway, which [`Fleet::dial`] starts. `requests` is how many API requests there can be at once; by the secret and
     /// by certificates gateways know this node.
-    pub fn start(
+    pub fn new(
         config: &BackplaneConfig,
         (secret, tls): (&str, Option<Arc<tidegate_tls::Client>>),
         links: Vec<GatewayLink>,
@@ -194,15 +196,23 @@ impl Fleet {
             wants: RwLock::default(),
             heard,
         });
-        let (mut seen, mut tasks) = (Vec::new(), Vec::new());
+        let (mut seen, mut waiting) = (Vec::new(), Vec::new());
         for (i, how) in links.into_iter().enumerate() {
             let Some(index) = GatewayIndex::new(i) else { break };
             let link = Arc::new(Link::new(how.name(), index, config, metrics, seats));
-            tasks.push(tokio::spawn(session::keep(Arc::clone(&shared), Arc::clone(&link), how)));
+            waiting.push((Arc::clone(&link), how));
             seen.push(link);
         }
         let request = Duration::from_millis(u64::from(config.request_ms));
-        Self { links: seen, shared, tasks, metrics: Arc::clone(metrics), request }
+        let (waiting, tasks) = (Mutex::new(waiting), Mutex::default());
+        Self { links: seen, shared, waiting, tasks, metrics: Arc::clone(metrics), request }
+    }
+
+    /// Starts to link the gateways. What is [wanted](Fleet::want) by now they know from the first request.
+    pub fn dial(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        let keep = |(link, how)| tokio::spawn(session::keep(Arc::clone(&self.shared), link, how));
+        self.tasks.lock().extend(waiting.into_iter().map(keep));
     }
 
     /// This logic process, as gateways know it.
@@ -253,7 +263,7 @@ impl Fleet {
 
     /// Fails what still waits and ends the links.
     pub fn stop(&self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.tasks.lock().iter().for_each(JoinHandle::abort);
         self.links.iter().for_each(|link| link.queue.close(Failure::Unreachable));
     }
 }

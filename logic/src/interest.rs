@@ -81,6 +81,17 @@ impl GatewaySet {
     }
 }
 
+/// Whether a user is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// A gateway says so.
+    Connected,
+    /// A gateway whose link is lost said so.
+    Perhaps,
+    /// None does.
+    Nowhere,
+}
+
 type Names = HashMap<Box<str>, GatewaySet, RandomState>;
 
 #[derive(Default)]
@@ -179,6 +190,21 @@ impl Interest {
         let table = self.table.read();
         let unknown = GatewaySet(self.all.0 & !table.known.0);
         View { table, unknown }
+    }
+
+    /// Where a user is, leaving one gateway out.
+    #[must_use]
+    pub fn whereabouts(&self, user: &str, except: Option<GatewayIndex>) -> Whereabouts {
+        let table = self.table.read();
+        let mut gateways = table.users.get(user).copied().unwrap_or_default();
+        except.into_iter().for_each(|g| gateways.remove(g));
+        if gateways.0 & table.known.0 != 0 {
+            Whereabouts::Connected
+        } else if gateways.is_empty() {
+            Whereabouts::Nowhere
+        } else {
+            Whereabouts::Perhaps
+        }
     }
 
     /// Names of rooms and of users in the table.

@@ -21,6 +21,7 @@ mod push;
 mod receipt;
 mod route;
 mod uplink;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,8 +36,8 @@ use tokio::time::timeout;
 
 pub use crate::backplane::{GatewayLink, PipeDial, PipeStream};
 pub use crate::config::{
-    AgentsConfig, BackplaneConfig, DedupeConfig, GATEWAYS_MAX, HttpConfig, KEYS_MAX, KeyConfig, LimitsConfig,
-    LogicConfig, PresenceConfig,
+    AgentsConfig, BackplaneConfig, DedupeConfig, EventsConfig, GATEWAYS_MAX, HttpConfig, KEYS_MAX, KeyConfig,
+    LimitsConfig, LogicConfig, PresenceConfig, RouteConfig, SinkConfig, UpstreamConfig,
 };
 pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::live::is_live;
@@ -63,6 +64,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::presence::Presence;
+use crate::upstream::{Actions, Events, Pushing, Upstream, system_resolver};
 
 /// Why a logic node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +75,9 @@ pub enum StartError {
     /// More gateways than a node can tell apart.
     #[error("{0} gateways, at most {GATEWAYS_MAX}")]
     TooManyGateways(usize),
+    /// A sink cannot be used.
+    #[error("{0}")]
+    Upstream(String),
     /// The address is taken or not ours.
     #[error("cannot listen on {address} for the push API: {error}")]
     Listen {
@@ -105,17 +110,21 @@ impl Logic {
         if links.len() > GATEWAYS_MAX {
             return Err(StartError::TooManyGateways(links.len()));
         }
+        let metrics = Arc::new(Metrics::default());
+        let (upstream, depth) = (&config.upstream, config.limits.json_depth);
+        let upstream =
+            Upstream::open(upstream, depth, &metrics.upstream, &system_resolver()).map_err(StartError::Upstream)?;
         let address = config.api;
         let listen_error = |error| StartError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
         let api_addr = listener.local_addr().map_err(listen_error)?;
         let (tls, backplane_tls) = certificates(&config).map_err(|problem| StartError::Config(vec![problem]))?;
         let interest = Arc::new(Interest::new(links.len(), config.presence.seen_max));
-        let metrics = Arc::new(Metrics::default());
+        let upstream = Arc::new(upstream);
+        let events = Arc::new(Events::new(Arc::clone(&upstream), Arc::clone(&interest), &config.events));
         let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
         let (hear, heard) = mpsc::channel(uplink::PAGES);
-        let fleet =
-            Fleet::start(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics, requests, hear);
+        let fleet = Fleet::new(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics, requests, hear);
         let node = Arc::new(Node {
             extras,
             tls,
@@ -132,10 +141,14 @@ impl Logic {
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             metrics,
+            upstream,
+            events,
             openapi: api::openapi::bytes(&config),
             is_leaving: AtomicBool::new(false),
             config,
         });
+        deliver(&node).await;
+        node.fleet.dial();
         tokio::spawn(uplink::run(Arc::clone(&node), heard));
         tokio::spawn(presence::run(Arc::clone(&node)));
         tokio::spawn(blocks::run(Arc::clone(&node)));
@@ -207,9 +220,12 @@ impl Logic {
         let _ = self.server.await;
         let all = u32::try_from(self.node.config.limits.connections).unwrap_or(u32::MAX);
         let deadline = Duration::from_millis(u64::from(self.node.live.now().http.shutdown_ms));
-        if timeout(deadline, self.node.connections.acquire_many(all)).await.is_err() {
-            tracing::warn!("some API requests were cut short by the shutdown");
-        }
+        let finish = async {
+            if timeout(deadline, self.node.connections.acquire_many(all)).await.is_err() {
+                tracing::warn!("some API requests were cut short by the shutdown");
+            }
+        };
+        tokio::join!(finish, self.node.upstream.stop(deadline));
         self.node.fleet.stop();
     }
 }
@@ -233,4 +249,17 @@ fn certificates(config: &LogicConfig) -> Result<Certificates, String> {
         _ => None,
     };
     Ok((api, backplane))
+}
+
+/// Business services are called from now on, and what they answer is done.
+async fn deliver(node: &Arc<Node>) {
+    let pushing = Pushing::default();
+    pushing.through(Arc::downgrade(node));
+    let actions: Arc<dyn Actions> = Arc::new(pushing);
+    node.upstream.run(&actions).await;
+    let wanted = node.upstream.wants();
+    if !wanted.is_empty() {
+        node.fleet.want(|wants| wants.events = wanted);
+        tokio::spawn(Arc::clone(&node.events).run(node.upstream.leaving()));
+    }
 }

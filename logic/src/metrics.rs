@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::agents::metrics::AgentMetrics;
+use crate::upstream::UpstreamMetrics;
 
 /// What became of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,6 +93,7 @@ type HistogramOf<L> = Family<L, Histogram, fn() -> Histogram>;
 /// The metrics; cloning any of them shares it.
 pub struct Metrics {
     registry: Registry,
+    pub upstream: UpstreamMetrics,
     pub pushes: Family<PushLabels, Counter>,
     pub messages: Counter,
     pub matched: Counter,
@@ -142,6 +144,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
+            upstream: UpstreamMetrics::default(),
             pushes: Family::default(),
             messages: Counter::default(),
             matched: Counter::default(),
@@ -178,6 +181,7 @@ impl Default for Metrics {
         metrics.register_presence();
         metrics.register_backplane();
         metrics.agents.register(&mut metrics.registry);
+        metrics.upstream.register(&mut metrics.registry);
         metrics
     }
 }
@@ -282,7 +286,7 @@ mod tests {
         assert!(!text.contains("# EOF"));
         for line in text.lines().filter(|l| l.starts_with("# TYPE")) {
             let name = line.split(' ').nth(2).unwrap_or_default();
-            let ours = ["tidegate_push", "tidegate_logic_", "tidegate_backplane_"];
+            let ours = ["tidegate_push", "tidegate_logic_", "tidegate_backplane_", "tidegate_upstream_"];
             assert!(ours.iter().any(|p| name.starts_with(p)), "{line}");
         }
     }

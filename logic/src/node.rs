@@ -18,6 +18,7 @@ use crate::keys::Keys;
 use crate::live;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::upstream::{Events, Upstream};
 
 /// Appends another tier's metrics, in Prometheus text without `# EOF`.
 pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
@@ -67,6 +68,10 @@ pub struct Node {
     pub connections: Arc<Semaphore>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Business services.
+    pub upstream: Arc<Upstream>,
+    /// What they are told of connections.
+    pub events: Arc<Events>,
     /// `/openapi.json`: says what this configuration says.
     pub openapi: Bytes,
     /// Set once, by the shutdown: not ready any more.

@@ -65,6 +65,7 @@ pub enum Refusal {
     NoGateway { failed: Vec<(String, &'static str)> },
     QueuesFull { failed: Vec<(String, &'static str)> },
     FirstFailed,
+    SpoolFailed,
     Overloaded { what: &'static str, limit: usize },
     ShuttingDown,
 }
@@ -114,6 +115,7 @@ impl Refusal {
             Self::NoGateway { .. } => rules::NO_GATEWAY,
             Self::QueuesFull { .. } => rules::QUEUES_FULL,
             Self::FirstFailed => rules::FIRST_FAILED,
+            Self::SpoolFailed => rules::SPOOL_FAILED,
             Self::Overloaded { .. } => rules::OVERLOADED,
             Self::ShuttingDown => rules::SHUTTING_DOWN,
         }
@@ -185,6 +187,7 @@ impl Refusal {
             Self::NoGateway { failed } => format!("no gateway took it: {}", named(failed)),
             Self::QueuesFull { failed } => format!("no gateway took it: {}", named(failed)),
             Self::FirstFailed => "the first request with this key reached nobody; the key is free again".into(),
+            Self::SpoolFailed => "the disk refuses; the log of this node says why (logic.upstream.spool)".into(),
             Self::Overloaded { what, limit } => format!("{what} is at its limit of {limit}"),
             Self::ShuttingDown => "ask another node".into(),
         }

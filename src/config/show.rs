@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::merge::{Loaded, Origin, Setting};
 
 /// Last words of keys whose values are never printed.
-const SECRET_WORDS: [&str; 5] = ["secret", "secrets", "keys", "password", "token"];
+const SECRET_WORDS: [&str; 6] = ["secret", "secrets", "keys", "password", "token", "sinks"];
 
 /// Whether a key's value is kept out of all output.
 pub fn is_secret(key: &str) -> bool {

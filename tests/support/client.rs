@@ -164,6 +164,12 @@ impl Client {
         self.writer.lock().await.write_frame(frame).await.expect("the connection is open");
     }
 
+    /// Sends a request over a connection that may have broken; false when it has.
+    pub async fn try_say(&self, request: Value) -> bool {
+        let frame = Frame::text(Payload::Owned(request.to_string().into_bytes()));
+        self.writer.lock().await.write_frame(frame).await.is_ok()
+    }
+
     /// Sends a request.
     pub async fn say(&self, request: Value) {
         self.send(&request.to_string()).await;

@@ -6,6 +6,7 @@
 mod client;
 mod crowd;
 pub mod front;
+mod hook;
 mod http;
 mod metrics;
 mod ranges;
@@ -18,6 +19,7 @@ pub mod tokens;
 pub use client::{Client, Event, Received};
 pub use crowd::Crowd;
 pub use front::{Balance, Front, Kind};
+pub use hook::{Got, Hook};
 pub use http::{Answer, Api};
 pub use metrics::Metrics;
 pub use ranges::Ranges;

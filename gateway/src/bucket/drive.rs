@@ -53,6 +53,8 @@ pub struct Drive {
     pub(super) partial: HashMap<u32, Partial, ahash::RandomState>,
     /// Connections told to go, by slot: when they are cut off.
     pub(super) closing: HashMap<u32, Millis, ahash::RandomState>,
+    /// With which code those end, by slot.
+    pub(super) codes: HashMap<u32, u16, ahash::RandomState>,
     /// Control frames in this second, by slot.
     pub(super) chatty: HashMap<u32, u32, ahash::RandomState>,
     /// When this second began.
@@ -100,6 +102,7 @@ impl Drive {
             index,
             partial: HashMap::default(),
             closing: HashMap::default(),
+            codes: HashMap::default(),
             chatty: HashMap::default(),
             chatty_since: 0,
             again: Vec::new(),

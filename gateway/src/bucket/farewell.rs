@@ -11,12 +11,17 @@ use tidegate_protocol::ws::{self, Violation};
 use super::drive::Drive;
 use super::outbox;
 use super::table::{Removed, Table};
+use crate::clock::since;
 use crate::counters::Delta;
 use crate::interest::Interest;
 use crate::node::Node;
 use crate::rooms::Rooms;
+use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
 
+/// A Close without a code, and an end without a Close (RFC 6455 section 7.4.1).
+const NO_CODE: u16 = 1005;
+const NO_CLOSE: u16 = 1006;
 /// How long a peer may take to answer a close.
 const CLOSE_MS: u32 = 2_000;
 
@@ -24,24 +29,31 @@ impl Drive {
     /// Closes politely: a Close frame, then the peer has a moment to answer.
     pub(super) fn begin_close(&mut self, node: &Node, slot: u32, generation: u32, code: u16, text: &str) {
         if !self.closing.contains_key(&slot) {
-            self.say_last(node, slot, generation, ws::close_frame(code, text), false);
+            self.say_last(node, (slot, generation), code, ws::close_frame(code, text), false);
         }
     }
 
     /// The peer's Close is answered with its own code (RFC 6455 section 5.5.1).
     pub(super) fn answer_close(&mut self, node: &Node, slot: u32, generation: u32, code: Option<u16>) {
         let frame = code.map_or_else(|| ws::frame(ws::OpCode::Close, &[]), |code| ws::close_frame(code, ""));
-        self.say_last(node, slot, generation, frame, false);
+        self.say_last(node, (slot, generation), code.unwrap_or(NO_CODE), frame, false);
     }
 
     /// Ends a connection that cannot be told why in the stream's order: what waits is dropped for the Close frame. If the
     /// peer reads again, it finds the rest of what had begun, and why it ends.
     pub(super) fn cut(&mut self, node: &Node, slot: u32, generation: u32, reason: CloseReason) {
         let frame = ws::close_frame(reason.code(), &reason.text(None));
-        self.say_last(node, slot, generation, frame, true);
+        self.say_last(node, (slot, generation), reason.code(), frame, true);
     }
 
-    fn say_last(&mut self, node: &Node, slot: u32, generation: u32, frame: bytes::Bytes, is_hopeless: bool) {
+    fn say_last(
+        &mut self,
+        node: &Node,
+        (slot, generation): (u32, u32),
+        code: u16,
+        frame: bytes::Bytes,
+        is_hopeless: bool,
+    ) {
         let now = node.clock.now();
         let bucket = &node.buckets[self.index];
         let table = bucket.table.read();
@@ -51,6 +63,7 @@ impl Drive {
         bucket.counters.add(&d);
         let patience = if is_hopeless { node.config.pending.age_ms.max(CLOSE_MS) } else { CLOSE_MS };
         self.closing.entry(slot).or_insert(now.wrapping_add(patience));
+        self.codes.entry(slot).or_insert(code);
     }
 
     pub(super) fn punish(&mut self, node: &Node, slot: u32, generation: u32, violation: Violation) {
@@ -76,6 +89,8 @@ impl Drive {
         let bucket = &node.buckets[self.index];
         let mut table = bucket.table.write();
         table.find(slot, generation)?;
+        let code = self.codes.remove(&slot).unwrap_or(NO_CLOSE);
+        tell_of_end(node, &table, bucket.index, slot, code);
         leave_all(&node.rooms, &node.interest, &mut table, slot, bucket.index);
         let (removed, is_user_gone) = table.remove(slot)?;
         if is_user_gone && let Some(user) = &removed.cold.user {
@@ -94,6 +109,22 @@ impl Drive {
         node.count_out();
         node.platforms.count_out(removed.cold.platform);
         Some(removed)
+    }
+}
+
+/// Events of an end, in the order in which a service can follow them.
+fn tell_of_end(node: &Node, table: &Table, index: u16, slot: u32, code: u16) {
+    let Some(cold) = table.cold.get(slot as usize) else { return };
+    if node.uplink.wanted.has(Happened::Left("", "")) {
+        for room in cold.rooms.iter().filter_map(|id| table.rooms.get(id)?.topic.room()) {
+            events::tell(node, table, index, slot, Happened::Left(&room.name, "disconnected"));
+        }
+    }
+    let duration_ms = since(node.clock.now(), cold.opened);
+    events::tell(node, table, index, slot, Happened::Disconnected { code, duration_ms });
+    let user = cold.user.as_ref().and_then(|user| table.users.get(user));
+    if user.is_some_and(|entry| entry.slots.len() == 1) {
+        events::tell(node, table, index, slot, Happened::UserOffline);
     }
 }
 

@@ -15,6 +15,7 @@ use super::table::Table;
 use crate::counters::Delta;
 use crate::identity::Act;
 use crate::node::Node;
+use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
 
 /// One room's outcome of a JOIN.
@@ -70,6 +71,7 @@ pub(crate) fn enter(node: &Node, table: &mut Table, index: u16, slot: u32, room:
     *version = (*version).max(entered.version);
     table.join(slot, &entered.topic, index, || entered.topic.gather.lock().seq);
     node.rooms.watched.note_came(&entered.topic, user.as_ref());
+    events::tell(node, table, index, slot, Happened::Joined(room));
     match entered.topic.room() {
         Some(room) => standing(table, room.id, true),
         None => Joined::Refused { code: "invalid", message: "no room" },

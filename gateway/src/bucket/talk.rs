@@ -20,6 +20,7 @@ use crate::clock::unix_ms;
 use crate::counters::Delta;
 use crate::node::Node;
 use crate::uplink::Expects;
+use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
 
 /// Malformed messages in a row that end a connection (rule E-1).
@@ -144,6 +145,7 @@ impl Drive {
                 return;
             }
             if membership::leave(node, &mut table, bucket.index, slot, room) {
+                events::tell(node, &table, bucket.index, slot, Happened::Left(room, ""));
                 reply::left(&mut json, id, room);
             } else {
                 reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);

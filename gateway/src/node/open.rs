@@ -21,6 +21,7 @@ use crate::clock::unix_ms;
 use crate::counters::Delta;
 use crate::identity::Identity;
 use crate::interest::Held;
+use crate::uplink::events::{self, Happened};
 use crate::writer::{KernelWriter, Writer};
 
 /// Anonymous connections that follow each other into one bucket. What the kernel made one after the other lies side by
@@ -56,6 +57,7 @@ impl Node {
         };
         let (user, join) = (identity.user.clone(), std::mem::take(&mut identity.join));
         let (slot, generation, mut version) = self.enter(bucket, &mut table, fd, identity, deflate);
+        self.tell_of_start(&table, index, slot);
         self.replace(bucket, &older);
         self.greet((index, slot, generation), user.as_deref(), response);
         if !join.is_empty() {
@@ -108,6 +110,15 @@ impl Node {
             })
         });
         (slot, generation, version)
+    }
+
+    /// Events of a start, for services that want them.
+    fn tell_of_start(&self, table: &Table, index: u16, slot: u32) {
+        events::tell(self, table, index, slot, Happened::Connected);
+        let user = table.cold[slot as usize].user.as_ref().and_then(|user| table.users.get(user));
+        if user.is_some_and(|entry| entry.slots.len() == 1) {
+            events::tell(self, table, index, slot, Happened::UserOnline);
+        }
     }
 
     /// Puts a newcomer into the rooms that its token names, whatever else that grants; gives JOINED, framed.

@@ -91,6 +91,12 @@ impl<T> Lanes<T> {
         (self.items, self.bytes)
     }
 
+    /// Whether what is kept passes half of a bound.
+    #[must_use]
+    pub fn is_half_full(&self) -> bool {
+        self.items > self.items_max / 2 || self.bytes > self.bytes_max / 2
+    }
+
     /// Logic nodes that listen.
     #[must_use]
     pub fn nodes(&self) -> usize {

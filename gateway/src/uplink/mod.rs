@@ -1,9 +1,10 @@
 //! The way up: what clients say goes to logic nodes as items, and what those answer comes back here. A gateway dials nobody,
 //! so items travel in answers to a request that each logic node keeps open (docs/adr/0019).
-//! Parts: [`lanes`] (who gets what, until when it is kept), `answer` (what an answer does).
+//! Parts: [`lanes`] (who gets what, until when it is kept), `answer` (what an answer does), `events` (what nobody said).
 //! Invariant: each item is answered to whoever waits for it exactly once, be it by a refusal.
 
 mod answer;
+pub(crate) mod events;
 pub mod lanes;
 pub(crate) mod sender;
 
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use tidegate_protocol::records::{Item, Sender, Wants, item::What};
 use tokio::sync::Notify;
 
+use self::events::Wanted;
 use self::lanes::Lanes;
 use crate::clock::{Millis, unix_ms};
 use crate::config::UplinkConfig;
@@ -79,6 +81,8 @@ pub struct Uplink {
     /// Whether some logic node asks about strangers; the last word while none is linked, so that a hook that was there is
     /// not forgotten with its node.
     asks: AtomicBool,
+    /// Events that logic wants.
+    pub wanted: Wanted,
     /// Items taken in since the start.
     pub offered: AtomicU64,
     /// Items refused because too much was kept.
@@ -100,6 +104,7 @@ impl Uplink {
             spoken: Notify::new(),
             wait_ms: config.wait_ms,
             asks: AtomicBool::new(false),
+            wanted: Wanted::default(),
             offered: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
@@ -131,6 +136,14 @@ impl Uplink {
         }
     }
 
+    /// Sends an event up, unless that would leave clients less than half of the room.
+    pub(crate) fn mention(&self, whom: For<'_>, from: Sender, what: What, now: Millis) {
+        let is_crowded = self.lanes.lock().is_half_full();
+        if is_crowded || self.say(whom, from, what, Whose::Nobody, now).is_err() {
+            self.wanted.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// A logic node's request: resolves when there is something after `taken`, or when `hold` is over.
     pub(crate) async fn listen(
         &self,
@@ -144,6 +157,7 @@ impl Uplink {
             let mut lanes = self.lanes.lock();
             let token = lanes.ask(node, owner, wants);
             self.asks.store(lanes.wants().any(|wants| wants.connects), Ordering::Relaxed);
+            self.wanted.set(lanes.wants());
             token
         };
         let deadline = tokio::time::Instant::now() + hold;
@@ -167,7 +181,14 @@ impl Uplink {
 
     /// A backplane connection has ended.
     pub(crate) fn hang_up(&self, owner: u64, now: Millis) {
-        self.lanes.lock().hang_up(owner, now);
+        {
+            let mut lanes = self.lanes.lock();
+            lanes.hang_up(owner, now);
+            // With nobody left the last word counts: events wait for the node's return as everything does.
+            if lanes.nodes() > 0 {
+                self.wanted.set(lanes.wants());
+            }
+        }
         self.spoken.notify_waiters();
     }
 
@@ -188,12 +209,6 @@ impl Uplink {
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.lanes.lock().nodes()
-    }
-
-    /// Whether a logic node wants to hear of events of a kind.
-    #[must_use]
-    pub fn wants_event(&self, kind: &str) -> bool {
-        self.lanes.lock().wants().any(|wants| wants.events.iter().any(|k| k == kind))
     }
 
     /// Whether a logic node wants to be asked about strangers.

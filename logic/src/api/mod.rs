@@ -15,7 +15,7 @@ mod command;
 mod console;
 pub mod envelope;
 mod go_push;
-mod json;
+pub(crate) mod json;
 pub(crate) mod openapi;
 mod operate;
 mod order;
@@ -26,6 +26,7 @@ mod query;
 mod routes;
 mod socket;
 mod steer;
+mod upstream;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -252,6 +252,8 @@ fn refresh(node: &Node) {
     m.agents.replies_bytes.set(gauge(node.agents.registry.held()));
     m.agents.keys.set(gauge(node.agents.keys.len()));
     m.agents.keys_bytes.set(gauge(node.agents.keys_held()));
+    node.upstream.sinks().iter().for_each(|sink| sink.refresh());
+    m.upstream.offline_pending.set(gauge(node.events.pending()));
     let (rooms, users) = node.interest.sizes();
     m.interest_rooms.set(gauge(rooms));
     m.interest_users.set(gauge(users));

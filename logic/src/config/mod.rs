@@ -5,6 +5,7 @@
 mod agents;
 mod keys;
 mod presence;
+mod upstream;
 
 use std::net::SocketAddr;
 
@@ -15,6 +16,7 @@ use tidegate_tls::{MutualTlsConfig, TlsConfig};
 pub use self::agents::AgentsConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig};
 pub use self::presence::PresenceConfig;
+pub use self::upstream::{EventsConfig, RouteConfig, SinkConfig, UpstreamConfig};
 
 /// Most gateways one logic node serves: the width of the set kept for each room and user (see `interest`).
 pub const GATEWAYS_MAX: usize = 128;
@@ -51,6 +53,10 @@ pub struct LogicConfig {
     pub presence: PresenceConfig,
     /// The links to the gateways.
     pub backplane: BackplaneConfig,
+    /// Business services and what they are sent.
+    pub upstream: UpstreamConfig,
+    /// Events for those services.
+    pub events: EventsConfig,
 }
 
 /// `[logic.limits]`
@@ -156,6 +162,8 @@ impl Default for LogicConfig {
             agents: AgentsConfig::default(),
             presence: PresenceConfig::default(),
             backplane: BackplaneConfig::default(),
+            upstream: UpstreamConfig::default(),
+            events: EventsConfig::default(),
         }
     }
 }
@@ -229,6 +237,8 @@ impl LogicConfig {
         self.agents.problems(&mut out);
         self.tls.problems("logic.tls", &mut out);
         self.backplane_tls.problems("logic.backplane_tls", &mut out);
+        self.upstream.problems(&mut out);
+        self.events.problems(&mut out);
         out
     }
 

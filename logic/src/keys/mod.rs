@@ -62,6 +62,8 @@ impl Caller {
     pub const ANYONE: Self = Self { id: CallerId(u16::MAX), reach: None };
     /// Clients of the gateways; their `dedupe` keys carry the sender.
     pub const CLIENTS: Self = Self { id: CallerId(u16::MAX - 1), reach: None };
+    /// Business services, by their answers to what they were sent.
+    pub const SINKS: Self = Self { id: CallerId(u16::MAX - 2), reach: None };
 }
 
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl Ring {
         let mut callers = self.callers.clone();
         let mut parse = |k: &KeyConfig| {
             // Fewer ids than 65,534 pass in a process's life; beyond, callers share dedupe names.
-            let next = CallerId(u16::try_from(callers.len()).unwrap_or(u16::MAX).min(u16::MAX - 2));
+            let next = CallerId(u16::try_from(callers.len()).unwrap_or(u16::MAX).min(u16::MAX - 3));
             let id = *callers.entry(k.id.clone()).or_insert(next);
             let is_bound = !(k.rooms.is_empty() && k.users.is_empty());
             let reach = is_bound.then(|| Arc::new(Reach { rooms: k.rooms.clone(), users: k.users.clone() }));

@@ -81,6 +81,7 @@ rules! {
     NO_GATEWAY = later(SERVICE_UNAVAILABLE, "no_gateway", "No gateway can be reached");
     QUEUES_FULL = later(SERVICE_UNAVAILABLE, "queues_full", "The gateways are behind");
     FIRST_FAILED = later(SERVICE_UNAVAILABLE, "first_failed", "The first request with this key failed");
+    SPOOL_FAILED = later(SERVICE_UNAVAILABLE, "spool_failed", "The spool cannot be read or written");
     OVERLOADED = later(SERVICE_UNAVAILABLE, "overloaded", "The API is at one of its limits");
     SHUTTING_DOWN = later(SERVICE_UNAVAILABLE, "shutting_down", "This node is leaving");
 }

@@ -17,6 +17,7 @@ use crate::chat;
 use crate::keys::Caller;
 use crate::node::Node;
 use crate::presence;
+use crate::upstream::carry;
 
 /// Pages of items that wait for the desk; beyond it gateways are not asked for more.
 pub const PAGES: usize = 64;
@@ -38,7 +39,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
             node.metrics.uplink_items.get_or_create(&kind_of(&what)).inc();
             match what {
                 What::Send(send) => chat::carry(&node, &request, &item, from, send, ticket),
-                What::Route(_) => ticket.refuse("no_route", "no upstream route of that name is configured", false),
+                What::Route(route) => carry::route(&node, &page.link, &item, from, route, ticket),
                 What::Ask(ask) => presence::answer::carry(&node, ask, ticket),
                 What::Tally(tally) => {
                     node.presence.note(page.link.index, tally);
@@ -50,7 +51,10 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                     agents::take(&node, from, reply);
                     ticket.done();
                 }
-                What::Event(_) => ticket.done(),
+                What::Event(event) => {
+                    carry::event(&node, &page.link, &item, from, event);
+                    ticket.done();
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod page;
 mod presence;
 mod push;
 mod rooms;
+mod upstream;
 mod users;
 
 use std::future::Future;
@@ -70,6 +71,7 @@ pub static TOPICS: &[&Topic] = &[
     &presence::TOPIC,
     &membership::TOPIC,
     &agents::TOPIC,
+    &upstream::TOPIC,
     &operate::TOPIC,
     &page::TOPIC,
 ];

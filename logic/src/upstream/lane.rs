@@ -1,0 +1,245 @@
+//! One lane of a sink: sends its messages in order, one request at a time, and does not go on before the sink has them or
+//! they are dead letters. A user is in one lane, so that user's order holds whatever fails.
+//! Decisions are `pace`'s; this file waits, reads, posts and books.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use serde::Deserialize;
+use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
+
+use super::answer::{self, Action, Actions};
+use super::ledger::amount;
+use super::pace::{Asked, Pace, Step};
+use super::sink::{Sink, Work, unix_ms};
+use super::spool::{Dead, Stored};
+use super::webhook::{Answer, Said};
+
+/// Pause when the spool cannot be read, or the dead letters have no room: an operator has to act.
+const STUCK_PAUSE: Duration = Duration::from_secs(1);
+/// Messages looked at when they are too old.
+const EXPIRE_MAX: usize = 256;
+
+/// Sends until the node leaves.
+pub async fn run(sink: Arc<Sink>, lane: u16, actions: Arc<dyn Actions>, leave: watch::Receiver<bool>) {
+    let pace = Pace::new(&sink.config);
+    let mut committed = sink.lanes[usize::from(lane)].committed.subscribe();
+    let mut lane = Lane { sink, lane, actions, leave, pace, cursor: 0 };
+    let linger = Duration::from_millis(u64::from(lane.sink.config.linger_ms));
+    loop {
+        let mut last = *committed.borrow_and_update();
+        if last <= lane.cursor {
+            lane.state().head_ms.store(0, Ordering::Relaxed);
+            tokio::select! {
+                changed = committed.changed() => if changed.is_err() { return },
+                _ = lane.leave.changed() => return,
+            }
+            let is_full = lane.state().waiting.load(Ordering::Relaxed) >= lane.sink.config.batch_messages as u64;
+            if !is_full && lane.pause(linger).await.is_break() {
+                return;
+            }
+            last = *committed.borrow_and_update();
+        }
+        if lane.step(last).await.is_break() {
+            return;
+        }
+    }
+}
+
+struct Lane {
+    sink: Arc<Sink>,
+    lane: u16,
+    actions: Arc<dyn Actions>,
+    leave: watch::Receiver<bool>,
+    pace: Pace,
+    /// Number of the last message that is behind us.
+    cursor: u64,
+}
+
+type Flow = std::ops::ControlFlow<()>;
+const GO_ON: Flow = Flow::Continue(());
+
+impl Lane {
+    fn state(&self) -> &super::sink::LaneState {
+        &self.sink.lanes[usize::from(self.lane)]
+    }
+
+    /// Waits, unless the node leaves.
+    async fn pause(&mut self, pause: Duration) -> Flow {
+        if pause.is_zero() {
+            return GO_ON;
+        }
+        tokio::select! {
+            () = sleep(pause) => GO_ON,
+            _ = self.leave.changed() => Flow::Break(()),
+        }
+    }
+
+    /// One request, or none when nothing is there. What is on the disk for sure ends with `last_there`.
+    async fn step(&mut self, last_there: u64) -> Flow {
+        if *self.leave.borrow() {
+            return Flow::Break(());
+        }
+        let held = self.sink.held();
+        if !held.is_zero() {
+            return self.pause(held).await;
+        }
+        let Some(batch) = self.read(self.pace.limit()).await else { return self.pause(STUCK_PAUSE).await };
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
+            // It is behind us already: read with those before it.
+            self.cursor = self.cursor.max(last_there);
+            return GO_ON;
+        };
+        self.state().head_ms.store(first.taken_ms, Ordering::Relaxed);
+        let asked = Asked { messages: batch.len(), last: last.number, oldest_ms: first.taken_ms };
+        match self.post(&batch).await {
+            Answer::Taken(said) => {
+                self.act(&said, &batch).await;
+                self.taken(asked, &batch).await;
+                GO_ON
+            }
+            Answer::Never(status) => {
+                self.sink.note(Some(format!("status {status}")));
+                let step = self.pace.never(asked, status);
+                self.follow(step, &batch, "status").await
+            }
+            Answer::Later { trouble, after } => {
+                self.sink.note(Some(trouble.words()));
+                self.sink.count(&self.sink.metrics.retries, trouble.label());
+                if let Some(after) = after {
+                    self.sink.hold(after);
+                }
+                let taken = self.sink.taken.load(Ordering::Relaxed);
+                let step = self.pace.later(asked, &trouble, after, taken, unix_ms(), fastrand::f64());
+                self.follow(step, &batch, trouble.label()).await
+            }
+        }
+    }
+
+    async fn read(&self, most: usize) -> Option<Vec<Stored>> {
+        let (sink, lane, after) = (Arc::clone(&self.sink), self.lane, self.cursor);
+        let read = tokio::task::spawn_blocking(move || sink.spool.read(lane, after, most, sink.config.batch_bytes));
+        match read.await {
+            Ok(Ok(batch)) => Some(batch),
+            Ok(Err(error)) => {
+                tracing::error!(sink = %self.sink.config.name, "the spool cannot be read: {error}");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn post(&self, batch: &[Stored]) -> Answer {
+        let mut lines = BytesMut::with_capacity(batch.iter().map(|message| message.line.len() + 1).sum());
+        for message in batch {
+            lines.extend_from_slice(&message.line);
+            lines.extend_from_slice(b"\n");
+        }
+        let started = Instant::now();
+        let answer = self.sink.webhook.post(&request_id(batch), lines.freeze()).await;
+        self.sink.metrics.requests.get_or_create(&self.sink.labels).inc();
+        self.sink.metrics.request_seconds.get_or_create(&self.sink.labels).observe(started.elapsed().as_secs_f64());
+        answer
+    }
+
+    /// Replies and pushes before the mark: after a crash they come twice rather than never.
+    async fn act(&self, said: &Said, batch: &[Stored]) {
+        let sink = &self.sink;
+        let wishes = match said {
+            Said::Body(body) => answer::read(body, batch, sink.json_depth).map_err(|_| "bad_answer"),
+            Said::TooMuch => Err("answer_too_large"),
+            Said::Broken => Err("answer_broken"),
+        };
+        let wishes = match wishes {
+            Ok(wishes) => wishes,
+            Err(reason) => {
+                tracing::debug!(sink = %sink.config.name, reason, "an answer was not understood");
+                sink.count(&sink.metrics.actions, reason);
+                return;
+            }
+        };
+        (0..wishes.strays).for_each(|_| sink.count(&sink.metrics.actions, "stray_reply"));
+        for action in wishes.actions {
+            let is_reply = matches!(action, Action::Reply { .. });
+            let outcome = match (self.actions.act(action).await, is_reply) {
+                (true, true) => "reply",
+                (true, false) => "push",
+                (false, true) => "bad_reply",
+                (false, false) => "bad_push",
+            };
+            sink.count(&sink.metrics.actions, outcome);
+        }
+    }
+
+    async fn taken(&mut self, asked: Asked, batch: &[Stored]) {
+        let sink = &self.sink;
+        sink.taken.fetch_add(1, Ordering::Relaxed);
+        sink.metrics.delivered.get_or_create(&sink.labels).inc_by(batch.len() as u64);
+        sink.note(None);
+        self.pace.taken(asked);
+        self.cursor = asked.last;
+        self.state().waiting.fetch_sub(batch.len() as u64, Ordering::Relaxed);
+        self.sink.hand_in(Work::Done { lane: self.lane, up_to: asked.last }).await;
+        self.sink.ledger.delivered(amount(batch));
+    }
+
+    async fn follow(&mut self, step: Step, batch: &[Stored], reason: &'static str) -> Flow {
+        match step {
+            Step::Again => GO_ON,
+            Step::Wait(wait) => self.pause(wait).await,
+            Step::Bury(words) => match batch.first() {
+                Some(first) => self.bury(first, words, reason).await,
+                None => GO_ON,
+            },
+            Step::Expire => self.expire().await,
+        }
+    }
+
+    async fn expire(&mut self) -> Flow {
+        let Some(messages) = self.read(EXPIRE_MAX).await else { return self.pause(STUCK_PAUSE).await };
+        let oldest = unix_ms().saturating_sub(self.sink.config.age_max_ms);
+        for message in messages.iter().take_while(|message| message.taken_ms < oldest) {
+            let flow = self.bury(message, "too old (age_max_ms)".into(), "age").await;
+            if flow.is_break() || self.cursor < message.number {
+                return flow;
+            }
+        }
+        GO_ON
+    }
+
+    /// Moves the lane's first message to the dead letters; without room there it stays, and the lane waits.
+    async fn bury(&mut self, message: &Stored, words: String, reason: &'static str) -> Flow {
+        let sink = Arc::clone(&self.sink);
+        if !sink.ledger.bury(message.weight()) {
+            sink.note(Some(format!("{words}; the dead letters are full (dead_bytes)")));
+            return self.pause(STUCK_PAUSE).await;
+        }
+        let attempts = self.pace.failures();
+        let dead = Dead { message: message.clone(), died_ms: unix_ms(), attempts, reason: words };
+        let (sender, written) = oneshot::channel();
+        let is_queued = sink.hand_in(Work::Bury { lane: self.lane, dead, sender }).await;
+        if !is_queued || !written.await.unwrap_or(false) {
+            return self.pause(STUCK_PAUSE).await;
+        }
+        sink.mourn(reason);
+        self.pace.buried();
+        self.cursor = message.number;
+        self.state().waiting.fetch_sub(1, Ordering::Relaxed);
+        GO_ON
+    }
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    id: &'a str,
+}
+
+/// The same for the same lines, and for no other: a receiver may drop a request it has seen.
+fn request_id(batch: &[Stored]) -> String {
+    let first: Option<Named<'_>> = batch.first().and_then(|message| serde_json::from_slice(&message.line).ok());
+    let number = batch.first().map_or(0, |message| message.number);
+    format!("{}-{number}-{}", first.map_or("none", |named| named.id), batch.len())
+}

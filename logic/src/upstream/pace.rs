@@ -1,0 +1,278 @@
+//! What a lane does after each answer: go on, try again later, send less, or give a message up. Pure; the waits are
+//! arguments of randomness, so that they are tested without a clock.
+//!
+//! ```text
+//!               taken: next batch                      4xx: half of it at once, until one message is alone: dead letter
+//!   Whole ─────────────────────────▶ Whole ──────────▶ Suspect ─────▶ … ─────▶ Whole
+//!                                      │                  ▲
+//!                                      └── 5xx, silence ──┘  waits, from the second failure on with half of it
+//! ```
+//!
+//! A sink that is down must not make dead letters, a message that it chokes on must not hold its lane for ever. So a failure
+//! counts against a message only if the sink took something else since the failure before. Invariant: a message is given up
+//! only when it was alone in its request, or is older than `age_max_ms`.
+
+use std::time::Duration;
+
+use super::webhook::Trouble;
+use crate::config::SinkConfig;
+
+/// Doublings after which the back-off is at its longest for any configuration.
+const DOUBLINGS_MAX: u32 = 20;
+
+/// The request that was answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Messages in it.
+    pub messages: usize,
+    /// Number of its last.
+    pub last: u64,
+    /// When its first was accepted.
+    pub oldest_ms: u64,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The same messages, or the first of them, at once.
+    Again,
+    /// The same after this time.
+    Wait(Duration),
+    /// The first message is a dead letter.
+    Bury(String),
+    /// All messages older than the bound are dead letters.
+    Expire,
+}
+
+/// A lane's memory of its failures.
+#[derive(Debug)]
+pub struct Pace {
+    most: usize,
+    attempts_max: u32,
+    age_max_ms: u64,
+    base: Duration,
+    longest: Duration,
+    /// Most messages of the next request.
+    limit: usize,
+    /// While the lane is within these numbers, `limit` stays.
+    suspects_to: u64,
+    /// Failures since the last success.
+    failures: u32,
+    /// Those that are the first message's own.
+    blamed: u32,
+    /// What the sink had taken at the last failure.
+    others: u64,
+}
+
+impl Pace {
+    /// A lane without failures.
+    #[must_use]
+    pub fn new(sink: &SinkConfig) -> Self {
+        Self {
+            most: sink.batch_messages,
+            attempts_max: sink.attempts_max,
+            age_max_ms: sink.age_max_ms,
+            base: Duration::from_millis(u64::from(sink.retry_base_ms)),
+            longest: Duration::from_millis(u64::from(sink.retry_max_ms)),
+            limit: sink.batch_messages,
+            suspects_to: 0,
+            failures: 0,
+            blamed: 0,
+            others: 0,
+        }
+    }
+
+    /// Most messages of the next request.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// How often the first message has been sent in vain.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The sink has them.
+    pub fn taken(&mut self, asked: Asked) {
+        (self.failures, self.blamed) = (0, 0);
+        if asked.last >= self.suspects_to {
+            self.limit = self.most;
+        }
+    }
+
+    /// The first message is a dead letter now.
+    pub fn buried(&mut self) {
+        (self.failures, self.blamed, self.limit, self.suspects_to) = (0, 0, self.most, 0);
+    }
+
+    /// The sink will never take this request.
+    pub fn never(&mut self, asked: Asked, status: u16) -> Step {
+        self.failures += 1;
+        if asked.messages > 1 {
+            self.suspect(asked);
+            return Step::Again;
+        }
+        Step::Bury(format!("status {status}"))
+    }
+
+    /// It may take it later. `taken` counts what the sink has taken of any lane; `chance` is from 0 to 1.
+    pub fn later(
+        &mut self,
+        asked: Asked,
+        trouble: &Trouble,
+        after: Option<Duration>,
+        taken: u64,
+        now_ms: u64,
+        chance: f64,
+    ) -> Step {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > 1 && taken != self.others {
+            self.blamed += 1;
+        }
+        self.others = taken;
+        if asked.messages == 1 && self.blamed >= self.attempts_max {
+            return Step::Bury(trouble.words());
+        }
+        if now_ms.saturating_sub(asked.oldest_ms) > self.age_max_ms {
+            return Step::Expire;
+        }
+        // Silence and refused connections say nothing about the messages.
+        if self.failures > 1 && matches!(trouble, Trouble::Status(_)) && asked.messages > 1 {
+            self.suspect(asked);
+        }
+        Step::Wait(self.back_off(chance).max(after.unwrap_or_default()))
+    }
+
+    fn suspect(&mut self, asked: Asked) {
+        self.limit = (asked.messages / 2).max(1);
+        self.suspects_to = self.suspects_to.max(asked.last);
+    }
+
+    /// Full jitter: anything up to the bound, so that lanes and nodes that failed together do not come back together.
+    fn back_off(&self, chance: f64) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(DOUBLINGS_MAX);
+        let bound = self.base.saturating_mul(1 << doublings).min(self.longest);
+        bound.mul_f64(chance.clamp(0.0, 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace() -> Pace {
+        Pace::new(&SinkConfig { attempts_max: 3, age_max_ms: 60_000, ..SinkConfig::default() })
+    }
+
+    fn asked(messages: usize, last: u64) -> Asked {
+        Asked { messages, last, oldest_ms: 0 }
+    }
+
+    const TROUBLE: Trouble = Trouble::Status(500);
+
+    #[test]
+    fn waits_double_up_to_the_longest_and_are_random_below() {
+        let mut pace = pace();
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            let Step::Wait(wait) = pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 1.0) else { panic!("it waits") };
+            waits.push(wait.as_millis());
+        }
+
+        assert_eq!(waits[..4], [100, 200, 400, 800]);
+        assert_eq!(waits[11], 30_000);
+        assert_eq!(pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0), Step::Wait(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_sinks_wish_to_wait_is_a_least_and_no_most() {
+        let after = Some(Duration::from_secs(7));
+
+        assert_eq!(
+            pace().later(asked(1, 1), &Trouble::Status(429), after, 0, 0, 0.5),
+            Step::Wait(Duration::from_secs(7))
+        );
+    }
+
+    #[test]
+    fn one_bad_message_of_a_hundred_is_found_by_halving() {
+        let mut pace = pace();
+        let (bad, mut at, mut requests, mut buried) = (37_u64, 1_u64, 0, Vec::new());
+        while at <= 100 {
+            let messages = pace.limit().min(101 - at as usize);
+            let asked = asked(messages, at + messages as u64 - 1);
+            requests += 1;
+            if (at..=asked.last).contains(&bad) && !buried.contains(&bad) {
+                match pace.never(asked, 400) {
+                    Step::Again => {}
+                    Step::Bury(why) => {
+                        assert_eq!(why, "status 400");
+                        buried.push(at);
+                        pace.buried();
+                        at += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            } else {
+                pace.taken(asked);
+                at = asked.last + 1;
+            }
+        }
+
+        assert_eq!(buried, [bad]);
+        assert!(requests <= 16, "{requests} requests");
+        assert_eq!(pace.limit(), 100);
+    }
+
+    #[test]
+    fn a_sink_that_is_down_makes_no_dead_letters_before_their_age() {
+        let mut pace = pace();
+        for _ in 0..1_000 {
+            let step = pace.later(asked(1, 1), &TROUBLE, None, 5, 59_000, 0.5);
+            assert!(matches!(step, Step::Wait(_)), "{step:?}");
+        }
+
+        assert_eq!(pace.later(asked(1, 1), &TROUBLE, None, 5, 60_001, 0.5), Step::Expire);
+    }
+
+    #[test]
+    fn a_message_that_alone_fails_while_others_get_through_is_given_up() {
+        let mut pace = pace();
+        let mut steps = Vec::new();
+        for taken in 0..4 {
+            steps.push(pace.later(asked(1, 1), &TROUBLE, None, taken, 0, 0.0));
+        }
+
+        assert_eq!(steps[3], Step::Bury("status 500".into()));
+        assert!(steps[..3].iter().all(|step| matches!(step, Step::Wait(_))), "{steps:?}");
+    }
+
+    #[test]
+    fn a_batch_is_never_given_up_whole_but_shrinks_until_one_is_alone() {
+        let mut pace = pace();
+        let mut sizes = Vec::new();
+        for taken in 0..20 {
+            let messages = pace.limit();
+            sizes.push(messages);
+            if pace.later(asked(messages, messages as u64), &TROUBLE, None, taken, 0, 0.0)
+                == Step::Bury("status 500".into())
+            {
+                break;
+            }
+        }
+
+        assert_eq!(sizes, [100, 100, 50, 25, 12, 6, 3, 1]);
+    }
+
+    #[test]
+    fn silence_does_not_shrink_batches() {
+        let mut pace = pace();
+        for _ in 0..10 {
+            pace.later(asked(100, 100), &Trouble::Timeout, None, 0, 0, 0.0);
+        }
+
+        assert_eq!(pace.limit(), 100);
+    }
+}

@@ -1,0 +1,315 @@
+//! One business service: its books, its spool, its webhook, and the tasks between them. A message is booked, queued for the
+//! next commit (`writer`), answered when that is on the disk, and sent by its lane (`lane`).
+//! Invariants: what waits is in the ledger; what the ledger has as written is in the spool.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::answer::Actions;
+use super::connect::Resolve;
+use super::ledger::{Books, Ledger};
+use super::metrics::{ReasonLabels, SinkLabels, UpstreamMetrics};
+use super::spool::{Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
+use super::webhook::{Url, Webhook};
+use super::{Outcome, lane, writer};
+use crate::config::SinkConfig;
+
+/// Messages and marks that wait for a commit.
+const INTAKE: usize = 65_536;
+/// Time without success after which the log hears of it.
+const TELL_AFTER_MS: u64 = 3_000;
+/// Least time between two lines of the log about dead letters.
+const MOURN_EVERY_MS: u64 = 60_000;
+
+/// Something for the next commit.
+#[derive(Debug)]
+pub enum Work {
+    /// A new message, admitted by the ledger.
+    Put { shard: u32, taken_ms: u64, line: Bytes, sender: Option<oneshot::Sender<Outcome>> },
+    /// A lane's messages up to this number are delivered.
+    Done { lane: u16, up_to: u64 },
+    /// A message is given up, booked by the ledger; told when it is on the disk.
+    Bury { lane: u16, dead: Dead, sender: oneshot::Sender<bool> },
+    /// Dead letters are messages again, booked by the ledger.
+    Revive { dead: Vec<Dead>, sender: oneshot::Sender<bool> },
+    /// Dead letters are forgotten; not booked yet.
+    Forget { dead: Vec<Dead>, sender: oneshot::Sender<bool> },
+    /// The node leaves: what came before is committed, and that is all.
+    Close,
+}
+
+/// What a lane and the rest know of each other.
+#[derive(Debug)]
+pub struct LaneState {
+    /// Last number that is on the disk.
+    pub committed: watch::Sender<u64>,
+    /// Messages waiting.
+    pub waiting: AtomicU64,
+    /// When its first message was accepted; 0: it has none, or has not looked yet.
+    pub head_ms: AtomicU64,
+}
+
+/// A sink.
+pub struct Sink {
+    /// As configured.
+    pub config: SinkConfig,
+    /// Names it in metrics.
+    pub labels: SinkLabels,
+    /// The file.
+    pub spool: Spool,
+    /// The books.
+    pub ledger: Ledger,
+    /// The way out.
+    pub webhook: Webhook,
+    /// One each.
+    pub lanes: Vec<LaneState>,
+    /// What is counted.
+    pub metrics: UpstreamMetrics,
+    /// Batches that the sink has taken, of any lane.
+    pub taken: AtomicU64,
+    /// Millions of what JSON may nest, for answers.
+    pub json_depth: usize,
+    /// One who tends dead letters at a time.
+    pub tending: AsyncMutex<()>,
+    intake: mpsc::Sender<Work>,
+    born: Instant,
+    /// Milliseconds after `born` before which nothing is sent, by the sink's own wish.
+    held_until: AtomicU64,
+    /// None since the last success.
+    trouble: Mutex<Option<Trouble>>,
+    /// When the log last heard of dead letters, in milliseconds after `born`.
+    mourned: AtomicU64,
+}
+
+/// What is wrong with a sink.
+#[derive(Debug)]
+struct Trouble {
+    since_ms: u64,
+    /// The latest.
+    words: String,
+    /// Whether the log knows.
+    is_told: bool,
+}
+
+/// A sink as operators see it.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What is held.
+    pub books: Books,
+    /// Age of the oldest message not delivered.
+    pub lag_ms: u64,
+    /// Since when (Unix milliseconds) the sink takes nothing, and what went wrong last; none since the last success.
+    pub trouble: Option<(u64, String)>,
+}
+
+/// What a sink needs to run.
+pub struct Idle {
+    sink: Arc<Sink>,
+    work: mpsc::Receiver<Work>,
+    next: u64,
+}
+
+impl Sink {
+    /// Opens the spool; nothing moves before [`Idle::run`].
+    ///
+    /// # Errors
+    /// In words, with the sink's name.
+    pub fn open(
+        config: &SinkConfig,
+        folder: &str,
+        json_depth: usize,
+        metrics: UpstreamMetrics,
+        resolve: Resolve,
+    ) -> Result<(Arc<Self>, Idle), String> {
+        let named = |error: String| format!("sink {:?}: {error}", config.name);
+        let path = std::path::Path::new(folder).join(format!("{}.redb", config.name));
+        let (spool, found) = Spool::open(&path, config.lanes).map_err(|error: SpoolError| named(error.to_string()))?;
+        tell_of(config, &found);
+        let lane = |&(waiting, last): &(u64, u64)| LaneState {
+            committed: watch::Sender::new(last),
+            waiting: AtomicU64::new(waiting),
+            head_ms: AtomicU64::new(0),
+        };
+        let (intake, work) = mpsc::channel(INTAKE);
+        let sink = Arc::new(Self {
+            labels: SinkLabels { sink: config.name.clone() },
+            ledger: Ledger::new(config.spool_bytes, config.dead_bytes, found.waiting, found.dead),
+            webhook: Webhook::new(config, resolve).map_err(named)?,
+            lanes: found.lanes.iter().map(lane).collect(),
+            spool,
+            metrics,
+            taken: AtomicU64::new(0),
+            json_depth,
+            tending: AsyncMutex::new(()),
+            intake,
+            born: Instant::now(),
+            held_until: AtomicU64::new(0),
+            trouble: Mutex::new(None),
+            mourned: AtomicU64::new(0),
+            config: config.clone(),
+        });
+        let idle = Idle { sink: Arc::clone(&sink), work, next: found.next };
+        Ok((sink, idle))
+    }
+
+    /// Takes a line; the sender hears when it is on the disk. Order of calls is order of delivery within a shard.
+    pub fn submit(&self, shard: u32, line: Vec<u8>, sender: Option<oneshot::Sender<Outcome>>) {
+        let weight = line.len() as u64 + MESSAGE_WEIGHT;
+        if !self.ledger.admit(weight) {
+            self.refuse("full", sender, Outcome::OVERLOADED);
+            return;
+        }
+        let work = Work::Put { shard, taken_ms: unix_ms(), line: line.into(), sender };
+        match self.intake.try_send(work) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(work)) => self.turn_away(weight, work, "full", Outcome::OVERLOADED),
+            Err(mpsc::error::TrySendError::Closed(work)) => {
+                self.turn_away(weight, work, "leaving", Outcome::UNAVAILABLE);
+            }
+        }
+    }
+
+    fn turn_away(&self, weight: u64, work: Work, reason: &'static str, outcome: Outcome) {
+        self.ledger.withdraw(weight);
+        if let Work::Put { sender, .. } = work {
+            self.refuse(reason, sender, outcome);
+        }
+    }
+
+    /// Counts, and tells the sender if there is one.
+    pub fn refuse(&self, reason: &'static str, sender: Option<oneshot::Sender<Outcome>>, outcome: Outcome) {
+        self.count(&self.metrics.refused, reason);
+        if let Some(sender) = sender {
+            // A sender that is gone needs no answer.
+            let _ = sender.send(outcome);
+        }
+    }
+
+    /// Puts something into the next commit; waits for a place. False: the node has left.
+    pub async fn hand_in(&self, work: Work) -> bool {
+        self.intake.send(work).await.is_ok()
+    }
+
+    /// Counts one of a family.
+    pub fn count(
+        &self,
+        family: &prometheus_client::metrics::family::Family<ReasonLabels, prometheus_client::metrics::counter::Counter>,
+        reason: &'static str,
+    ) {
+        family.get_or_create(&ReasonLabels { sink: self.config.name.clone(), reason }).inc();
+    }
+
+    /// The sink has asked for a pause.
+    pub fn hold(&self, pause: Duration) {
+        let until = self.age_ms().saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        self.held_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// What is left of the pause.
+    pub fn held(&self) -> Duration {
+        Duration::from_millis(self.held_until.load(Ordering::Relaxed).saturating_sub(self.age_ms()))
+    }
+
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Remembers what went wrong, or that nothing does. The log hears of it when the sink takes nothing for a while: single
+    /// failures are what retries are for.
+    pub fn note(&self, words: Option<String>) {
+        let (mut trouble, now_ms) = (self.trouble.lock(), unix_ms());
+        match (&mut *trouble, words) {
+            (None, Some(words)) => *trouble = Some(Trouble { since_ms: now_ms, words, is_told: false }),
+            (Some(trouble), Some(words)) => {
+                trouble.words = words;
+                if !trouble.is_told && now_ms.saturating_sub(trouble.since_ms) > TELL_AFTER_MS {
+                    trouble.is_told = true;
+                    tracing::warn!(sink = %self.config.name, "the sink takes nothing: {}", trouble.words);
+                }
+            }
+            (Some(Trouble { is_told: true, .. }), None) => {
+                tracing::info!(sink = %self.config.name, "the sink takes messages again");
+                *trouble = None;
+            }
+            (_, None) => *trouble = None,
+        }
+    }
+
+    /// Counts a dead letter; the log hears of them at most once a minute.
+    pub fn mourn(&self, reason: &'static str) {
+        self.count(&self.metrics.dead, reason);
+        let (now_ms, last) = (self.age_ms().max(1), self.mourned.load(Ordering::Relaxed));
+        if last == 0 || now_ms.saturating_sub(last) > MOURN_EVERY_MS {
+            self.mourned.store(now_ms, Ordering::Relaxed);
+            tracing::warn!(sink = %self.config.name, reason, "messages become dead letters (GET /v1/upstream/dead)");
+        }
+    }
+
+    /// As operators see it.
+    pub fn standing(&self) -> Standing {
+        let heads = self.lanes.iter().map(|lane| lane.head_ms.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
+        let lag_ms = heads.min().map_or(0, |oldest| unix_ms().saturating_sub(oldest));
+        let trouble = self.trouble.lock();
+        let trouble = trouble.as_ref();
+        Standing {
+            books: self.ledger.books(),
+            lag_ms,
+            trouble: trouble.map(|trouble| (trouble.since_ms, trouble.words.clone())),
+        }
+    }
+
+    /// The URL without what may be secret in it.
+    pub fn shown_url(&self) -> String {
+        Url::read(&self.config.url, true).map_or_else(|_| String::new(), |url| url.shown())
+    }
+
+    /// Sets the gauges.
+    pub fn refresh(&self) {
+        let standing = self.standing();
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let (m, books) = (&self.metrics, standing.books);
+        m.spool_messages.get_or_create(&self.labels).set(gauge(books.waiting.messages));
+        m.spool_bytes.get_or_create(&self.labels).set(gauge(books.waiting.bytes));
+        m.unwritten_bytes.get_or_create(&self.labels).set(gauge(books.unwritten));
+        m.dead_messages.get_or_create(&self.labels).set(gauge(books.dead.messages));
+        m.dead_bytes.get_or_create(&self.labels).set(gauge(books.dead.bytes));
+        m.lag_seconds.get_or_create(&self.labels).set(Duration::from_millis(standing.lag_ms).as_secs_f64());
+    }
+}
+
+impl Idle {
+    /// Starts the lanes and the writer; they end after `leave`, the writer last.
+    pub fn run(self, actions: &Arc<dyn Actions>, leave: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+        let Self { sink, work, next } = self;
+        let mut lanes = JoinSet::new();
+        for lane in 0..sink.config.lanes {
+            lanes.spawn(lane::run(Arc::clone(&sink), lane, Arc::clone(actions), leave.clone()));
+        }
+        tasks.spawn(writer::run(Arc::clone(&sink), work, next));
+        tasks.spawn(async move {
+            while lanes.join_next().await.is_some() {}
+            sink.hand_in(Work::Close).await;
+        });
+    }
+}
+
+fn tell_of(config: &SinkConfig, found: &Found) {
+    let (waiting, dead) = (found.waiting.messages, found.dead.messages);
+    if found.was_repaired {
+        tracing::warn!(sink = %config.name, waiting, dead, "the spool was not closed by its last process; it was repaired");
+    } else if waiting + dead > 0 {
+        tracing::info!(sink = %config.name, waiting, dead, "the spool has messages of before");
+    }
+}
+
+/// Now, as spools remember it.
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

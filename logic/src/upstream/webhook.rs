@@ -1,0 +1,268 @@
+//! One signed POST to a sink, and what its answer means for the messages in it. Everything has a bound: time, size of the
+//! answer, addresses. Follows no redirect and heeds no proxy of the environment: only the configured URL is ever called.
+//! Does not decide when to try again (see `pace`).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
+
+use super::address::check_public;
+use super::connect::{Connect, Resolve};
+use super::sign::{Secret, signature};
+use crate::config::SinkConfig;
+
+/// How long a connection idles before we close it: shorter than the usual minute of servers, so that few are found closed.
+const IDLE: Duration = Duration::from_secs(20);
+/// Longest `Retry-After` that is heeded; a longer one is a mistake or a mischief.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+
+/// A webhook's URL, checked as far as it can be without asking for its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url(Uri);
+
+impl Url {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn read(text: &str, allow_private: bool) -> Result<Self, String> {
+        const EXPECTED: &str = "expected http:// or https://, a host and a path";
+        let uri: Uri = text.parse().map_err(|_| EXPECTED.to_owned())?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(EXPECTED.into());
+        }
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or(EXPECTED)?;
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("a user and a password do not belong into a URL; use headers".into());
+        }
+        if let Ok(ip) = host.trim_matches(['[', ']']).parse()
+            && let (false, Err(kind)) = (allow_private, check_public(ip))
+        {
+            return Err(format!("{host} is {kind}; set allow_private = true if that is meant"));
+        }
+        Ok(Self(uri))
+    }
+
+    /// The URL without its query, which may hold a secret.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let text = self.0.to_string();
+        text.split('?').next().unwrap_or_default().to_owned()
+    }
+}
+
+/// What a sink made of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It has the messages.
+    Taken(Said),
+    /// Try again.
+    Later {
+        /// What went wrong.
+        trouble: Trouble,
+        /// Not before; the sink's own wish.
+        after: Option<Duration>,
+    },
+    /// It will never take this request (a status 4xx).
+    Never(u16),
+}
+
+/// The body of a good answer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The bytes; often none.
+    Body(Bytes),
+    /// More than `answer_bytes`.
+    TooMuch,
+    /// It ended early or came late.
+    Broken,
+}
+
+/// Why a request is to be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No connection; why.
+    Unreachable(String),
+    /// Nothing complete in time.
+    Timeout,
+    /// The connection broke before the answer.
+    Broken,
+    /// An answer that is no yes.
+    Status(u16),
+}
+
+impl Trouble {
+    /// One word for metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::Status(_) => "status",
+        }
+    }
+
+    /// A few words for operators; never of what the sink or a client said.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Unreachable(why) => format!("unreachable: {why}"),
+            Self::Timeout => "no answer in time".into(),
+            Self::Broken => "the connection broke before the answer".into(),
+            Self::Status(status) => format!("status {status}"),
+        }
+    }
+}
+
+/// A sink's address, secrets and connections.
+pub struct Webhook {
+    url: Uri,
+    secrets: Vec<Secret>,
+    headers: HeaderMap,
+    timeout: Duration,
+    answer_bytes: usize,
+    client: Client<HttpsConnector<Connect>, Full<Bytes>>,
+}
+
+impl Webhook {
+    /// Of a sink without [problems](crate::LogicConfig::problems).
+    ///
+    /// # Errors
+    /// What cannot be used, in words: a file of authorities, mostly.
+    pub fn new(sink: &SinkConfig, resolve: Resolve) -> Result<Self, String> {
+        let Url(url) = Url::read(&sink.url, sink.allow_private)?;
+        let secrets: Result<Vec<Secret>, &str> = sink.secrets.iter().map(|text| Secret::read(text)).collect();
+        let mut headers = HeaderMap::new();
+        for (name, value) in &sink.headers {
+            let name = HeaderName::try_from(name).map_err(|error| format!("headers: {error}"))?;
+            let mut value = HeaderValue::try_from(value).map_err(|error| format!("headers: {error}"))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(&sink.ca)?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(Connect { allow_private: sink.allow_private, resolve });
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(usize::from(sink.lanes))
+            .build(connector);
+        Ok(Self {
+            url,
+            secrets: secrets?,
+            headers,
+            timeout: Duration::from_millis(u64::from(sink.timeout_ms)),
+            answer_bytes: sink.answer_bytes,
+            client,
+        })
+    }
+
+    /// Posts lines, signed for this moment. `id` is the request's name; a repeat with the same lines has the same.
+    pub async fn post(&self, id: &str, lines: Bytes) -> Answer {
+        let request = match self.request(id, lines) {
+            Ok(request) => request,
+            Err(error) => return later(Trouble::Unreachable(error.to_string())),
+        };
+        let until = tokio::time::Instant::now() + self.timeout;
+        let response = match tokio::time::timeout_at(until, self.client.request(request)).await {
+            Err(_) => return later(Trouble::Timeout),
+            Ok(Err(error)) if error.is_connect() => return later(Trouble::Unreachable(innermost(&error))),
+            Ok(Err(_)) => return later(Trouble::Broken),
+            Ok(Ok(response)) => response,
+        };
+        let (status, after) = (response.status(), retry_after(response.headers(), SystemTime::now()));
+        if status.is_success() {
+            return Answer::Taken(self.said(response.into_body(), until).await);
+        }
+        match status {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                Answer::Later { trouble: Trouble::Status(status.as_u16()), after }
+            }
+            _ if status.is_client_error() => Answer::Never(status.as_u16()),
+            _ => Answer::Later { trouble: Trouble::Status(status.as_u16()), after },
+        }
+    }
+
+    fn request(&self, id: &str, lines: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut request = Request::post(self.url.clone())
+            .header(CONTENT_TYPE, "application/x-ndjson")
+            .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+            .header("webhook-id", id)
+            .header("webhook-timestamp", seconds)
+            .header("webhook-signature", signature(&self.secrets, id, seconds, &lines))
+            .body(Full::new(lines))?;
+        for (name, value) in &self.headers {
+            request.headers_mut().insert(name, value.clone());
+        }
+        Ok(request)
+    }
+
+    async fn said(&self, body: Incoming, until: tokio::time::Instant) -> Said {
+        match tokio::time::timeout_at(until, Limited::new(body, self.answer_bytes).collect()).await {
+            Ok(Ok(whole)) => Said::Body(whole.to_bytes()),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Said::TooMuch,
+            Ok(Err(_)) | Err(_) => Said::Broken,
+        }
+    }
+}
+
+fn later(trouble: Trouble) -> Answer {
+    Answer::Later { trouble, after: None }
+}
+
+/// The reason at the bottom: "connection refused" says more than "client error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Seconds or a date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// Trusts the public authorities, or those of a file instead.
+fn tls(ca: &str) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    if ca.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    } else {
+        let read = |error: &dyn std::fmt::Display| format!("ca: {ca}: {error}");
+        for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| read(&error))? {
+            roots.add(certificate.map_err(|error| read(&error))?).map_err(|error| read(&error))?;
+        }
+        if roots.is_empty() {
+            return Err(format!("ca: {ca} holds no certificate"));
+        }
+    }
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| error.to_string())?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;
