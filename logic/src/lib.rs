@@ -10,6 +10,7 @@ mod chat;
 mod config;
 mod console;
 mod dedupe;
+mod hook;
 mod interest;
 mod keys;
 mod live;
@@ -36,8 +37,8 @@ use tokio::time::timeout;
 
 pub use crate::backplane::{GatewayLink, PipeDial, PipeStream};
 pub use crate::config::{
-    AgentsConfig, BackplaneConfig, DedupeConfig, EventsConfig, GATEWAYS_MAX, HttpConfig, KEYS_MAX, KeyConfig,
-    LimitsConfig, LogicConfig, PresenceConfig, RouteConfig, SinkConfig, UpstreamConfig,
+    AgentsConfig, BackplaneConfig, DedupeConfig, EventsConfig, GATEWAYS_MAX, HookConfig, HttpConfig, KEYS_MAX,
+    KeyConfig, LimitsConfig, LogicConfig, PresenceConfig, RouteConfig, SinkConfig, UpstreamConfig,
 };
 pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::live::is_live;
@@ -58,6 +59,7 @@ use crate::api::body::Budget;
 use crate::backplane::Fleet;
 use crate::blocks::BlockTable;
 use crate::dedupe::Dedupe;
+use crate::hook::Hook;
 use crate::interest::Interest;
 use crate::keys::Keys;
 use crate::live::Live;
@@ -123,8 +125,13 @@ impl Logic {
         let upstream = Arc::new(upstream);
         let events = Arc::new(Events::new(Arc::clone(&upstream), Arc::clone(&interest), &config.events));
         let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
+        let hook = Hook::start(&config.hook, &metrics)
+            .map_err(|why| StartError::Config(vec![format!("logic.hook: {why}")]))?;
         let (hear, heard) = mpsc::channel(uplink::PAGES);
         let fleet = Fleet::new(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics, requests, hear);
+        if let Some(hook) = &hook {
+            fleet.want(|wants| hook.want(wants));
+        }
         let node = Arc::new(Node {
             extras,
             tls,
@@ -137,6 +144,7 @@ impl Logic {
             blocks: BlockTable::default(),
             dedupe: Dedupe::new(&config.dedupe),
             agents: Agents::new(&config.agents),
+            hook,
             budget: Budget::new(config.limits.bodies_bytes),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             connections: Arc::new(Semaphore::new(config.limits.connections)),

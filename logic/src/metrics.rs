@@ -80,6 +80,13 @@ pub struct FailureLabels {
     pub reason: &'static str,
 }
 
+/// Label set of [`Metrics::hook`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HookLabels {
+    /// `accepted`, `refused`, `cached` or `failed`.
+    pub result: &'static str,
+}
+
 /// Label set of [`Metrics::uplink_items`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ItemLabels {
@@ -122,6 +129,9 @@ pub struct Metrics {
     pub events: PerGateway<Counter>,
     pub failures: Family<FailureLabels, Counter>,
     pub uplink_items: Family<ItemLabels, Counter>,
+    pub hook: Family<HookLabels, Counter>,
+    pub hook_seconds: Histogram,
+    pub hook_remembered: Gauge,
     pub batch_pushes: HistogramOf<GatewayLabels>,
     pub reply_seconds: HistogramOf<GatewayLabels>,
     /// Those of commands.
@@ -173,6 +183,9 @@ impl Default for Metrics {
             events: Family::default(),
             failures: Family::default(),
             uplink_items: Family::default(),
+            hook: Family::default(),
+            hook_seconds: seconds(),
+            hook_remembered: Gauge::default(),
             batch_pushes: Family::new_with_constructor(batch_sizes),
             reply_seconds: Family::new_with_constructor(seconds),
             agents: AgentMetrics::default(),
@@ -261,6 +274,17 @@ impl Metrics {
         r.register("tidegate_backplane_events", "Interest changes applied", self.events.clone());
         r.register("tidegate_backplane_failures", "Pushes a gateway did not take, by reason", self.failures.clone());
         r.register("tidegate_uplink_items", "What clients said, by kind; repeats left out", self.uplink_items.clone());
+        r.register("tidegate_logic_hook_answers", "Clients asked about, by what came of it", self.hook.clone());
+        r.register(
+            "tidegate_logic_hook_seconds",
+            "Time from a question to the hook's answer",
+            self.hook_seconds.clone(),
+        );
+        r.register(
+            "tidegate_logic_hook_remembered",
+            "Answers remembered (hook.cache_max)",
+            self.hook_remembered.clone(),
+        );
         r.register("tidegate_backplane_batch_pushes", "Pushes in one batch", self.batch_pushes.clone());
         r.register("tidegate_backplane_reply_seconds", "Time from a batch to its reply", self.reply_seconds.clone());
     }

@@ -13,6 +13,7 @@ use crate::backplane::Fleet;
 use crate::blocks::BlockTable;
 use crate::config::LogicConfig;
 use crate::dedupe::Dedupe;
+use crate::hook::Hook;
 use crate::interest::Interest;
 use crate::keys::Keys;
 use crate::live;
@@ -60,6 +61,8 @@ pub struct Node {
     pub dedupe: Dedupe,
     /// Commands and their replies.
     pub agents: Agents,
+    /// Who is asked before a client is let in, if anyone.
+    pub hook: Option<Arc<Hook>>,
     /// What request bodies hold.
     pub budget: Arc<Budget>,
     /// Requests in progress; a permit each, but for those of operators.

@@ -246,6 +246,7 @@ fn refresh(node: &Node) {
     m.connections.set(gauge(limits.connections.saturating_sub(node.connections.available_permits())));
     m.in_flight.set(gauge(limits.in_flight.saturating_sub(node.in_flight.available_permits())));
     m.bodies_bytes.set(gauge(node.budget.held()));
+    m.hook_remembered.set(node.hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));
     m.dedupe_keys.set(gauge(node.dedupe.len()));
     let agents = &node.config.agents;
     m.agents.waiting.set(gauge(agents.commands.saturating_sub(node.agents.places.available_permits())));

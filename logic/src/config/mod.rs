@@ -3,6 +3,7 @@
 //! its field. Parsing and precedence live in the binary. Bounds that both tiers share are in `tidegate_protocol::limits`.
 
 mod agents;
+mod hook;
 mod keys;
 mod presence;
 mod upstream;
@@ -14,6 +15,7 @@ use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_
 use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 pub use self::agents::AgentsConfig;
+pub use self::hook::HookConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig};
 pub use self::presence::PresenceConfig;
 pub use self::upstream::{EventsConfig, RouteConfig, SinkConfig, UpstreamConfig};
@@ -51,6 +53,8 @@ pub struct LogicConfig {
     pub agents: AgentsConfig,
     /// Who is told who comes and goes.
     pub presence: PresenceConfig,
+    /// Who is asked before a client is let in.
+    pub hook: HookConfig,
     /// The links to the gateways.
     pub backplane: BackplaneConfig,
     /// Business services and what they are sent.
@@ -161,6 +165,7 @@ impl Default for LogicConfig {
             dedupe: DedupeConfig::default(),
             agents: AgentsConfig::default(),
             presence: PresenceConfig::default(),
+            hook: HookConfig::default(),
             backplane: BackplaneConfig::default(),
             upstream: UpstreamConfig::default(),
             events: EventsConfig::default(),
@@ -232,6 +237,7 @@ impl LogicConfig {
         let mut out = Vec::new();
         self.gateway_problems(&mut out);
         keys::problems(&self.keys, &mut out);
+        self.hook.problems(&mut out);
         self.limit_problems(&mut out);
         self.backplane_problems(&mut out);
         self.agents.problems(&mut out);

@@ -14,6 +14,7 @@ use crate::agents;
 use crate::api::push::Request;
 use crate::backplane::Heard;
 use crate::chat;
+use crate::hook::Stranger;
 use crate::keys::Caller;
 use crate::node::Node;
 use crate::presence;
@@ -45,7 +46,14 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                     node.presence.note(page.link.index, tally);
                     ticket.done();
                 }
-                What::Connect(_) => ticket.refuse("unavailable", "this logic node does not answer that", false),
+                What::Connect(connect) => match &node.hook {
+                    Some(hook) => {
+                        let (gateway, time_ms) = (page.link.name.clone(), item.time_ms);
+                        hook.ask(Stranger { id: item.id, time_ms, gateway, from, connect }, ticket);
+                    }
+                    // Another logic node of the fleet has a hook, and this one has none.
+                    None => ticket.refuse("hook_unavailable", "this logic node has no logic.hook", true),
+                },
                 What::Reply(reply) => {
                     // A reply that is late or too much is the command's business; the agent is told nothing of it.
                     agents::take(&node, from, reply);

@@ -7,7 +7,7 @@
 mod address;
 mod answer;
 pub mod carry;
-mod connect;
+pub mod connect;
 mod debounce;
 mod doing;
 mod events;
@@ -22,7 +22,7 @@ mod sign;
 mod sink;
 mod spool;
 mod tend;
-mod webhook;
+pub mod webhook;
 mod writer;
 
 use std::borrow::Cow;

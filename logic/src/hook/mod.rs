@@ -1,0 +1,173 @@
+//! The connect hook: a service of the operator's is asked about each client before it is let in, and says yes, no, or yes with
+//! another name, more rights, rooms and attributes (docs/adr/0026). A gateway parks the client meanwhile.
+//! Parts: `answer` (the JSON both ways), `cache` (answers that still hold), `post` (the way to the service).
+//! Invariants: every question ends in one verdict, within `timeout_ms`; at most `in_flight` questions are open; where the hook
+//! fails nobody comes in, unless `fail_open`; neither a question nor an answer is in any log.
+
+mod answer;
+mod cache;
+mod post;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tidegate_protocol::records::{Connect, Sender, Verdict, Wants};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use self::cache::{Cache, Client};
+pub use self::post::{Post, Reply};
+use crate::config::HookConfig;
+use crate::metrics::{HookLabels, Metrics};
+use crate::uplink::desk::Ticket;
+
+/// Code of the refusal when the hook gives no answer.
+pub const UNAVAILABLE: &str = "hook_unavailable";
+/// Between two warnings that the hook fails: a storm of clients must not become a storm of lines.
+const WARN_EVERY: Duration = Duration::from_secs(5);
+
+/// The hook of a node.
+pub struct Hook {
+    post: Post,
+    timeout: Duration,
+    fail_open: bool,
+    headers: Vec<String>,
+    places: Semaphore,
+    cache: Mutex<Cache>,
+    warned: Mutex<Option<Instant>>,
+    metrics: Arc<Metrics>,
+}
+
+/// A client that waits.
+pub struct Stranger {
+    /// Name of the question.
+    pub id: String,
+    /// When it came, Unix milliseconds.
+    pub time_ms: u64,
+    /// The gateway's name.
+    pub gateway: String,
+    /// Who it says it is, checked as far as tokens go.
+    pub from: Sender,
+    /// What it asked for.
+    pub connect: Connect,
+}
+
+impl Hook {
+    /// The hook of a configuration that has one.
+    ///
+    /// # Errors
+    /// What is wrong with its URL, secrets or authorities.
+    pub fn start(config: &HookConfig, metrics: &Arc<Metrics>) -> Result<Option<Arc<Self>>, String> {
+        if !config.is_on() {
+            return Ok(None);
+        }
+        let post = post::by_webhook(config)?;
+        Ok(Some(Arc::new(Self::new(config, post, metrics))))
+    }
+
+    fn new(config: &HookConfig, post: Post, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            post,
+            timeout: Duration::from_millis(u64::from(config.timeout_ms)),
+            fail_open: config.fail_open,
+            headers: config.headers.clone(),
+            places: Semaphore::new(config.in_flight),
+            cache: Mutex::new(Cache::new(Duration::from_millis(u64::from(config.cache_ms)), config.cache_max)),
+            warned: Mutex::new(None),
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// Has gateways ask.
+    pub fn want(&self, wants: &mut Wants) {
+        wants.connects = true;
+        wants.headers.clone_from(&self.headers);
+    }
+
+    /// Asks about a client, beside everything else.
+    pub fn ask(self: &Arc<Self>, stranger: Stranger, ticket: Ticket) {
+        let hook = Arc::clone(self);
+        tokio::spawn(async move { ticket.verdict(hook.verdict(&stranger).await) });
+    }
+
+    /// Answers that are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.cache.lock().len()
+    }
+
+    async fn verdict(&self, stranger: &Stranger) -> Verdict {
+        let client = client(stranger);
+        if let Some(verdict) = self.cache.lock().find(&client, Instant::now()) {
+            return self.counted("cached", verdict);
+        }
+        match self.exchange(stranger).await {
+            Ok(verdict) => {
+                self.cache.lock().keep(client, verdict.clone(), Instant::now());
+                self.counted(if verdict.status == 0 { "accepted" } else { "refused" }, verdict)
+            }
+            Err(why) => {
+                self.warn(&why);
+                let no = Verdict {
+                    status: 503,
+                    code: UNAVAILABLE.into(),
+                    message: "who may connect cannot be asked at the moment; try again".into(),
+                    ..Verdict::default()
+                };
+                self.counted("failed", if self.fail_open { Verdict::default() } else { no })
+            }
+        }
+    }
+
+    async fn exchange(&self, stranger: &Stranger) -> Result<Verdict, String> {
+        let _place = self.places.try_acquire().map_err(|_| "more questions at once than logic.hook.in_flight")?;
+        let Stranger { id, time_ms, gateway, from, connect } = stranger;
+        let question = Bytes::from(answer::question(id, *time_ms, gateway, from, connect));
+        let started = Instant::now();
+        let reply = timeout(self.timeout, (self.post)(id.clone(), question)).await;
+        self.metrics.hook_seconds.observe(started.elapsed().as_secs_f64());
+        match reply {
+            Err(_) => Err("no answer within logic.hook.timeout_ms".into()),
+            Ok(Reply::Body(body)) => answer::read(&body),
+            Ok(Reply::Status(status @ (401 | 403))) => {
+                let code = if status == 401 { "unauthorized" } else { "refused" };
+                Ok(Verdict { status: u32::from(status), code: code.into(), ..Verdict::default() })
+            }
+            Ok(Reply::Status(status)) => Err(format!("the hook answered {status}")),
+            Ok(Reply::Failed(why)) => Err(why),
+        }
+    }
+
+    fn counted(&self, result: &'static str, verdict: Verdict) -> Verdict {
+        self.metrics.hook.get_or_create(&HookLabels { result }).inc();
+        verdict
+    }
+
+    fn warn(&self, why: &str) {
+        let now = Instant::now();
+        let mut warned = self.warned.lock();
+        if warned.is_none_or(|at| now.duration_since(at) >= WARN_EVERY) {
+            *warned = Some(now);
+            tracing::warn!(why, "the connect hook fails (logic.hook)");
+        }
+    }
+}
+
+/// What the answer may depend on. The address counts without its port, which differs each time.
+fn client(stranger: &Stranger) -> Client {
+    let Sender { user, platform, device, address, .. } = &stranger.from;
+    let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+    let mut hash = Sha256::new();
+    for part in [user, platform, device, host, stranger.gateway.as_str()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.update(&stranger.connect.fingerprint);
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests;
