@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Client, Server};
+use support::{Client, PATIENCE, Server, until};
 
 fn to_room(id: u32, room: &str, data: &Value) -> Value {
     json!({"type": "SEND", "id": id, "data": {"to": {"room": room}, "data": data}})
@@ -184,14 +184,23 @@ async fn what_is_said_while_logic_is_away_waits_for_it() {
 #[tokio::test]
 async fn what_does_not_fit_is_refused() {
     let gateway = Server::gateway("g0", &[("TIDEGATE_GATEWAY__UPLINK__ITEMS", "3")]).await;
-    let mut alice = Client::connect(gateway.clients()).await;
-
+    let mut clients = Vec::new();
     for number in 0..4 {
-        alice.say(to_room(number, "r", &json!(1))).await;
+        let client = Client::connect(gateway.clients()).await;
+        client.say(to_room(number, "r", &json!(1))).await;
+        until("it is kept or refused", PATIENCE, async || {
+            let kept = gateway.metrics().await.sum("tidegate_gateway_uplink_kept");
+            (kept == u64::from(number + 1).min(3)).then_some(())
+        })
+        .await;
+        clients.push(client);
     }
 
-    let (refused, _) = answer_of(&mut alice).await;
+    let (refused, _) = answer_of(&mut clients[3]).await;
     assert_eq!((&refused["id"], &refused["data"]["code"]), (&json!(3), &json!("overloaded")), "{refused}");
+    clients[0].say(to_room(9, "r", &json!(1))).await;
+    let (refused, _) = answer_of(&mut clients[0]).await;
+    assert_eq!((&refused["id"], &refused["data"]["code"]), (&json!(9), &json!("overloaded")), "{refused}");
     assert_eq!(gateway.metrics().await.sum("tidegate_gateway_uplink_kept"), 3);
 }
 

@@ -10,6 +10,9 @@ use parking_lot::RwLock;
 use crate::bucket::rate::Rate;
 use crate::config::{DevicesConfig, GatewayConfig};
 
+/// Replies of a connection for each request that it may make.
+const REPLIES: u32 = 20;
+
 /// Whether a change of this key (`gateway.limits.rooms`) takes effect without a restart.
 #[must_use]
 pub fn is_live(key: &str) -> bool {
@@ -110,6 +113,13 @@ impl Live {
     #[must_use]
     pub fn requests(&self) -> Rate {
         Rate { per_s: self.requests[0].load(Relaxed), burst: self.requests[1].load(Relaxed) }
+    }
+
+    /// How many commands one connection may answer: an agent does what many ask, and is asked faster than people type.
+    #[must_use]
+    pub fn replies(&self) -> Rate {
+        let Rate { per_s, burst } = self.requests();
+        Rate { per_s: per_s.saturating_mul(REPLIES), burst: burst.saturating_mul(REPLIES) }
     }
 
     /// How much one user may send to others.

@@ -124,9 +124,10 @@ impl Rooms {
             self.count.fetch_sub(1, Ordering::Relaxed);
             interest.announce(InterestKind::Room, &room.name, false);
         }
-        drop(shard);
-        // After the count: a tick in between would else tell an old one, and nothing would come to correct it.
+        // After the count: a tick in between would else tell an old one, and nothing would come to correct it. And before
+        // the room can begin again: the end of its last life must not be told behind the beginning of the next.
         self.watched.note_left(topic);
+        drop(shard);
     }
 
     /// How many rooms there are.

@@ -4,6 +4,7 @@ mod support;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde_json::json;
 use support::{Client, Logic, gateway, push};
 use tidegate_gateway::Gateway;
 use tidegate_protocol::records::target::To;
@@ -178,6 +179,14 @@ async fn a_block_of_a_room_ends_the_membership_and_refuses_the_next_join() {
     assert_eq!(client.join("r").await["error"]["code"], "forbidden");
     assert_eq!(client.join("other").await["error"], serde_json::Value::Null);
     assert_eq!(put(&mut logic, "ann", "r", true).await.refused, 1);
+    for request in [
+        json!({"type": "SEND", "data": {"to": {"room": "r"}, "data": 1}}),
+        json!({"type": "PRESENCE", "data": {"room": "r"}}),
+        json!({"type": "MEMBERS", "data": {"room": "r"}}),
+    ] {
+        client.say(&request.to_string()).await;
+        assert_eq!(client.next().await["data"]["code"], "forbidden", "{request}");
+    }
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ pub enum Refusal {
     ForeignHost { host: String },
     NoSuchPath,
     NoSuchConnection,
+    NoSuchSink,
     WrongMethod { allow: String },
     WrongMediaType { expected: &'static str },
     // Commands to agents.
@@ -105,6 +106,7 @@ impl Refusal {
             Self::ForeignHost { .. } => rules::FOREIGN_HOST,
             Self::NoSuchPath => rules::NO_SUCH_PATH,
             Self::NoSuchConnection => rules::NO_SUCH_CONNECTION,
+            Self::NoSuchSink => rules::NO_SUCH_SINK,
             Self::WrongMethod { .. } => rules::WRONG_METHOD,
             Self::WrongMediaType { .. } => rules::WRONG_MEDIA_TYPE,
             Self::NobodyThere => rules::NOBODY_THERE,
@@ -167,6 +169,7 @@ impl Refusal {
                 "without keys the Host must be an IP address, localhost or one of logic.allowed_hosts, not {host}"
             ),
             Self::NoSuchPath => "see docs/http-api.md for the paths there are".into(),
+            Self::NoSuchSink => "sinks are those of the configuration (logic.upstream.sinks)".into(),
             Self::NoSuchConnection => "no gateway holds it: it has closed, or its gateway has restarted".into(),
             Self::WrongMethod { allow } => format!("allowed here: {allow}"),
             Self::WrongMediaType { expected } => format!("send Content-Type: {expected}"),

@@ -6,11 +6,13 @@ use std::borrow::Cow;
 use tidegate_protocol::close::{self, CloseReason};
 use tidegate_protocol::compat::{self, Called, Wish};
 use tidegate_protocol::handshake::Refusal;
+use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::message::{Recipient, Send};
 use tidegate_protocol::ws;
 
 use super::drive::Drive;
 use super::text_frame;
+use crate::counters::Delta;
 use crate::identity::Identity;
 use crate::node::Node;
 use crate::uplink::Expects;
@@ -56,8 +58,9 @@ impl Drive {
         if cold.user.as_deref() == Some(user) {
             return Ok(None);
         }
-        if cold.user.is_some() {
-            return Err((403, "this connection is another user's"));
+        // Who was let in with less than everything, by a hook, or who would have been asked about under the new name.
+        if cold.user.is_some() || cold.badge.is_some() || node.config.hook.required || node.uplink.asks() {
+            return Err((403, "this connection cannot be that user's"));
         }
         if !cold.rooms.is_empty() || hot.outbox.lock().is_some() {
             return Err((409, "Login comes first: this connection has joined rooms or has something to read"));
@@ -84,6 +87,13 @@ impl Drive {
         self.codes.insert(slot, 1000);
         let Some(removed) = self.take_out(node, slot, generation) else { return };
         node.buckets[self.index].unwatch(&removed.fd);
+        if let Some(mut pending) = removed.pending {
+            // Something came to wait since Login looked; HELLO would fall into the middle of it. The client comes back.
+            let mut d = Delta::default();
+            pending.clear(&mut d);
+            node.buckets[self.index].counters.add(&d);
+            return;
+        }
         let mut response = first.to_vec();
         // It is the same client, behind the same proxy.
         identity.address = removed.cold.address;
@@ -113,6 +123,10 @@ impl Drive {
                 Ok(Some(identity)) => self.renamed = Some((identity, answer(0, "ok"))),
                 Err((code, message)) => self.say(node, slot, generation, answer(code, message), false),
             },
+            Wish::Upstream { route, .. } if !is_valid_name(route) => {
+                let needs = "Module and Action together are 1 to 127 bytes without control characters";
+                self.say(node, slot, generation, answer(400, needs), false);
+            }
             Wish::Upstream { route, data } => {
                 let send = Send { to: Recipient::Route(Cow::Borrowed(route)), data, nonce: None, echo: true };
                 let expects = Expects::Called { module: (*called.module).into(), action: (*called.action).into() };

@@ -66,6 +66,8 @@ pub struct Drive {
     pub(super) paused: HashMap<u32, bool, ahash::RandomState>,
     /// How much each connection asks for, by slot.
     pub(super) requests: Rates<u32>,
+    /// How many commands each connection answers, by slot.
+    pub(super) replies: Rates<u32>,
     /// How much each user says, on all its connections.
     pub(super) user_sends: Rates<Arc<str>>,
     /// A connection that has just said who it is in another dialect, and what it is told first.
@@ -97,6 +99,7 @@ impl Drive {
     pub fn new(node: Arc<Node>, index: usize) -> Self {
         Self {
             requests: Rates::new(node.live.requests()),
+            replies: Rates::new(node.live.replies()),
             user_sends: Rates::new(node.live.user_sends()),
             node,
             index,

@@ -104,6 +104,7 @@ impl Drive {
         self.paused.remove(&slot);
         self.bad_json.remove(&slot);
         self.requests.forget(&slot);
+        self.replies.forget(&slot);
         bucket.count_out();
         bucket.dismiss_deflate(removed.cold.deflate);
         node.count_out();

@@ -10,6 +10,7 @@ use tidegate_protocol::records::{self, Ask, AskKind, Target, item::What, target:
 use tidegate_protocol::reply;
 
 use super::drive::Drive;
+use super::table::Cold;
 use super::text_frame;
 use crate::identity::Act;
 use crate::node::Node;
@@ -159,7 +160,8 @@ impl Drive {
             if table.find(slot, generation).is_none() {
                 return Ok(());
             }
-            if needs.is_some_and(|(act, name)| !table.cold[slot as usize].may(act, name)) {
+            let cold = &table.cold[slot as usize];
+            if needs.is_some_and(|(act, name)| !cold.may(act, name) || is_barred(node, cold, act, name)) {
                 return Err(No::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
@@ -167,7 +169,7 @@ impl Drive {
         };
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
-        let whom = logic.map_or(For::Name(&name), For::Node);
+        let whom = logic.map_or(For::Name(&name), |node| For::Node { node, name: &name });
         node.uplink.say(whom, from, what, whose, node.clock.now()).map_err(|_| No::Overloaded)
     }
 
@@ -176,6 +178,18 @@ impl Drive {
             let mut json = Vec::new();
             no.reply(&mut json, id);
             self.say(node, slot, generation, text_frame(&json), false);
+        }
+    }
+
+    /// One more REPLY of this connection; when it is one too many, says so.
+    pub(super) fn may_reply(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>) -> bool {
+        match self.replies.take(slot, node.clock.now()) {
+            Ok(()) => true,
+            Err(retry_after_ms) => {
+                node.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.explain(node, slot, generation, id, Err(No::Rate { retry_after_ms }));
+                false
+            }
         }
     }
 
@@ -189,6 +203,16 @@ impl Drive {
                 false
             }
         }
+    }
+}
+
+/// Whether a block of the user's keeps it from a room: who may not join it may not speak there or look in either (rule R-6).
+fn is_barred(node: &Node, cold: &Cold, act: Act, name: &str) -> bool {
+    match act {
+        Act::Join | Act::Speak | Act::See | Act::List => {
+            cold.user.as_deref().is_some_and(|user| node.blocks.is_barred_from(user, name))
+        }
+        Act::Whisper | Act::Route => false,
     }
 }
 

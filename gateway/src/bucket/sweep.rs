@@ -23,6 +23,7 @@ impl Drive {
             self.requests.set(node.live.requests());
             self.user_sends.set(node.live.user_sends());
             self.requests.sweep(now);
+            self.replies.sweep(now);
             self.user_sends.sweep(now);
         }
         self.expire(node);

@@ -35,9 +35,12 @@ impl Drive {
         match message::parse(text) {
             Ok(request) => {
                 self.bad_json.remove(&slot);
-                // A reply was asked for; how many there are is the asker's bound.
-                let is_answer = matches!(request.verb, Verb::Reply(_));
-                if !is_answer && !self.is_within_rate(node, slot, generation, request.id) {
+                // Replies were asked for, so they are many where commands are; but whether they were is for logic to find out.
+                let is_welcome = match request.verb {
+                    Verb::Reply(_) => self.may_reply(node, slot, generation, request.id),
+                    _ => self.is_within_rate(node, slot, generation, request.id),
+                };
+                if !is_welcome {
                     return;
                 }
                 self.grant(node, slot, generation, &request);
@@ -45,7 +48,11 @@ impl Drive {
             Err((_, BadRequest::BadJson(_))) if self.understands(node, slot, generation, text) => {
                 self.bad_json.remove(&slot);
             }
-            Err((id, error)) => self.refuse(node, slot, generation, id, &error),
+            Err((id, error)) => {
+                if self.is_within_rate(node, slot, generation, id) {
+                    self.refuse(node, slot, generation, id, &error);
+                }
+            }
         }
     }
 
@@ -53,6 +60,9 @@ impl Drive {
         node.totals.received.fetch_add(1, Ordering::Relaxed);
         if node.config.echo {
             return self.echo(node, slot, generation, ws::OpCode::Binary, bytes);
+        }
+        if !self.is_within_rate(node, slot, generation, None) {
+            return;
         }
         let mut json = Vec::new();
         reply::error(&mut json, None, "binary", "messages are JSON in text frames", false);

@@ -13,11 +13,14 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Of these pairs, unless they are too many, too long, or name something twice.
+    /// Of these pairs, unless they are too many, too long, hold control characters, or name something twice.
     #[must_use]
     pub fn of<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> Option<Self> {
         let bytes: usize = pairs.iter().map(|(n, v)| n.as_ref().len() + v.as_ref().len()).sum();
-        if pairs.len() > PAIRS_MAX || bytes > BYTES_MAX {
+        // They are shown in lists, also as plain text.
+        let is_plain = |text: &str| !text.chars().any(char::is_control);
+        let is_plain = pairs.iter().all(|(n, v)| is_plain(n.as_ref()) && is_plain(v.as_ref()));
+        if pairs.len() > PAIRS_MAX || bytes > BYTES_MAX || !is_plain {
             return None;
         }
         let mut pairs: Vec<(Box<str>, Box<str>)> =

@@ -52,21 +52,26 @@ impl Identity {
             Some(user) if limits::is_valid_name(&user) => Some(Arc::from(user.as_ref())),
             Some(_) => return Err(Refusal::BadQuery { what: USER }),
         };
-        Ok(Self { user, platform: platform_of(query, platforms)?, badge: None, join: Vec::new(), address: None })
+        let platform = match platform_of(query)? {
+            None => Platform::default(),
+            Some(name) => platforms.intern(&name).ok_or(Refusal::BadQuery { what: PLATFORM })?,
+        };
+        Ok(Self { user, platform, badge: None, join: Vec::new(), address: None })
     }
 
-    /// The identity that a verified token gives. `platform` is what the client said itself, for tokens that say nothing.
+    /// The identity that a verified token gives. `said` is the platform by the client's own word, for tokens that say nothing;
+    /// it takes a place among the names only now.
     ///
     /// # Errors
     /// [`TokenError::Claims`] when this gateway has no room for another platform.
     pub fn proven(
         claims: Claims,
-        platform: Platform,
+        said: Option<&str>,
         platforms: &Platforms,
         badges: &Badges,
     ) -> Result<Self, TokenError> {
-        let platform = match &claims.platform {
-            None => platform,
+        let platform = match claims.platform.as_deref().or(said) {
+            None => Platform::default(),
             Some(name) => platforms.intern(name).ok_or(TokenError::Claims("plat is one of too many different ones"))?,
         };
         let badge = badges.make(claims.device, claims.attributes, claims.grant, claims.expires_s);
@@ -84,14 +89,12 @@ impl Identity {
 ///
 /// # Errors
 /// `BadQuery` when it cannot be one.
-pub fn platform_of(query: &str, platforms: &Platforms) -> Result<Platform, Refusal> {
-    match parameter(query, "platform", PLATFORM)? {
-        None => Ok(Platform::default()),
-        Some(name) if limits::is_valid_platform(&name) => {
-            platforms.intern(&name).ok_or(Refusal::BadQuery { what: PLATFORM })
-        }
-        Some(_) => Err(Refusal::BadQuery { what: PLATFORM }),
+pub fn platform_of(query: &str) -> Result<Option<Cow<'_, str>>, Refusal> {
+    let name = parameter(query, "platform", PLATFORM)?;
+    if name.as_deref().is_some_and(|name| !limits::is_valid_platform(name)) {
+        return Err(Refusal::BadQuery { what: PLATFORM });
     }
+    Ok(name)
 }
 
 /// A parameter that stands there once and is not empty.

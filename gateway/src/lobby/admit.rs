@@ -13,7 +13,7 @@ use super::unnamed::Unnamed;
 use super::{Lobby, RETRY_AFTER_S};
 use crate::auth::TokenError;
 use crate::hook;
-use crate::identity::{Identity, Platform, platform_of};
+use crate::identity::{Identity, platform_of};
 use crate::node::Node;
 
 /// Where `user_id` names the user, for the dialect of bare messages.
@@ -90,8 +90,8 @@ impl Lobby {
                 self.ask_about(node, fd, Asked::new(identity, upgrade.deflate, &self.response, early), connect);
                 Ok(())
             }
-            Newcomer::Unnamed(platform) => {
-                self.let_in(node, fd, Unnamed::new(upgrade.deflate, platform, address, connect), early)
+            Newcomer::Unnamed(said) => {
+                self.let_in(node, fd, Unnamed::new(upgrade.deflate, said, address, connect), early)
             }
         }
     }
@@ -101,7 +101,7 @@ impl Lobby {
 enum Newcomer {
     Known(Identity),
     /// It will have to send AUTH.
-    Unnamed(Platform),
+    Unnamed(Option<Box<str>>),
 }
 
 fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
@@ -109,10 +109,12 @@ fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
         let user = if upgrade.path == CHAT { "user_id" } else { "user" };
         return Identity::claimed(upgrade.query, user, &node.platforms).map(Newcomer::Known);
     }
-    let platform = platform_of(upgrade.query, &node.platforms)?;
-    let Some(token) = token(node, upgrade)? else { return Ok(Newcomer::Unnamed(platform)) };
+    let said = platform_of(upgrade.query)?;
+    let Some(token) = token(node, upgrade)? else {
+        return Ok(Newcomer::Unnamed(said.map(|name| name.as_ref().into())));
+    };
     let claims = node.auth.verify(&token).map_err(TokenError::refusal)?;
-    let identity = Identity::proven(claims, platform, &node.platforms, &node.badges);
+    let identity = Identity::proven(claims, said.as_deref(), &node.platforms, &node.badges);
     identity.map(Newcomer::Known).map_err(TokenError::refusal)
 }
 

@@ -26,7 +26,7 @@ use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 use super::asked::Asked;
 use super::{Guest, Lobby, Stage};
 use crate::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
-use crate::identity::{Identity, Platform};
+use crate::identity::Identity;
 use crate::node::Node;
 
 /// Longest first message: a token, escaped at worst, and what is around it.
@@ -40,7 +40,7 @@ pub(super) struct Unnamed {
     decoder: Decoder,
     deflate: Option<Deflate>,
     /// What it said it is, for tokens that do not.
-    platform: Platform,
+    said: Option<Box<str>>,
     /// Its address, where the socket's peer is another's.
     address: Option<Box<SocketAddr>>,
     controls: u8,
@@ -51,12 +51,12 @@ pub(super) struct Unnamed {
 impl Unnamed {
     pub(super) fn new(
         deflate: Option<Deflate>,
-        platform: Platform,
+        said: Option<Box<str>>,
         address: Option<Box<SocketAddr>>,
         connect: Option<Connect>,
     ) -> Self {
         let connect = connect.map(Box::new);
-        Self { decoder: Decoder::default(), deflate, platform, address, controls: 0, connect }
+        Self { decoder: Decoder::default(), deflate, said, address, controls: 0, connect }
     }
 }
 
@@ -166,7 +166,7 @@ impl Lobby {
             let words = ws::close_frame(CloseReason::Draining.code(), &CloseReason::Draining.text(Some(1_000)));
             return Some((fd, words.to_vec()));
         }
-        let mut identity = match Identity::proven(claims, unnamed.platform, &node.platforms, &node.badges) {
+        let mut identity = match Identity::proven(claims, unnamed.said.as_deref(), &node.platforms, &node.badges) {
             Ok(identity) => identity,
             Err(error) => return Some((fd, unauthorized(None, error))),
         };

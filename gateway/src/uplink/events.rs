@@ -158,8 +158,8 @@ mod tests {
         let uplink = super::super::Uplink::new(&config);
         let event = || What::Event(Happened::Connected.record());
 
-        for _ in 0..10 {
-            uplink.mention(For::Name(b"alice"), records::Sender::default(), event(), 0);
+        for user in 0..10 {
+            uplink.mention(For::Name(&[user]), records::Sender::default(), event(), 0);
         }
 
         assert_eq!((uplink.kept().0, uplink.wanted.dropped.load(Ordering::Relaxed)), (6, 4));

@@ -22,6 +22,8 @@ use crate::clock::{Millis, is_due, since};
 
 /// A logic node that has not asked again after this long since its last answer is gone.
 const SILENT_MS: u32 = 2_000;
+/// A sender may have so much of the room at most: one part of so many. Else one could keep all others from being heard.
+const SHARES: usize = 16;
 /// What an item costs beside its strings and data, roughly: records and the tree.
 const ITEM_BYTES: usize = 256;
 
@@ -34,6 +36,8 @@ pub struct Full;
 struct Kept<T> {
     item: Item,
     key: u64,
+    /// The only node it is for, if it is for one alone.
+    node: Option<u64>,
     bytes: usize,
     since: Millis,
     whose: T,
@@ -58,7 +62,9 @@ pub struct Lanes<T> {
     lanes: HashMap<u64, Lane<T>>,
     /// What no logic node is there for, in order.
     waiting: VecDeque<Kept<T>>,
-    /// Senders with unanswered items: their lane and how many.
+    /// What each sender has in here, wherever it is: items and bytes.
+    shares: HashMap<u64, (usize, usize)>,
+    /// Senders with unanswered items in a lane: which, and how many.
     pins: HashMap<u64, (u64, u32)>,
     next: u64,
     tokens: u64,
@@ -75,6 +81,7 @@ impl<T> Lanes<T> {
         Self {
             lanes: HashMap::new(),
             waiting: VecDeque::new(),
+            shares: HashMap::new(),
             pins: HashMap::new(),
             next: 1,
             tokens: 0,
@@ -115,27 +122,36 @@ impl<T> Lanes<T> {
     /// [`Full`], and the one who would have waited.
     pub fn offer(&mut self, key: u64, node: Option<u64>, item: Item, whose: T, now: Millis) -> Result<u64, (Full, T)> {
         let bytes = ITEM_BYTES + prost::Message::encoded_len(&item);
-        if self.items >= self.items_max || self.bytes + bytes > self.bytes_max {
+        let share = self.shares.get(&key).copied().unwrap_or_default();
+        let is_full = self.items >= self.items_max || self.bytes + bytes > self.bytes_max;
+        let has_much = share.0 >= (self.items_max / SHARES).max(1) || share.1 + bytes > self.bytes_max / SHARES;
+        // A sender's first item fits its share, however small the bounds are.
+        if is_full || (has_much && share.0 > 0) {
             return Err((Full, whose));
         }
+        self.shares.insert(key, (share.0 + 1, share.1 + bytes));
         self.items += 1;
         self.bytes += bytes;
-        let kept = Kept { item, key, bytes, since: now, whose };
-        Ok(self.place(kept, node))
+        Ok(self.place(Kept { item, key, node, bytes, since: now, whose }))
     }
 
-    fn place(&mut self, mut kept: Kept<T>, node: Option<u64>) -> u64 {
-        let pinned = self.pins.get(&kept.key).map(|pin| pin.0);
-        let chosen = node.or(pinned).filter(|n| self.lanes.contains_key(n)).or_else(|| self.owner_of(kept.key));
-        let Some(chosen) = chosen else {
+    fn place(&mut self, mut kept: Kept<T>) -> u64 {
+        // What is for one node alone waits for that one; any other could do nothing with it.
+        let chosen = kept.node.or_else(|| {
+            let pinned = self.pins.get(&kept.key).map(|pin| pin.0);
+            pinned.filter(|node| self.lanes.contains_key(node)).or_else(|| self.owner_of(kept.key))
+        });
+        let Some((chosen, lane)) = chosen.and_then(|node| Some((node, self.lanes.get_mut(&node)?))) else {
             self.waiting.push_back(kept);
             return 0;
         };
-        let Some(lane) = self.lanes.get_mut(&chosen) else { return 0 };
         kept.item.sequence = self.next;
         self.next += 1;
-        let pin = self.pins.entry(kept.key).or_insert((chosen, 0));
-        pin.1 += 1;
+        if kept.node.is_none() {
+            let pin = self.pins.entry(kept.key).or_insert((chosen, 0));
+            // Of a sender whose node is lost, all that is unanswered is at the new one from here on.
+            *pin = (chosen, pin.1 + 1);
+        }
         lane.kept.insert(kept.item.sequence, kept);
         chosen
     }
@@ -145,8 +161,24 @@ impl<T> Lanes<T> {
         self.lanes.keys().copied().max_by_key(|&node| (mix(key ^ node), node))
     }
 
-    fn unpin(&mut self, key: u64) {
-        if let hashbrown::hash_map::Entry::Occupied(mut pin) = self.pins.entry(key) {
+    fn let_go(&mut self, kept: &Kept<T>) {
+        self.items -= 1;
+        self.bytes -= kept.bytes;
+        if let hashbrown::hash_map::Entry::Occupied(mut share) = self.shares.entry(kept.key) {
+            let left = (share.get().0 - 1, share.get().1 - kept.bytes);
+            if left.0 == 0 {
+                share.remove();
+            } else {
+                share.insert(left);
+            }
+        }
+    }
+
+    fn unpin(&mut self, kept: &Kept<T>) {
+        if kept.node.is_some() {
+            return;
+        }
+        if let hashbrown::hash_map::Entry::Occupied(mut pin) = self.pins.entry(kept.key) {
             pin.get_mut().1 -= 1;
             if pin.get().1 == 0 {
                 pin.remove();
@@ -168,7 +200,7 @@ impl<T> Lanes<T> {
         });
         (lane.owner, lane.wants, lane.answered, lane.token) = (owner, wants, None, token);
         for kept in std::mem::take(&mut self.waiting) {
-            self.place(kept, None);
+            self.place(kept);
         }
         token
     }
@@ -202,9 +234,8 @@ impl<T> Lanes<T> {
     /// An item has been answered; gives who waits for that.
     pub fn settle(&mut self, node: u64, sequence: u64) -> Option<T> {
         let kept = self.lanes.get_mut(&node)?.kept.remove(&sequence)?;
-        self.unpin(kept.key);
-        self.items -= 1;
-        self.bytes -= kept.bytes;
+        self.unpin(&kept);
+        self.let_go(&kept);
         Some(kept.whose)
     }
 
@@ -216,13 +247,11 @@ impl<T> Lanes<T> {
 
     fn lose(&mut self, nodes: &[u64], now: Millis) {
         let lost: Vec<Lane<T>> = nodes.iter().filter_map(|node| self.lanes.remove(node)).collect();
-        for lane in lost {
-            for mut kept in lane.kept.into_values() {
-                // It waits for a node from now on, however long it has waited for an answer.
-                kept.since = now;
-                self.unpin(kept.key);
-                self.place(kept, None);
-            }
+        lost.iter().flat_map(|lane| lane.kept.values()).for_each(|kept| self.unpin(kept));
+        for mut kept in lost.into_iter().flat_map(|lane| lane.kept.into_values()) {
+            // It waits for a node from now on, however long it has waited for an answer.
+            kept.since = now;
+            self.place(kept);
         }
     }
 
@@ -234,8 +263,7 @@ impl<T> Lanes<T> {
         let mut late = Vec::new();
         while self.waiting.front().is_some_and(|kept| is_due(now, kept.since.wrapping_add(wait_ms))) {
             let Some(kept) = self.waiting.pop_front() else { break };
-            self.items -= 1;
-            self.bytes -= kept.bytes;
+            self.let_go(&kept);
             late.push(kept.whose);
         }
         late
@@ -353,6 +381,38 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_comes_back_does_not_overtake_what_it_has_lost() {
+        let mut lanes = lanes();
+        lanes.ask(7, 1, Wants::default());
+        for n in 1..=3 {
+            lanes.offer(1, None, item(n), n, 0).expect("fits");
+        }
+        lanes.ask(8, 2, Wants::default());
+        lanes.hang_up(1, 0);
+        assert_eq!(ids(&lanes.page(8, 0)), ["1", "2", "3"]);
+
+        lanes.ask(7, 3, Wants::default());
+
+        assert_eq!(lanes.offer(1, None, item(4), 4, 0), Ok(8), "all of a sender is at one node");
+    }
+
+    #[test]
+    fn what_is_for_one_node_waits_for_that_one() {
+        let mut lanes = lanes();
+        lanes.ask(7, 1, Wants::default());
+        lanes.ask(8, 2, Wants::default());
+        lanes.offer(1, Some(7), item(1), 10, 0).expect("fits");
+
+        lanes.hang_up(1, 0);
+        assert_eq!(lanes.page(8, 0), []);
+        lanes.ask(7, 3, Wants::default());
+
+        assert_eq!(ids(&lanes.page(7, 0)), ["1"]);
+        lanes.offer(1, Some(9), item(2), 20, 0).expect("fits");
+        assert_eq!(lanes.expire(500, 500), [20], "and not for ever");
+    }
+
+    #[test]
     fn a_silent_node_is_lost() {
         let mut lanes = lanes();
         let token = lanes.ask(1, 1, Wants::default());
@@ -369,9 +429,25 @@ mod tests {
         let mut lanes = Lanes::new(2, 10_000);
         assert!(lanes.offer(1, None, item(1), (), 0).is_ok());
         let large = Item { id: "x".repeat(9_900), ..Item::default() };
-        assert!(lanes.offer(1, None, large, (), 0).is_err());
-        assert!(lanes.offer(1, None, item(2), (), 0).is_ok());
-        assert!(lanes.offer(1, None, item(3), (), 0).is_err());
+        assert!(lanes.offer(2, None, large, (), 0).is_err());
+        assert!(lanes.offer(3, None, item(2), (), 0).is_ok());
+        assert!(lanes.offer(4, None, item(3), (), 0).is_err());
+    }
+
+    #[test]
+    fn one_sender_has_a_share_and_leaves_the_rest_to_others() {
+        let mut lanes = Lanes::new(32, 1 << 20);
+        lanes.ask(7, 1, Wants::default());
+        for n in 0..2 {
+            assert!(lanes.offer(1, Some(7), item(n), (), 0).is_ok());
+        }
+        assert!(lanes.offer(1, Some(7), item(2), (), 0).is_err(), "a sixteenth is its share");
+        assert!(lanes.offer(2, None, item(3), (), 0).is_ok());
+
+        let first = lanes.page(7, 0)[0].sequence;
+        lanes.settle(7, first);
+        assert!(lanes.offer(1, None, item(4), (), 0).is_ok(), "what is answered makes room");
+        assert_eq!(lanes.shares.len(), 2);
     }
 
     #[test]

@@ -68,7 +68,12 @@ pub enum For<'a> {
     /// The one that a name belongs to: a user's, a connection's or a room's.
     Name(&'a [u8]),
     /// This one, such as the one whose command is answered.
-    Node(u64),
+    Node {
+        /// Its number.
+        node: u64,
+        /// Who says it.
+        name: &'a [u8],
+    },
 }
 
 /// Everything said and not answered, and the requests that wait for it.
@@ -121,7 +126,7 @@ impl Uplink {
         let item = Item { sequence: 0, id, time_ms, from: Some(from), what: Some(what) };
         let (key, node) = match whom {
             For::Name(name) => (lanes::key_of(name), None),
-            For::Node(node) => (fastrand::u64(..), Some(node)),
+            For::Node { node, name } => (lanes::key_of(name), Some(node)),
         };
         match self.lanes.lock().offer(key, node, item, whose, now) {
             Ok(_) => {

@@ -14,6 +14,9 @@ use crate::upstream::{Dead, Deed, Sink, Which};
 
 use std::sync::Arc;
 
+/// Longest id of a message in a query; ours have 26.
+pub(super) const ID_CHARACTERS_MAX: usize = 128;
+
 /// Bytes of one page of letters: a page of the largest messages would be an answer of tens of megabytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -170,7 +173,14 @@ fn letter(sink: &Sink, dead: &Dead) -> DeadLetter {
 /// Answers `POST /v1/upstream/dead/retry` and `DELETE /v1/upstream/dead`.
 pub async fn tend(node: &Node, query: Option<&str>, deed: Deed) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
-    let which = pairs.take("id").map_or(Which::All, Which::Id);
+    let which = match pairs.take("id") {
+        None => Which::All,
+        Some(id) if id.chars().count() <= ID_CHARACTERS_MAX => Which::Id(id),
+        Some(_) => {
+            let expected = format!("at most {ID_CHARACTERS_MAX} characters");
+            return Err(Refusal::BadParameter { name: "id", expected });
+        }
+    };
     let sinks = chosen(node, pairs.take("sink"))?;
     pairs.finish()?;
     let mut tended = Tended { done: 0, left: 0 };
@@ -186,8 +196,7 @@ fn chosen(node: &Node, name: Option<String>) -> Result<Vec<Arc<Sink>>, Refusal> 
     let Some(name) = name else { return Ok(sinks.to_vec()) };
     let found: Vec<Arc<Sink>> = sinks.iter().filter(|sink| sink.config.name == name).cloned().collect();
     if found.is_empty() {
-        let expected = "the name of a sink of the configuration (logic.upstream.sinks)".into();
-        return Err(Refusal::BadParameter { name: "sink", expected });
+        return Err(Refusal::NoSuchSink);
     }
     Ok(found)
 }

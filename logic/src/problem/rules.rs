@@ -68,6 +68,7 @@ rules! {
     FOREIGN_ORIGIN = never(FORBIDDEN, "foreign_origin", "Pages of other sites may not call");
     FOREIGN_HOST = never(FORBIDDEN, "foreign_host", "This server is not called by that name");
     NO_SUCH_PATH = never(NOT_FOUND, "no_such_path", "There is nothing at this path");
+    NO_SUCH_SINK = never(NOT_FOUND, "no_such_sink", "There is no such sink");
     NO_SUCH_CONNECTION = never(NOT_FOUND, "no_such_connection", "There is no such connection");
     WRONG_METHOD = never(METHOD_NOT_ALLOWED, "wrong_method", "This path takes other methods");
     WRONG_MEDIA_TYPE = never(UNSUPPORTED_MEDIA_TYPE, "wrong_media_type", "The body has another media type");

@@ -31,10 +31,13 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
         let request = Arc::new(Request::new(&node, Caller::CLIENTS));
         for item in page.items {
             let mut item = item;
-            let Some(what) = item.what.take() else { continue };
             let ticket = match desk.see(&item.id, &page.link, page.epoch, item.sequence) {
                 Seen::First(ticket) => ticket,
                 Seen::Repeat => continue,
+            };
+            let Some(what) = item.what.take() else {
+                ticket.refuse("unavailable", "this logic node is older than the gateway and does not know that", false);
+                continue;
             };
             let from = item.from.take().unwrap_or_default();
             node.metrics.uplink_items.get_or_create(&kind_of(&what)).inc();

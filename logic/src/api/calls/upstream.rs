@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Call, Topic};
 use crate::api::openapi::Describe;
-use crate::api::upstream::{self, DeadLetters, Tended, UpstreamState};
+use crate::api::upstream::{self, DeadLetters, ID_CHARACTERS_MAX, Tended, UpstreamState};
 use crate::keys::Scope;
 use crate::problem::rules;
 use crate::upstream::Deed;
@@ -82,23 +82,23 @@ fn describe_dead(call: &mut Describe<'_>) {
                 "died_ms": 1_796_054_400_020_u64, "message": {"id": "01KB0Z0Z0Z0Z0Z0Z0Z0Z0Z0Z0Z", "kind": "message",
                 "route": "robot/say", "user": "alice", "time_ms": 1_796_054_399_990_u64, "data": {"text": "hi"}}}]}),
         )
-        .refuses(&[rules::SPOOL_FAILED]);
+        .refuses(&[rules::NO_SUCH_SINK, rules::SPOOL_FAILED]);
 }
 
 fn describe_retry(call: &mut Describe<'_>) {
     call.summary("Send dead letters again")
         .text("They go behind all messages that wait; for which the spool has no room stay dead letters.")
         .query("sink", sink_name(), "Only those of this sink.")
-        .query("id", json!({"type": "string", "maxLength": 128}), "Only the message with this id.")
+        .query("id", json!({"type": "string", "maxLength": ID_CHARACTERS_MAX}), "Only the message with this id.")
         .answers::<Tended>(200, "How many are on their way again.", json!({"done": 1, "left": 0}))
-        .refuses(&[rules::SPOOL_FAILED]);
+        .refuses(&[rules::NO_SUCH_SINK, rules::SPOOL_FAILED]);
 }
 
 fn describe_delete(call: &mut Describe<'_>) {
     call.summary("Delete dead letters")
         .text("For good. Without `id` every one, without `sink` those of every sink.")
         .query("sink", sink_name(), "Only those of this sink.")
-        .query("id", json!({"type": "string", "maxLength": 128}), "Only the message with this id.")
+        .query("id", json!({"type": "string", "maxLength": ID_CHARACTERS_MAX}), "Only the message with this id.")
         .answers::<Tended>(200, "How many are gone.", json!({"done": 1, "left": 0}))
-        .refuses(&[rules::SPOOL_FAILED]);
+        .refuses(&[rules::NO_SUCH_SINK, rules::SPOOL_FAILED]);
 }
