@@ -14,6 +14,7 @@ use crate::agents;
 use crate::api::push::Request;
 use crate::backplane::Heard;
 use crate::chat;
+use crate::devices;
 use crate::hook::Stranger;
 use crate::keys::Caller;
 use crate::node::Node;
@@ -31,10 +32,14 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
         let request = Arc::new(Request::new(&node, Caller::CLIENTS));
         for item in page.items {
             let mut item = item;
-            let Some(what) = item.what.take() else { continue };
+            let what = item.what.take();
             let ticket = match desk.see(&item.id, &page.link, page.epoch, item.sequence) {
                 Seen::First(ticket) => ticket,
                 Seen::Repeat => continue,
+            };
+            let Some(what) = what else {
+                ticket.refuse("unavailable", "this logic node is older than the gateway and does not know this", true);
+                continue;
             };
             let from = item.from.take().unwrap_or_default();
             node.metrics.uplink_items.get_or_create(&kind_of(&what)).inc();
@@ -54,6 +59,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                     // Another logic node of the fleet has a hook, and this one has none.
                     None => ticket.refuse("hook_unavailable", "this logic node has no logic.hook", true),
                 },
+                What::Device(claim) => devices::carry(&node, &page.link, from, claim, ticket),
                 What::Reply(reply) => {
                     // A reply that is late or too much is the command's business; the agent is told nothing of it.
                     agents::take(&node, from, reply);
@@ -77,6 +83,7 @@ fn kind_of(what: &What) -> crate::metrics::ItemLabels {
         What::Event(_) => "event",
         What::Tally(_) => "tally",
         What::Connect(_) => "connect",
+        What::Device(_) => "device",
     };
     crate::metrics::ItemLabels { kind }
 }
