@@ -143,6 +143,7 @@ impl Logic {
             presence: Presence::new(&config.presence, &metrics),
             blocks: BlockTable::default(),
             dedupe: Dedupe::new(&config.dedupe),
+            nonces: Dedupe::new(&config.dedupe),
             agents: Agents::new(&config.agents),
             hook,
             budget: Budget::new(config.limits.bodies_bytes),
