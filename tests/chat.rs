@@ -80,6 +80,29 @@ async fn a_message_to_one_reaches_it_or_says_that_it_is_offline() {
     assert_eq!((&refused["id"], &refused["data"]["code"]), (&json!(3), &json!("offline")));
 }
 
+/// `logic.dedupe.keys_max` holds for each kind alone.
+#[tokio::test]
+async fn nonces_of_clients_do_not_push_out_keys_of_publishers() {
+    let server = Server::serve(&[("TIDEGATE_LOGIC__DEDUPE__KEYS_MAX", "2")]).await;
+    let mut api = server.connect_api().await;
+    let mut alice = Client::named(server.clients(), "alice", "web").await;
+    let push = json!({"to": {"all": true}, "message": "once", "dedupe": "order-7"});
+    let first = api.push(push.clone()).await;
+    alice.items(1).await;
+
+    for n in 0..4 {
+        let data = json!({"to": {"user": "alice"}, "data": n, "nonce": format!("n{n}"), "echo": false});
+        alice.say(json!({"type": "SEND", "data": data})).await;
+        answer_of(&mut alice).await;
+    }
+    let again = api.push(push).await;
+
+    assert_eq!(again["id"], first["id"]);
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.sum("tidegate_logic_nonces"), 2, "the oldest made room");
+    assert_eq!(metrics.sum("tidegate_logic_dedupe_keys"), 1);
+}
+
 /// Rule S-1: a retry with the same nonce, also from another connection of the user, sends nothing and gets the first SENT.
 #[tokio::test]
 async fn a_nonce_makes_a_retry_harmless() {

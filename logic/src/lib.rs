@@ -147,6 +147,7 @@ impl Logic {
             blocks: BlockTable::default(),
             devices: Devices::default(),
             dedupe: Dedupe::new(&config.dedupe),
+            nonces: Dedupe::new(&config.dedupe),
             agents: Agents::new(&config.agents),
             hook,
             budget: Budget::new(config.limits.bodies_bytes),

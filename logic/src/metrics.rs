@@ -111,6 +111,7 @@ pub struct Metrics {
     pub in_flight: Gauge,
     pub bodies_bytes: Gauge,
     pub dedupe_keys: Gauge,
+    pub nonces: Gauge,
     pub interest_rooms: Gauge,
     pub interest_users: Gauge,
     pub seen_users: Gauge,
@@ -166,6 +167,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             bodies_bytes: Gauge::default(),
             dedupe_keys: Gauge::default(),
+            nonces: Gauge::default(),
             interest_rooms: Gauge::default(),
             interest_users: Gauge::default(),
             seen_users: Gauge::default(),
@@ -222,6 +224,7 @@ impl Metrics {
             self.bodies_bytes.clone(),
         );
         r.register("tidegate_logic_dedupe_keys", "Dedupe keys remembered (dedupe.keys_max)", self.dedupe_keys.clone());
+        r.register("tidegate_logic_nonces", "Nonces of SEND remembered (dedupe.keys_max)", self.nonces.clone());
         r.register(
             "tidegate_logic_interest_rooms",
             "Rooms known to have members somewhere",

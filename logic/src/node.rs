@@ -62,6 +62,8 @@ pub struct Node {
     pub devices: Devices,
     /// Remembered keys of publishers.
     pub dedupe: Dedupe,
+    /// Remembered nonces of clients, apart from publishers' keys.
+    pub nonces: Dedupe,
     /// Commands and their replies.
     pub agents: Agents,
     /// Who is asked before a client is let in, if anyone.

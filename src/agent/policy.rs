@@ -24,6 +24,19 @@ pub enum Next {
     Stop,
 }
 
+/// The longest that a server may put an agent off. One that says more is mistaken, and the agent would never be back.
+const PUT_OFF_MAX: Duration = Duration::from_secs(3_600);
+
+/// A wait that the server asks for, as far as it is granted.
+pub fn put_off(wish: Duration) -> Duration {
+    wish.min(PUT_OFF_MAX)
+}
+
+/// [`put_off`] in milliseconds.
+pub fn put_off_ms(wish: u64) -> Duration {
+    put_off(Duration::from_millis(wish))
+}
+
 /// How attempts are spaced; HELLO may say otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Spacing {
@@ -52,7 +65,7 @@ pub fn next(ending: &Ending, failures: u32, spacing: Spacing, may_mend: bool, ch
         Ending::Closed { code: 4000..=4499, .. } => Next::After(spacing.base.mul_f64(chance)),
         Ending::Refused { status: 400..=428 | 431, .. } => Next::Stop,
         Ending::Closed { retry_after, .. } | Ending::Refused { retry_after, .. } => {
-            Next::After(retry_after.unwrap_or_default() + jitter)
+            Next::After(put_off(retry_after.unwrap_or_default()) + jitter)
         }
         Ending::GoingAway => Next::After(Duration::ZERO),
         Ending::Lost => Next::After(jitter),
@@ -90,6 +103,16 @@ mod tests {
         assert_eq!(after(Ending::Refused { status: 503, retry_after }, 0, 1.0), Next::After(MS(1_200)));
         assert_eq!(after(Ending::Refused { status: 403, retry_after }, 0, 1.0), Next::Stop);
         assert_eq!(after(Ending::Refused { status: 429, retry_after: None }, 0, 1.0), Next::After(MS(500)));
+    }
+
+    #[test]
+    fn no_server_puts_an_agent_off_for_more_than_an_hour() {
+        let (most, hour) = (Some(Duration::from_secs(u64::MAX)), Duration::from_secs(3_600));
+
+        let refused = Ending::Refused { status: 503, retry_after: most };
+        assert_eq!(after(refused, 0, 1.0), Next::After(hour + MS(500)));
+        assert_eq!(after(Ending::Closed { code: 3000, retry_after: most }, 0, 0.0), Next::After(hour));
+        assert_eq!((put_off_ms(u64::MAX), put_off_ms(700)), (hour, MS(700)));
     }
 
     #[test]

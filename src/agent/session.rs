@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::desk::{Asked, Desk};
-use super::policy::{Ending, Spacing};
+use super::policy::{Ending, Spacing, put_off_ms};
 
 /// Longest time for a handshake, and for one write.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -174,8 +174,8 @@ impl Session<'_> {
         let (Ok(told), Ok(Id { id })) = (serde_json::from_str(text), serde_json::from_str(text)) else { return Ok(()) };
         match told {
             Told::Hello(hello) => {
-                let ms = Duration::from_millis;
-                *self.spacing = Spacing { base: ms(hello.reconnect.base_ms), max: ms(hello.reconnect.max_ms) };
+                *self.spacing =
+                    Spacing { base: put_off_ms(hello.reconnect.base_ms), max: put_off_ms(hello.reconnect.max_ms) };
                 tracing::info!(connection = hello.connection, user = hello.user.unwrap_or_default(), "registered");
                 for id in self.desk.memory.unsent() {
                     self.reply(&id).await?;
@@ -188,7 +188,7 @@ impl Session<'_> {
                 }
             }
             Told::Goaway(Goaway { reconnect_after_ms: (from, to) }) => {
-                let delay = Duration::from_millis(fastrand::u64(from..=to.max(from)));
+                let delay = put_off_ms(fastrand::u64(from..=to.max(from)));
                 tracing::info!(leave_in_ms = delay.as_millis() as u64, "the gateway is leaving");
                 self.leave_at = Some(Instant::now() + delay);
             }
@@ -204,7 +204,7 @@ impl Session<'_> {
             return tracing::warn!(code = refused.code, "the gateway refuses");
         };
         if refused.retryable && self.again.len() < AGAIN_MAX {
-            let after = Duration::from_millis(refused.retry_after_ms.unwrap_or(1_000));
+            let after = put_off_ms(refused.retry_after_ms.unwrap_or(1_000));
             self.again.push((Instant::now() + after, id));
         } else {
             tracing::warn!(code = refused.code, "a reply was refused");
@@ -273,7 +273,7 @@ async fn at(time: Option<Instant>) {
 fn closed(frame: Option<&CloseFrame>) -> Ending {
     let Some(frame) = frame else { return Ending::Closed { code: 1005, retry_after: None } };
     let reason = serde_json::from_str::<Reason>(&frame.reason).ok();
-    let retry_after = reason.and_then(|r| r.retry_after_ms).map(Duration::from_millis);
+    let retry_after = reason.and_then(|r| r.retry_after_ms).map(put_off_ms);
     Ending::Closed { code: frame.code.into(), retry_after }
 }
 

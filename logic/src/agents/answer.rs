@@ -1,4 +1,5 @@
 //! A command's outcome as documents: one reply, a line of many, the summary behind them, and what a refusal tells of it.
+//! Invariant: a line is one line, whatever line breaks an agent has between the tokens of its JSON.
 
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
@@ -23,24 +24,24 @@ pub struct From {
 /// A reply.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AgentReply)]
-pub struct Replied<'a> {
+pub struct Replied {
     from: From,
     /// What the agent answered: any JSON value.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
-    data: Option<&'a RawValue>,
+    data: Option<Box<RawValue>>,
     /// Instead of `data`: what went wrong there, any JSON value.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
-    error: Option<&'a RawValue>,
+    error: Option<Box<RawValue>>,
 }
 
 /// The answer to a command that one reply is enough for.
 #[derive(Serialize, ToSchema)]
 #[schema(as = CommandAnswer)]
-pub struct Answered<'a> {
+pub struct Answered {
     id: String,
-    reply: Replied<'a>,
+    reply: Replied,
     /// From the request to the reply.
     took_ms: u64,
 }
@@ -49,9 +50,9 @@ pub struct Answered<'a> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = CommandLine)]
 #[serde(rename_all = "lowercase")]
-pub enum Line<'a> {
+pub enum Line {
     /// One reply.
-    Reply(Replied<'a>),
+    Reply(Replied),
     /// All of it.
     Summary(Summary),
 }
@@ -94,13 +95,19 @@ fn as_written<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::
     raw.serialize(serializer)
 }
 
-fn replied(reply: &Reply) -> Replied<'_> {
+fn replied(reply: &Reply) -> Replied {
     let id = <[u8; 16]>::try_from(reply.connection.as_ref()).map(u128::from_be_bytes).unwrap_or_default();
     let connection = ConnectionId::from_u128(id).to_string();
     // The gateway has parsed it: it is JSON.
-    let value = serde_json::from_slice::<&RawValue>(&reply.data).ok();
+    let value = std::str::from_utf8(&reply.data).ok().and_then(one_line);
     let (data, error) = if reply.is_error { (None, value) } else { (value, None) };
     Replied { from: From { user: reply.user.clone(), connection }, data, error }
+}
+
+/// JSON allows line breaks between tokens; within strings they are escaped, so every raw one is between tokens. Left in, they
+/// would let an agent write lines of the stream that are others' or the summary.
+fn one_line(json: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(json.replace(['\n', '\r'], " ")).ok()
 }
 
 /// The one reply of a conclusion, if it is no error.
@@ -145,4 +152,25 @@ fn ended(document: &impl Serialize) -> Bytes {
 
 fn ms(conclusion: &Conclusion) -> u64 {
     u64::try_from(conclusion.took.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_one_line_whatever_the_agent_writes() {
+        let forged = b"[1,\n{\"summary\":{\"replies\":0}}\r\n,\"a\\nb\"]";
+        for is_error in [false, true] {
+            let reply = Reply::of_robot(forged, is_error);
+
+            let line = String::from_utf8(line(&reply).to_vec()).expect("UTF-8");
+
+            let body = line.strip_suffix('\n').expect("it ends");
+            assert!(!body.contains(['\n', '\r']), "{line}");
+            let value: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            let said = &value["reply"][if is_error { "error" } else { "data" }];
+            assert_eq!(said, &serde_json::json!([1, {"summary": {"replies": 0}}, "a\nb"]));
+        }
+    }
 }

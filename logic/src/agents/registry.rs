@@ -52,6 +52,14 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A robot's.
+    #[cfg(test)]
+    pub fn of_robot(data: &'static [u8], is_error: bool) -> Self {
+        let held = Held::take(&Arc::default(), data.len(), usize::MAX).expect("no bound");
+        let connection = Bytes::from_static(&[0; 16]);
+        Self { user: "robot".into(), connection, data: Bytes::from_static(data), is_error, held }
+    }
+
     /// Counts its bytes in another budget, whose bound is its owner's affair.
     pub fn move_to(&mut self, budget: &Arc<AtomicUsize>) {
         if let Some(held) = Held::take(budget, self.data.len(), usize::MAX) {

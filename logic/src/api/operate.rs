@@ -249,6 +249,7 @@ fn refresh(node: &Node) {
     m.hook_remembered.set(node.hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));
     m.devices_remembered.set(gauge(node.devices.remembered()));
     m.dedupe_keys.set(gauge(node.dedupe.len()));
+    m.nonces.set(gauge(node.nonces.len()));
     let agents = &node.config.agents;
     m.agents.waiting.set(gauge(agents.commands.saturating_sub(node.agents.places.available_permits())));
     m.agents.replies_bytes.set(gauge(node.agents.registry.held()));

@@ -106,7 +106,10 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&s
     }
     let mut guard = None;
     if let Some(name) = push.dedupe.take() {
-        match node.dedupe.claim((request.caller.id, name.into()), Instant::now()) {
+        // Clients must not make publishers' keys the oldest.
+        let is_of_client = request.caller.id == Caller::CLIENTS.id;
+        let memory = if is_of_client { &node.nonces } else { &node.dedupe };
+        match memory.claim((request.caller.id, name.into()), Instant::now()) {
             Claim::First(first) => guard = Some(first),
             Claim::Repeat(earlier) => return Walking::Repeat(earlier),
         }

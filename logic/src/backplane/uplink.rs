@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use parking_lot::Mutex;
-use tidegate_protocol::limits::UPLINK_PAGE;
+use prost::Message as _;
+use tidegate_protocol::limits::{UPLINK_PAGE, UPLINK_PAGE_BYTES};
 use tidegate_protocol::records::{Answer, Answers, Item, UplinkReply, UplinkRequest, path};
 use tokio::sync::Notify;
 
@@ -44,12 +45,12 @@ impl Outgoing {
         self.waiting.lock().clear();
     }
 
-    /// Answers to items of that epoch, at most a page; waits until there are some.
+    /// Answers to items of that epoch, at most a page, and of many bytes but one; waits until there are some.
     async fn page(&self, epoch: u64) -> Vec<Answer> {
         loop {
             {
                 let mut waiting = self.waiting.lock();
-                let n = waiting.len().min(UPLINK_PAGE);
+                let n = fitting(&waiting);
                 let page: Vec<Answer> = waiting.drain(..n).filter(|a| a.0 == epoch).map(|a| a.1).collect();
                 if !waiting.is_empty() {
                     self.filled.notify_one();
@@ -61,6 +62,16 @@ impl Outgoing {
             self.filled.notified().await;
         }
     }
+}
+
+/// How many of the first fit a page: so many that the body stays well below what a gateway takes, and one in any case.
+fn fitting(waiting: &[(u64, Answer)]) -> usize {
+    let mut bytes = 0;
+    let fits = |(_, answer): &&(u64, Answer)| {
+        bytes += answer.encoded_len();
+        bytes <= UPLINK_PAGE_BYTES
+    };
+    waiting.iter().take(UPLINK_PAGE).take_while(fits).count().max(1).min(waiting.len())
 }
 
 /// Listens until the connection cannot go on; gives why. `Ok` means that the gateway has another epoch.
@@ -97,5 +108,45 @@ pub(super) async fn answer(shared: &Shared, link: &Link, line: &Line, epoch: u64
         if let Err(error) = line.call::<_, ()>(path::ANSWERS, &record, deadline).await {
             return error;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tidegate_protocol::records::{Told, answer::Outcome};
+
+    use super::*;
+
+    fn told(sequence: u64, bytes: usize) -> Answer {
+        Answer { sequence, outcome: Some(Outcome::Told(Told { data: Bytes::from(vec![b' '; bytes]) })) }
+    }
+
+    #[tokio::test]
+    async fn a_page_of_large_answers_stays_below_what_a_gateway_takes() {
+        let outgoing = Outgoing::default();
+        for sequence in 0..64 {
+            outgoing.push(1, told(sequence, 200 * 1024));
+        }
+
+        let mut sequences = Vec::new();
+        while sequences.len() < 64 {
+            let page = outgoing.page(1).await;
+            let bytes: usize = page.iter().map(Answer::encoded_len).sum();
+            assert!(bytes <= UPLINK_PAGE_BYTES, "{bytes}");
+            sequences.extend(page.iter().map(|answer| answer.sequence));
+        }
+
+        assert_eq!(sequences, (0..64).collect::<Vec<_>>(), "all of them, in order");
+    }
+
+    #[tokio::test]
+    async fn an_answer_larger_than_a_page_goes_alone() {
+        let outgoing = Outgoing::default();
+        outgoing.push(1, told(1, 2 * UPLINK_PAGE_BYTES));
+        outgoing.push(1, told(2, 1));
+
+        assert_eq!(outgoing.page(1).await.len(), 1);
+        assert_eq!(outgoing.page(1).await[0].sequence, 2);
     }
 }

@@ -2,7 +2,7 @@
 //! another name, more rights, rooms and attributes (docs/adr/0026). A gateway parks the client meanwhile.
 //! Parts: `answer` (the JSON both ways), `cache` (answers that still hold), `post` (the way to the service).
 //! Invariants: every question ends in one verdict, within `timeout_ms`; at most `in_flight` questions are open; where the hook
-//! fails nobody comes in, unless `fail_open`; neither a question nor an answer is in any log.
+//! fails nobody comes in, unless `fail_open` and the service is not there; neither a question nor an answer is in any log.
 
 mod answer;
 mod cache;
@@ -53,6 +53,21 @@ pub struct Stranger {
     pub from: Sender,
     /// What it asked for.
     pub connect: Connect,
+}
+
+/// Why there is no verdict.
+struct Failure {
+    why: String,
+    /// Whether the service is not there: silent, unreachable, or with a status 5xx. Only that may let clients in. Clients can
+    /// bring about the rest, such as questions without a place, and must gain nothing by it.
+    is_away: bool,
+}
+
+impl Failure {
+    /// One of this side or of what was said: nobody comes in by it.
+    fn here(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_away: false }
+    }
 }
 
 impl Hook {
@@ -109,7 +124,7 @@ impl Hook {
                 self.cache.lock().keep(client, verdict.clone(), Instant::now());
                 self.counted(if verdict.status == 0 { "accepted" } else { "refused" }, verdict)
             }
-            Err(why) => {
+            Err(Failure { why, is_away }) => {
                 self.warn(&why);
                 let no = Verdict {
                     status: 503,
@@ -117,27 +132,31 @@ impl Hook {
                     message: "who may connect cannot be asked at the moment; try again".into(),
                     ..Verdict::default()
                 };
-                self.counted("failed", if self.fail_open { Verdict::default() } else { no })
+                self.counted("failed", if self.fail_open && is_away { Verdict::default() } else { no })
             }
         }
     }
 
-    async fn exchange(&self, stranger: &Stranger) -> Result<Verdict, String> {
-        let _place = self.places.try_acquire().map_err(|_| "more questions at once than logic.hook.in_flight")?;
+    async fn exchange(&self, stranger: &Stranger) -> Result<Verdict, Failure> {
+        let full = |_| Failure::here("more questions at once than logic.hook.in_flight");
+        let _place = self.places.try_acquire().map_err(full)?;
         let Stranger { id, time_ms, gateway, from, connect } = stranger;
         let question = Bytes::from(answer::question(id, *time_ms, gateway, from, connect));
         let started = Instant::now();
         let reply = timeout(self.timeout, (self.post)(id.clone(), question)).await;
         self.metrics.hook_seconds.observe(started.elapsed().as_secs_f64());
         match reply {
-            Err(_) => Err("no answer within logic.hook.timeout_ms".into()),
-            Ok(Reply::Body(body)) => answer::read(&body),
+            Err(_) => Err(Failure { why: "no answer within logic.hook.timeout_ms".into(), is_away: true }),
+            Ok(Reply::Body(body)) => answer::read(&body).map_err(Failure::here),
             Ok(Reply::Status(status @ (401 | 403))) => {
                 let code = if status == 401 { "unauthorized" } else { "refused" };
                 Ok(Verdict { status: u32::from(status), code: code.into(), ..Verdict::default() })
             }
-            Ok(Reply::Status(status)) => Err(format!("the hook answered {status}")),
-            Ok(Reply::Failed(why)) => Err(why),
+            Ok(Reply::Status(status)) => {
+                Err(Failure { why: format!("the hook answered {status}"), is_away: (500..600).contains(&status) })
+            }
+            Ok(Reply::Failed(why)) => Err(Failure::here(why)),
+            Ok(Reply::Away(why)) => Err(Failure { why, is_away: true }),
         }
     }
 

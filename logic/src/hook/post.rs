@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::config::{HookConfig, SinkConfig};
 use crate::upstream::connect::system_resolver;
-use crate::upstream::webhook::{Answer, Said, Webhook};
+use crate::upstream::webhook::{Answer, Said, Trouble, Webhook};
 
 /// Largest answer.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -24,8 +24,10 @@ pub enum Reply {
     Body(Bytes),
     /// Another status.
     Status(u16),
-    /// No answer; why.
+    /// An answer that is of no use; why.
     Failed(String),
+    /// No whole answer; why.
+    Away(String),
 }
 
 /// By HTTP, to the configured URL and nowhere else.
@@ -39,9 +41,10 @@ pub fn by_webhook(config: &HookConfig) -> Result<Post, String> {
                 Answer::Taken(Said::TooMuch) => {
                     Reply::Failed(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"))
                 }
-                Answer::Taken(Said::Broken) => Reply::Failed("the answer broke off".into()),
+                Answer::Taken(Said::Broken) => Reply::Away("the answer broke off".into()),
                 Answer::Never(status) => Reply::Status(status),
-                Answer::Later { trouble, .. } => Reply::Failed(trouble.words()),
+                Answer::Later { trouble: Trouble::Status(status), .. } => Reply::Status(status),
+                Answer::Later { trouble, .. } => Reply::Away(trouble.words()),
             }
         })
     }))

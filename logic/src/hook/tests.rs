@@ -60,21 +60,29 @@ async fn what_the_service_says_is_the_verdict() {
 }
 
 #[tokio::test]
-async fn a_hook_that_fails_lets_nobody_in_unless_it_is_told_to() {
-    for reply in [
-        || Reply::Failed("unreachable".into()),
-        || Reply::Status(500),
-        || Reply::Status(404),
-        || Reply::Body("{\"accept\":true,\"user\":".into()),
-        || Reply::Body("{\"accept\":true,\"rooms\":[\"*\"]}".into()),
-    ] {
-        let closed = hook(&on(|_| ()), service(reply).0);
-        let open = hook(&on(|c| c.fail_open = true), service(reply).0);
+async fn a_hook_that_fails_lets_nobody_in_unless_it_is_away_and_that_is_wanted() {
+    let body = |text: &'static str| move || Reply::Body(text.into());
+    let cases: [(Box<dyn Fn() -> Reply + Send + Sync>, bool); 9] = [
+        (Box::new(|| Reply::Away("unreachable".into())), true),
+        (Box::new(|| Reply::Status(500)), true),
+        (Box::new(|| Reply::Status(503)), true),
+        (Box::new(|| Reply::Status(302)), false),
+        (Box::new(|| Reply::Status(404)), false),
+        (Box::new(|| Reply::Status(429)), false),
+        (Box::new(|| Reply::Failed("too much".into())), false),
+        (Box::new(body("{\"accept\":true,\"user\":")), false),
+        (Box::new(body("{\"accept\":true,\"rooms\":[\"*\"]}")), false),
+    ];
+    for (reply, may_open) in cases {
+        let what = format!("{:?}", reply());
+        let post = service(reply).0;
+        let closed = hook(&on(|_| ()), Arc::clone(&post));
+        let open = hook(&on(|c| c.fail_open = true), post);
 
-        let (no, yes) = (closed.verdict(&stranger("a", "")).await, open.verdict(&stranger("a", "")).await);
+        let (no, other) = (closed.verdict(&stranger("a", "")).await, open.verdict(&stranger("a", "")).await);
 
-        assert_eq!((no.status, no.code.as_str()), (503, UNAVAILABLE));
-        assert_eq!(yes, Verdict::default(), "as the token says, and no more");
+        assert_eq!((no.status, no.code.as_str()), (503, UNAVAILABLE), "{what}");
+        assert_eq!(other, if may_open { Verdict::default() } else { no }, "as the token says, and no more: {what}");
         assert_eq!((counted(&closed, "failed"), counted(&open, "failed")), (1, 1));
     }
 }
@@ -87,12 +95,14 @@ async fn an_answer_that_is_late_is_none() {
             body(&json!({"accept": true}))
         })
     });
-    let hook = hook(&on(|c| c.timeout_ms = 100), post);
+    let open = on(|c| (c.timeout_ms, c.fail_open) = (100, true));
+    let (hook, open) = (hook(&on(|c| c.timeout_ms = 100), Arc::clone(&post)), hook(&open, post));
     let started = Instant::now();
 
     let verdict = hook.verdict(&stranger("a", "")).await;
 
     assert_eq!((verdict.status, started.elapsed()), (503, Duration::from_millis(100)));
+    assert_eq!(open.verdict(&stranger("a", "")).await, Verdict::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,12 +150,12 @@ async fn one_question_more_than_in_flight_is_a_failure_at_once() {
             body(&json!({"accept": true}))
         })
     });
-    let hook = Arc::new(hook(&on(|c| c.in_flight = 1), post));
+    let hook = Arc::new(hook(&on(|c| (c.in_flight, c.fail_open) = (1, true)), post));
     let (first, second) = (stranger("a", ""), stranger("b", ""));
 
     let (first, second) = tokio::join!(hook.verdict(&first), hook.verdict(&second));
 
-    assert_eq!((first.status, second.status), (0, 503));
+    assert_eq!((first.status, second.status), (0, 503), "a crowd opens nothing, though the hook may fail open");
 }
 
 #[test]

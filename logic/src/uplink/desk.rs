@@ -1,7 +1,7 @@
 //! Which items have come in and where their answers go. An item that comes again – its gateway could not know that it had
 //! arrived – is not carried out again: its answer goes where it came from last.
 //! Invariants: every ticket ends in one answer, be it that the item could not be carried out; of what is answered the last
-//! [`REMEMBERED`] are known.
+//! [`REMEMBERED`] are known, small as they are: what a question got is not kept, a repeat of it is to be asked again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Desk {
     fn settle(&self, id: &str, outcome: Option<Outcome>) {
         let mut state = self.state.lock();
         let Some(known) = state.known.get_mut(id) else { return };
-        let Known::Open(way) = std::mem::replace(known, Known::Done(outcome.clone())) else { return };
+        let Known::Open(way) = std::mem::replace(known, Known::Done(kept(outcome.as_ref()))) else { return };
         state.done.push_back(id.into());
         if state.done.len() > REMEMBERED
             && let Some(oldest) = state.done.pop_front()
@@ -93,6 +93,25 @@ impl Desk {
         drop(state);
         way.send(outcome);
     }
+}
+
+/// What a repeat gets. What was told, up to hundreds of kilobytes, and verdicts are answers to questions, which change nothing
+/// when they are asked again.
+fn kept(outcome: Option<&Outcome>) -> Option<Outcome> {
+    match outcome? {
+        Outcome::Told(_) | Outcome::Verdict(_) => Some(unavailable("the answer is not kept; ask again")),
+        outcome => Some(outcome.clone()),
+    }
+}
+
+/// The client may try again.
+fn unavailable(message: &str) -> Outcome {
+    Outcome::Refused(Declined {
+        code: "unavailable".into(),
+        message: message.into(),
+        retryable: true,
+        retry_after_ms: 1_000,
+    })
 }
 
 impl Way {
@@ -138,13 +157,27 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_settled {
-            let declined = Declined {
-                code: "unavailable".into(),
-                message: "the logic tier could not finish this; try again".into(),
-                retryable: true,
-                retry_after_ms: 1_000,
-            };
-            self.desk.settle(&self.id, Some(Outcome::Refused(declined)));
+            let outcome = unavailable("the logic tier could not finish this; try again");
+            self.desk.settle(&self.id, Some(outcome));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_small() {
+        let told = Outcome::Told(Told { data: bytes::Bytes::from(vec![b' '; 200 * 1024]) });
+        let verdict = Outcome::Verdict(Box::default());
+        let sent = Outcome::Sent(Sent { id: "01J".into(), time_ms: 1 });
+
+        for outcome in [told, verdict] {
+            let Some(Outcome::Refused(declined)) = kept(Some(&outcome)) else { panic!("kept whole") };
+            assert_eq!((declined.code.as_str(), declined.retryable), ("unavailable", true));
+        }
+        assert_eq!(kept(Some(&sent)), Some(sent), "a SEND that is said twice gets its SENT twice");
+        assert_eq!(kept(None), None);
     }
 }

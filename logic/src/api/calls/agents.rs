@@ -106,8 +106,8 @@ fn describe_command(call: &mut Describe<'_>) {
          With `idempotency`, a repeat within `logic.agents.keys_ms` from the same caller does nothing and gets the first \
          answer, also while the first is still on its way; the key stands for exactly this target and body.",
     )
-    .answers::<Answered<'_>>(200, "The reply, or replies.", answer())
-    .answers_lines::<Line<'_>>(200, "With `expect: \"all\"` or when the caller accepts NDJSON.")
+    .answers::<Answered>(200, "The reply, or replies.", answer())
+    .answers_lines::<Line>(200, "With `expect: \"all\"` or when the caller accepts NDJSON.")
     .refuses(&[
         rules::BAD_NUMBER,
         rules::LONE_SURROGATE,
