@@ -1,7 +1,8 @@
 //! Remembered keys of callers (`dedupe` of pushes, `idempotency` of commands): the same key within the window does nothing and
 //! answers with the first outcome, also while the first is still on its way. Knows nothing of pushes or commands. Bounds:
-//! `keys_max` keys, the oldest makes room; `window_ms` of age. Invariant: `order` names every key in `entries` exactly
-//! once with its current number.
+//! `keys_max` keys, the oldest makes room; `window_ms` of age. Keys whose request is still on its way are passed over: forgotten,
+//! the same would be done a second time. Only when all of them are on their way does the oldest make room.
+//! Invariant: `order` names every key in `entries` exactly once with its current number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ struct Entry<T> {
 
 struct Table<T> {
     entries: HashMap<Key, Entry<T>, RandomState>,
-    /// Claims by age; an entry whose number is no longer the key's was released.
+    /// Claims by age, those that were passed over behind the others; one whose number is no longer the key's was released.
     order: VecDeque<(Instant, u64, Key)>,
     next: u64,
 }
@@ -109,9 +110,13 @@ impl<T> Dedupe<T> {
         (Claim::First(Guard { table: Arc::clone(&self.table), key: Some(key), number, outcome: sender }), print)
     }
 
-    /// Forgets the oldest key; false when there is none.
+    /// Forgets the oldest key that has its outcome; false when there is none.
     pub fn shed(&self) -> bool {
-        self.table.lock().forget_oldest()
+        let mut table = self.table.lock();
+        // Without a time of its own, one that is passed over gets that of the youngest.
+        let Some((youngest, ..)) = table.order.back() else { return false };
+        let now = *youngest;
+        (0..table.order.len()).any(|_| table.forget_oldest(now))
     }
 
     /// Keys remembered now.
@@ -125,20 +130,35 @@ impl<T> Table<T> {
     /// Forgets what is too old, and the oldest when one more would not fit. Released keys count until they are the
     /// oldest, so `order` is bounded by `keys_max` as well.
     fn forget(&mut self, now: Instant, window: Duration, keys_max: usize) {
-        while let Some((at, ..)) = self.order.front() {
+        for _ in 0..self.order.len() {
+            let Some((at, ..)) = self.order.front() else { break };
             if now.duration_since(*at) < window && self.order.len() < keys_max {
                 break;
             }
-            self.forget_oldest();
+            self.forget_oldest(now);
         }
+        let excess = (self.order.len() + 1).saturating_sub(keys_max);
+        (0..excess).for_each(|_| self.drop_oldest());
     }
 
-    fn forget_oldest(&mut self) -> bool {
-        let Some((_, number, key)) = self.order.pop_front() else { return false };
+    /// False when the oldest is still on its way: then it is passed over, as if it were claimed now.
+    fn forget_oldest(&mut self, now: Instant) -> bool {
+        let Some((_, number, key)) = self.order.front() else { return false };
+        let is_ours = |entry: &&Entry<T>| entry.number == *number;
+        let is_on_its_way = self.entries.get(key).filter(is_ours).is_some_and(|e| e.outcome.borrow().is_none());
+        if !is_on_its_way {
+            self.drop_oldest();
+        } else if let Some((_, number, key)) = self.order.pop_front() {
+            self.order.push_back((now, number, key));
+        }
+        !is_on_its_way
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((_, number, key)) = self.order.pop_front() else { return };
         if self.entries.get(&key).is_some_and(|e| e.number == number) {
             self.entries.remove(&key);
         }
-        true
     }
 }
 
@@ -259,5 +279,31 @@ mod tests {
         assert_eq!(memory.len(), 3);
         assert!(first(memory.claim(key("d"), now)).is_none());
         assert!(first(memory.claim(key("a"), now)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_key_whose_request_is_on_its_way_outlives_younger_ones_and_the_window() {
+        let memory = memory(1_000, 3);
+        let now = Instant::now();
+        let slow = first(memory.claim(key("slow"), now)).expect("free");
+        for name in ["a", "b", "c", "d"] {
+            first(memory.claim(key(name), now)).expect("free").settle(&Receipt::new(name.into()));
+        }
+        assert!(memory.shed() && memory.shed() && !memory.shed());
+        let later = now + Duration::from_secs(5);
+
+        assert!(first(memory.claim(key("slow"), later)).is_none(), "it would be done twice");
+        slow.settle(&Receipt::new("slow".into()));
+        assert!(first(memory.claim(key("slow"), later + Duration::from_secs(1))).is_some());
+    }
+
+    #[tokio::test]
+    async fn when_all_are_on_their_way_the_oldest_makes_room() {
+        let memory = memory(1_000, 2);
+        let now = Instant::now();
+        let _guards: Vec<_> = ["a", "b", "c"].map(|name| first(memory.claim(key(name), now))).into();
+
+        assert_eq!(memory.len(), 2);
+        assert!(first(memory.claim(key("c"), now)).is_none());
     }
 }

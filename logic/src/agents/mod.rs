@@ -54,7 +54,7 @@ impl Agents {
         self.keys_held.load(Ordering::Relaxed)
     }
 
-    /// Keeps a conclusion for repeats of its key; the oldest ones make room.
+    /// Keeps a conclusion for repeats of its key; the oldest ones make room, never keys of commands that still run.
     pub fn keep(&self, mut conclusion: Conclusion, guard: Guard<Conclusion>) -> Arc<Conclusion> {
         conclusion.replies.iter_mut().for_each(|reply| reply.move_to(&self.keys_held));
         while self.keys_held() > self.keys_bytes && self.keys.shed() {}
@@ -105,12 +105,14 @@ mod tests {
         let key = |name: &str| (Caller::ANYONE.id, Box::from(name));
         let now = Instant::now();
 
+        let Claim::First(_running) = agents.keys.claim(key("running"), now) else { panic!("free") };
         for name in ["a", "b", "c"] {
             let Claim::First(guard) = agents.keys.claim(key(name), now) else { panic!("free") };
             agents.keep(conclusion(&agents, 100), guard);
         }
 
         assert_eq!((agents.keys_held(), agents.registry.held()), (200, 0));
+        assert!(matches!(agents.keys.claim(key("running"), now), Claim::Repeat(_)), "it would run twice");
         assert!(matches!(agents.keys.claim(key("a"), now), Claim::First(_)), "the oldest made room");
         assert!(matches!(agents.keys.claim(key("c"), now), Claim::Repeat(_)));
     }

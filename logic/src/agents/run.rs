@@ -14,12 +14,13 @@
 use std::collections::HashSet;
 use std::future::{Future, pending};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tidegate_protocol::command;
 use tidegate_protocol::ids::{CommandId, ConnectionId};
-use tidegate_protocol::records::{Lane, QueryKind, QueryRequest};
+use tidegate_protocol::records::{Lane, QueryKind, QueryReply, QueryRequest};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -33,8 +34,10 @@ use crate::push::{Narrow, Push, To, Wait};
 use crate::route::route;
 
 /// When an unanswered command first looks for new connections that interest did not tell of (a user who comes back before
-/// its old connection is known to be dead has never been away); twice as long after each look.
+/// its old connection is known to be dead has never been away); the pause doubles after each look.
 const LOOK_FIRST: Duration = Duration::from_secs(1);
+/// The last look is so long before the deadline: who is found then can still reply.
+const LOOK_LAST: Duration = Duration::from_millis(500);
 /// Connections of one user that a look finds.
 const LOOK_MAX: u32 = 64;
 
@@ -150,8 +153,7 @@ impl Run<'_> {
             return if sent.failed.is_empty() { End::Nobody } else { End::NoGateway(sent.failed) };
         }
         self.say(Live::Sent);
-        let mut look_at = Instant::now() + LOOK_FIRST;
-        let mut pause = LOOK_FIRST;
+        let mut looks = Looks::new(Instant::now(), self.deadline);
         let mut looking: Option<Looking<'_>> = None;
         loop {
             tokio::select! {
@@ -172,9 +174,8 @@ impl Run<'_> {
                 user = came(watch.as_ref(), &self.ask.target), if looking.is_none() => {
                     looking = Some(Box::pin(connections(self.node, user, self.started, self.delivered == 0)));
                 }
-                () = sleep_until(look_at), if watch.is_some() && looking.is_none() => {
-                    pause *= 2;
-                    look_at = Instant::now() + pause;
+                () = is_at(looks.next), if watch.is_some() && looking.is_none() => {
+                    looks.looked(Instant::now());
                     if let Target::User(user) = &self.ask.target {
                         looking = Some(Box::pin(connections(self.node, user, self.started, self.delivered == 0)));
                     }
@@ -236,6 +237,40 @@ impl Run<'_> {
     }
 }
 
+/// When a command looks by itself: 1, 3, 7, … s after it was sent, and shortly before its deadline.
+#[derive(Debug)]
+struct Looks {
+    /// None: that was the last one.
+    next: Option<Instant>,
+    pause: Duration,
+    last: Instant,
+}
+
+impl Looks {
+    fn new(now: Instant, deadline: Instant) -> Self {
+        let last = deadline.checked_sub(LOOK_LAST).unwrap_or(now);
+        let mut looks = Self { next: None, pause: LOOK_FIRST, last };
+        looks.plan(now);
+        looks
+    }
+
+    fn looked(&mut self, now: Instant) {
+        self.pause *= 2;
+        self.plan(now);
+    }
+
+    fn plan(&mut self, now: Instant) {
+        self.next = (now < self.last).then(|| (now + self.pause).min(self.last));
+    }
+}
+
+async fn is_at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}
+
 /// The caller who streams has left.
 async fn is_left(live: Option<&mpsc::Sender<Live>>) {
     match live {
@@ -271,18 +306,79 @@ async fn connections(node: &Node, user: &str, started: Instant, all: bool) -> Ve
         ..QueryRequest::default()
     };
     let deadline = node.fleet.request_deadline();
-    let mut asked = JoinSet::new();
     let gateways = node.interest.view().user(user);
-    for link in gateways.iter().filter_map(|g| node.fleet.links().get(g.get())) {
-        let (link, request) = (std::sync::Arc::clone(link), request.clone());
-        asked.spawn(async move { link.query(&request, deadline).await });
+    let links = gateways.iter().filter_map(|g| node.fleet.links().get(g.get()));
+    let asked = links.map(|link| {
+        let (link, request) = (Arc::clone(link), request.clone());
+        async move { link.query(&request, deadline).await.ok() }
+    });
+    newcomers(asked, started, all).await
+}
+
+/// Of what gateways answer, the connections that came after `started`, or all of them.
+async fn newcomers<F>(asked: impl Iterator<Item = F>, started: Instant, all: bool) -> Vec<ConnectionId>
+where
+    F: Future<Output = Option<QueryReply>> + Send + 'static,
+{
+    let mut replies = JoinSet::new();
+    for reply in asked {
+        replies.spawn(async move {
+            let reply = reply.await.unwrap_or_default();
+            // Measured when this gateway has answered: no age is too large by the way back, nor does a slow gateway make the
+            // others' connections seem new.
+            (reply, started.elapsed().as_millis())
+        });
     }
-    let replies = asked.join_all().await;
-    // Measured after the gateways have looked, so an age is never too large by the way back.
-    let elapsed = started.elapsed().as_millis();
-    let rows = replies.into_iter().filter_map(Result::ok).flat_map(|reply| reply.connections);
-    rows.filter(|row| all || u128::from(row.age_ms) <= elapsed)
-        .filter_map(|row| <[u8; 16]>::try_from(row.id.as_ref()).ok())
+    let rows = replies.join_all().await.into_iter().flat_map(|(reply, elapsed)| {
+        reply.connections.into_iter().filter(move |row| all || u128::from(row.age_ms) <= elapsed)
+    });
+    rows.filter_map(|row| <[u8; 16]>::try_from(row.id.as_ref()).ok())
         .map(|id| ConnectionId::from_u128(u128::from_be_bytes(id)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::records::ConnectionInfo;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    fn reply(id: u128, age_ms: u64) -> QueryReply {
+        let id = Bytes::copy_from_slice(&id.to_be_bytes());
+        let row = ConnectionInfo { id, age_ms, ..ConnectionInfo::default() };
+        QueryReply { connections: vec![row], ..QueryReply::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_gateway_does_not_make_the_others_connections_new() {
+        let started = Instant::now();
+        sleep(Duration::from_secs(1)).await;
+        // Old, at a gateway that answers at once; new, at one that takes its time.
+        let asked = [(1, 1_500, 0), (2, 900, 4)].map(|(id, age_ms, seconds)| async move {
+            sleep(Duration::from_secs(seconds)).await;
+            Some(reply(id, age_ms))
+        });
+
+        assert_eq!(newcomers(asked.into_iter(), started, false).await, [ConnectionId::from_u128(2)]);
+    }
+
+    fn all_looks(timeout_ms: u64) -> Vec<u128> {
+        let now = Instant::now();
+        let mut looks = Looks::new(now, now + Duration::from_millis(timeout_ms));
+        std::iter::from_fn(|| {
+            let at = looks.next?;
+            looks.looked(at);
+            Some((at - now).as_millis())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_last_look_is_shortly_before_the_deadline() {
+        assert_eq!(all_looks(5_000), [1_000, 3_000, 4_500]);
+        assert_eq!(all_looks(30_000), [1_000, 3_000, 7_000, 15_000, 29_500]);
+        assert_eq!(all_looks(1_200), [700]);
+        assert_eq!(all_looks(400), [] as [u128; 0]);
+    }
 }
