@@ -126,6 +126,22 @@ async fn a_nonce_makes_a_retry_harmless() {
     assert_eq!(heard.iter().map(|item| item["data"].clone()).collect::<Vec<_>>(), [1, 3]);
 }
 
+/// Rule S-1: what found nobody was not sent, so that its retry is.
+#[tokio::test]
+async fn a_nonce_that_found_nobody_may_be_used_again() {
+    let server = Server::serve(&[]).await;
+    let mut alice = Client::named(server.clients(), "alice", "web").await;
+    let request = json!({"type": "SEND", "data": {"to": {"user": "bob"}, "data": 1, "nonce": "n1"}});
+
+    alice.say(request.clone()).await;
+    assert_eq!(answer_of(&mut alice).await.0["data"]["code"], "offline");
+    let mut bob = Client::named(server.clients(), "bob", "web").await;
+    alice.say(request).await;
+
+    assert_eq!(answer_of(&mut alice).await.0["type"], "SENT");
+    assert_eq!(bob.items(1).await[0]["data"], 1);
+}
+
 /// Messages of one sender arrive in the order in which they were sent.
 #[tokio::test]
 async fn messages_of_one_sender_keep_their_order() {

@@ -21,7 +21,7 @@ use crate::live::Live;
 use crate::metrics::{PushLabels, PushResult};
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::push::{Push, Wait};
+use crate::push::{Push, To, Wait};
 use crate::receipt::{Receipt, Written};
 use crate::route::route;
 
@@ -105,9 +105,11 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&s
         return Walking::Refused(refusal);
     }
     let mut guard = None;
+    let is_of_client = request.caller.id == Caller::CLIENTS.id;
+    // A client whose message to one found nobody hears so, and its retry shall be sent.
+    let must_find = is_of_client && matches!(push.to, To::Users(_) | To::Connections(_));
     if let Some(name) = push.dedupe.take() {
         // Clients must not make publishers' keys the oldest.
-        let is_of_client = request.caller.id == Caller::CLIENTS.id;
         let memory = if is_of_client { &node.nonces } else { &node.dedupe };
         match memory.claim((request.caller.id, name.into()), Instant::now()) {
             Claim::First(first) => guard = Some(first),
@@ -133,7 +135,7 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&s
     };
     Walking::Apart(tokio::spawn(async move {
         let walked = walk.await;
-        if walked.is_untaken {
+        if walked.is_untaken || (must_find && walked.receipt.matched == 0) {
             drop(guard);
         } else {
             guard.settle(&walked.receipt);
