@@ -19,6 +19,12 @@ use tokio::task::JoinHandle;
 pub struct Got {
     /// `webhook-id`.
     pub id: String,
+    /// `webhook-timestamp`.
+    pub timestamp: String,
+    /// `webhook-signature`.
+    pub signature: String,
+    /// What was signed beside the two.
+    pub body: Bytes,
     /// Its lines.
     pub lines: Vec<Value>,
     /// 2xx: they are the service's now.
@@ -91,7 +97,8 @@ async fn serve(
     answer: &(impl Fn(usize, &[Value]) -> (u16, String) + ?Sized),
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    let id = request.headers().get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let (id, timestamp, signature) = (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
     // A process that is killed leaves half a request; that one counts for nothing.
     let Ok(body) = request.into_body().collect().await else { return Response::default() };
     let body = body.to_bytes();
@@ -103,7 +110,7 @@ async fn serve(
     let (status, text) = {
         let mut seen = seen.lock().expect("no holder panics");
         let (status, text) = answer(seen.len(), &lines);
-        seen.push(Got { id, lines, status });
+        seen.push(Got { id, timestamp, signature, body, lines, status });
         (status, text)
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
