@@ -12,17 +12,25 @@ pub const CALM_MS: u32 = 250;
 /// Milliseconds since the gateway's start, modulo 2³².
 pub type Millis = u32;
 
+/// How far ahead a time may lie and still be told from one that is very old.
+const AHEAD_MAX_MS: u32 = 60_000;
+
 /// The gateway's clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
+    /// The wall clock at `start`, where it had a whole millisecond.
+    unix_start_ms: u64,
 }
 
 impl Clock {
     /// A clock that starts now. It starts at 1, because 0 means "never" in places.
     #[must_use]
     pub fn start() -> Self {
-        Self { start: Instant::now() }
+        let (now, unix) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        // Milliseconds of all gateways on clocks that agree begin together, so that their times can be compared.
+        let begun = Duration::from_nanos(u64::from(unix.subsec_nanos()) % 1_000_000);
+        Self { start: now.checked_sub(begun).unwrap_or(now), unix_start_ms: unix.as_millis() as u64 }
     }
 
     /// Milliseconds since the start.
@@ -30,6 +38,21 @@ impl Clock {
     #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
     pub fn now(&self) -> Millis {
         (self.start.elapsed().as_millis() as u32).wrapping_add(1)
+    }
+
+    /// A time of this clock, or one a little ahead of it, as Unix milliseconds by the wall clock as it was at the start: the same
+    /// whenever it is asked, until the time is [`Millis`]' range ago. The wall clock being set meanwhile changes nothing.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "nothing runs for 2^64 ms, and the rest wraps by design")]
+    pub fn unix_ms_of(&self, at: Millis) -> u64 {
+        let elapsed = self.start.elapsed().as_millis() as u64;
+        let ahead = at.wrapping_sub((elapsed as u32).wrapping_add(1));
+        let from_start = if ahead < AHEAD_MAX_MS {
+            elapsed + u64::from(ahead)
+        } else {
+            elapsed.saturating_sub(u64::from(ahead.wrapping_neg()))
+        };
+        self.unix_start_ms + from_start
     }
 
     /// A timer for what is done every `period_ms` and not at a moment that matters: it fires `phase_ms` after each multiple of
@@ -84,5 +107,21 @@ mod tests {
         assert!(is_due(3, u32::MAX - 2));
         assert!(!is_due(u32::MAX - 2, 3));
         assert!(is_due(7, 7));
+    }
+
+    #[test]
+    fn a_time_is_the_same_in_unix_milliseconds_whenever_it_is_asked() {
+        let clock = Clock::start();
+        let before = unix_ms();
+        let now = clock.now();
+        let (first, ahead) = (clock.unix_ms_of(now), clock.unix_ms_of(now.wrapping_add(3)));
+        // Until the clock has passed both.
+        while since(clock.now(), now) < 5 {
+            std::hint::spin_loop();
+        }
+
+        assert_eq!((clock.unix_ms_of(now), clock.unix_ms_of(now.wrapping_add(3))), (first, ahead));
+        assert_eq!(ahead, first + 3);
+        assert!((before.saturating_sub(1)..=unix_ms()).contains(&first), "{before} {first}");
     }
 }

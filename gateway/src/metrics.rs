@@ -109,12 +109,13 @@ impl Snapshot {
 }
 
 /// What went up to logic.
-fn sent_up(node: &Node) -> [(&'static str, &'static str, u64); 4] {
+fn sent_up(node: &Node) -> [(&'static str, &'static str, u64); 5] {
     let uplink = &node.uplink;
     [
         ("uplink_items", "What clients said, sent up", uplink.offered.load(Relaxed)),
         ("uplink_refused", "The same, refused for lack of room", uplink.refused.load(Relaxed)),
         ("uplink_given_up", "The same, given up for lack of a logic node", uplink.given_up.load(Relaxed)),
+        ("claims_dropped", "Device claims that gave way to what clients said", uplink.unclaimed.load(Relaxed)),
         ("events_dropped", "Events that gave way to what clients said", uplink.wanted.dropped.load(Relaxed)),
     ]
 }

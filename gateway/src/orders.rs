@@ -41,6 +41,9 @@ pub(crate) async fn command(node: &Node, request: &CommandRequest) -> Result<Com
     for block in &request.blocks {
         bar(node, block, &mut reply);
     }
+    if let Some(newcomer) = &request.newcomer {
+        node.compete(newcomer, &mut reply)?;
+    }
     if !request.close_room.is_empty() {
         reply.moved += close_room(node, &request.close_room).await;
     }

@@ -10,6 +10,7 @@ mod chat;
 mod config;
 mod console;
 mod dedupe;
+mod devices;
 mod hook;
 mod interest;
 mod keys;
@@ -59,6 +60,7 @@ use crate::api::body::Budget;
 use crate::backplane::Fleet;
 use crate::blocks::BlockTable;
 use crate::dedupe::Dedupe;
+use crate::devices::Devices;
 use crate::hook::Hook;
 use crate::interest::Interest;
 use crate::keys::Keys;
@@ -129,6 +131,7 @@ impl Logic {
             .map_err(|why| StartError::Config(vec![format!("logic.hook: {why}")]))?;
         let (hear, heard) = mpsc::channel(uplink::PAGES);
         let fleet = Fleet::new(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics, requests, hear);
+        fleet.want(|wants| wants.devices = true);
         if let Some(hook) = &hook {
             fleet.want(|wants| hook.want(wants));
         }
@@ -142,6 +145,7 @@ impl Logic {
             interest,
             presence: Presence::new(&config.presence, &metrics),
             blocks: BlockTable::default(),
+            devices: Devices::default(),
             dedupe: Dedupe::new(&config.dedupe),
             agents: Agents::new(&config.agents),
             hook,

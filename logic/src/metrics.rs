@@ -132,6 +132,7 @@ pub struct Metrics {
     pub hook: Family<HookLabels, Counter>,
     pub hook_seconds: Histogram,
     pub hook_remembered: Gauge,
+    pub devices_remembered: Gauge,
     pub batch_pushes: HistogramOf<GatewayLabels>,
     pub reply_seconds: HistogramOf<GatewayLabels>,
     /// Those of commands.
@@ -186,6 +187,7 @@ impl Default for Metrics {
             hook: Family::default(),
             hook_seconds: seconds(),
             hook_remembered: Gauge::default(),
+            devices_remembered: Gauge::default(),
             batch_pushes: Family::new_with_constructor(batch_sizes),
             reply_seconds: Family::new_with_constructor(seconds),
             agents: AgentMetrics::default(),
@@ -284,6 +286,11 @@ impl Metrics {
             "tidegate_logic_hook_remembered",
             "Answers remembered (hook.cache_max)",
             self.hook_remembered.clone(),
+        );
+        r.register(
+            "tidegate_logic_devices_remembered",
+            "Arrivals of users of whom one connection of a kind may stay, remembered for ten seconds",
+            self.devices_remembered.clone(),
         );
         r.register("tidegate_backplane_batch_pushes", "Pushes in one batch", self.batch_pushes.clone());
         r.register("tidegate_backplane_reply_seconds", "Time from a batch to its reply", self.reply_seconds.clone());

@@ -13,6 +13,7 @@ use crate::backplane::Fleet;
 use crate::blocks::BlockTable;
 use crate::config::LogicConfig;
 use crate::dedupe::Dedupe;
+use crate::devices::Devices;
 use crate::hook::Hook;
 use crate::interest::Interest;
 use crate::keys::Keys;
@@ -57,6 +58,8 @@ pub struct Node {
     pub presence: Presence,
     /// Who is not to be let in.
     pub blocks: BlockTable,
+    /// Users of whom one connection of a kind may stay, and where they came lately.
+    pub devices: Devices,
     /// Remembered keys of publishers.
     pub dedupe: Dedupe,
     /// Commands and their replies.

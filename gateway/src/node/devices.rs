@@ -1,44 +1,60 @@
 //! One user, many devices: whether a user may come in at all, and which of its connections of one platform may stay when
 //! another one comes.
-//! Decides over one bucket's table, which has all of a user's connections at this gateway; other gateways are not asked.
+//! One bucket's table has all of a user's connections at this gateway, so that is decided at once; a newcomer that has been let in
+//! then claims its place at the other gateways, through logic (docs/adr/0027).
+//! Invariant: two connections that compete are compared by `rank` alone, which never changes, so all gateways agree on who loses.
 
-use tidegate_protocol::close::CloseReason;
+use std::cmp;
+use std::sync::atomic::Ordering;
+
+use tidegate_protocol::close::{self, CloseReason};
 use tidegate_protocol::handshake::Refusal;
+use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::records::{Claim, CommandReply, DeviceRule, Newcomer, item::What};
 
-use crate::bucket::Bucket;
+use crate::backplane::Refused;
 use crate::bucket::table::Table;
+use crate::bucket::{Bucket, Command, of_user};
+use crate::clock::since;
 use crate::config::DevicePolicy;
 use crate::identity::{Identity, Platform};
 use crate::node::Node;
+use crate::uplink::{For, Whose, sender};
 
-/// Connections that have to make way, as (slot, generation).
-pub(super) type Older = Vec<(u32, u32)>;
+/// How a newcomer comes in.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    /// Connections here that have to go, as (slot, generation).
+    pub older: Vec<(u32, u32)>,
+    /// What it claims at other gateways, if anything.
+    pub rule: Option<DeviceRule>,
+}
 
 impl Node {
     /// Whether a newcomer may come in beside its user's other connections, and which of them must go.
-    pub(super) fn make_way(&self, table: &Table, newcomer: &Identity) -> Result<Older, Refusal> {
-        let Some(user) = &newcomer.user else { return Ok(Older::new()) };
+    pub(super) fn make_way(&self, table: &Table, newcomer: &Identity) -> Result<Way, Refusal> {
+        let Some(user) = &newcomer.user else { return Ok(Way::default()) };
         // Under the table's lock: a block that comes later finds the connection and closes it.
         if self.blocks.is_barred(user) {
             return Err(Refusal::Blocked);
         }
-        let Some((_, slots)) = table.user_slots(user) else { return Ok(Older::new()) };
-        let device = newcomer.badge.as_ref().and_then(|b| b.device.as_deref());
-        let of_platform: Vec<(u32, u32)> =
-            slots.into_iter().filter(|(slot, _)| table.cold[*slot as usize].platform == newcomer.platform).collect();
-        let same = |slot: u32| {
-            let other = table.cold[slot as usize].badge.as_ref().and_then(|b| b.device.as_deref());
-            device.is_none() || other.is_none() || device == other
-        };
         let (policy, max) = self.policy(newcomer.platform);
-        if of_platform.len() >= max {
+        let rule = match policy {
+            DevicePolicy::KeepAll => None,
+            DevicePolicy::KeepNewest => Some(DeviceRule::KeepNewest),
+            DevicePolicy::RefuseNewer => Some(DeviceRule::RefuseNewer),
+        };
+        let all = of_platform(table, user, newcomer.platform);
+        if all.len() >= max {
             return Err(Refusal::DeviceLimit);
         }
-        match policy {
-            DevicePolicy::KeepAll => Ok(Older::new()),
-            DevicePolicy::KeepNewest => Ok(of_platform.into_iter().filter(|(slot, _)| same(*slot)).collect()),
-            DevicePolicy::RefuseNewer if of_platform.iter().any(|(slot, _)| same(*slot)) => Err(Refusal::DevicePresent),
-            DevicePolicy::RefuseNewer => Ok(Older::new()),
+        let device = newcomer.badge.as_ref().and_then(|b| b.device.as_deref());
+        let rivals = all.into_iter().filter(|(slot, _)| compete(device, device_of(table, *slot)));
+        match rule {
+            None => Ok(Way::default()),
+            Some(DeviceRule::KeepNewest) => Ok(Way { older: rivals.collect(), rule }),
+            Some(DeviceRule::RefuseNewer) if rivals.count() > 0 => Err(Refusal::DevicePresent),
+            Some(DeviceRule::RefuseNewer) => Ok(Way { older: Vec::new(), rule }),
         }
     }
 
@@ -47,10 +63,100 @@ impl Node {
         (devices.of(&self.platforms.name(platform)), devices.max)
     }
 
-    /// Asks the bucket's task to close those that must go.
-    pub(super) fn replace(&self, bucket: &Bucket, older: &[(u32, u32)]) {
+    /// Asks the bucket's task to close those that must go. The newcomer ranks behind them, also when they came within the
+    /// same millisecond.
+    pub(super) fn replace(&self, bucket: &Bucket, table: &mut Table, newcomer: u32, older: &[(u32, u32)]) {
         for &(slot, generation) in older {
+            let theirs = table.cold[slot as usize].opened;
+            let mine = &mut table.cold[newcomer as usize].opened;
+            if since(*mine, theirs) == 0 {
+                *mine = theirs.wrapping_add(1);
+            }
             bucket.close(slot, generation, CloseReason::Replaced, None);
         }
     }
+
+    /// Has logic tell the other gateways of a newcomer's claim. Where that finds no room, or no logic node that knows how, the
+    /// rule holds at this gateway only.
+    pub(super) fn claim(&self, table: &Table, index: u16, slot: u32, rule: DeviceRule) {
+        if !self.uplink.judges() {
+            return;
+        }
+        let Some(from) = sender::describe(self, table, index, slot, false) else { return };
+        let (opened, generation) = (table.cold[slot as usize].opened, table.hot[slot as usize].generation);
+        let what = What::Device(Claim { rule: rule.into(), since_ms: self.clock.unix_ms_of(opened) });
+        let (user, whose) = (from.user.clone(), Whose::Newcomer { at: (index, slot, generation) });
+        if self.uplink.say_beside(For::Name(user.as_bytes()), from, what, whose, self.clock.now()).is_err() {
+            self.uplink.unclaimed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A newcomer at another gateway claims its place: who loses against it here is closed, who wins is counted.
+    pub(crate) fn compete(&self, newcomer: &Newcomer, reply: &mut CommandReply) -> Result<(), Refused> {
+        let claim = newcomer.claim.unwrap_or_default();
+        let rule = DeviceRule::try_from(claim.rule).map_err(|_| Refused::Bad("unknown rule of devices".into()))?;
+        let id = <[u8; 16]>::try_from(&*newcomer.connection);
+        let id = u128::from_be_bytes(id.map_err(|_| Refused::Bad("a connection id is 16 bytes".into()))?);
+        // A platform that nobody here has ever had.
+        let Some(platform) = self.platforms.find(&newcomer.platform) else { return Ok(()) };
+        let device = (!newcomer.device.is_empty()).then_some(newcomer.device.as_str());
+        let bucket = &self.buckets[usize::from(of_user(&newcomer.user, self.buckets.len()))];
+        let mut losers = Vec::new();
+        {
+            let table = bucket.table.read();
+            for (slot, generation) in of_platform(&table, &newcomer.user, platform) {
+                if !compete(device, device_of(&table, slot)) {
+                    continue;
+                }
+                let here = self.connection_id(bucket.index, slot, generation);
+                match self.rank(&table, slot, here).cmp(&(claim.since_ms, id)) {
+                    cmp::Ordering::Equal => {}
+                    order if (rule == DeviceRule::KeepNewest) == order.is_lt() => losers.push((slot, generation)),
+                    _ => reply.stronger += 1,
+                }
+            }
+        }
+        let text = last_word(rule);
+        for &(slot, generation) in &losers {
+            let code = CloseReason::Replaced.code();
+            bucket.command(Command::Close { slot, generation, code, text: text.as_str().into() });
+        }
+        reply.closed += losers.len() as u64;
+        Ok(())
+    }
+
+    /// A newcomer of ours has lost against a connection at another gateway, by the rule whose refusal has this code.
+    pub(crate) fn yield_place(&self, (index, slot, generation): (u16, u32, u32), code: &str) {
+        let rules = [DeviceRule::KeepNewest, DeviceRule::RefuseNewer];
+        let Some(rule) = rules.into_iter().find(|rule| rule.word() == code) else { return };
+        if let Some(bucket) = self.buckets.get(usize::from(index)) {
+            let (code, text) = (CloseReason::Replaced.code(), last_word(rule));
+            bucket.command(Command::Close { slot, generation, code, text: text.into() });
+        }
+    }
+
+    /// What orders connections by age, over all gateways: when it was opened, and its id.
+    fn rank(&self, table: &Table, slot: u32, id: ConnectionId) -> (u64, u128) {
+        (self.clock.unix_ms_of(table.cold[slot as usize].opened), id.to_u128())
+    }
+}
+
+/// A user's connections of one platform, as (slot, generation).
+fn of_platform(table: &Table, user: &str, platform: Platform) -> Vec<(u32, u32)> {
+    let slots = table.user_slots(user).map(|(_, slots)| slots).unwrap_or_default();
+    slots.into_iter().filter(|(slot, _)| table.cold[*slot as usize].platform == platform).collect()
+}
+
+fn device_of(table: &Table, slot: u32) -> Option<&str> {
+    table.cold[slot as usize].badge.as_ref().and_then(|b| b.device.as_deref())
+}
+
+/// Whether two connections of one user and platform are for one place.
+fn compete(one: Option<&str>, other: Option<&str>) -> bool {
+    one.is_none() || other.is_none() || one == other
+}
+
+/// Text of the close frame of whoever loses.
+fn last_word(rule: DeviceRule) -> String {
+    close::text_of(rule.word())
 }

@@ -14,6 +14,7 @@ use tidegate_protocol::reply::{self, Hello, Reconnect};
 use tidegate_protocol::ws;
 
 use super::Node;
+use super::devices::Way;
 use crate::bucket::pending::{Pending, Queued};
 use crate::bucket::table::{Hot, Table};
 use crate::bucket::{Bucket, Command, membership, of_user, outbox};
@@ -51,14 +52,17 @@ impl Node {
         };
         let bucket = &self.buckets[usize::from(index)];
         let mut table = bucket.table.write();
-        let older = match self.make_way(&table, &identity) {
-            Ok(older) => older,
+        let Way { older, rule } = match self.make_way(&table, &identity) {
+            Ok(way) => way,
             Err(refusal) => return Err((fd, refusal)),
         };
         let (user, join) = (identity.user.clone(), std::mem::take(&mut identity.join));
         let (slot, generation, mut version) = self.enter(bucket, &mut table, fd, identity, deflate);
         self.tell_of_start(&table, index, slot);
-        self.replace(bucket, &older);
+        self.replace(bucket, &mut table, slot, &older);
+        if let Some(rule) = rule {
+            self.claim(&table, index, slot, rule);
+        }
         self.greet((index, slot, generation), user.as_deref(), response);
         if !join.is_empty() {
             response.extend_from_slice(&self.join_first(&mut table, index, slot, &join, &mut version));

@@ -33,6 +33,11 @@ pub(crate) fn give_up(node: &Node, late: Vec<Whose>) {
 fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
     match whose {
         Whose::Nobody => {}
+        Whose::Newcomer { at } => {
+            if let Some(Outcome::Refused(no)) = outcome {
+                node.yield_place(at, &no.code);
+            }
+        }
         Whose::Guest { lobby, slot, number } => {
             if let Some(door) = node.doors.get(usize::from(lobby)) {
                 door.put(slot, number, outcome);

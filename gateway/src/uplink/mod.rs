@@ -51,6 +51,11 @@ pub enum Whose {
         /// What it expects.
         expects: Expects,
     },
+    /// A newcomer that may have to make way for its user's connection at another gateway.
+    Newcomer {
+        /// Bucket, slot, generation.
+        at: (u16, u32, u32),
+    },
     /// A guest about whom the connect hook is asked.
     Guest {
         /// Its lobby.
@@ -86,12 +91,17 @@ pub struct Uplink {
     /// Whether some logic node asks about strangers; the last word while none is linked, so that a hook that was there is
     /// not forgotten with its node.
     asks: AtomicBool,
+    /// Whether every logic node judges between a user's connections at several gateways; the last word while none is linked.
+    /// One that does not know the question would never answer it.
+    judges: AtomicBool,
     /// Events that logic wants.
     pub wanted: Wanted,
     /// Items taken in since the start.
     pub offered: AtomicU64,
     /// Items refused because too much was kept.
     pub refused: AtomicU64,
+    /// Claims of newcomers to their user's place that gave way to what clients say.
+    pub unclaimed: AtomicU64,
     /// Items given up because no logic node was there.
     pub given_up: AtomicU64,
 }
@@ -109,9 +119,11 @@ impl Uplink {
             spoken: Notify::new(),
             wait_ms: config.wait_ms,
             asks: AtomicBool::new(false),
+            judges: AtomicBool::new(true),
             wanted: Wanted::default(),
             offered: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            unclaimed: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
         }
     }
@@ -141,10 +153,25 @@ impl Uplink {
         }
     }
 
+    /// Sends up what gives way to what clients say: at most half of the room is for it.
+    ///
+    /// # Errors
+    /// As [`Uplink::say`].
+    pub(crate) fn say_beside(
+        &self,
+        whom: For<'_>,
+        from: Sender,
+        what: What,
+        whose: Whose,
+        now: Millis,
+    ) -> Result<(), Overloaded> {
+        let is_crowded = self.lanes.lock().is_half_full();
+        if is_crowded { Err(Overloaded) } else { self.say(whom, from, what, whose, now) }
+    }
+
     /// Sends an event up, unless that would leave clients less than half of the room.
     pub(crate) fn mention(&self, whom: For<'_>, from: Sender, what: What, now: Millis) {
-        let is_crowded = self.lanes.lock().is_half_full();
-        if is_crowded || self.say(whom, from, what, Whose::Nobody, now).is_err() {
+        if self.say_beside(whom, from, what, Whose::Nobody, now).is_err() {
             self.wanted.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -162,6 +189,7 @@ impl Uplink {
             let mut lanes = self.lanes.lock();
             let token = lanes.ask(node, owner, wants);
             self.asks.store(lanes.wants().any(|wants| wants.connects), Ordering::Relaxed);
+            self.judges.store(lanes.wants().all(|wants| wants.devices), Ordering::Relaxed);
             self.wanted.set(lanes.wants());
             token
         };
@@ -191,6 +219,7 @@ impl Uplink {
             lanes.hang_up(owner, now);
             // With nobody left the last word counts: events wait for the node's return as everything does.
             if lanes.nodes() > 0 {
+                self.judges.store(lanes.wants().all(|wants| wants.devices), Ordering::Relaxed);
                 self.wanted.set(lanes.wants());
             }
         }
@@ -220,6 +249,12 @@ impl Uplink {
     #[must_use]
     pub fn asks(&self) -> bool {
         self.asks.load(Ordering::Relaxed)
+    }
+
+    /// Whether logic nodes judge between a user's connections at several gateways.
+    #[must_use]
+    pub fn judges(&self) -> bool {
+        self.judges.load(Ordering::Relaxed)
     }
 
     /// Headers of strangers that it wants to see.

@@ -25,7 +25,7 @@ pub(crate) mod push;
 mod query;
 mod routes;
 mod socket;
-mod steer;
+pub mod steer;
 mod upstream;
 
 use std::convert::Infallible;

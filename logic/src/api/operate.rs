@@ -247,6 +247,7 @@ fn refresh(node: &Node) {
     m.in_flight.set(gauge(limits.in_flight.saturating_sub(node.in_flight.available_permits())));
     m.bodies_bytes.set(gauge(node.budget.held()));
     m.hook_remembered.set(node.hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));
+    m.devices_remembered.set(gauge(node.devices.remembered()));
     m.dedupe_keys.set(gauge(node.dedupe.len()));
     let agents = &node.config.agents;
     m.agents.waiting.set(gauge(agents.commands.saturating_sub(node.agents.places.available_permits())));

@@ -94,6 +94,7 @@ pub async fn tell_any(node: &Node, set: GatewaySet, request: &CommandRequest) ->
                 sum.moved += reply.moved;
                 sum.unmoved += reply.unmoved;
                 sum.refused += reply.refused;
+                sum.stronger += reply.stronger;
                 gateways.sent += 1;
             }
             None => gateways.failed.push(crate::receipt::Failed { gateway, reason: "no_answer" }),

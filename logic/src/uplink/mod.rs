@@ -14,6 +14,7 @@ use crate::agents;
 use crate::api::push::Request;
 use crate::backplane::Heard;
 use crate::chat;
+use crate::devices;
 use crate::hook::Stranger;
 use crate::keys::Caller;
 use crate::node::Node;
@@ -57,6 +58,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                     // Another logic node of the fleet has a hook, and this one has none.
                     None => ticket.refuse("hook_unavailable", "this logic node has no logic.hook", true),
                 },
+                What::Device(claim) => devices::carry(&node, &page.link, from, claim, ticket),
                 What::Reply(reply) => {
                     // A reply that is late or too much is the command's business; the agent is told nothing of it.
                     agents::take(&node, from, reply);
@@ -80,6 +82,7 @@ fn kind_of(what: &What) -> crate::metrics::ItemLabels {
         What::Event(_) => "event",
         What::Tally(_) => "tally",
         What::Connect(_) => "connect",
+        What::Device(_) => "device",
     };
     crate::metrics::ItemLabels { kind }
 }

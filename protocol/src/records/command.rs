@@ -27,6 +27,50 @@ pub struct CommandRequest {
     /// Blocks set or lifted; of two about the same, the later one counts.
     #[prost(message, repeated, tag = "7")]
     pub blocks: Vec<Block>,
+    /// A connection that has come at another gateway, whose user may have one of its kind: who loses here is closed.
+    #[prost(message, optional, tag = "8")]
+    pub newcomer: Option<Newcomer>,
+}
+
+/// A connection whose user may have one on its platform, or on its device where both name one.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Newcomer {
+    /// Its id (16 bytes).
+    #[prost(bytes = "bytes", tag = "1")]
+    pub connection: Bytes,
+    /// Its user.
+    #[prost(string, tag = "2")]
+    pub user: String,
+    /// Its platform, or empty.
+    #[prost(string, tag = "3")]
+    pub platform: String,
+    /// Its device, or empty.
+    #[prost(string, tag = "4")]
+    pub device: String,
+    /// Who stays, and since when it is there.
+    #[prost(message, optional, tag = "5")]
+    pub claim: Option<Claim>,
+}
+
+/// What a connection claims against others of its user.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Claim {
+    /// A [`DeviceRule`].
+    #[prost(enumeration = "DeviceRule", tag = "1")]
+    pub rule: i32,
+    /// When it was opened, Unix milliseconds by its gateway's clock; the same each time it is told.
+    #[prost(uint64, tag = "2")]
+    pub since_ms: u64,
+}
+
+/// Which of two connections stays. Of two as old the one with the larger id counts as newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum DeviceRule {
+    /// The newer one.
+    KeepNewest = 0,
+    /// The older one.
+    RefuseNewer = 1,
 }
 
 /// Puts a user's connections into a room or takes them out.
@@ -69,6 +113,17 @@ pub struct Block {
     pub is_lifted: bool,
 }
 
+impl DeviceRule {
+    /// Why the one that loses is closed; also the code by which a newcomer is refused.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::KeepNewest => "replaced",
+            Self::RefuseNewer => "device_present",
+        }
+    }
+}
+
 /// Answer to a [`CommandRequest`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CommandReply {
@@ -84,4 +139,7 @@ pub struct CommandReply {
     /// Connections that could not be put into the room, because of a limit or a block.
     #[prost(uint64, tag = "4")]
     pub refused: u64,
+    /// Connections here that win against the newcomer, so that it has to go.
+    #[prost(uint64, tag = "5")]
+    pub stronger: u64,
 }

@@ -8,7 +8,7 @@ mod push;
 mod query;
 mod uplink;
 
-pub use command::{Block, CommandReply, CommandRequest, Move};
+pub use command::{Block, Claim, CommandReply, CommandRequest, DeviceRule, Move, Newcomer};
 pub use events::{EventsReply, EventsRequest, GatewayInfo, Interest, InterestKind, PlatformCount, Rest};
 pub use push::{
     Dropped, Lane, Narrow, Outcome, Push, PushBatch, PushReply, Receipt, Target, WaitReply, WaitRequest, target,

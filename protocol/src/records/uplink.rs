@@ -37,6 +37,9 @@ pub struct Wants {
     /// Request headers of strangers that the question carries, in lower case.
     #[prost(string, repeated, tag = "3")]
     pub headers: Vec<String>,
+    /// Whether it judges between a user's connections at several gateways ([`item::What::Device`]).
+    #[prost(bool, tag = "4")]
+    pub devices: bool,
 }
 
 /// Answer to an [`UplinkRequest`].
@@ -66,7 +69,7 @@ pub struct Item {
     #[prost(message, optional, tag = "4")]
     pub from: Option<Sender>,
     /// Exactly one; an item without is answered as refused.
-    #[prost(oneof = "item::What", tags = "5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "item::What", tags = "5, 6, 7, 8, 9, 10, 11, 12")]
     pub what: Option<item::What>,
 }
 
@@ -96,6 +99,9 @@ pub mod item {
         /// May this stranger come in?
         #[prost(message, tag = "11")]
         Connect(super::Connect),
+        /// Which of its user's connections at other gateways have to go for this one, or must it go itself?
+        #[prost(message, tag = "12")]
+        Device(super::super::Claim),
     }
 }
 
