@@ -91,7 +91,7 @@ async fn nonces_of_clients_do_not_push_out_keys_of_publishers() {
     alice.items(1).await;
 
     for n in 0..4 {
-        let data = json!({"to": {"user": "alice"}, "data": n, "nonce": format!("n{n}"), "echo": false});
+        let data = json!({"to": {"room": "r"}, "data": n, "nonce": format!("n{n}")});
         alice.say(json!({"type": "SEND", "data": data})).await;
         answer_of(&mut alice).await;
     }

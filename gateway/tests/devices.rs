@@ -229,8 +229,8 @@ async fn claims_give_way_to_what_clients_say() {
     })
     .await;
     let mut all = Vec::new();
-    for platform in ["ios", "web", "tv", "watch", "bot"] {
-        all.push(Client::bearing(&gateway, &token(platform, None)).await);
+    for user in ["a", "b", "c", "d", "e"] {
+        all.push(Client::bearing(&gateway, &good(&json!({"sub": user, "rooms": ["*"]}))).await);
     }
 
     assert_eq!(metric(&gateway, "tidegate_gateway_claims_dropped_total "), 2);
