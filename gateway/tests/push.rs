@@ -125,18 +125,24 @@ async fn rooms_of_one_connection_leave_in_one_write() {
     for _ in 0..20 {
         client.next().await;
     }
-    let mut before = String::new();
-    gateway.metrics_text(&mut before);
-
-    logic.push(to_all("2")).await;
-    for _ in 0..20 {
-        assert_eq!(client.next().await["data"]["items"][0], 2);
+    let writes = || {
+        let mut text = String::new();
+        gateway.metrics_text(&mut text);
+        metric(&text, "tidegate_gateway_writes_total")
+    };
+    // On a busy machine the walk may begin between two flushes of a tick, and takes the rest with a second write.
+    for round in 1.. {
+        let before = writes();
+        logic.push(to_all("2")).await;
+        for _ in 0..20 {
+            assert_eq!(client.next().await["data"]["items"][0], 2);
+        }
+        let took = writes() - before;
+        if took == 1 {
+            break;
+        }
+        assert!(took <= 3 && round < 5, "round {round}: {took} writes for 20 rooms");
     }
-
-    let mut after = String::new();
-    gateway.metrics_text(&mut after);
-    let name = "tidegate_gateway_writes_total";
-    assert_eq!(metric(&after, name) - metric(&before, name), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
