@@ -48,12 +48,14 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
             tokio::spawn(demo::run(api, options, async { drop(demo_stopped.await) }));
         }
         let both = |new: &Config| {
-            // Both tiers or none: what the gateway would not take must not reach logic.
-            Gateway::check(&new.gateway).map_err(|error| vec![error.to_string()])?;
-            gateway.reload_tls()?;
-            logic.reload_tls()?;
+            // Both tiers or none: what may fail comes before what cannot.
+            let certificates = (gateway.renewal()?, logic.renewal()?);
+            logic.check(&new.logic)?;
+            gateway.reload(&new.gateway).map_err(|error| vec![error.to_string()])?;
             logic.reload(&new.logic)?;
-            gateway.reload(&new.gateway).map_err(|error| vec![error.to_string()])
+            certificates.0.apply();
+            certificates.1.apply();
+            Ok(())
         };
         let signal = signals.end(|| reloads.again(&both)).await;
         let config = reloads.config();
