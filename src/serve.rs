@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tidegate_gateway::Gateway;
+use tidegate_gateway::{Gateway, GatewayConfig};
 use tidegate_logic::{Extras, GatewayLink};
 use tokio::sync::oneshot;
 
@@ -30,7 +30,7 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
                     .into(),
             ]));
         }
-        let gateway = gateway::start(&config.gateway).await?;
+        let gateway = gateway::start(&gateway_of(config)).await?;
         let listen = gateway.listen_addr();
         let link = pipe(&gateway);
         let gateway = Arc::new(gateway);
@@ -70,6 +70,13 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
     })
 }
 
+/// The gateway's part. A hook of the logic tier beside it is known before the first client comes, so nobody slips in before it.
+fn gateway_of(config: &Config) -> GatewayConfig {
+    let mut gateway = config.gateway.clone();
+    gateway.hook.required |= config.logic.hook.is_on();
+    gateway
+}
+
 /// The backplane without a socket: each dial gives the other end to the gateway.
 fn pipe(gateway: &Gateway) -> GatewayLink {
     let dial = gateway.pipe();
@@ -89,4 +96,21 @@ fn extras(listen: SocketAddr, gateway: &Arc<Gateway>, reloads: &Reloads, is_demo
         process(out);
     };
     Extras { metrics: Some(Arc::new(metrics)), gateway_public_url, is_demo }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_in_the_same_process_is_asked_about_the_first_client_too() {
+        let mut config = Config::default();
+        assert!(!gateway_of(&config).hook.required, "without a hook nobody could come in");
+
+        config.logic.hook.url = "https://hook.example/".into();
+        assert!(gateway_of(&config).hook.required);
+        config.logic.hook.url.clear();
+        config.gateway.hook.required = true;
+        assert!(gateway_of(&config).hook.required, "another logic node may have one");
+    }
 }
