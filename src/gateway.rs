@@ -47,8 +47,11 @@ pub async fn start(config: &GatewayConfig) -> Result<Gateway, Failure> {
 
 /// Puts a configuration in force; the error says what is wrong with it.
 fn reload(gateway: &Gateway, config: &GatewayConfig) -> Result<(), Vec<String>> {
-    gateway.reload_tls()?;
-    gateway.reload(config).map_err(|error| vec![error.to_string()])
+    // All of it or nothing: certificates, which cannot fail once they are read, come last.
+    let certificates = gateway.renewal()?;
+    gateway.reload(config).map_err(|error| vec![error.to_string()])?;
+    certificates.apply();
+    Ok(())
 }
 
 /// Whose fault it is, in a sentence that names the key.

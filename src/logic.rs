@@ -35,7 +35,13 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
         );
         tracing::info!("{status}");
         process::ready(&status);
-        let reload = |new: &Config| logic.reload_tls().and_then(|()| logic.reload(&new.logic));
+        let reload = |new: &Config| {
+            // All of it or nothing: certificates, which cannot fail once they are read, come last.
+            let certificates = logic.renewal()?;
+            logic.reload(&new.logic)?;
+            certificates.apply();
+            Ok(())
+        };
         let signal = signals.end(|| reloads.again(&reload)).await;
         signals.then(signal, longest_shutdown(&reloads.config().logic), logic.shutdown()).await?;
         Ok(ExitCode::SUCCESS)

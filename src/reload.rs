@@ -107,7 +107,7 @@ impl Reloads {
         {
             changes.live.push("logic.keys".into());
         }
-        for setting in loaded.settings.iter().filter(|setting| is_live(&setting.key)) {
+        for setting in loaded.settings.iter().filter(|setting| !changes.fixed.contains(&setting.key)) {
             self.running.insert(setting.key.clone(), setting.value.clone());
         }
         self.keys.clone_from(&loaded.config.logic.keys);
@@ -160,6 +160,9 @@ type Values = BTreeMap<String, Option<Value>>;
 
 fn changes(running: &Values, new: &Values, role: Role) -> Changes {
     let mut changes = Changes::default();
+    // With another way of knowing clients comes the rest of the section, and both at the restart (`Gateway::reload`).
+    let is_other_mode = running.get("gateway.auth.mode") != new.get("gateway.auth.mode");
+    let is_live = |key: &str| is_live(key) && !(is_other_mode && key.starts_with("gateway.auth."));
     for (key, _) in new.iter().filter(|(key, value)| concerns(role, key) && running.get(*key) != Some(value)) {
         let kind = if is_live(key) { &mut changes.live } else { &mut changes.fixed };
         kind.push(key.clone());
@@ -193,6 +196,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    const KEY: &str =
+        "[[gateway.auth.keys]]\nalgorithm = \"HS256\"\nsecret = \"a secret that is long enough for this test\"\n";
 
     fn begin(path: &Path) -> Reloads {
         let given = || Given { file: Some(path.to_owned()), ..Given::default() };
@@ -232,6 +238,26 @@ mod tests {
         assert_eq!(seen.get(), 6);
         assert_eq!((waiting, metric(&reloads, "tidegate_config_waiting ")), (2, 2));
         assert_eq!(metric(&reloads, "tidegate_config_reloads_total{result=\"done\"}"), 2);
+    }
+
+    #[test]
+    fn with_another_mode_all_that_is_of_tokens_waits_for_the_restart() {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let text = |mode: &str, leeway: u8| format!("[gateway.auth]\nmode = \"{mode}\"\nleeway_s = {leeway}\n{KEY}");
+        let path = written(folder.path(), &text("jwt", 1));
+        let mut reloads = begin(&path);
+        let waiting = |reloads: &Reloads| metric(reloads, "tidegate_config_waiting ");
+
+        written(folder.path(), &text("none", 2));
+        reloads.again(&|_| Ok(()));
+        let both = waiting(&reloads);
+        reloads.again(&|_| Ok(()));
+        let still = waiting(&reloads);
+        written(folder.path(), &text("jwt", 2));
+        reloads.again(&|_| Ok(()));
+
+        assert_eq!((both, still, waiting(&reloads)), (2, 2, 0));
+        assert_eq!(reloads.running["gateway.auth.leeway_s"], Some(Value::Integer(2)));
     }
 
     #[test]

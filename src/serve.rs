@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tidegate_gateway::Gateway;
+use tidegate_gateway::{Gateway, GatewayConfig};
 use tidegate_logic::{Extras, GatewayLink};
 use tokio::sync::oneshot;
 
@@ -30,7 +30,7 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
                     .into(),
             ]));
         }
-        let gateway = gateway::start(&config.gateway).await?;
+        let gateway = gateway::start(&gateway_of(config)).await?;
         let listen = gateway.listen_addr();
         let link = pipe(&gateway);
         let gateway = Arc::new(gateway);
@@ -48,12 +48,14 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
             tokio::spawn(demo::run(api, options, async { drop(demo_stopped.await) }));
         }
         let both = |new: &Config| {
-            // Both tiers or none: what the gateway would not take must not reach logic.
-            Gateway::check(&new.gateway).map_err(|error| vec![error.to_string()])?;
-            gateway.reload_tls()?;
-            logic.reload_tls()?;
+            // Both tiers or none: what may fail comes before what cannot.
+            let certificates = (gateway.renewal()?, logic.renewal()?);
+            logic.check(&new.logic)?;
+            gateway.reload(&new.gateway).map_err(|error| vec![error.to_string()])?;
             logic.reload(&new.logic)?;
-            gateway.reload(&new.gateway).map_err(|error| vec![error.to_string()])
+            certificates.0.apply();
+            certificates.1.apply();
+            Ok(())
         };
         let signal = signals.end(|| reloads.again(&both)).await;
         let config = reloads.config();
@@ -66,6 +68,13 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
         signals.then(signal, takes_at_most, leave).await?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The gateway's part. A hook of the logic tier beside it is known before the first client comes, so nobody slips in before it.
+fn gateway_of(config: &Config) -> GatewayConfig {
+    let mut gateway = config.gateway.clone();
+    gateway.hook.required |= config.logic.hook.is_on();
+    gateway
 }
 
 /// The backplane without a socket: each dial gives the other end to the gateway.
@@ -87,4 +96,21 @@ fn extras(listen: SocketAddr, gateway: &Arc<Gateway>, reloads: &Reloads, is_demo
         process(out);
     };
     Extras { metrics: Some(Arc::new(metrics)), gateway_public_url, is_demo }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_in_the_same_process_is_asked_about_the_first_client_too() {
+        let mut config = Config::default();
+        assert!(!gateway_of(&config).hook.required, "without a hook nobody could come in");
+
+        config.logic.hook.url = "https://hook.example/".into();
+        assert!(gateway_of(&config).hook.required);
+        config.logic.hook.url.clear();
+        config.gateway.hook.required = true;
+        assert!(gateway_of(&config).hook.required, "another logic node may have one");
+    }
 }

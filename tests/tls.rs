@@ -183,6 +183,31 @@ async fn a_drain_is_told_over_tls() {
     assert_eq!(server.exit(2 * PATIENCE).await.code(), Some(0));
 }
 
+/// A configuration is taken over whole or not at all, certificates included.
+#[tokio::test]
+async fn a_reload_that_is_refused_shows_no_new_certificate() {
+    let (authority, issued) = authority();
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let (config, secret) = (folder.path().join("tidegate.toml"), folder.path().join("secret"));
+    let key = format!("[[gateway.auth.keys]]\nalgorithm = \"HS256\"\nfile = {secret:?}\n");
+    std::fs::write(&config, format!("[gateway.auth]\nmode = \"jwt\"\n{key}")).expect("a scratch file");
+    std::fs::write(&secret, "a secret that is long enough for this").expect("a scratch file");
+    let path = config.to_str().expect("a plain path");
+    let server = Server::gateway("g1", &settings(&issued, &[("TIDEGATE_CONFIG", path)])).await;
+
+    let renewed = Authority::new("renewed");
+    let new = renewed.issue("server", &["localhost", "127.0.0.1"]);
+    std::fs::copy(&new.cert, &issued.cert).expect("the temporary folder is writable");
+    std::fs::copy(&new.key, &issued.key).expect("the temporary folder is writable");
+    std::fs::remove_file(&secret).expect("the scratch file");
+    server.hang_up();
+    until("the reload", PATIENCE, async || server.log_text().contains("stays as it was").then_some(())).await;
+
+    let shown = tls::connect_from(&authority.connector(), Ipv4Addr::LOCALHOST, server.clients()).await;
+    assert!(shown.is_ok(), "the old certificate: {:?}", shown.err());
+    assert!(server.log_text().contains("not reloaded: gateway.auth"), "{}", server.log_text());
+}
+
 /// SIGHUP reads the certificates again: for those who come.
 #[tokio::test]
 async fn a_renewed_certificate_is_shown_after_sighup_and_a_bad_one_is_not() {

@@ -170,6 +170,9 @@ async fn keys_for_tokens_are_exchanged_by_a_reload() {
     }
     assert_eq!(raw.status().await, Some(101));
     let log = server.log_text();
-    assert!(log.contains("gateway.auth.keys[0]") && log.contains("keys=\"gateway.auth.mode\""), "{log}");
+    assert!(
+        log.contains("gateway.auth.keys[0]") && log.contains("keys=\"gateway.auth.keys, gateway.auth.mode\""),
+        "{log}"
+    );
     assert!(!log.contains("too short") && !log.contains(SECRET), "{log}");
 }

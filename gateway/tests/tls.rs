@@ -1,4 +1,4 @@
-//! The gateway's `reload_tls`: new certificates for those who come, nothing lost for those who are there.
+//! The gateway's `renewal`: new certificates for those who come, nothing lost for those who are there.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -55,12 +55,12 @@ async fn a_reload_concerns_those_who_come_and_a_bad_one_nobody() {
     let mut stays = connect(&gateway, &old).await.expect("the old certificate");
 
     std::fs::write(path("a.key"), "no key").expect("a scratch file");
-    let problems = gateway.reload_tls().expect_err("a file without a key");
+    let problems = gateway.renewal().expect_err("a file without a key");
     assert!(problems.len() == 1 && problems[0].starts_with("gateway.tls: ") && problems[0].contains("a.key"));
     connect(&gateway, &old).await.expect("what was in force stays");
 
     let new = issue(folder.path());
-    gateway.reload_tls().expect("good files");
+    gateway.renewal().expect("good files").apply();
     connect(&gateway, &new).await.expect("the new certificate");
     connect(&gateway, &old).await.expect_err("the old one is not shown any more");
     stays.write_all(&[0x89, 0x81, 1, 2, 3, 4, b'!' ^ 1]).await.expect("still open");

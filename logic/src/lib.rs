@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidegate_tls::TlsError;
+use tidegate_tls::Renewal;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -183,19 +183,14 @@ impl Logic {
         self.node.tls.is_some()
     }
 
-    /// Reads the certificates again. Connections go on as they began; each part that cannot be read keeps what it had.
+    /// Reads the certificates again. Connections go on as they began, also when what was read is put in force.
     ///
     /// # Errors
     /// What could not be read, each with its section and file.
-    pub fn reload_tls(&self) -> Result<(), Vec<String>> {
-        let api = self.node.tls.as_ref().map(tidegate_tls::Server::reload);
-        let backplane = self.node.backplane_tls.as_ref().map(|client| client.reload());
-        let parts = [("logic.tls", api), ("logic.backplane_tls", backplane)];
-        let failed = |(section, outcome): (&str, Option<Result<(), TlsError>>)| {
-            outcome?.err().map(|error| format!("{section}: {error}"))
-        };
-        let problems: Vec<String> = parts.into_iter().filter_map(failed).collect();
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    pub fn renewal(&self) -> Result<Renewal<'_>, Vec<String>> {
+        let api = self.node.tls.as_ref().map(tidegate_tls::Server::renewal);
+        let backplane = self.node.backplane_tls.as_ref().map(|client| client.renewal());
+        Renewal::all([("logic.tls", api), ("logic.backplane_tls", backplane)])
     }
 
     /// The links of `config.gateways`.
@@ -204,21 +199,27 @@ impl Logic {
         config.gateways.iter().cloned().map(GatewayLink::Dial).collect()
     }
 
-    /// Takes over what may change while the node runs ([`is_live`]); the rest of `config` is left for the next start.
-    /// Requests in progress end by the settings they began with.
+    /// Whether [`Logic::reload`] would take this configuration.
     ///
     /// # Errors
-    /// What contradicts itself; then nothing has changed.
-    pub fn reload(&self, config: &LogicConfig) -> Result<(), Vec<String>> {
+    /// What contradicts itself.
+    pub fn check(&self, config: &LogicConfig) -> Result<(), Vec<String>> {
         let mut problems = config.problems();
         if config.keys.is_empty() && !self.node.keys.now().is_open() {
             problems.push(
                 "logic.keys: a node with keys does not become open by a reload; restart it if that is meant".into(),
             );
         }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// Takes over what may change while the node runs ([`is_live`]); the rest of `config` is left for the next start.
+    /// Requests in progress end by the settings they began with.
+    ///
+    /// # Errors
+    /// Those of [`Logic::check`], and no others; then nothing has changed.
+    pub fn reload(&self, config: &LogicConfig) -> Result<(), Vec<String>> {
+        self.check(config)?;
         self.node.keys.replace(&config.keys);
         self.node.live.replace(Live::of(config, &self.node.config));
         self.node.budget.resize(config.limits.bodies_bytes);

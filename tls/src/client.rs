@@ -8,7 +8,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig, version};
 
-use crate::{MutualTlsConfig, TlsError, files, provider};
+use crate::{MutualTlsConfig, Renewal, TlsError, files, provider};
 
 /// The dialling end of mutual TLS.
 #[derive(Debug)]
@@ -35,14 +35,13 @@ impl Client {
         TlsConnector::from(Arc::clone(&self.now.read()))
     }
 
-    /// Reads the files again. Connections go on with what they began with.
+    /// Reads the files again. Connections go on with what they began with, also when it is put in force.
     ///
     /// # Errors
     /// [`TlsError`]; what was in force stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
+    pub fn renewal(&self) -> Result<Renewal<'_>, TlsError> {
         let config = read(&self.files, &self.protocols)?;
-        *self.now.write() = Arc::new(config);
-        Ok(())
+        Ok(Renewal::new(move || *self.now.write() = Arc::new(config)))
     }
 
     /// The name that a peer at `host` (a name, or an address with or without brackets) must prove.

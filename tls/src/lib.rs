@@ -1,11 +1,12 @@
-//! TLS of the listeners and of the backplane, by rustls: certificates are read and checked at start, and read again by
-//! `reload` without a connection being lost. Both tiers use it; it knows neither.
-//! Parts: `config` (what an operator sets), `files` (PEM), `server` and `client` (one end each).
-//! Invariant: a reload that fails changes nothing.
+//! TLS of the listeners and of the backplane, by rustls: certificates are read and checked at start, and read again for
+//! a `Renewal` without a connection being lost. Both tiers use it; it knows neither.
+//! Parts: `config` (what an operator sets), `files` (PEM), `server` and `client` (one end each), `renewal`.
+//! Invariant: a reading that fails changes nothing.
 
 mod client;
 mod config;
 mod files;
+mod renewal;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod tests;
 pub use client::Client;
 pub use config::{MutualTlsConfig, TlsConfig};
 pub use files::TlsError;
+pub use renewal::Renewal;
 pub use server::Server;
 pub use tokio_rustls::{TlsConnector, client as client_stream, server as server_stream};
 

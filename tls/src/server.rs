@@ -9,7 +9,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::Ticketer;
 use tokio_rustls::rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, ServerConfig, version};
 
-use crate::{MutualTlsConfig, TlsConfig, TlsError, files, provider};
+use crate::{MutualTlsConfig, Renewal, TlsConfig, TlsError, files, provider};
 
 /// Where the certificates are, and who is asked for one.
 #[derive(Clone, Debug)]
@@ -58,14 +58,13 @@ impl Server {
         TlsAcceptor::from(Arc::clone(&self.now.read()))
     }
 
-    /// Reads the files again. Connections go on with what they began with.
+    /// Reads the files again. Connections go on with what they began with, also when it is put in force.
     ///
     /// # Errors
     /// [`TlsError`]; what was in force stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
+    pub fn renewal(&self) -> Result<Renewal<'_>, TlsError> {
         let config = read(&self.files, &self.protocols, self.ticketer.as_ref())?;
-        *self.now.write() = Arc::new(config);
-        Ok(())
+        Ok(Renewal::new(move || *self.now.write() = Arc::new(config)))
     }
 }
 

@@ -99,17 +99,19 @@ async fn a_reload_takes_new_files_and_a_bad_one_changes_nothing() {
 
     let key = std::fs::read(&gateway.key).expect("just written");
     std::fs::write(&gateway.key, "-----BEGIN PRIVATE KEY-----\n").expect("a scratch file");
-    let problem = server.reload().expect_err("half a key");
+    let problem = server.renewal().expect_err("half a key");
     assert!(problem.to_string().contains("gateway.key"), "{problem}");
     std::fs::write(&gateway.key, key).expect("a scratch file");
     assert_eq!(speak(&server, &client, "gateway.test").await, Ok(()));
 
     issue(&new, folder.path(), "gateway", "gateway.test", ExtendedKeyUsagePurpose::ServerAuth);
     issue(&new, folder.path(), "logic", "logic.test", ExtendedKeyUsagePurpose::ClientAuth);
-    server.reload().expect("good files");
+    let renewal = server.renewal().expect("good files");
+    assert_eq!(speak(&server, &client, "gateway.test").await, Ok(()), "read is not yet in force");
+    renewal.apply();
     let refused = speak(&server, &client, "gateway.test").await.expect_err("the client still trusts the old authority");
     assert!(refused.contains("UnknownIssuer"), "{refused}");
-    client.reload().expect("good files");
+    client.renewal().expect("good files").apply();
     assert_eq!(speak(&server, &client, "gateway.test").await, Ok(()));
 }
 

@@ -95,8 +95,11 @@ impl Auth {
         if (config.mode == AuthMode::Jwt) != self.is_required {
             return Ok(());
         }
-        let mut source = self.source.lock();
-        let stamps = stamps(config);
+        self.exchange(&mut self.source.lock(), config, stamps(config))
+    }
+
+    /// A verifier of this configuration, with its files as they were when `stamps` was taken or newer.
+    fn exchange(&self, source: &mut Source, config: &AuthConfig, stamps: Vec<Stamp>) -> Result<(), KeyError> {
         match Verifier::new(config) {
             Ok(verifier) => {
                 *self.verifier.write() = Arc::new(verifier);
@@ -111,19 +114,20 @@ impl Auth {
         }
     }
 
-    /// Reads the files again if any has changed.
+    /// Reads the files again if any has changed. In one piece: a configuration that has come meanwhile must not go again.
     fn look(&self) {
-        let config = {
+        let outcome = {
             let mut source = self.source.lock();
             let now = stamps(&source.config);
             if now == source.stamps {
                 return;
             }
             // Also when they turn out to be of no use: a broken file is complained of once, and looked at when it changes again.
-            source.stamps = now;
-            source.config.clone()
+            source.stamps.clone_from(&now);
+            let config = source.config.clone();
+            self.exchange(&mut source, &config, now)
         };
-        match self.reload(&config) {
+        match outcome {
             Ok(()) => tracing::info!(keys = self.keys(), "keys for tokens read again"),
             Err(error) => tracing::warn!(%error, "keys for tokens stay as they were"),
         }

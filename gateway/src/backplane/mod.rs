@@ -36,7 +36,7 @@ const FRAME_BYTES_MAX: u32 = 1024 * 1024;
 const STREAMS_MAX: u32 = 256;
 /// Links at once; far above any fleet of logic nodes.
 const LINKS_MAX: usize = 256;
-/// From accept to the end of the HTTP/2 preface.
+/// From accept to the end of the HTTP/2 preface, and from there to the first authorised request: a stranger keeps no link.
 const PREFACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// From request head to the end of its body.
 const BODY: std::time::Duration = std::time::Duration::from_secs(10);
@@ -132,8 +132,14 @@ where
         .max_concurrent_reset_streams(20);
     let Ok(Ok(mut connection)) = tokio::time::timeout(PREFACE, builder.handshake::<_, Bytes>(io)).await else { return };
     let owner = node.links.next_owner();
+    let mut is_proven = false;
+    let mut patience = std::pin::pin!(tokio::time::sleep(PREFACE));
     loop {
         let next = tokio::select! {
+            () = &mut patience, if !is_proven => {
+                tracing::warn!("backplane: a link without an authorised request is ended");
+                break;
+            }
             () = node.stopped() => {
                 connection.graceful_shutdown();
                 let _ = tokio::time::timeout(PREFACE, std::future::poll_fn(|cx| connection.poll_closed(cx))).await;
@@ -143,6 +149,7 @@ where
         };
         match next {
             Some(Ok((request, respond))) => {
+                is_proven = is_proven || authorize(&node, &request).is_ok();
                 tokio::spawn(answer(Arc::clone(&node), owner, request, respond));
             }
             Some(Err(_)) | None => break,

@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tidegate_protocol::handshake::Origins;
-use tidegate_tls::TlsError;
+use tidegate_tls::{Renewal, TlsError};
 use tokio::sync::watch;
 
 use super::Node;
 use crate::admission::{Admission, RATE_A_CORE};
-use crate::auth::{self, Auth, Verifier};
+use crate::auth::{self, Auth};
 use crate::backlog::Backlog;
 use crate::backplane::Links;
 use crate::barred::Barred;
@@ -223,19 +223,14 @@ impl Gateway {
         self.node.tls.is_some()
     }
 
-    /// Reads the certificates again. Connections go on as they began; each part that cannot be read keeps what it had.
+    /// Reads the certificates again. Connections go on as they began, also when what was read is put in force.
     ///
     /// # Errors
     /// What could not be read, each with its section and file.
-    pub fn reload_tls(&self) -> Result<(), Vec<String>> {
-        let client = self.node.tls.as_ref().map(Terminal::reload);
-        let backplane = self.node.backplane_tls.as_ref().map(tidegate_tls::Server::reload);
-        let parts = [("gateway.tls", client), ("gateway.backplane_tls", backplane)];
-        let failed = |(section, outcome): (&str, Option<Result<(), TlsError>>)| {
-            outcome?.err().map(|error| format!("{section}: {error}"))
-        };
-        let problems: Vec<String> = parts.into_iter().filter_map(failed).collect();
-        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    pub fn renewal(&self) -> Result<Renewal<'_>, Vec<String>> {
+        let client = self.node.tls.as_ref().map(Terminal::renewal);
+        let backplane = self.node.backplane_tls.as_ref().map(tidegate_tls::Server::renewal);
+        Renewal::all([("gateway.tls", client), ("gateway.backplane_tls", backplane)])
     }
 
     /// Appends the gateway's metrics in Prometheus' text format, without an end mark.
@@ -268,15 +263,6 @@ impl Gateway {
     /// [`StartError::Bind`].
     pub async fn serve_ops(&self, more: MetricsText) -> Result<SocketAddr, StartError> {
         crate::ops::listen(&self.node, more).await
-    }
-
-    /// Whether [`Gateway::reload`] would take this configuration: for a process with another tier, which is to change as well
-    /// or not at all.
-    ///
-    /// # Errors
-    /// What is wrong with it, in the operator's words.
-    pub fn check(config: &GatewayConfig) -> Result<(), StartError> {
-        Verifier::new(&config.auth).map(|_| ()).map_err(|e| StartError::Config(e.to_string()))
     }
 
     /// Puts another configuration in force as far as that goes while connections live: keys and expectations of tokens (files

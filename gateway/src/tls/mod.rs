@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tidegate_protocol::handshake::Refusal;
 use tidegate_protocol::proxy::{self, Header};
-use tidegate_tls::{Server, TlsConfig, TlsError, server_stream::TlsStream};
+use tidegate_tls::{Renewal, Server, TlsConfig, TlsError, server_stream::TlsStream};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -86,8 +86,8 @@ impl Terminal {
     ///
     /// # Errors
     /// [`TlsError`]; what was in force stays.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.server.reload()
+    pub fn renewal(&self) -> Result<Renewal<'_>, TlsError> {
+        self.server.renewal()
     }
 
     /// Handshakes in flight, most of them, and connections past them.
