@@ -293,6 +293,7 @@ impl Spool {
 
 fn database(path: &Path) -> Result<(Database, bool), SpoolError> {
     let unusable = |error: String| SpoolError::Unusable { path: path.to_owned(), error };
+    let created: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| unusable(error.to_string()))?;
     }
@@ -301,11 +302,26 @@ fn database(path: &Path) -> Result<(Database, bool), SpoolError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder.set_repair_callback(move |_| repaired.store(true, std::sync::atomic::Ordering::Relaxed));
-    match builder.create(path) {
-        Ok(database) => Ok((database, was_repaired.load(std::sync::atomic::Ordering::Relaxed))),
-        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Err(SpoolError::InUse(path.to_owned())),
-        Err(error) => Err(unusable(error.to_string())),
+    let database = match builder.create(path) {
+        Ok(database) => database,
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(SpoolError::InUse(path.to_owned())),
+        Err(error) => return Err(unusable(error.to_string())),
+    };
+    // The file's own also when it was there: the process before may have ended between the two.
+    for path in std::iter::once(path).chain(created.into_iter().skip(1)) {
+        sync_name(path).map_err(|error| unusable(format!("its folder cannot be flushed: {error}")))?;
     }
+    Ok((database, was_repaired.load(std::sync::atomic::Ordering::Relaxed)))
+}
+
+/// Flushes the folder that a path is in: what is on the disk without a name there is lost with the machine.
+fn sync_name(path: &Path) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => return Ok(()),
+    };
+    std::fs::File::open(folder)?.sync_all()
 }
 
 fn lane_of(shard: u32, lanes: u16) -> u16 {
