@@ -185,13 +185,29 @@ async fn dead_letters_are_listed_retried_and_deleted() {
     assert_eq!(server.metrics().await.sum("tidegate_upstream_dead_total"), 2);
 }
 
+/// Events of alice that the service has, once there are as many of a kind.
+async fn story(hook: &Hook, kind: &str, count: usize) -> Vec<Value> {
+    until(kind, PATIENCE, async || {
+        let mine: Vec<Value> = hook.taken().into_iter().filter(|line| line["user"] == "alice").collect();
+        (mine.iter().filter(|line| line["event"] == kind).count() >= count).then_some(mine)
+    })
+    .await
+}
+
+fn kinds(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["event"].as_str().expect("an event")).collect()
+}
+
+const EVENTS: &str =
+    "events = [\"connected\", \"disconnected\", \"joined\", \"left\", \"user_online\", \"user_offline\"]";
+
+/// The debounce is longer than the test: nothing here depends on how fast it runs.
 #[tokio::test]
 async fn a_life_is_told_in_order_and_a_user_who_is_back_in_time_was_never_gone() {
     let hook = Hook::start(|_, _| (200, String::new())).await;
     let folder = tempfile::tempdir().expect("a scratch folder");
-    let kinds = "events = [\"connected\", \"disconnected\", \"joined\", \"left\", \"user_online\", \"user_offline\"]";
-    let mut env = hook.env(folder.path(), kinds);
-    env.push(("TIDEGATE_LOGIC__EVENTS__DEBOUNCE_MS", "1500".into()));
+    let mut env = hook.env(folder.path(), EVENTS);
+    env.push(("TIDEGATE_LOGIC__EVENTS__DEBOUNCE_MS", "600000".into()));
     let server = serve(&env).await;
     let mut alice = Client::named(server.clients(), "alice", "web").await;
     alice.join("a").await;
@@ -199,38 +215,36 @@ async fn a_life_is_told_in_order_and_a_user_who_is_back_in_time_was_never_gone()
     alice.ask(json!({"type": "LEAVE", "id": 3, "data": {"room": "a"}})).await;
     alice.close(1000).await;
     alice.ending().await;
-    let mine = |lines: Vec<Value>| lines.into_iter().filter(|line| line["user"] == "alice").collect::<Vec<_>>();
-    until("her connection is over", PATIENCE, async || {
-        mine(hook.taken()).iter().any(|line| line["event"] == "disconnected").then_some(())
-    })
-    .await;
+    story(&hook, "disconnected", 1).await;
     drop(Client::named(server.clients(), "alice", "web").await);
-    let lines = until("alice is offline", PATIENCE, async || {
-        let lines = mine(hook.taken());
-        lines.iter().any(|line| line["event"] == "user_offline").then_some(lines)
-    })
-    .await;
+    let lines = story(&hook, "disconnected", 2).await;
 
-    let story: Vec<&str> = lines.iter().map(|line| line["event"].as_str().expect("an event")).collect();
-    let expected = [
-        "connected",
-        "user_online",
-        "joined",
-        "joined",
-        "left",
-        "left",
-        "disconnected",
-        "connected",
-        "disconnected",
-        "user_offline",
-    ];
-    assert_eq!(story, expected, "{lines:#?}");
+    let expected =
+        ["connected", "user_online", "joined", "joined", "left", "left", "disconnected", "connected", "disconnected"];
+    assert_eq!(kinds(&lines), expected, "{lines:#?}");
     assert_eq!(lines[4]["data"], json!({"room": "a"}));
     assert_eq!(lines[5]["data"], json!({"room": "b", "reason": "disconnected"}));
     assert_eq!((&lines[6]["data"]["code"], &lines[6]["data"]["reason"]), (&json!(1000), &json!("normal")));
     assert!(lines[6]["data"]["duration_ms"].is_u64() && lines[8]["data"]["code"] == 1006, "{lines:#?}");
     let ids: BTreeSet<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
     assert_eq!(ids.len(), lines.len(), "each event has an id of its own");
+}
+
+#[tokio::test]
+async fn a_user_who_stays_away_is_told_of_and_is_news_again() {
+    let hook = Hook::start(|_, _| (200, String::new())).await;
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let mut env = hook.env(folder.path(), "events = [\"user_online\", \"user_offline\"]");
+    env.push(("TIDEGATE_LOGIC__EVENTS__DEBOUNCE_MS", "50".into()));
+    let server = serve(&env).await;
+
+    for times in 1..=2 {
+        drop(Client::named(server.clients(), "alice", "web").await);
+        story(&hook, "user_offline", times).await;
+    }
+
+    let lines = story(&hook, "user_offline", 2).await;
+    assert_eq!(kinds(&lines), ["user_online", "user_offline", "user_online", "user_offline"], "{lines:#?}");
 }
 
 /// A client that sends numbers in order and remembers which were told SENT; what was not is sent again after a loss.

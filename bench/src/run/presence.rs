@@ -64,7 +64,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         without.push(turn(&bed, &mut walk, QUIET, duration, members, report)?);
         with.push(turn(&bed, &mut walk, TOLD, duration, members, report)?);
     }
-    compare(&without, &with, report);
+    compare(&without, &with, rate, report);
     report.figure("members", members as f64, "");
     let usages = bed.usages()?;
     report.processes.extend(usages.into_iter().map(|(name, usage)| Process { name, usage }));
@@ -132,10 +132,10 @@ fn cpu_s(bed: &Bed) -> anyhow::Result<f64> {
     Ok(bed.usages()?.iter().map(|(_, usage)| usage.cpu_s()).sum())
 }
 
-fn compare(without: &[Turn], with: &[Turn], report: &mut Report) {
+fn compare(without: &[Turn], with: &[Turn], rate: f64, report: &mut Report) {
     let mean = |turns: &[Turn]| turns.iter().map(|turn| turn.cpu_s).sum::<f64>() / turns.len() as f64;
     let slowest = without.iter().chain(with).map(|turn| turn.pace).fold(f64::INFINITY, f64::min);
-    report.bounded("comings and goings, slowest turn", slowest, "/s", Bound::AtLeast(RATE * PACE_MIN));
+    report.bounded("comings and goings, slowest turn", slowest, "/s", Bound::AtLeast(rate * PACE_MIN));
     report.figure("CPU of both tiers a coming or going, not told", mean(without) * 1e3, "µs");
     report.figure("CPU of both tiers a coming or going, told", mean(with) * 1e3, "µs");
     report.bounded("CPU, told, of not told", mean(with) / mean(without), "", Bound::AtMost(COST_MAX));

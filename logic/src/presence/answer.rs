@@ -91,6 +91,12 @@ async fn members(node: &Node, asked: &Ask, ticket: Ticket) {
     let request =
         QueryRequest { kind: QueryKind::Connections.into(), room: asked.room.clone(), ..QueryRequest::default() };
     let page = ask::page_of(node, request, place, limit).await;
+    // A list without them would look whole. Who has nobody in the room may be silent.
+    let holders = node.interest.view().room(&asked.room);
+    let links = node.fleet.links().iter();
+    if links.filter(|link| holders.contains(link.index)).any(|link| page.missing.contains(&link.name)) {
+        return ticket.refuse("unavailable", "a gateway did not answer", true);
+    }
     let members = page.rows.into_iter().map(|(_, info)| Member {
         connection: id_text(&info.id),
         user: info.user,

@@ -38,14 +38,18 @@ impl Events {
     /// the user came, its last went.
     pub fn happened(&self, at: Option<GatewayIndex>, item: UpstreamItem) {
         match &item.what {
+            // What is decided under the lock is handed on under it (neither waits), so a sink hears it in the order of the
+            // decisions.
             What::Event { kind } if kind == "user_online" => {
+                let mut debounce = self.debounce.lock();
                 let is_elsewhere = self.interest.whereabouts(&item.user, at) != Whereabouts::Nowhere;
-                if self.debounce.lock().came(&item.user, is_elsewhere) {
+                if debounce.came(&item.user, is_elsewhere) {
                     self.upstream.tell(&item);
                 }
             }
             What::Event { kind } if kind == "user_offline" => {
-                let early = self.debounce.lock().left(&item.user, unix_ms());
+                let mut debounce = self.debounce.lock();
+                let early = debounce.left(&item.user, unix_ms());
                 let gone = early.filter(|user| self.interest.whereabouts(user, None) == Whereabouts::Nowhere);
                 gone.iter().for_each(|user| self.offline(user));
             }
@@ -72,16 +76,19 @@ impl Events {
         }
     }
 
-    fn tell_due(&self, now_ms: u64) {
+    pub(super) fn tell_due(&self, now_ms: u64) {
         loop {
-            // The lock is free while a user is told of.
-            let due = self.debounce.lock().due(now_ms);
-            let Some((user, times)) = due else { return };
+            // For one user at a time, told of under it (see `happened`).
+            let mut debounce = self.debounce.lock();
+            let Some((user, times)) = debounce.due(now_ms) else { return };
             match self.interest.whereabouts(&user, None) {
-                Whereabouts::Connected => {}
+                // The news that they are back may still be on its way, and must find that they were never told of as gone.
+                Whereabouts::Connected => {
+                    let _at_last_forgotten = debounce.put_off(user, times, now_ms);
+                }
                 Whereabouts::Nowhere => self.offline(&user),
                 Whereabouts::Perhaps => {
-                    let told = self.debounce.lock().put_off(user, times, now_ms);
+                    let told = debounce.put_off(user, times, now_ms);
                     told.iter().for_each(|user| self.offline(user));
                 }
             }

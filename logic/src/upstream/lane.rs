@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
@@ -237,9 +238,35 @@ struct Named<'a> {
     id: &'a str,
 }
 
-/// The same for the same lines, and for no other: a receiver may drop a request it has seen.
+/// The same for the same lines, and for no other: a receiver may drop a request it has seen. After a start with other lanes
+/// as many messages can follow the same first one, so all numbers are in it, as a hash.
 fn request_id(batch: &[Stored]) -> String {
     let first: Option<Named<'_>> = batch.first().and_then(|message| serde_json::from_slice(&message.line).ok());
-    let number = batch.first().map_or(0, |message| message.number);
-    format!("{}-{number}-{}", first.map_or("none", |named| named.id), batch.len())
+    let mut numbers = Sha256::new();
+    batch.iter().for_each(|message| numbers.update(message.number.to_le_bytes()));
+    let hash: [u8; 32] = numbers.finalize().into();
+    let short = hash.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    format!("{}-{}-{short:016x}", first.map_or("none", |named| named.id), batch.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn batch(numbers: [u64; 3]) -> Vec<Stored> {
+        let line = |number| Bytes::from(format!("{{\"id\":\"m{number}\"}}"));
+        numbers.map(|number| Stored { number, shard: 0, taken_ms: 0, line: line(number) }).into()
+    }
+
+    #[test]
+    fn a_request_has_a_name_of_its_own_also_after_lanes_have_changed() {
+        let id = request_id(&batch([5, 7, 9]));
+
+        assert_eq!(id, request_id(&batch([5, 7, 9])));
+        assert!(id.starts_with("m5-3-"), "{id}");
+        assert_ne!(id, request_id(&batch([5, 6, 7])), "as many lines behind the same first one");
+        assert_ne!(id, request_id(&batch([5, 7, 9])[..2]));
+    }
 }

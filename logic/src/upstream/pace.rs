@@ -10,7 +10,8 @@
 //!
 //! A sink that is down must not make dead letters, a message that it chokes on must not hold its lane for ever. So a failure
 //! counts against a message only if the sink took something else since the failure before. Invariant: a message is given up
-//! only when it was alone in its request, or is older than `age_max_ms`.
+//! only when it was alone in its request, or is older than `age_max_ms` and has failed twice (a clock that jumps ahead makes
+//! everything look old).
 
 use std::time::Duration;
 
@@ -135,7 +136,7 @@ impl Pace {
         if asked.messages == 1 && self.blamed >= self.attempts_max {
             return Step::Bury(trouble.words());
         }
-        if now_ms.saturating_sub(asked.oldest_ms) > self.age_max_ms {
+        if self.failures > 1 && now_ms.saturating_sub(asked.oldest_ms) > self.age_max_ms {
             return Step::Expire;
         }
         // Silence and refused connections say nothing about the messages.
@@ -235,6 +236,16 @@ mod tests {
         }
 
         assert_eq!(pace.later(asked(1, 1), &TROUBLE, None, 5, 60_001, 0.5), Step::Expire);
+    }
+
+    #[test]
+    fn one_failure_makes_nothing_too_old() {
+        let mut pace = pace();
+        let fails = |pace: &mut Pace| pace.later(asked(1, 1), &Trouble::Timeout, None, 0, 90_000, 0.0);
+        assert_eq!(fails(&mut pace), Step::Wait(Duration::ZERO));
+        pace.taken(asked(1, 1));
+
+        assert_eq!([fails(&mut pace), fails(&mut pace)], [Step::Wait(Duration::ZERO), Step::Expire]);
     }
 
     #[test]

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tidegate_protocol::records;
+
 use super::answer::{Acting, Action};
 use super::hook::{Hook, reply, until};
 use super::item::tests::message;
 use super::*;
-use crate::config::SinkConfig;
+use crate::config::{EventsConfig, SinkConfig};
+use crate::interest::{GatewayIndex, Interest};
 
 /// Remembers what it was to do.
 #[derive(Default)]
@@ -285,6 +288,44 @@ async fn events_go_to_the_sinks_that_want_their_kind() {
     assert_eq!(got.len(), 1);
     let line: serde_json::Value = serde_json::from_slice(got[0].body.trim_ascii()).expect("one line");
     assert_eq!((line["kind"].as_str(), line["event"].as_str()), (Some("event"), Some("connected")));
+}
+
+#[tokio::test]
+async fn who_is_back_before_the_news_of_it_was_never_gone() {
+    let hook = Hook::start(|_, _| reply(200, "")).await;
+    let bed = Bed::new(&hook.url(), |sink| {
+        (sink.batch_messages, sink.events) = (1, vec!["user_online".into(), "user_offline".into()]);
+    });
+    let upstream = Arc::new(bed.start().await);
+    let interest = Arc::new(Interest::new(1, 10));
+    let at = GatewayIndex::new(0).expect("small");
+    let has_alice = |is_present| {
+        let kind = records::InterestKind::User.into();
+        let interest = vec![records::Interest { kind, name: "alice".into(), is_present }];
+        records::EventsReply { epoch: 1, cursor: 1, is_snapshot: false, page: String::new(), interest, gateway: None }
+    };
+    let events = Events::new(Arc::clone(&upstream), Arc::clone(&interest), &EventsConfig::default());
+    let happened = |kind: &str, n| {
+        events.happened(Some(at), UpstreamItem { what: What::Event { kind: kind.into() }, ..message("alice", n) });
+    };
+
+    happened("user_online", 0);
+    happened("user_offline", 1);
+    interest.apply(at, &has_alice(true));
+    events.tell_due(sink::unix_ms() + 5_000);
+    happened("user_online", 2);
+    assert_eq!(events.pending(), 0);
+    interest.apply(at, &has_alice(false));
+    happened("user_offline", 3);
+    events.tell_due(sink::unix_ms() + 5_000);
+    until("her end", || hook.got().len() >= 2).await;
+    drained(&upstream).await;
+
+    let kind = |got: &super::hook::Got| {
+        let line: serde_json::Value = serde_json::from_slice(got.body.trim_ascii()).expect("one line");
+        line["event"].as_str().expect("an event").to_owned()
+    };
+    assert_eq!(hook.got().iter().map(kind).collect::<Vec<_>>(), ["user_online", "user_offline"]);
 }
 
 #[tokio::test]
