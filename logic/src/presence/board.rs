@@ -1,6 +1,7 @@
 //! What gateways have told of their rooms' comings and goings, until the members of all gateways are told: adds up what came
 //! and went, keeps each gateway's latest counts, and says which rooms are due. Pure: the time is an argument.
-//! Invariants: a room is told at most once in `interval`; what was noted is told once.
+//! Invariants: a room is told at most once in `interval`, and so seldom that its members together are told at most
+//! `members_per_s`; what was noted is told once.
 
 use ahash::RandomState;
 use hashbrown::HashMap;
@@ -29,16 +30,18 @@ pub struct News {
 #[derive(Debug)]
 pub struct Board {
     rooms: HashMap<Box<str>, News, RandomState>,
+    /// Rooms told lately: until when they are left in peace.
     told: HashMap<Box<str>, Instant, RandomState>,
     interval: Duration,
+    members_per_s: u32,
     max: usize,
 }
 
 impl Board {
     /// Nothing to tell. At most `max` rooms wait to be told at once.
     #[must_use]
-    pub fn new(interval: Duration, max: usize) -> Self {
-        Self { rooms: HashMap::default(), told: HashMap::default(), interval, max }
+    pub fn new(interval: Duration, members_per_s: u32, max: usize) -> Self {
+        Self { rooms: HashMap::default(), told: HashMap::default(), interval, members_per_s, max }
     }
 
     /// Notes what a gateway tells; false when too many rooms wait already.
@@ -61,12 +64,19 @@ impl Board {
 
     /// Takes the rooms that are due.
     pub fn take(&mut self, now: Instant) -> Vec<(Box<str>, News)> {
-        let interval = self.interval;
-        self.told.retain(|_, at| now.duration_since(*at) < interval);
+        self.told.retain(|_, until| now < *until);
         let told = &self.told;
         let due: Vec<(Box<str>, News)> = self.rooms.extract_if(|room, _| !told.contains_key(room)).collect();
-        self.told.extend(due.iter().map(|(room, _)| (room.clone(), now)));
+        for (room, news) in &due {
+            self.told.insert(room.clone(), now + self.spacing(news));
+        }
         due
+    }
+
+    /// How long a room is left in peace: a frame for a million members costs seconds of a core, one for ten nothing.
+    fn spacing(&self, news: &News) -> Duration {
+        let online: u64 = news.counts.iter().map(|(_, online, _)| online).sum();
+        self.interval.max(Duration::from_millis(online.saturating_mul(1_000) / u64::from(self.members_per_s)))
     }
 
     /// Rooms that wait to be told.
@@ -93,7 +103,7 @@ mod tests {
 
     #[test]
     fn what_gateways_tell_adds_up_and_their_last_word_on_the_counts_stands() {
-        let mut board = Board::new(SECOND, 10);
+        let mut board = Board::new(SECOND, 5_000, 10);
         board.note(at(0), tally("r", 2, 0, 2, &["ann"]));
         board.note(at(1), tally("r", 1, 0, 1, &["bob", "ann"]));
         board.note(at(0), tally("r", 0, 1, 1, &[]));
@@ -109,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_room_is_told_once_an_interval_and_loses_nothing_meanwhile() {
-        let mut board = Board::new(SECOND, 10);
+        let mut board = Board::new(SECOND, 5_000, 10);
         let start = Instant::now();
         board.note(at(0), tally("r", 1, 0, 1, &[]));
         assert_eq!(board.take(start).len(), 1);
@@ -123,8 +133,21 @@ mod tests {
     }
 
     #[test]
+    fn a_large_room_is_told_as_seldom_as_its_size_asks() {
+        let mut board = Board::new(SECOND, 5_000, 10);
+        let start = Instant::now();
+        board.note(at(0), tally("large", 1, 0, 6_000, &[]));
+        board.note(at(1), tally("large", 1, 0, 4_000, &[]));
+        assert_eq!(board.take(start).len(), 1);
+        board.note(at(0), tally("large", 1, 0, 6_001, &[]));
+
+        assert!(board.take(start + SECOND * 2 - Duration::from_millis(1)).is_empty());
+        assert_eq!(board.take(start + SECOND * 2).len(), 1);
+    }
+
+    #[test]
     fn too_many_rooms_are_refused() {
-        let mut board = Board::new(SECOND, 1);
+        let mut board = Board::new(SECOND, 5_000, 1);
 
         assert!(board.note(at(0), tally("a", 1, 0, 1, &[])));
         assert!(!board.note(at(0), tally("b", 1, 0, 1, &[])));

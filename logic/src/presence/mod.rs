@@ -45,7 +45,7 @@ impl Presence {
     pub fn new(config: &PresenceConfig, metrics: &Metrics) -> Self {
         let spacing = Duration::from_millis(u64::from(config.interval_ms));
         Self {
-            board: Mutex::new(Board::new(spacing, config.rooms_max)),
+            board: Mutex::new(Board::new(spacing, config.members_per_s, config.rooms_max)),
             look: spacing / LOOKS_AN_INTERVAL,
             skipped: metrics.presence_skipped.clone(),
         }
