@@ -5,8 +5,9 @@ CARGO ?= cargo
 SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install deploy/install $(wildcard conformance/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
-# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too.
-PROXIED ?= push rooms fleet gopush chat compat authorization agents presence
+# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too. So do fleet, gopush, agents and
+# tokens, which take longer. --workspace, so that nothing is compiled anew for another choice of features.
+PROXIED ?= push rooms chat compat authorization presence
 
 .PHONY: help test test-proxied proxies fmt clippy unit openapi page doc shell build bench micro scale guard
 
@@ -33,7 +34,7 @@ test-proxied: ## PROXIED="push rooms" for some: tests of clients' behaviour agai
 			echo "SKIPPED behind $$front: it is not installed (deploy/install)"; continue; \
 		fi; \
 		echo "behind $$front: $(PROXIED)"; \
-		TIDEGATE_TEST_FRONT=$$front $(CARGO) test --locked $(addprefix --test ,$(PROXIED)) || exit 1; \
+		TIDEGATE_TEST_FRONT=$$front $(CARGO) test --workspace --locked $(addprefix --test ,$(PROXIED)) || exit 1; \
 	done
 
 openapi: ## does the API do what /openapi.json says? (EXAMPLES=1000 to be thorough)
