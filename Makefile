@@ -5,9 +5,9 @@ CARGO ?= cargo
 SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install deploy/install $(wildcard conformance/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
-# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too. So do fleet, gopush, agents and
-# tokens, which take longer. --workspace, so that nothing is compiled anew for another choice of features.
-PROXIED ?= push rooms chat compat authorization presence
+# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too. So do rooms, fleet,
+# gopush, compat, presence, agents and tokens, which would take longer. --workspace, so that nothing is compiled anew for another choice of features.
+PROXIED ?= push chat authorization
 
 .PHONY: help test test-proxied proxies fmt clippy unit openapi page doc shell build bench micro scale guard
 

@@ -17,7 +17,7 @@ fi
 
 # The cryptography is no part of a delivery, and half of the time this would take from nothing.
 "${CARGO:-cargo}" build --release --locked --package tidegate-gateway --example walk \
-	--config "profile.release.package.aws-lc-sys.opt-level=0"
+	--config "profile.release.package.aws-lc-sys.opt-level=0" --config "profile.release.debug=0"
 walk=${CARGO_TARGET_DIR:-target}/release/examples/walk
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
