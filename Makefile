@@ -1,20 +1,26 @@
-# The commands of this project. `make help` lists them; CI runs `make test` (.ci/run).
+# The commands of this project. `make help` lists them; CI runs `make test` and then `make verify` (.ci/run).
 # The checks share one profile, so that each dependency is compiled once for clippy's metadata and once for tests.
 
 CARGO ?= cargo
-SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install deploy/install $(wildcard conformance/*.sh)
+SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install deploy/install $(wildcard conformance/*.sh tests/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
-# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too. So do rooms, fleet,
-# gopush, compat, presence, agents and tokens, which would take longer. --workspace, so that nothing is compiled anew for another choice of features.
+# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too. So do others, which
+# would take longer: `make verify` runs them all. --workspace, so that nothing is compiled anew for another choice of features.
 PROXIED ?= push chat authorization
 
-.PHONY: help test test-proxied proxies fmt clippy unit openapi page doc shell build bench micro scale guard
+.PHONY: help test verify flaky test-proxied proxies fmt clippy unit openapi page doc shell build bench micro scale guard
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
-test: fmt clippy proxies unit test-proxied openapi doc shell guard ## everything that CI checks
+test: fmt clippy proxies unit test-proxied openapi doc shell guard ## what every change has to pass
+
+verify: ## what takes longer: Autobahn, the page in Chromium, the API thoroughly, everything behind both proxies
+	conformance/verify.sh
+
+flaky: ## RUNS=10: all tests so many times in a row, with every core kept busy by other work
+	tests/flaky.sh $(RUNS)
 
 fmt: ## is the formatting rustfmt's?
 	$(CARGO) fmt --all --check
