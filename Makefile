@@ -46,7 +46,7 @@ test-proxied: ## PROXIED="push rooms" for some: tests of clients' behaviour agai
 openapi: ## does the API do what /openapi.json says? (EXAMPLES=1000 to be thorough)
 	conformance/schemathesis.sh
 
-page: ## chat on the page, in a headless Chromium
+page: ## the page in a headless Chromium: chat, manners, looks at three widths, axe
 	conformance/page.sh
 
 # Private items are documented too (the readers are developers), so links to them are right.

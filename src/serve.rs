@@ -1,11 +1,10 @@
 //! `tidegate serve`: both tiers in one process, speaking the backplane over an in-memory pipe.
 //! The same code as in two processes, less the TCP between them; nothing here decides anything about pushes.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tidegate_gateway::{Gateway, GatewayConfig};
+use tidegate_gateway::{AuthMode, Gateway, GatewayConfig};
 use tidegate_logic::{Extras, GatewayLink};
 use tokio::sync::oneshot;
 
@@ -31,10 +30,9 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
             ]));
         }
         let gateway = gateway::start(&gateway_of(config)).await?;
-        let listen = gateway.listen_addr();
         let link = pipe(&gateway);
         let gateway = Arc::new(gateway);
-        let logic = logic::start(&config.logic, vec![link], extras(listen, &gateway, &reloads, args.demo)).await?;
+        let logic = logic::start(&config.logic, vec![link], extras(&gateway, &reloads, args.demo)).await?;
         let api = logic.api_addr();
         let protection = notice(config, Role::Serve);
         let (clients, calls) = (gateway::client_url(&gateway), logic::api_url(&logic));
@@ -87,15 +85,15 @@ fn pipe(gateway: &Gateway) -> GatewayLink {
 }
 
 /// What the API shows of the gateway beside it and of the process: metrics, and to the page the gateway's address.
-fn extras(listen: SocketAddr, gateway: &Arc<Gateway>, reloads: &Reloads, is_demo: bool) -> Extras {
-    // Listening everywhere says nothing about the address by which a browser gets here.
-    let gateway_public_url = (!listen.ip().is_unspecified()).then(|| gateway::client_url(gateway));
+fn extras(gateway: &Arc<Gateway>, reloads: &Reloads, is_demo: bool) -> Extras {
+    let gateway_url = Some(gateway::client_url(gateway));
+    let gateway_wants_tokens = Some(reloads.config().gateway.auth.mode == AuthMode::Jwt);
     let (gateway, process) = (Arc::clone(gateway), reloads.metrics());
     let metrics = move |out: &mut String| {
         gateway.metrics_text(out);
         process(out);
     };
-    Extras { metrics: Some(Arc::new(metrics)), gateway_public_url, is_demo }
+    Extras { metrics: Some(Arc::new(metrics)), gateway_url, gateway_wants_tokens, is_demo }
 }
 
 #[cfg(test)]

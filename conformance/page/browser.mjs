@@ -1,5 +1,5 @@
 // A Chromium without a window, driven over its DevTools protocol through a pipe: no packages, no port.
-// Knows nothing of Tidegate; what is done with the pages is in `chat.mjs`.
+// Knows nothing of Tidegate; what is done with the pages is in the files beside it.
 
 import { spawn } from "node:child_process";
 
@@ -9,7 +9,8 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** Starts the browser; `end()` ends it. */
 export async function launch(path, profile) {
   const flags = ["--headless=new", "--remote-debugging-pipe", `--user-data-dir=${profile}`, "--no-first-run",
-    "--disable-background-networking", "--disable-gpu", "--disable-dev-shm-usage", "--no-sandbox"];
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic", "--disable-gpu",
+    "--disable-dev-shm-usage", "--no-sandbox", "--hide-scrollbars", "--ignore-certificate-errors"];
   const child = spawn(path, flags, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
   const [to, from] = [child.stdio[3], child.stdio[4]];
   const waiting = new Map();
@@ -36,11 +37,13 @@ export async function launch(path, profile) {
     await Promise.race([call("Browser.close").catch(() => {}), sleep(2_000)]);
     child.kill();
   };
-  return { end, open: (name, url) => open(call, sessions, name, url) };
+  return { end, open: (name, url, look) => open(call, sessions, name, url, look) };
 }
 
+const KEYS = { Tab: 9, Enter: 13, Space: 32 };
+
 /** A page of its own person: its own storage, as if in another browser. */
-async function open(call, sessions, name, url) {
+async function open(call, sessions, name, url, { width = 1280, height = 1100, scheme = "light", before = "" } = {}) {
   const { browserContextId } = await call("Target.createBrowserContext");
   const { targetId } = await call("Target.createTarget", { url: "about:blank", browserContextId });
   const { sessionId } = await call("Target.attachToTarget", { targetId, flatten: true });
@@ -51,6 +54,11 @@ async function open(call, sessions, name, url) {
   });
   const on = (method, params) => call(method, params, sessionId);
   for (const domain of ["Runtime", "Log", "Page"]) await on(`${domain}.enable`);
+  const size = (to) => on("Emulation.setDeviceMetricsOverride", { width, height, deviceScaleFactor: 1, mobile: false, ...to });
+  await size({});
+  await on("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme },
+    { name: "prefers-reduced-motion", value: "reduce" }] });
+  if (before) await on("Page.addScriptToEvaluateOnNewDocument", { source: before });
   await on("Page.navigate", { url });
   /** The value of an expression in the page. */
   const value = async (expression) => {
@@ -74,9 +82,41 @@ async function open(call, sessions, name, url) {
     }
     await value(`document.getElementById(${JSON.stringify(form)}).requestSubmit()`);
   };
-  const picture = async () => {
-    await on("Emulation.setDeviceMetricsOverride", { width: 1280, height: 1100, deviceScaleFactor: 1, mobile: false });
-    return Buffer.from((await on("Page.captureScreenshot", { format: "png" })).data, "base64");
+  /** Types text where the focus is, or presses one key. */
+  const type = (text) => on("Input.insertText", { text });
+  const press = async (key) => {
+    const text = { Enter: "\r", Space: " " }[key];
+    const named = { key: key === "Space" ? " " : key, code: key, windowsVirtualKeyCode: KEYS[key] };
+    await on("Input.dispatchKeyEvent", { type: "keyDown", ...named, text });
+    await on("Input.dispatchKeyEvent", { type: "keyUp", ...named });
   };
-  return { name, value, until, submit, picture, faults };
+  /** The whole page, however long. */
+  const picture = async () => {
+    const { cssContentSize } = await on("Page.getLayoutMetrics");
+    await size({ height: Math.min(Math.ceil(cssContentSize.height), 6_000) });
+    const { data } = await on("Page.captureScreenshot", { format: "png" });
+    await size({});
+    return Buffer.from(data, "base64");
+  };
+  const close = () => call("Target.closeTarget", { targetId });
+  return { name, value, until, submit, type, press, picture, close, faults };
+}
+
+/** Runs steps by name, one after the other; what a page has complained of in the meantime is a failure too. */
+export async function run(part, steps, pages) {
+  let failed = 0;
+  const fail = (text) => {
+    failed += 1;
+    console.log(`FAIL  ${part}: ${text}`);
+  };
+  for (const [name, step] of Object.entries(steps)) {
+    try {
+      await step(pages);
+      console.log(`ok    ${part}: ${name}`);
+    } catch (error) {
+      fail(`${name}\n      ${error.message}`);
+    }
+  }
+  for (const { name, faults } of Object.values(pages)) faults.forEach((fault) => fail(`${name}'s page: ${fault}`));
+  if (failed) process.exitCode = 1;
 }

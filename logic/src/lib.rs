@@ -39,7 +39,7 @@ use tokio::time::timeout;
 pub use crate::backplane::{GatewayLink, PipeDial, PipeStream};
 pub use crate::config::{
     AgentsConfig, BackplaneConfig, DedupeConfig, EventsConfig, GATEWAYS_MAX, HookConfig, HttpConfig, KEYS_MAX,
-    KeyConfig, LimitsConfig, LogicConfig, PresenceConfig, RouteConfig, SinkConfig, UpstreamConfig,
+    KeyConfig, LimitsConfig, LogicConfig, PageConfig, PresenceConfig, RouteConfig, SinkConfig, UpstreamConfig,
 };
 pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::live::is_live;

@@ -30,8 +30,10 @@ pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
 pub struct Extras {
     /// In `serve`: the gateway's metrics.
     pub metrics: Option<MetricsText>,
-    /// Where the page's WebSocket connects (`ws://…/ws`); without, the page asks the person.
-    pub gateway_public_url: Option<String>,
+    /// In `serve`: where the gateway listens (`ws://…/ws`), perhaps on every address.
+    pub gateway_url: Option<String>,
+    /// In `serve`: whether that gateway wants tokens.
+    pub gateway_wants_tokens: Option<bool>,
     /// Whether `serve --demo` fills rooms that the page can offer.
     pub is_demo: bool,
 }

@@ -170,7 +170,6 @@ async fn stats_are_the_sum_of_the_gateways() {
 async fn metrics_end_once_and_carry_the_other_tiers_text() {
     let extras = tidegate_logic::Extras {
         metrics: Some(std::sync::Arc::new(|out: &mut String| out.push_str("extra 1\n# EOF\n"))),
-        gateway_public_url: Some("ws://127.0.0.1:8000/ws".into()),
         ..tidegate_logic::Extras::default()
     };
     let logic = tidegate_logic::Logic::start(support::config(), Vec::new(), extras).await.expect("start");
@@ -180,6 +179,34 @@ async fn metrics_end_once_and_carry_the_other_tiers_text() {
 
     assert!(text.ends_with("extra 1\n# EOF\n"), "{text}");
     assert_eq!(text.matches("# EOF").count(), 1);
-    assert_eq!(get(&logic, "/console/config.json").await.json["ws_url"], "ws://127.0.0.1:8000/ws");
     assert!(page.headers["content-security-policy"].to_str().expect("text").contains("default-src 'self'"));
+}
+
+#[tokio::test]
+async fn the_page_is_told_where_the_gateways_are_and_what_is_asked_of_it() {
+    let extras = tidegate_logic::Extras {
+        gateway_url: Some("ws://127.0.0.1:8000/ws".into()),
+        gateway_wants_tokens: Some(true),
+        ..tidegate_logic::Extras::default()
+    };
+    let mut config = support::config();
+    config.page.ws_url = "wss://push.example.com/ws".into();
+    let scopes = vec![tidegate_logic::Scope::Read];
+    let key = tidegate_logic::KeyConfig { id: "a".into(), sha256: "ab".repeat(32), scopes, ..Default::default() };
+    config.keys = vec![key];
+    let beside = tidegate_logic::Logic::start(config, Vec::new(), extras).await.expect("start");
+    let alone = tidegate_logic::Logic::start(support::config(), Vec::new(), Default::default()).await.expect("start");
+
+    let told = get(&beside, "/console/config.json").await.json;
+    let guessing = get(&alone, "/console/config.json").await.json;
+
+    assert_eq!(
+        (&told["ws_url"], &told["gateway_url"]),
+        (&json!("wss://push.example.com/ws"), &json!("ws://127.0.0.1:8000/ws"))
+    );
+    assert_eq!((&told["wants_token"], &told["wants_key"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&guessing["ws_url"], &guessing["wants_token"], &guessing["wants_key"]),
+        (&json!(null), &json!(null), &json!(false))
+    );
 }

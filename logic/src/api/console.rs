@@ -19,8 +19,14 @@ const POLICY: &str = "default-src 'self'; img-src 'self' https: data:; connect-s
 /// What the page has to know.
 #[derive(Serialize, ToSchema)]
 pub struct Settings<'a> {
-    /// Where the page connects; null: it works it out from its own address.
+    /// Where the page connects, as the operator says (`logic.page.ws_url`); null: it works it out from its own address.
     ws_url: Option<&'a str>,
+    /// Where the gateway in the same process listens, which behind a proxy is not where browsers reach it; null: there is none.
+    gateway_url: Option<&'a str>,
+    /// Whether the gateways want tokens; null: not known here.
+    wants_token: Option<bool>,
+    /// Whether this API wants a key.
+    wants_key: bool,
     /// Of the server.
     version: &'static str,
     /// Whether the demo's rooms are there to be joined.
@@ -41,6 +47,13 @@ pub fn file(path: &str) -> Result<Answer, Refusal> {
 
 /// `GET /console/config.json`.
 pub fn settings(node: &Node) -> Answer {
-    let ws_url = node.extras.gateway_public_url.as_deref();
-    json(StatusCode::OK, &Settings { ws_url, version: env!("CARGO_PKG_VERSION"), demo: node.extras.is_demo })
+    let settings = Settings {
+        ws_url: Some(node.config.page.ws_url.as_str()).filter(|url| !url.is_empty()),
+        gateway_url: node.extras.gateway_url.as_deref(),
+        wants_token: node.extras.gateway_wants_tokens,
+        wants_key: !node.keys.now().is_open(),
+        version: env!("CARGO_PKG_VERSION"),
+        demo: node.extras.is_demo,
+    };
+    json(StatusCode::OK, &settings)
 }

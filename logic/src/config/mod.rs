@@ -5,6 +5,7 @@
 mod agents;
 mod hook;
 mod keys;
+mod page;
 mod presence;
 mod upstream;
 
@@ -17,6 +18,7 @@ use tidegate_tls::{MutualTlsConfig, TlsConfig};
 pub use self::agents::AgentsConfig;
 pub use self::hook::HookConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig};
+pub use self::page::PageConfig;
 pub use self::presence::PresenceConfig;
 pub use self::upstream::{EventsConfig, RouteConfig, SinkConfig, UpstreamConfig};
 
@@ -43,6 +45,8 @@ pub struct LogicConfig {
     pub keys_file: String,
     /// Names by which the API may be called while there are no keys, beside IP addresses and `localhost`.
     pub allowed_hosts: Vec<String>,
+    /// What the page is told.
+    pub page: PageConfig,
     /// What one request may ask for.
     pub limits: LimitsConfig,
     /// Deadlines of the API's sockets.
@@ -160,6 +164,7 @@ impl Default for LogicConfig {
             keys: Vec::new(),
             keys_file: String::new(),
             allowed_hosts: Vec::new(),
+            page: PageConfig::default(),
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
             dedupe: DedupeConfig::default(),
@@ -238,6 +243,7 @@ impl LogicConfig {
         self.gateway_problems(&mut out);
         keys::problems(&self.keys, &mut out);
         self.hook.problems(&mut out);
+        self.page.problems(&mut out);
         self.limit_problems(&mut out);
         self.backplane_problems(&mut out);
         self.agents.problems(&mut out);

@@ -1,7 +1,7 @@
 // The agents panel: who is connected as an agent, and a button that asks one for `info` and shows what it replies.
 // Shown only where there are agents; asks no more once the server says that it knows no such call.
 
-import { $, callApi, draw, make, plural, problemWords } from "./page.js";
+import { $, callApi, draw, enable, isEnabled, make, mayCall, plural, problemWords, say, takeAway } from "./page.js";
 
 const EVERY_MS = 3_000;
 const SHOWN_MAX = 20;
@@ -16,6 +16,7 @@ export function startAgents() {
 
 async function poll() {
   let again = EVERY_MS;
+  if (!mayCall()) return setTimeout(poll, 500);
   try {
     const { ok, status, answer } = await callApi(`/v1/agents?limit=${SHOWN_MAX}`);
     if (ok) {
@@ -34,7 +35,7 @@ function rowOf(agent) {
   const button = make("button", { type: "button" }, "Info");
   const name = agent.user ?? agent.id;
   button.setAttribute("aria-label", `Ask ${name} for info`);
-  button.addEventListener("click", () => ask(agent.user, button, reply));
+  button.addEventListener("click", () => isEnabled(button) && ask(agent.user, button, reply));
   const since = agent.since_ms ? ` · since ${new Date(agent.since_ms).toLocaleTimeString("en", { hour12: false })}` : "";
   const node = make("li", {}, make("strong", {}, name), make("p", {}, `${agent.address}${since}`), reply);
   if (agent.user) node.append(button); // a command goes to a user
@@ -42,7 +43,7 @@ function rowOf(agent) {
 }
 
 async function ask(user, button, reply) {
-  button.disabled = true;
+  enable(button, false);
   reply.hidden = false;
   reply.textContent = "asking…";
   try {
@@ -55,14 +56,14 @@ async function ask(user, button, reply) {
   } catch (error) {
     reply.textContent = `No answer from the API: ${error.message}`;
   }
-  button.disabled = false;
+  enable(button, true);
 }
 
 function drawAgents() {
   const here = new Set(agents.map((agent) => agent.id));
   for (const [id, node] of rows) {
     if (here.has(id)) continue;
-    node.remove();
+    takeAway(node, $("main"));
     rows.delete(id);
   }
   for (const agent of agents) {
@@ -71,5 +72,5 @@ function drawAgents() {
     $("agents").append(rows.get(agent.id));
   }
   $("agents-panel").hidden = agents.length === 0;
-  $("agents-count").textContent = hasMore ? `the first ${SHOWN_MAX}` : plural(agents.length, "agent");
+  say($("agents-count"), hasMore ? `the first ${SHOWN_MAX}` : plural(agents.length, "agent"));
 }

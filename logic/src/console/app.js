@@ -3,6 +3,7 @@
 // This file only starts the panels; `ls` is the map: one file a panel, `session.js` the WebSocket, `page.js` what all of them use.
 
 import { startAgents } from "./agents.js";
+import { startBanner } from "./banner.js";
 import { startChat } from "./chat.js";
 import { startConnection } from "./connection.js";
 import { FIRST_ROOMS, startDepartures } from "./departures.js";
@@ -16,6 +17,7 @@ import { startStream } from "./stream.js";
 await loadConfig();
 $("version").textContent = config.version;
 startConnection(recall("user") ?? `guest-${Math.random().toString(16).slice(2, 6)}`);
+startBanner();
 startRooms();
 startStream();
 startChat();

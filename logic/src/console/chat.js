@@ -2,7 +2,7 @@
 // What arrives is text until `bodyOf` has looked at it; nothing of it becomes markup, and only https: and data: images are loaded.
 // Invariant: a message is one line, however its SENT and its echo in the room overtake each other.
 
-import { $, clip, draw, make, plural } from "./page.js";
+import { $, clip, draw, enable, isEnabled, make, plural, say as write, takeAway } from "./page.js";
 import { on, request, session } from "./session.js";
 
 const LINES_MAX = 200; // lines kept and shown
@@ -21,7 +21,7 @@ export function startChat() {
     event.preventDefault();
     const to = audience($("chat-to").value.trim());
     const text = $("chat-text").value.trim();
-    if (!to || !text) return;
+    if (!to || !text || !isEnabled($("chat-send"))) return;
     $("chat-text").value = "";
     say(to, IMAGE.test(text) ? { kind: "image", url: text, from: session.user || undefined } : { text });
   });
@@ -104,7 +104,7 @@ function add(line) {
 
 function remove(line) {
   lines.splice(lines.indexOf(line), 1);
-  line.node?.remove();
+  if (line.node) takeAway(line.node, $("chat-text"));
 }
 
 function nodeOf(line) {
@@ -136,17 +136,20 @@ function drawChat() {
   log.hidden = lines.length === 0;
   $("chat-empty").hidden = lines.length > 0;
   const first = [...session.rooms].find(([, room]) => room.joined)?.[0] ?? "";
-  if ($("chat-to").value === suggestion && first !== suggestion) $("chat-to").value = suggestion = first;
-  $("chat-send").disabled = session.state !== "open";
+  const isTyping = document.activeElement === $("chat-to");
+  if (!isTyping && $("chat-to").value === suggestion && first !== suggestion) $("chat-to").value = suggestion = first;
+  enable($("chat-send"), session.state === "open");
   const room = session.rooms.get($("chat-to").value.trim());
-  $("chat-presence").textContent = room?.joined ? `${room.online} online in ${$("chat-to").value.trim()}` : "";
+  write($("chat-presence"), room?.joined ? `${room.online} online in ${$("chat-to").value.trim()}` : "");
 }
 
 function drawStatus(line) {
   const { status, state, retry } = line;
   if (line.drawn === state) return;
   line.drawn = state;
+  const had = status.contains(document.activeElement);
   status.textContent = state;
+  if (had) $("chat-text").focus();
   if (!retry) return;
   const again = make("button", { type: "button" }, "Retry");
   again.addEventListener("click", retry);

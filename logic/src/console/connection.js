@@ -1,43 +1,57 @@
-// The state at the top, the choice of user, and the panel of what HELLO says.
+// The state at the top, the choice of gateway and user, and the panel of what HELLO says.
 
-import { $, count, draw, make, plural, remember, seconds } from "./page.js";
-import { connect, disconnect, isWanted, on, session } from "./session.js";
+import { $, config, count, draw, make, plural, recall, remember, say, seconds } from "./page.js";
+import { asWebSocketUrl, gatewayUrl } from "./place.js";
+import { disconnect, isWanted, on, reconnect, session } from "./session.js";
 
 export function startConnection(user) {
   $("user").value = session.user = user;
+  $("gateway").value = session.url = recall("gateway") ?? gatewayUrl(config, location);
+  if (config.wants_token) session.wants = "token";
   on("state", () => draw(drawState));
   on("hello", () => draw(drawFacts));
+  on("pong", () => draw(drawFacts));
   on("hello", named);
+  $("viewer").addEventListener("input", () => draw(drawState));
   $("viewer").addEventListener("submit", (event) => {
     event.preventDefault();
-    if (isWanted()) return disconnect();
-    session.user = $("user").value.trim();
-    session.token = $("token").value.trim();
-    remember("user", session.user);
-    session.attempt = 0;
-    connect();
+    if (isWanted() && !isChanged()) return disconnect();
+    const url = asWebSocketUrl($("gateway").value.trim(), location);
+    $("gateway").setAttribute("aria-invalid", url === null);
+    if (url === null) return $("gateway").focus();
+    $("gateway").value = url;
+    const user = $("user").value.trim();
+    remember("user", user);
+    if (url !== session.url) remember("gateway", url);
+    reconnect({ url, user });
+    if (session.wants === "token" && !session.token) $("token").focus();
   });
 }
 
+const isChanged = () => $("gateway").value.trim() !== session.url || $("user").value.trim() !== session.user;
+
 /** A token says who its bearer is, whatever stands in the field. */
 function named() {
-  if (session.hello?.user) $("user").value = session.user = session.hello.user;
+  const { hello, token } = session;
+  if (hello?.user && (token || !isChanged())) $("user").value = session.user = hello.user;
 }
 
 function drawState() {
   $("state").dataset.state = session.state;
-  $("state-text").textContent = session.text;
-  $("connect").textContent = isWanted() ? "Disconnect" : "Connect";
-  $("user").readOnly = $("token").readOnly = isWanted();
-  // 3500: the gateway wants a token, or another one.
-  if (session.code === 3500) $("token-line").hidden = false;
+  say($("state-text"), session.text);
+  say($("state-more"), session.more);
+  say($("connect"), !isWanted() ? "Connect" : isChanged() ? "Reconnect" : "Disconnect");
+  $("user-line").hidden = session.wants === "token" || session.token !== "";
 }
+
+const rows = new Map(); // what a fact is called → its value's element, kept so that a selection in it stays
 
 function drawFacts() {
   const hello = session.hello;
   $("facts-empty").hidden = Boolean(hello);
-  if (!hello) return $("facts").replaceChildren();
-  const { limits = {}, reconnect = {} } = hello;
+  $("facts").hidden = !hello;
+  if (!hello) return;
+  const { limits = {}, reconnect: back = {} } = hello;
   const facts = [
     ["Connection", hello.connection, "code"],
     ["User", hello.user ?? "anonymous"],
@@ -47,8 +61,13 @@ function drawFacts() {
     ["Ping after", seconds(hello.ping_ms)],
     ["Merges up to", `${count(hello.merge_ms)} ms`],
     ["Limits", `${plural(limits.rooms, "room")}, ${count(limits.message_bytes / 1024)} KB a message`],
-    ["Reconnect", `${seconds(reconnect.base_ms)} to ${seconds(reconnect.max_ms)}, ${Math.round(reconnect.jitter * 100)} % random`],
+    ["Reconnect", `${seconds(back.base_ms)} to ${seconds(back.max_ms)}, ${Math.round(back.jitter * 100)} % random`],
   ];
-  $("facts").replaceChildren(...facts.flatMap(([name, value, look = ""]) =>
-    [make("dt", {}, name), make("dd", { class: look }, String(value))]));
+  for (const [name, value, look = ""] of facts) {
+    if (!rows.has(name)) {
+      rows.set(name, make("dd", { class: look }));
+      $("facts").append(make("div", {}, make("dt", {}, name), rows.get(name)));
+    }
+    say(rows.get(name), String(value));
+  }
 }

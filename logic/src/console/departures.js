@@ -7,6 +7,7 @@ const BOARD_MAX = 12; // departures kept and shown
 
 export function startDepartures() {
   $("departures").hidden = false;
+  $("main").classList.add("demo");
   for (const code of AIRPORTS) {
     const chip = make("button", { type: "button", "aria-pressed": "false", title: CITIES.get(code) }, code);
     chip.addEventListener("click", () => (session.rooms.has(`airport:${code}`) ? leave : join)(`airport:${code}`));

@@ -1,16 +1,16 @@
 // The live figures: `GET /v1/stats` once a second, differences per second, a minute of each as a line.
 
-import { $, callApi, count, draw, make, notice, plural, problemWords } from "./page.js";
+import { $, callApi, count, draw, make, mayCall, notice, plural, problemWords } from "./page.js";
 
 const SAMPLES_MAX = 60; // one a second: a minute
 // Rates are over three seconds: gateways report about once a second, and two clocks of one second beat against each other.
 const READINGS_MAX = 4;
 
-// name, unit, value of (now, per second since before), note. A value of null draws as a dash and as zero in the line.
+// name, unit, value of (now, per second since before), note; `isFirst`: one of the three that a telephone has room for. A value of null draws as a dash and as zero in the line.
 const FIGURES = [
-  { name: "Connections", value: (s) => s.connections, note: (s) => plural(s.gateways, "gateway") },
-  { name: "Deliveries", unit: "/s", value: (_, per) => per?.written, note: (_, per) => per && `${count(per.frames)} frames/s` },
-  { name: "Merged per frame", value: (_, per) => (per?.frames ? per.written / per.frames : null), digits: 1,
+  { name: "Connections", isFirst: true, value: (s) => s.connections, note: (s) => plural(s.gateways, "gateway") },
+  { name: "Deliveries", isFirst: true, unit: "/s", value: (_, per) => per?.written, note: (_, per) => per && `${count(per.frames)} frames/s` },
+  { name: "Merged", isFirst: true, unit: "a frame", value: (_, per) => (per?.frames ? per.written / per.frames : null), digits: 1,
     note: (_, per) => per && `${count(per.encoded)} encoded/s` },
   { name: "Merge window", unit: "ms", value: (s) => s.window, note: () => "widest open now" },
   { name: "Rooms", value: (s) => s.rooms },
@@ -29,7 +29,7 @@ export function startFigures() {
     figure.noteNode = make("p", { class: "note" });
     figure.area = make("path", { class: "area" });
     figure.line = make("path", { class: "line" });
-    figure.node = make("article", { class: "figure" }, make("h2", {}, figure.name),
+    figure.node = make("div", { class: figure.isFirst ? "figure first" : "figure" }, make("h2", {}, figure.name),
       make("p", { class: "value" }, figure.number, " ", make("small", {}, figure.unit ?? "")), figure.noteNode,
       make("svg", { viewBox: `0 0 ${SAMPLES_MAX - 1} 30`, preserveAspectRatio: "none", "aria-hidden": "true" }, figure.area, figure.line));
     $("figures").append(figure.node);
@@ -59,9 +59,11 @@ export function perSecond(now, before) {
 
 async function poll() {
   const started = performance.now();
-  if (!document.hidden) {
+  if (!mayCall()) notice("");
+  else if (!document.hidden) {
     try {
       const { ok, status, answer } = await callApi("/v1/stats");
+      if (status === 401) return setTimeout(poll, 200); // the banner asks for a key
       if (!ok || !answer) throw new Error(`${status}: ${problemWords(answer)}`);
       const now = readStats(answer);
       const per = perSecond(now, figures.readings[0]);
@@ -97,7 +99,7 @@ function sample(now, per) {
 function drawFigures() {
   for (const figure of FIGURES) {
     figure.number.data = figure.now === null ? "–" : figure.digits ? figure.now.toFixed(figure.digits) : count(Math.round(figure.now));
-    figure.noteNode.textContent = figure.says;
+    if (figure.noteNode.textContent !== figure.says) figure.noteNode.textContent = figure.says;
     figure.node.dataset.alarm = figure.alarmed;
     const top = Math.max(1, ...figure.samples) * 1.15;
     const from = SAMPLES_MAX - figure.samples.length;

@@ -20,17 +20,19 @@ macro_rules! script {
 }
 
 /// Everything the page consists of.
-pub const ASSETS: [Asset; 15] = [
+pub const ASSETS: [Asset; 17] = [
     Asset { path: "/", media_type: "text/html; charset=utf-8", body: include_str!("index.html") },
     Asset { path: "/console/style.css", media_type: "text/css; charset=utf-8", body: include_str!("style.css") },
     Asset { path: "/console/icon.svg", media_type: "image/svg+xml", body: include_str!("icon.svg") },
     script!("agents.js"),
     script!("app.js"),
+    script!("banner.js"),
     script!("chat.js"),
     script!("connection.js"),
     script!("departures.js"),
     script!("figures.js"),
     script!("page.js"),
+    script!("place.js"),
     script!("push.js"),
     script!("rooms.js"),
     script!("rules.js"),

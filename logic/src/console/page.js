@@ -1,4 +1,4 @@
-// What every panel uses: elements, numbers, drawing once per animation frame, the API, memory, configuration.
+// What every panel uses: elements, numbers, drawing once per animation frame, focus, the API, memory, configuration.
 // Knows no panel and no WebSocket.
 
 const TEXT_MAX = 600; // characters of one message shown
@@ -30,6 +30,24 @@ export function parseOr(text, fallback) {
   }
 }
 
+/** Changes a text only if it is another one, so that what somebody has selected stays so. */
+export function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** Takes a node away. Focus that was inside goes to `next`, so that whoever uses a keyboard is not thrown to the top. */
+export function takeAway(node, next) {
+  const had = node.contains(document.activeElement);
+  node.remove();
+  if (had) next?.focus();
+}
+
+/** A button that can be pressed or not. `disabled` would take the focus from it. */
+export function enable(button, isEnabled) {
+  isEnabled ? button.removeAttribute("aria-disabled") : button.setAttribute("aria-disabled", "true");
+}
+export const isEnabled = (button) => button.getAttribute("aria-disabled") !== "true";
+
 const due = new Set();
 
 /** Draws a view before the next frame, however often it is asked to. */
@@ -51,13 +69,25 @@ export function notice(text) {
   $("notice").hidden = !text;
 }
 
+/** The key to the push API, while this page is open; and whom to tell that one is wanted, or that this one was refused. */
+export const access = { key: "", isWanted: false, refused: "", listeners: [] };
+
+/** Whether calls of the API can succeed, as far as is known. */
+export const mayCall = () => !access.isWanted || access.key !== "";
+
 /** Calls the push API of this page's own origin. */
 export async function callApi(path, options = {}) {
   const headers = { ...options.headers };
-  if ($("key").value) headers.authorization = `Bearer ${$("key").value}`;
+  const { key } = access;
+  if (key) headers.authorization = `Bearer ${key}`;
   const response = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(10_000) });
-  if (response.status === 401 || response.status === 403) $("key-line").hidden = false;
-  return { status: response.status, ok: response.ok, answer: parseOr(await response.text(), null) };
+  const answer = parseOr(await response.text(), null);
+  // Answers to an earlier key say nothing of the one that is here now.
+  if (response.status === 401 && key === access.key) {
+    Object.assign(access, { isWanted: true, key: "", refused: key && problemWords(answer) });
+    access.listeners.forEach((listener) => listener());
+  }
+  return { status: response.status, ok: response.ok, answer };
 }
 
 export const problemWords = (answer) => answer?.detail ?? answer?.title ?? answer?.code ?? "refused without a reason";
@@ -77,14 +107,14 @@ export function recall(name) {
   }
 }
 
-/** Where the gateway is, and whether the demo runs; read once, before the panels start. */
-export const config = { ws_url: `ws://${location.hostname}:8000/ws`, version: "", demo: false };
+/** What the server says of itself; read once, before the panels start. */
+export const config = { ws_url: null, gateway_url: null, wants_token: null, wants_key: false, version: "", demo: false };
 
 export async function loadConfig() {
   try {
-    const { ws_url, ...rest } = await (await fetch("/console/config.json")).json();
-    Object.assign(config, rest, ws_url ? { ws_url } : {});
+    Object.assign(config, await (await fetch("/console/config.json")).json());
   } catch {
-    notice("The page could not read its configuration; it tries the gateway on port 8000 of this host.");
+    notice("The page could not read its configuration. If it finds no gateway, write the address above.");
   }
+  access.isWanted = config.wants_key;
 }

@@ -1,6 +1,6 @@
 // The rooms panel: join, leave, and whether what came is in order and whole.
 
-import { $, WHOLE, count, draw, make, plural } from "./page.js";
+import { $, WHOLE, count, draw, make, plural, say, takeAway } from "./page.js";
 import { join, leave, on, session } from "./session.js";
 
 export function startRooms() {
@@ -44,7 +44,8 @@ function roomOrder({ order, gaps, detail, received, joined }) {
 function drawRooms() {
   for (const [room, row] of roomRows) {
     if (session.rooms.has(room)) continue;
-    row.node.remove();
+    const beside = row.node.nextElementSibling ?? row.node.previousElementSibling;
+    takeAway(row.node, beside?.querySelector("button") ?? $("join-room"));
     roomRows.delete(room);
   }
   for (const [room, facts] of session.rooms) {
@@ -53,13 +54,13 @@ function drawRooms() {
       $("rooms").append(roomRows.get(room).node);
     }
     const row = roomRows.get(room);
-    row.facts.textContent = facts.joined
+    say(row.facts, facts.joined
       ? `${count(facts.online)} online · seq ${WHOLE.format(facts.seq)} · ${count(facts.received)} received`
-      : session.state === "open" ? "Joining…" : "Joins when connected";
-    row.order.textContent = roomOrder(facts);
+      : session.state === "open" ? "Joining…" : "Joins when connected");
+    say(row.order, roomOrder(facts));
     row.order.dataset.order = facts.order;
   }
   $("rooms-empty").hidden = session.rooms.size > 0;
   const most = session.hello?.limits?.rooms;
-  $("rooms-count").textContent = session.rooms.size ? `${session.rooms.size}${most ? ` of ${most}` : ""}` : "";
+  say($("rooms-count"), session.rooms.size ? `${session.rooms.size}${most ? ` of ${most}` : ""}` : "");
 }

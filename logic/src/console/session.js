@@ -2,17 +2,24 @@
 // Draws nothing; tells the panels through `on`. The arithmetic of the rules is in `rules.js`.
 // Invariant: only frames of the current socket count; a room in `rooms` is wanted, `joined` says whether the server has it.
 
-import { clip, config, parseOr, plural, remember, seconds } from "./page.js";
+import { clip, parseOr, plural, remember, seconds } from "./page.js";
 import { afterClose, follow } from "./rules.js";
 
 const STABLE_MS = 10_000; // a connection that lasted so long resets the back-off
+const TOKEN_REFUSED = 3500; // the close code
+const SILENCE_MS = 1_500; // a gateway that has opened the socket and says no HELLO for so long waits for a token
 
 export const session = {
   socket: null,
-  state: "idle", // idle → connecting → open → waiting → connecting …, or closed for good
+  state: "idle", // idle → connecting → open → waiting → connecting …, asking (for a token), or closed for good
   text: "Not connected",
+  more: "", // what changes twice a second: when it is tried again
+  url: "", // of the gateway
   user: "",
   token: "", // where the gateway wants one: the first message
+  answered: "", // the last address at which a gateway did answer
+  wants: "", // what the person has to do before it can work: "token", or "address" while nothing answers at this one
+  refused: "", // why the last token was, in the server's word
   hello: null, // what the server said, while connected
   advice: null, // HELLO.reconnect of the last connection
   goaway: null, // [lo, hi] in ms, once the server has announced its close
@@ -29,45 +36,68 @@ export const session = {
   asked: new Map(), // id → how to answer whoever waits for the reply; emptied by replies and by the close
 };
 
-const listeners = { state: [], hello: [], rooms: [], refused: [], push: [], presence: [], note: [] };
+const listeners = { state: [], hello: [], pong: [], rooms: [], refused: [], push: [], presence: [], note: [] };
 
-/** Events: state(), hello(), rooms(), refused(text), push(kind, data, first), presence(data), note(kind, to, text). */
+/** Events: state(), hello(), pong(), rooms(), refused(text), push(kind, data, first), presence(data), note(kind, to, text). */
 export const on = (event, listener) => listeners[event].push(listener);
 const tell = (event, ...values) => listeners[event].forEach((listener) => listener(...values));
 
-export const isWanted = () => session.state !== "idle" && session.state !== "closed";
+export const isWanted = () => ["connecting", "open", "waiting"].includes(session.state);
 
-function become(state, text) {
-  Object.assign(session, { state, text });
+function become(state, text, more = "") {
+  Object.assign(session, { state, text, more });
   tell("state");
 }
 
 export function connect() {
   session.timers.splice(0).forEach(clearTimeout);
-  const url = new URL(config.ws_url);
+  const url = new URL(session.url);
   if (session.user) url.searchParams.set("user", session.user);
   url.searchParams.set("platform", "web");
   Object.assign(session, { goaway: null, openedAt: 0, rtt: null });
+  if (session.wants === "token" && !session.token) return become("asking", "Waiting for a token");
   become("connecting", "Connecting…");
   let socket;
   try {
     socket = new WebSocket(url);
   } catch (error) {
-    become("closed", `Cannot connect to ${url.host}: ${error.message}`);
-    return;
+    session.wants = "address";
+    return become("closed", `Cannot connect: ${error.message}`);
   }
   session.socket = socket;
-  socket.onopen = () => socket === session.socket && session.token && send("AUTH", { token: session.token });
+  socket.onopen = () => socket === session.socket && opened();
   socket.onmessage = (event) => socket === session.socket && receive(event.data);
   socket.onclose = (event) => socket === session.socket && closed(event);
 }
 
+function opened() {
+  session.answered = session.url;
+  if (session.wants === "address") session.wants = "";
+  if (session.token) return send("AUTH", { token: session.token });
+  session.timers.push(setTimeout(() => {
+    session.wants = "token";
+    become("connecting", "The gateway waits");
+  }, SILENCE_MS));
+}
+
 export function disconnect() {
+  leaveSocket();
+  become("idle", "Disconnected");
+}
+
+/** Connects anew, perhaps to another gateway or as somebody else. */
+export function reconnect(changes) {
+  leaveSocket();
+  if (changes.url !== undefined && changes.url !== session.url) session.wants = "";
+  Object.assign(session, changes);
+  connect();
+}
+
+function leaveSocket() {
   const { socket } = session;
   release();
   socket?.close(1000);
   session.attempt = 0;
-  become("idle", "Disconnected");
 }
 
 /** Forgets what belonged to the connection that ends; rooms stay wanted. */
@@ -90,17 +120,27 @@ function closed({ code, reason }) {
   release();
   session.code = code;
   const said = parseOr(reason, null)?.reason ?? reason;
+  if (code === TOKEN_REFUSED) return tokenRefused(said, wasOpen);
+  if (code === 1006 && session.answered !== session.url) session.wants = "address";
   session.why = wasOpen || code !== 1006 ? `Closed ${code}${said ? ` (${said})` : ""}` : "No connection";
   if (wasOpen) tell("note", "note", "", session.why);
-  if (next.stop) return become("closed", `${session.why}; the server asks not to reconnect`);
+  if (next.stop) return become("closed", `${session.why}, for good`);
   session.retryAt = performance.now() + next.delay;
   session.timers.push(setTimeout(connect, next.delay));
   countDown();
 }
 
+/** Close 3500: there was no token, or it is no good, or its time is over. */
+function tokenRefused(code, wasOpen) {
+  session.refused = session.token ? code : "";
+  Object.assign(session, { wants: "token", token: "" });
+  if (wasOpen) tell("note", "note", "", `Closed 3500 (${code})`);
+  become("asking", "Waiting for a token");
+}
+
 function countDown() {
   const left = session.retryAt - performance.now();
-  become("waiting", `${session.why}; again in ${seconds(Math.max(left, 0))}`);
+  become("waiting", session.why, `, again in ${seconds(Math.max(left, 0))}`);
   if (left > 200) session.timers.push(setTimeout(countDown, Math.min(500, left)));
 }
 
@@ -162,8 +202,10 @@ function receive(text) {
 
 const handlers = {
   HELLO(data) {
+    session.timers.splice(0).forEach(clearTimeout);
+    Object.assign(session, { wants: "", refused: "" });
     Object.assign(session, { hello: data, advice: data.reconnect, skew: data.time_ms - Date.now(), openedAt: performance.now() });
-    become("open", data.user ? `Connected as ${data.user}` : "Connected");
+    become("open", data.user ? `Connected as ${data.user}` : "Connected, anonymous");
     const rooms = [...session.rooms.keys()];
     if (rooms.length) send("JOIN", { rooms });
     // After the page has settled, so that its own start is not measured.
@@ -172,7 +214,7 @@ const handlers = {
   },
   PONG(data) {
     session.rtt = performance.now() - data.sent / 1000;
-    tell("hello");
+    tell("pong");
   },
   JOINED({ rooms = [] }, id) {
     for (const joined of rooms) {

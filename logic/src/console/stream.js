@@ -2,7 +2,7 @@
 // What arrives only fills arrays; the page is drawn once per animation frame from at most ROWS_MAX of it, so that ten thousand
 // messages a second cost no more to draw than two hundred a frame.
 
-import { $, clip, count, draw, make } from "./page.js";
+import { $, clip, count, draw, make, plural } from "./page.js";
 import { on } from "./session.js";
 
 const ROWS_MAX = 200; // messages kept and shown
@@ -112,7 +112,7 @@ function measure() {
   const rate = stream.messages / ((now - stream.at) / 1000);
   const merged = stream.frames ? stream.messages / stream.frames : 0;
   $("stream-rate").textContent = stream.messages
-    ? `${count(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate))} messages/s, ${
+    ? `${plural(rate < 10 ? Math.round(rate * 10) / 10 : Math.round(rate), "message")}/s, ${
       merged.toFixed(1)} a frame${rate > ROWS_MAX ? `, the last ${ROWS_MAX} shown` : ""}` : "";
   Object.assign(stream, { messages: 0, frames: 0, at: now });
 }

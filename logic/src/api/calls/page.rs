@@ -72,7 +72,8 @@ fn describe_settings(call: &mut Describe<'_>) {
     call.summary("What the page has to know of this server").answers::<Settings<'_>>(
         200,
         "The settings. No secret is among them.",
-        json!({"ws_url": "ws://127.0.0.1:8000/ws", "version": "0.1.0", "demo": false}),
+        json!({"ws_url": null, "gateway_url": "ws://127.0.0.1:8000/ws", "wants_token": false, "wants_key": false, "version": "0.1.0",
+            "demo": false}),
     );
 }
 
