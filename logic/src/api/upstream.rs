@@ -48,6 +48,17 @@ struct SinkState {
     /// Absent while the sink takes messages.
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<TroubleState>,
+    /// Absent while nothing of the spool is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<DamageState>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct DamageState {
+    /// Messages and dead letters that could not be read from the spool, since this node was started.
+    messages: u64,
+    /// Damaged spools that were set aside and are still there.
+    set_aside: Vec<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -119,7 +130,14 @@ fn sink_state(sink: &Sink) -> SinkState {
         dead: held(standing.books.dead, config.dead_bytes),
         lag_ms: standing.lag_ms,
         trouble: standing.trouble.map(|(since_ms, what)| TroubleState { what, since_ms }),
+        damage: damage_state(sink),
     }
+}
+
+fn damage_state(sink: &Sink) -> Option<DamageState> {
+    let messages = sink.metrics.damaged.get_or_create(&sink.labels).get();
+    let set_aside: Vec<String> = sink.spool.set_aside().iter().map(|path| path.display().to_string()).collect();
+    (messages > 0 || !set_aside.is_empty()).then_some(DamageState { messages, set_aside })
 }
 
 /// Answers `GET /v1/upstream/dead`.

@@ -16,7 +16,7 @@ use super::answer::{self, Action, Actions};
 use super::ledger::amount;
 use super::pace::{Asked, Pace, Step};
 use super::sink::{Sink, Work, unix_ms};
-use super::spool::{Dead, Stored};
+use super::spool::{Dead, SpoolError, Stored};
 use super::webhook::{Answer, Said};
 
 /// Pause when the spool cannot be read, or the dead letters have no room: an operator has to act.
@@ -28,7 +28,7 @@ const EXPIRE_MAX: usize = 256;
 pub async fn run(sink: Arc<Sink>, lane: u16, actions: Arc<dyn Actions>, leave: watch::Receiver<bool>) {
     let pace = Pace::new(&sink.config);
     let mut committed = sink.lanes[usize::from(lane)].committed.subscribe();
-    let mut lane = Lane { sink, lane, actions, leave, pace, cursor: 0 };
+    let mut lane = Lane { sink, lane, actions, leave, pace, cursor: 0, damaged: 0 };
     let linger = Duration::from_millis(u64::from(lane.sink.config.linger_ms));
     loop {
         let mut last = *committed.borrow_and_update();
@@ -58,6 +58,8 @@ struct Lane {
     pace: Pace,
     /// Number of the last message that is behind us.
     cursor: u64,
+    /// Number of the last message that was found damaged.
+    damaged: u64,
 }
 
 type Flow = std::ops::ControlFlow<()>;
@@ -120,11 +122,20 @@ impl Lane {
         }
     }
 
-    async fn read(&self, most: usize) -> Option<Vec<Stored>> {
-        let (sink, lane, after) = (Arc::clone(&self.sink), self.lane, self.cursor);
-        let read = tokio::task::spawn_blocking(move || sink.spool.read(lane, after, most, sink.config.batch_bytes));
+    async fn read(&mut self, most: usize) -> Option<Vec<Stored>> {
+        let (sink, lane, after, known) = (Arc::clone(&self.sink), self.lane, self.cursor, self.damaged);
+        let read = tokio::task::spawn_blocking(move || {
+            let page = sink.spool.read(lane, after, most, sink.config.batch_bytes)?;
+            // What was damaged before was found at the start; this has happened since.
+            let new = page.damaged.iter().filter(|(number, _)| *number > known);
+            new.for_each(|(number, bytes)| sink.lose(lane, *number, bytes));
+            Ok::<_, SpoolError>(page)
+        });
         match read.await {
-            Ok(Ok(batch)) => Some(batch),
+            Ok(Ok(page)) => {
+                self.damaged = page.damaged.last().map_or(0, |(number, _)| *number).max(known);
+                Some(page.messages)
+            }
             Ok(Err(error)) => {
                 tracing::error!(sink = %self.sink.config.name, "the spool cannot be read: {error}");
                 None

@@ -48,6 +48,8 @@ pub struct UpstreamMetrics {
     pub requests: PerSink<Counter>,
     pub retries: PerReason,
     pub dead: PerReason,
+    pub damaged: PerSink<Counter>,
+    pub set_aside: PerSink<Gauge>,
     pub actions: PerReason,
     pub request_seconds: Family<SinkLabels, Histogram, fn() -> Histogram>,
     pub commit_seconds: Family<SinkLabels, Histogram, fn() -> Histogram>,
@@ -70,6 +72,8 @@ impl Default for UpstreamMetrics {
             requests: Family::default(),
             retries: Family::default(),
             dead: Family::default(),
+            damaged: Family::default(),
+            set_aside: Family::default(),
             actions: Family::default(),
             request_seconds: Family::new_with_constructor(seconds),
             commit_seconds: Family::new_with_constructor(commits),
@@ -94,6 +98,12 @@ impl UpstreamMetrics {
         r.register("tidegate_upstream_requests", "Requests to the sink", self.requests.clone());
         r.register("tidegate_upstream_retries", "Requests that will be repeated, by reason", self.retries.clone());
         r.register("tidegate_upstream_dead", "Messages that became dead letters, by reason", self.dead.clone());
+        r.register(
+            "tidegate_upstream_damaged",
+            "Messages and dead letters that could not be read from the spool any more",
+            self.damaged.clone(),
+        );
+        r.register("tidegate_upstream_set_aside", "Damaged spools that are kept beside it", self.set_aside.clone());
         r.register("tidegate_upstream_actions", "Replies and pushes of answers, by outcome", self.actions.clone());
         r.register(
             "tidegate_upstream_request_seconds",

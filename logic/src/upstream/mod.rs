@@ -1,7 +1,8 @@
 //! Upstream: what clients send to routes, and events of their connections, on the way to business services (rule S-2).
 //! A message walks `submit` → `sink` → `writer` → `spool` (here its sender is told SENT) → `lane` → `webhook`. Parts beside
-//! these: `item` (what travels), `pace` (when to try again), `ledger` (bounds), `answer` and `doing` (what a webhook wants
-//! done), `carry` (from the way up), `tend` (dead letters), `events` and `debounce`, `sign`, `address` and `connect` (who is called, and that it is them), `metrics`.
+//! these: `item` (what travels), `frame`, `place`, `takeover` and `salvage` (of the spool), `pace` (when to try again), `ledger`
+//! (bounds), `answer` and `doing` (what a webhook wants done), `carry` (from the way up), `tend` (dead letters), `events` and
+//! `debounce`, `sign`, `address` and `connect` (who is called, and that it is them), `metrics`.
 //! Invariant: what was told SENT is in a spool, in its sink, or a dead letter.
 
 mod address;
@@ -11,6 +12,7 @@ pub mod connect;
 mod debounce;
 mod doing;
 mod events;
+mod frame;
 #[cfg(test)]
 mod hook;
 mod item;
@@ -18,9 +20,12 @@ mod lane;
 mod ledger;
 mod metrics;
 mod pace;
+mod place;
+mod salvage;
 mod sign;
 mod sink;
 mod spool;
+mod takeover;
 mod tend;
 pub mod webhook;
 mod writer;
@@ -204,7 +209,11 @@ impl Upstream {
         let all = async { while tasks.join_next().await.is_some() {} };
         if timeout(patience, all).await.is_err() {
             tracing::warn!("requests to business services were cut short; their messages will be sent again");
+            tasks.shutdown().await;
         }
+        let sinks = self.sinks.clone();
+        // Waits for a commit that is being made. The task neither panics nor is aborted while the runtime lives.
+        let _ = tokio::task::spawn_blocking(move || sinks.iter().for_each(|sink| sink.spool.close())).await;
     }
 }
 
@@ -229,5 +238,7 @@ fn fits(pattern: &str, route: &str) -> bool {
     true
 }
 
+#[cfg(test)]
+mod salvage_tests;
 #[cfg(test)]
 mod tests;

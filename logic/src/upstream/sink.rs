@@ -2,6 +2,7 @@
 //! next commit (`writer`), answered when that is on the disk, and sent by its lane (`lane`).
 //! Invariants: what waits is in the ledger; what the ledger has as written is in the spool.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,9 +14,11 @@ use tokio::task::JoinSet;
 
 use super::answer::Actions;
 use super::connect::Resolve;
+use super::frame;
 use super::ledger::{Books, Ledger};
 use super::metrics::{ReasonLabels, SinkLabels, UpstreamMetrics};
-use super::spool::{Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
+use super::salvage::Damage;
+use super::spool::{Amount, Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
 use super::webhook::{Url, Webhook};
 use super::{Outcome, lane, writer};
 use crate::config::SinkConfig;
@@ -128,17 +131,20 @@ impl Sink {
         resolve: Resolve,
     ) -> Result<(Arc<Self>, Idle), String> {
         let named = |error: String| format!("sink {:?}: {error}", config.name);
-        let path = std::path::Path::new(folder).join(format!("{}.redb", config.name));
+        let path = Path::new(folder).join(format!("{}.redb", config.name));
         let (spool, found) = Spool::open(&path, config.lanes).map_err(|error: SpoolError| named(error.to_string()))?;
-        tell_of(config, &found);
+        tell_of(config, &path, &found);
         let lane = |&(waiting, last): &(u64, u64)| LaneState {
             committed: watch::Sender::new(last),
             waiting: AtomicU64::new(waiting),
             head_ms: AtomicU64::new(0),
         };
+        let labels = SinkLabels { sink: config.name.clone() };
+        let lost = found.damage.as_ref().map_or(0, |damage| damage.lost);
+        metrics.damaged.get_or_create(&labels).inc_by(lost);
         let (intake, work) = mpsc::channel(INTAKE);
         let sink = Arc::new(Self {
-            labels: SinkLabels { sink: config.name.clone() },
+            labels,
             ledger: Ledger::new(config.spool_bytes, config.dead_bytes, found.waiting, found.dead),
             webhook: Webhook::new(config, resolve).map_err(named)?,
             lanes: found.lanes.iter().map(lane).collect(),
@@ -251,6 +257,17 @@ impl Sink {
         }
     }
 
+    /// A message is not as it was written: it is counted, kept beside the spool, and passed over. Blocking.
+    pub fn lose(&self, lane: u16, number: u64, bytes: &[u8]) {
+        let kept =
+            self.spool.keep(number, bytes).map_or_else(|error| error.to_string(), |path| path.display().to_string());
+        tracing::error!(sink = %self.config.name, number, kept, "a message in the spool is damaged and not delivered");
+        self.metrics.damaged.get_or_create(&self.labels).inc();
+        let line = bytes.len().saturating_sub(frame::MESSAGE_HEAD);
+        self.ledger.delivered(Amount { messages: 1, bytes: line as u64 + MESSAGE_WEIGHT });
+        self.lanes[usize::from(lane)].waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// As operators see it.
     pub fn standing(&self) -> Standing {
         let heads = self.lanes.iter().map(|lane| lane.head_ms.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
@@ -279,6 +296,8 @@ impl Sink {
         m.unwritten_bytes.get_or_create(&self.labels).set(gauge(books.unwritten));
         m.dead_messages.get_or_create(&self.labels).set(gauge(books.dead.messages));
         m.dead_bytes.get_or_create(&self.labels).set(gauge(books.dead.bytes));
+        let set_aside = self.spool.set_aside().len();
+        m.set_aside.get_or_create(&self.labels).set(gauge(set_aside as u64));
         m.lag_seconds.get_or_create(&self.labels).set(Duration::from_millis(standing.lag_ms).as_secs_f64());
     }
 }
@@ -299,10 +318,18 @@ impl Idle {
     }
 }
 
-fn tell_of(config: &SinkConfig, found: &Found) {
+fn tell_of(config: &SinkConfig, path: &Path, found: &Found) {
     let (waiting, dead) = (found.waiting.messages, found.dead.messages);
-    if found.was_repaired {
-        tracing::warn!(sink = %config.name, waiting, dead, "the spool was not closed by its last process; it was repaired");
+    if let Some(damage) = &found.damage {
+        let Damage { kept, why, saved, lost, is_counted } = damage;
+        let lost = if *is_counted { lost.to_string() } else { format!("at least {lost}") };
+        tracing::error!(
+            sink = %config.name, spool = %path.display(), kept = %kept.display(), saved, lost,
+            "the spool was damaged ({why}): what could be read of it is in a new one, the damaged file is kept"
+        );
+    }
+    if found.was_left_open {
+        tracing::warn!(sink = %config.name, waiting, dead, "the spool was not closed by its last process; nothing is lost by that");
     } else if waiting + dead > 0 {
         tracing::info!(sink = %config.name, waiting, dead, "the spool has messages of before");
     }

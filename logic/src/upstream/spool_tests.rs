@@ -1,5 +1,7 @@
 //! The spool: what a commit keeps over starts, other lanes, bounds of a batch, dead letters.
 
+use bytes::Bytes;
+
 use super::*;
 
 fn stored(number: u64, shard: u32) -> Stored {
@@ -29,8 +31,8 @@ fn what_was_committed_is_there_after_the_next_start_and_what_is_done_is_not() {
 
     assert_eq!((found.next, found.waiting.messages), (9, 5));
     assert_eq!(found.lanes, [(2, 8), (1, 5), (0, 0), (2, 7)]);
-    assert_eq!(spool.read(0, 0, 10, 1_000).expect("reads"), [stored(4, 4), stored(8, 8)]);
-    assert_eq!(numbers(&spool.read(3, 3, 10, 1_000).expect("reads")), [7]);
+    assert_eq!(spool.read(0, 0, 10, 1_000).expect("reads").messages, [stored(4, 4), stored(8, 8)]);
+    assert_eq!(numbers(&spool.read(3, 3, 10, 1_000).expect("reads").messages), [7]);
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn other_lanes_after_a_start_keep_every_message_and_each_shards_order() {
     assert_eq!(found.waiting.messages, 30);
     let mut all = Vec::new();
     for lane in 0..3 {
-        let messages = spool.read(lane, 0, 100, 10_000).expect("reads");
+        let messages = spool.read(lane, 0, 100, 10_000).expect("reads").messages;
         assert!(messages.is_sorted_by_key(|message| message.number), "lane {lane}");
         assert!(messages.iter().all(|message| spool.lane(message.shard) == lane), "lane {lane}");
         all.extend(numbers(&messages));
@@ -63,10 +65,10 @@ fn a_batch_ends_at_its_bounds_but_has_a_message() {
     let puts: Vec<Change> = (1..=5).map(|n| Change::Put(stored(n, 0))).collect();
     spool.commit(&puts, 6).expect("commits");
 
-    assert_eq!(numbers(&spool.read(0, 0, 2, 1_000).expect("reads")), [1, 2]);
-    assert_eq!(numbers(&spool.read(0, 2, 10, 17).expect("reads")), [3, 4], "two lines of 8 bytes");
-    assert_eq!(numbers(&spool.read(0, 2, 10, 1).expect("reads")), [3]);
-    assert_eq!(numbers(&spool.read(0, 5, 10, 1_000).expect("reads")), [] as [u64; 0]);
+    assert_eq!(numbers(&spool.read(0, 0, 2, 1_000).expect("reads").messages), [1, 2]);
+    assert_eq!(numbers(&spool.read(0, 2, 10, 17).expect("reads").messages), [3, 4], "two lines of 8 bytes");
+    assert_eq!(numbers(&spool.read(0, 2, 10, 1).expect("reads").messages), [3]);
+    assert_eq!(numbers(&spool.read(0, 5, 10, 1_000).expect("reads").messages), [] as [u64; 0]);
 }
 
 #[test]
@@ -79,14 +81,14 @@ fn a_message_dies_and_lives_again_in_one_step_each() {
 
     spool.commit(&[Change::Bury { lane: 0, dead: letter.clone() }], 3).expect("commits");
 
-    assert_eq!(numbers(&spool.read(0, 0, 10, 1_000).expect("reads")), [2]);
+    assert_eq!(numbers(&spool.read(0, 0, 10, 1_000).expect("reads").messages), [2]);
     assert_eq!(spool.dead(0, 10).expect("reads"), [letter]);
     drop(spool);
     let (spool, found) = Spool::open(&path, 1).expect("opens");
     assert_eq!((found.dead.messages, found.waiting.messages), (1, 1));
     let again = Stored { number: 3, ..stored(1, 0) };
     spool.commit(&[Change::Revive { number: 1, again }], 4).expect("commits");
-    assert_eq!(numbers(&spool.read(0, 0, 10, 1_000).expect("reads")), [2, 3]);
+    assert_eq!(numbers(&spool.read(0, 0, 10, 1_000).expect("reads").messages), [2, 3]);
     assert_eq!(spool.dead(0, 10).expect("reads"), []);
 }
 

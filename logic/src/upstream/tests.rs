@@ -8,6 +8,7 @@ use tidegate_protocol::records;
 use super::answer::{Acting, Action};
 use super::hook::{Hook, reply, until};
 use super::item::tests::message;
+use super::spool::Spool;
 use super::*;
 use crate::config::{EventsConfig, SinkConfig};
 use crate::interest::{GatewayIndex, Interest};
@@ -326,6 +327,55 @@ async fn who_is_back_before_the_news_of_it_was_never_gone() {
         line["event"].as_str().expect("an event").to_owned()
     };
     assert_eq!(hook.got().iter().map(kind).collect::<Vec<_>>(), ["user_online", "user_offline"]);
+}
+
+/// By a stop, by one whose patience ends, and when the start goes no further.
+#[tokio::test]
+async fn a_spool_is_closed_on_every_way_out() {
+    let hook = Hook::start(|_, _| reply(503, "")).await;
+    let bed = Bed::new(&hook.url(), |sink| (sink.retry_base_ms, sink.retry_max_ms) = (60_000, 60_000));
+    let was_left_open = || {
+        let path = bed.folder.path().join("robots.redb");
+        Spool::open(&path, 4).expect("the last one has let go of it").1.was_left_open
+    };
+    for patience in [Duration::from_secs(5), Duration::ZERO] {
+        let upstream = bed.start().await;
+        assert!(is_sent(&sent(&upstream, &message("alice", 1)).await));
+        upstream.stop(patience).await;
+        assert!(!was_left_open(), "{patience:?}");
+        drop(upstream);
+    }
+
+    drop(Upstream::open(&bed.config, 64, &UpstreamMetrics::default(), &system_resolver()).expect("opens"));
+
+    assert!(!was_left_open());
+}
+
+#[tokio::test]
+async fn messages_that_are_damaged_while_the_node_runs_are_counted_and_the_others_delivered() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&is_up);
+    let hook = Hook::start(move |_, _| reply(if switch.load(Ordering::Relaxed) { 200 } else { 503 }, "")).await;
+    let bed = Bed::new(&hook.url(), |sink| (sink.lanes, sink.batch_messages) = (1, 2));
+    let upstream = bed.start().await;
+    for n in 0..20 {
+        assert!(is_sent(&sent(&upstream, &message("alice", n)).await));
+    }
+    let sink = &upstream.sinks()[0];
+    // The last one too, behind which nothing moves the lane on. Numbers begin with 1.
+    for number in [3, 4, 5, 9, 20] {
+        sink.spool.spoil(0, number);
+    }
+
+    is_up.store(true, Ordering::Relaxed);
+    drained(&upstream).await;
+
+    let mut delivered: Vec<u64> = firsts(&hook.got())["alice"].clone();
+    delivered.retain(|n| ![2, 3, 4, 8, 19].contains(n));
+    assert_eq!(delivered.len(), 15, "{delivered:?}");
+    until("five counted", || sink.metrics.damaged.get_or_create(&sink.labels).get() == 5).await;
+    assert_eq!(sink.standing().books.waiting, Amount::default());
+    upstream.stop(Duration::from_secs(5)).await;
 }
 
 #[tokio::test]

@@ -54,6 +54,8 @@ pub async fn run(sink: Arc<Sink>, mut queue: mpsc::Receiver<Work>, mut next: u64
         }
         settle(&sink, &mut batch, first, failed);
         if is_last {
+            // The task neither panics nor is aborted while the runtime lives.
+            let _ = tokio::task::spawn_blocking(move || sink.spool.close()).await;
             return;
         }
         if failed {
