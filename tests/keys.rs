@@ -67,6 +67,8 @@ fn a_keys_file_takes_the_same_entries_and_must_hold_some() {
     assert_eq!(stdout(&check()), "ok\n");
     for (text, why) in [
         ("[logic]\nkeys = []\n", "holds no [[logic.keys]]"),
+        ("logic = [[]]\n", "expected an object"),
+        ("[logic]\nkeys = [[\"a\", \"00\", [\"push\"]]]\n", "expected an object"),
         ("[[logic.keys]]\nid = \"a\"\n", "missing field `sha256`"),
         ("[[logic.keys]]\nid = \"a\"\nscope = 1\n", ":3: unknown field `scope`"),
         ("[[logic.keys]]\nid = \"a\"\nsha256 = \"secret\"\nscopes = [\"push\"]\n", "64 hex digits"),

@@ -152,6 +152,62 @@ fn unsafe_code_stays_in_its_module_and_says_why_it_is_sound() {
     assert_none("unsafe code", &wrong);
 }
 
+/// Ways around `tidegate_protocol::json`, which takes an object only by its members' names, each once.
+const LOOSE_READERS: &[&str] = &[
+    "serde_json::from_",
+    "serde_json::Deserializer",
+    "simd_json::",
+    "toml::from_",
+    "toml::Deserializer",
+    "::deserialize(",
+];
+
+/// Attributes of a type that is read by which serde keeps a value aside and reads it again by itself.
+const KEPT_ASIDE: &[&str] = &["serde(untagged", "serde(flatten", "serde(tag"];
+
+/// Files that may go around it, and why they do no harm.
+const READ_LOOSELY: &[(&str, &str)] = &[
+    ("protocol/src/json/", "is the reader"),
+    ("logic/src/api/json.rs", "reads members one level at a time, itself by name and each once"),
+    ("logic/src/upstream/answer.rs", "only cuts a text into documents"),
+    ("protocol/src/message.rs", "reads a raw value"),
+    ("src/config/file.rs", "reads a table of whatever there is"),
+    ("src/config/schema.rs", "reads a table of whatever there is"),
+    ("src/demo/flights.rs", "reads what is compiled in"),
+    ("logic/src/upstream/hook.rs", "is a service of tests"),
+];
+
+#[test]
+fn what_comes_from_outside_is_read_by_names_alone() {
+    let is_of_product = |name: &str| {
+        ["src/", "protocol/src", "tls/src", "gateway/src", "logic/src"].iter().any(|p| name.starts_with(p))
+    };
+    let is_test = |name: &str| name.ends_with("tests.rs") || name.contains("/tests/");
+    let is_excused = |name: &str| READ_LOOSELY.iter().any(|(file, _)| name.starts_with(file));
+    let mut loose = Vec::new();
+    for (name, text) in sources().iter().filter(|(name, _)| is_of_product(name) && !is_test(name) && !is_excused(name))
+    {
+        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_read = product.contains("Deserialize");
+        let lines = product.lines().enumerate().filter(|(_, line)| {
+            let is_loose = LOOSE_READERS.iter().any(|reader| line.contains(reader)) && !line.contains("Objects::new(");
+            is_loose || is_read && KEPT_ASIDE.iter().any(|attribute| line.contains(attribute))
+        });
+        loose.extend(lines.map(|(n, line)| format!("{name}:{}: {}", n + 1, line.trim())));
+    }
+    let unused = READ_LOOSELY.iter().filter(|(file, _)| {
+        !sources()
+            .iter()
+            .any(|(name, text)| name.starts_with(file) && LOOSE_READERS.iter().any(|reader| text.contains(reader)))
+    });
+
+    loose.extend(unused.map(|(file, _)| format!("{file} is no exception any more: take it off the list")));
+    assert_none(
+        "these lines take an array for an object; use tidegate_protocol::json, or Objects around the reader",
+        &loose,
+    );
+}
+
 #[test]
 fn nothing_is_left_for_later_in_the_sources() {
     // Put together here, so that this file does not offend.

@@ -90,7 +90,7 @@ fn message(item: &Item, from: &Sender, data: &[u8]) -> Option<Bytes> {
         connection: is_anonymous.then(|| connection_of(&from.connection).map(|id| id.to_string())).flatten(),
         id: &item.id,
         time_ms: item.time_ms,
-        data: serde_json::from_slice(data).ok()?,
+        data: tidegate_protocol::json::from_slice(data).ok()?,
     };
     serde_json::to_vec(&said).ok().map(Bytes::from)
 }

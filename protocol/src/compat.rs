@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json;
 use crate::limits::{JSON_DEPTH_MAX, is_valid_name, is_valid_platform};
-use crate::message::json_depth;
 use crate::reply::write_string;
 
 /// What stands for data that is not there.
@@ -72,10 +72,8 @@ struct Login<'a> {
 /// Reads a Module/Action message; none when it is something else.
 #[must_use]
 pub fn called(text: &str) -> Option<Called<'_>> {
-    if json_depth(text.as_bytes()) > JSON_DEPTH_MAX {
-        return None;
-    }
-    let Envelope { kind: None, module, action, data } = serde_json::from_str(text).ok()? else { return None };
+    json::check(text.as_bytes(), JSON_DEPTH_MAX).ok()?;
+    let Envelope { kind: None, module, action, data } = json::from_str(text).ok()? else { return None };
     let data = data.map_or(NULL, RawValue::get);
     let wish = match action.as_ref() {
         "Login" => login(data).unwrap_or(Wish::BadLogin),
@@ -86,7 +84,7 @@ pub fn called(text: &str) -> Option<Called<'_>> {
 }
 
 fn login(data: &str) -> Option<Wish<'_>> {
-    let login: Login<'_> = serde_json::from_str(data).ok()?;
+    let login: Login<'_> = json::from_str(data).ok()?;
     let user = scalar(login.user.get()).filter(|user| is_valid_name(user))?;
     let platform = match login.platform.map(RawValue::get) {
         None | Some(NULL) => None,
@@ -98,7 +96,7 @@ fn login(data: &str) -> Option<Wish<'_>> {
 /// A string's text, or a whole number as it is written.
 fn scalar(text: &str) -> Option<Cow<'_, str>> {
     if text.starts_with('"') {
-        return serde_json::from_str::<Cow<'_, str>>(text).ok();
+        return json::from_str::<Cow<'_, str>>(text).ok();
     }
     let digits = text.strip_prefix('-').unwrap_or(text);
     (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then_some(Cow::Borrowed(text))
@@ -137,10 +135,8 @@ struct BareEnvelope<'a> {
 /// Reads a bare `{"user_id":2,"data":…}`; none when it is something else.
 #[must_use]
 pub fn bare(text: &str) -> Option<Bare<'_>> {
-    if json_depth(text.as_bytes()) > JSON_DEPTH_MAX {
-        return None;
-    }
-    let BareEnvelope { kind: None, user_id, data } = serde_json::from_str(text).ok()? else { return None };
+    json::check(text.as_bytes(), JSON_DEPTH_MAX).ok()?;
+    let BareEnvelope { kind: None, user_id, data } = json::from_str(text).ok()? else { return None };
     let user = scalar(user_id.get()).filter(|user| is_valid_name(user))?;
     Some(Bare { user, data: data.get() })
 }
@@ -162,7 +158,9 @@ mod tests {
         assert_eq!(wish(login), named("abc", Some("1")));
         assert_eq!(wish(r#"{"Module":"m","Action":"Login","Data":{"PlatId":1,"UserId":7}}"#), named("7", Some("1")));
         assert_eq!(wish(r#"{"Module":"m","Action":"Login","Data":{"UserId":"a"}}"#), named("a", None));
-        for bad in ["{}", "null", r#"{"UserId":""}"#, r#"{"UserId":1.5}"#, r#"{"UserId":"a","PlatId":"A b"}"#] {
+        for bad in
+            ["{}", "null", r#"{"UserId":""}"#, r#"{"UserId":1.5}"#, r#"{"UserId":"a","PlatId":"A b"}"#, r#"["a",null]"#]
+        {
             let text = format!(r#"{{"Module":"m","Action":"Login","Data":{bad}}}"#);
             assert_eq!(wish(&text), Some(Wish::BadLogin), "{bad}");
         }
@@ -182,12 +180,19 @@ mod tests {
             r#"{"type":"PING","Module":"a","Action":"b"}"#,
             r#"{"Module":"a"}"#,
             r#"{"Module":1,"Action":"b"}"#,
+            r#"["a","b",null]"#,
+            r#"[null,"a","b",null]"#,
+            r#"{"Module":"a","Action":"b","Data":1e999}"#,
+            r#"{"Module":"a","Action":"b","Data":"\ud800"}"#,
             "[]",
             "{",
         ] {
             assert_eq!(called(text), None, "{text}");
         }
         for text in [r#"{"type":"x","user_id":1,"data":1}"#, r#"{"user_id":1}"#, r#"{"user_id":true,"data":1}"#, "1"] {
+            assert_eq!(bare(text), None, "{text}");
+        }
+        for text in [r#"[null,1,1]"#, r#"{"user_id":1,"data":1e999}"#, r#"{"user_id":1,"data":{"\ud800":1}}"#] {
             assert_eq!(bare(text), None, "{text}");
         }
         let deep = format!(r#"{{"user_id":1,"data":{}{}}}"#, "[".repeat(100), "]".repeat(100));
@@ -204,7 +209,7 @@ mod tests {
     fn answers_are_json() {
         let mut out = Vec::new();
         answer(&mut out, "ro\"bot", "Login", 0, "ok");
-        let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        let json: serde_json::Value = json::from_slice(&out).expect("JSON");
         assert_eq!((&json["Module"], &json["Code"]), (&"ro\"bot".into(), &0.into()));
     }
 }

@@ -9,6 +9,7 @@ pub mod command;
 pub mod compat;
 pub mod handshake;
 pub mod ids;
+pub mod json;
 pub mod limits;
 pub mod message;
 pub mod proxy;

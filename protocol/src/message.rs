@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::ids::ConnectionId;
+use crate::json::{self, Unsound};
 use crate::limits::{JSON_DEPTH_MAX, NONCE_BYTES_MAX, REQUEST_ID_BYTES_MAX, is_valid_name};
 
 /// A request of a client.
@@ -106,9 +107,9 @@ pub enum BadRequest {
     /// Not a JSON object with a string `type`.
     #[error("a message is a JSON object with a string \"type\": {0}")]
     BadJson(String),
-    /// Nested deeper than anyone needs.
-    #[error("JSON nested deeper than {JSON_DEPTH_MAX} levels")]
-    TooDeep,
+    /// What strict readers would refuse, so that nobody could be sent it.
+    #[error("no sound JSON: {0}")]
+    Unsound(Unsound),
     /// A type nobody knows.
     #[error("unknown type {0:?}; known are PING, JOIN, LEAVE, SEND, PRESENCE, MEMBERS, REPLY, AUTH and REFRESH")]
     UnknownType(String),
@@ -122,7 +123,7 @@ impl BadRequest {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::BadJson(_) | Self::TooDeep => "bad_json",
+            Self::BadJson(_) | Self::Unsound(_) => "bad_json",
             Self::UnknownType(_) => "unknown_type",
             Self::BadData(_) => "bad_data",
         }
@@ -138,6 +139,10 @@ struct Envelope<'a> {
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
 }
+
+/// Members that nobody reads.
+#[derive(Deserialize)]
+struct Nothing {}
 
 #[derive(Deserialize, Default)]
 struct RoomsData<'a> {
@@ -210,14 +215,19 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 /// # Errors
 /// [`BadRequest`], to be answered with ERROR and its code.
 pub fn parse(text: &str) -> Result<Request<'_>, (Option<&str>, BadRequest)> {
-    if json_depth(text.as_bytes()) > JSON_DEPTH_MAX {
-        return Err((None, BadRequest::TooDeep));
-    }
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|e| (None, BadRequest::BadJson(e.to_string())))?;
+    let sound = |text: &str| json::check(text.as_bytes(), JSON_DEPTH_MAX);
+    let envelope: Envelope<'_> = json::from_str(text).map_err(|e| match sound(text) {
+        Err(unsound) => (None, BadRequest::Unsound(unsound)),
+        Ok(()) => (None, BadRequest::BadJson(e.to_string())),
+    })?;
     let id = envelope.id.map(RawValue::get).filter(|id| is_scalar_id(id));
+    // All of it, once: what a request holds comes back in its reply or goes on to others as it was written.
+    if let Err(unsound) = sound(text) {
+        return Err((id.filter(|id| sound(id).is_ok()), BadRequest::Unsound(unsound)));
+    }
     let data = envelope.data.map(RawValue::get);
     let verb = match envelope.kind.as_ref() {
-        "PING" => Ok(Verb::Ping(data.filter(|d| d.starts_with('{')))),
+        "PING" => ping(data).map(Verb::Ping),
         "JOIN" => join(data).map(Verb::Join),
         "LEAVE" => leave(data).map(Verb::Leave),
         "AUTH" => token(data).map(Verb::Auth),
@@ -238,13 +248,31 @@ fn is_scalar_id(id: &str) -> bool {
     id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().next().is_some_and(|b| b == b'"' || b == b'-' || b.is_ascii_digit())
 }
 
+/// Reads `data` as the object that a request needs, and says so where it is none.
+fn object<'a, T: Deserialize<'a>>(data: Option<&'a str>, needs: &'static str) -> Result<T, BadRequest> {
+    json::from_str(data.ok_or(BadRequest::BadData(needs))?).map_err(|error| match json::is_of_empty_list(&error) {
+        true => BadRequest::BadData(json::EMPTY_LIST),
+        false => BadRequest::BadData(needs),
+    })
+}
+
+/// `data` as it is written, if it is there.
+fn ping(data: Option<&str>) -> Result<Option<&str>, BadRequest> {
+    match data {
+        Some(data) if !data.starts_with('{') => {
+            object::<Nothing>(Some(data), "data of PING is an object, or left out").map(|Nothing {}| None)
+        }
+        data => Ok(data),
+    }
+}
+
 fn join(data: Option<&str>) -> Result<Vec<Cow<'_, str>>, BadRequest> {
-    const NEEDS: BadRequest = BadRequest::BadData("JOIN needs data {\"room\": name} or {\"rooms\": [names]}");
-    let data: RoomsData<'_> = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
+    const NEEDS: &str = "JOIN needs data {\"room\": name} or {\"rooms\": [names]}";
+    let data: RoomsData<'_> = object(data, NEEDS)?;
     match (data.room, data.rooms) {
         (Some(room), None) => Ok(vec![room]),
         (None, Some(rooms)) if !rooms.is_empty() => Ok(rooms),
-        _ => Err(NEEDS),
+        _ => Err(BadRequest::BadData(NEEDS)),
     }
 }
 
@@ -255,27 +283,22 @@ fn leave(data: Option<&str>) -> Result<Cow<'_, str>, BadRequest> {
 const PRESENCE_NEEDS: &str = "PRESENCE needs data {\"room\": name}";
 
 fn one_room<'a>(data: Option<&'a str>, needs: &'static str) -> Result<Cow<'a, str>, BadRequest> {
-    let needs = || BadRequest::BadData(needs);
-    let data: RoomsData<'_> = serde_json::from_str(data.ok_or_else(needs)?).map_err(|_| needs())?;
-    data.room.ok_or_else(needs)
+    let data: RoomsData<'_> = object(data, needs)?;
+    data.room.ok_or(BadRequest::BadData(needs))
 }
 
 fn token(data: Option<&str>) -> Result<Token<'_>, BadRequest> {
     // Says nothing of what it found: that is a secret, or was meant to be one.
-    const NEEDS: BadRequest = BadRequest::BadData("a token is needed: data {\"token\": text}");
-    let data: TokenData<'_> = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
-    Ok(Token(data.token))
+    object(data, "a token is needed: data {\"token\": text}").map(|TokenData { token }| Token(token))
 }
 
 fn send(data: Option<&str>) -> Result<Send<'_>, BadRequest> {
-    const NEEDS: BadRequest = BadRequest::BadData(
-        "SEND needs data {\"to\": {\"room\"|\"user\"|\"connection\": name}, \"data\": value} or {\"route\": name, \"data\": value}",
-    );
+    const NEEDS: &str = "SEND needs data {\"to\": {\"room\"|\"user\"|\"connection\": name}, \"data\": value} or {\"route\": name, \"data\": value}";
     const NAME: BadRequest =
         BadRequest::BadData("a room, user or route is 1 to 128 bytes of UTF-8 without control characters");
     const CONNECTION: BadRequest = BadRequest::BadData("a connection is named by 26 characters, as HELLO gives them");
     const NONCE: BadRequest = BadRequest::BadData("a nonce is a string of 1 to 64 bytes");
-    let SendData { to, route, data, nonce, echo } = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
+    let SendData { to, route, data, nonce, echo } = object(data, NEEDS)?;
     let name = |name: &str| is_valid_name(name).then_some(()).ok_or(NAME);
     let to = match (to, route) {
         (Some(ToData { room: Some(room), user: None, connection: None }), None) => {
@@ -288,60 +311,31 @@ fn send(data: Option<&str>) -> Result<Send<'_>, BadRequest> {
             Recipient::Connection(id.parse().map_err(|_| CONNECTION)?)
         }
         (None, Some(route)) => name(&route).map(|()| Recipient::Route(route))?,
-        _ => return Err(NEEDS),
+        _ => return Err(BadRequest::BadData(NEEDS)),
     };
     if nonce.as_ref().is_some_and(|n| n.is_empty() || n.len() > NONCE_BYTES_MAX) {
         return Err(NONCE);
     }
-    Ok(Send { to, data: data.ok_or(NEEDS)?.get(), nonce, echo: echo.unwrap_or(true) })
+    let data = data.ok_or(BadRequest::BadData(NEEDS))?.get();
+    Ok(Send { to, data, nonce, echo: echo.unwrap_or(true) })
 }
 
 /// The COMMAND's id is the envelope's; a string, as COMMAND had it.
 fn answer<'a>(id: Option<&'a str>, data: Option<&'a str>) -> Result<Reply<'a>, BadRequest> {
-    const NEEDS: BadRequest =
-        BadRequest::BadData("REPLY needs the COMMAND's \"id\" and data {\"data\": value} or {\"error\": value}");
-    let command: Cow<'_, str> = serde_json::from_str::<Text<'_>>(id.ok_or(NEEDS)?).map_err(|_| NEEDS)?.0;
-    let given: ReplyData<'_> = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
+    const NEEDS: &str = "REPLY needs the COMMAND's \"id\" and data {\"data\": value} or {\"error\": value}";
+    let Text(command) = object(id, NEEDS)?;
+    let given: ReplyData<'_> = object(data, NEEDS)?;
     match (given.data, given.error) {
         (Some(data), None) => Ok(Reply { command, data: data.get(), is_error: false }),
         (None, Some(error)) => Ok(Reply { command, data: error.get(), is_error: true }),
-        _ => Err(NEEDS),
+        _ => Err(BadRequest::BadData(NEEDS)),
     }
 }
 
 fn members(data: Option<&str>) -> Result<Members<'_>, BadRequest> {
-    const NEEDS: BadRequest =
-        BadRequest::BadData("MEMBERS needs data {\"room\": name, \"cursor\"?: text, \"limit\"?: number}");
-    let data: MembersData<'_> = serde_json::from_str(data.ok_or(NEEDS)?).map_err(|_| NEEDS)?;
+    let data: MembersData<'_> =
+        object(data, "MEMBERS needs data {\"room\": name, \"cursor\"?: text, \"limit\"?: number}")?;
     Ok(Members { room: data.room, cursor: data.cursor, limit: data.limit })
-}
-
-/// How deep arrays and objects nest, strings left out; text that is no JSON gets some number.
-/// One pass without recursion, because the parser behind it skips values without counting.
-#[must_use]
-pub fn json_depth(text: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0usize, 0usize);
-    let mut bytes = text.iter();
-    while let Some(&b) = bytes.next() {
-        match b {
-            b'"' => loop {
-                match bytes.next() {
-                    Some(b'\\') => {
-                        bytes.next();
-                    }
-                    Some(b'"') | None => break,
-                    Some(_) => {}
-                }
-            },
-            b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]
@@ -442,10 +436,56 @@ mod tests {
         assert!(matches!(parse(r#"{"type":"FLY","id":{"a":1}}"#), Err((None, _))));
     }
 
+    /// Rule E-1: what one sends others must be able to read, and what comes back to oneself.
+    #[test]
+    fn what_strict_readers_refuse_nobody_may_say() {
+        for unsound in ["1e999", "[-1E400]", r#""\ud800""#, r#"{"\udc00":1}"#] {
+            for message in [
+                format!(r#"{{"type":"SEND","id":7,"data":{{"to":{{"room":"a"}},"data":{unsound}}}}}"#),
+                format!(r#"{{"type":"SEND","id":7,"data":{{"route":"a","data":{unsound}}}}}"#),
+                format!(r#"{{"type":"REPLY","id":7,"data":{{"data":{unsound}}}}}"#),
+                format!(r#"{{"type":"REPLY","id":7,"data":{{"error":{unsound}}}}}"#),
+                format!(r#"{{"type":"PING","id":7,"data":{{"t":{unsound}}}}}"#),
+                format!(r#"{{"type":"PING","id":7,"later":{unsound}}}"#),
+            ] {
+                let refused = parse(&message).expect_err("unsound");
+                assert_eq!((refused.0, refused.1.code()), (Some("7"), "bad_json"), "{message}");
+            }
+            let message = format!(r#"{{"type":"PING","id":{unsound}}}"#);
+            let id = parse(&message).expect_err("unsound");
+            assert_eq!((id.0, id.1.code()), (None, "bad_json"), "{unsound}");
+        }
+    }
+
+    /// Rule E-1: by position a later version's field would become another.
+    #[test]
+    fn a_list_is_no_object_anywhere() {
+        assert_eq!(code(r#"["PING",1,{"t":42}]"#), "bad_json");
+        for message in [
+            r#"{"type":"PING","data":[]}"#,
+            r#"{"type":"PING","data":[{"t":42}]}"#,
+            r#"{"type":"JOIN","data":["lobby"]}"#,
+            r#"{"type":"LEAVE","data":["lobby"]}"#,
+            r#"{"type":"AUTH","data":["token"]}"#,
+            r#"{"type":"REFRESH","data":["token"]}"#,
+            r#"{"type":"SEND","data":[{"user":"a"},null,"hi"]}"#,
+            r#"{"type":"SEND","data":{"to":["a"],"data":"hi"}}"#,
+            r#"{"type":"REPLY","id":"c1","data":["done"]}"#,
+            r#"{"type":"PRESENCE","data":["lobby"]}"#,
+            r#"{"type":"MEMBERS","data":["lobby"]}"#,
+        ] {
+            assert_eq!(code(message), "bad_data", "{message}");
+        }
+        for message in [r#"{"type":"PING","data":[]}"#, r#"{"type":"SEND","data":{"to":[],"data":1}}"#] {
+            assert_eq!(parse(message).expect_err("a list").1, BadRequest::BadData(json::EMPTY_LIST), "{message}");
+        }
+        assert_eq!(code(r#"{"type":"PING","data":null}"#), "ok");
+        assert_eq!(code(r#"{"type":"PING","data":7}"#), "bad_data");
+    }
+
     #[test]
     fn deep_json_is_refused_without_recursion() {
         let deep = format!(r#"{{"type":"PING","data":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(code(&deep), "bad_json");
-        assert_eq!(json_depth(br#"{"a":"[[[\"[[","b":[{}]}"#), 3);
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidegate_protocol::json::Objects;
 
 /// Arguments that a command may add to a program, at most.
 const ARGS_MAX: usize = 16;
@@ -84,7 +85,8 @@ impl Allow {
 
     fn add_programs(&mut self, path: &Path, text: &str) -> Result<(), String> {
         let path = path.display();
-        let file: File = toml::from_str(text).map_err(|error| format!("{path}: {error}"))?;
+        let parsed = toml::Deserializer::parse(text).and_then(|file| File::deserialize(Objects::new(file)));
+        let file = parsed.map_err(|error| format!("{path}: {error}"))?;
         for (name, program) in file.programs {
             program.check().map_err(|why| format!("{path}: programs.{name}: {why}"))?;
             if self.programs.insert(name.clone(), program).is_some() {
@@ -154,6 +156,7 @@ mod tests {
         let entry = |body: &str| programs(&format!("[programs.x]\n{body}"));
 
         assert!(entry("argv = [\"/bin/date\", \"-u\"]\nargs = [\"+%s\"]").is_ok());
+        assert!(programs("programs = { x = [[\"/bin/date\"]] }").is_err_and(|e| e.contains("expected an object")));
         for (bad, why) in [
             ("argv = []", "name a program"),
             ("argv = [\"date\"]", "absolute"),

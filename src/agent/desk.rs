@@ -21,7 +21,7 @@ const WAITING: usize = 64;
 const REPLY_BYTES_MAX: usize = 64 * 1024;
 
 /// `data` of COMMAND.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub struct Asked {
     command: String,
     #[serde(default)]
@@ -190,7 +190,7 @@ impl Job {
 fn arguments(data: Option<&RawValue>) -> Result<Vec<String>, Value> {
     match data.map(RawValue::get) {
         None | Some("null") => Ok(Vec::new()),
-        Some(text) => serde_json::from_str::<Arguments>(text)
+        Some(text) => tidegate_protocol::json::from_str::<Arguments>(text)
             .map(|a| a.args)
             .map_err(|_| error("bad_data", "data of exec is {\"args\": [texts]} or nothing")),
     }
@@ -252,6 +252,7 @@ mod tests {
             (json!({"args": "you"}), "bad_data"),
             (json!({"argv": []}), "bad_data"),
             (json!(["you"]), "bad_data"),
+            (json!([["you"]]), "bad_data"),
         ]
         .into_iter()
         .enumerate()

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde::Deserialize;
+use serde_json::value::RawValue;
+use tidegate_protocol::json;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -42,18 +44,41 @@ pub enum Over {
 }
 
 /// What comes from the server, as far as an agent needs it.
-#[derive(Deserialize)]
-#[serde(tag = "type", content = "data", rename_all = "UPPERCASE")]
+#[derive(Debug)]
 enum Told {
     Hello(Hello),
     Command(Asked),
     Goaway(Goaway),
     Error(Refused),
-    #[serde(other)]
-    Other,
+}
+
+impl Told {
+    /// Reads a message; none of what this version does not know, which is passed over as the protocol asks.
+    fn read(text: &str) -> Option<(Self, Option<String>)> {
+        let Envelope { kind, id, data } = json::from_str(text).ok()?;
+        let data = data.map_or("null", RawValue::get);
+        let told = match kind.as_str() {
+            "HELLO" => Self::Hello(json::from_str(data).ok()?),
+            "COMMAND" => Self::Command(json::from_str(data).ok()?),
+            "GOAWAY" => Self::Goaway(json::from_str(data).ok()?),
+            "ERROR" => Self::Error(json::from_str(data).ok()?),
+            _ => return None,
+        };
+        Some((told, id))
+    }
 }
 
 #[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
 struct Hello {
     connection: String,
     #[serde(default)]
@@ -61,30 +86,24 @@ struct Hello {
     reconnect: Reconnect,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Reconnect {
     base_ms: u64,
     max_ms: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Goaway {
     reconnect_after_ms: (u64, u64),
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Refused {
     code: String,
     #[serde(default)]
     retryable: bool,
     #[serde(default)]
     retry_after_ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Id {
-    #[serde(default)]
-    id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -170,8 +189,7 @@ impl Session<'_> {
     }
 
     async fn told(&mut self, text: &str) -> Result<(), Ending> {
-        // What this version does not know is passed over, as the protocol asks.
-        let (Ok(told), Ok(Id { id })) = (serde_json::from_str(text), serde_json::from_str(text)) else { return Ok(()) };
+        let Some((told, id)) = Told::read(text) else { return Ok(()) };
         match told {
             Told::Hello(hello) => {
                 *self.spacing =
@@ -193,7 +211,6 @@ impl Session<'_> {
                 self.leave_at = Some(Instant::now() + delay);
             }
             Told::Error(refused) => self.refused(id, &refused),
-            Told::Other => {}
         }
         Ok(())
     }
@@ -272,7 +289,7 @@ async fn at(time: Option<Instant>) {
 
 fn closed(frame: Option<&CloseFrame>) -> Ending {
     let Some(frame) = frame else { return Ending::Closed { code: 1005, retry_after: None } };
-    let reason = serde_json::from_str::<Reason>(&frame.reason).ok();
+    let reason = json::from_str::<Reason>(&frame.reason).ok();
     let retry_after = reason.and_then(|r| r.retry_after_ms).map(put_off_ms);
     Ending::Closed { code: frame.code.into(), retry_after }
 }
@@ -291,6 +308,30 @@ fn refused(error: Error) -> Ending {
         error => {
             tracing::warn!(%error, "cannot connect");
             Ending::Lost
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_read_by_the_names_of_its_members_in_any_order() {
+        let command = r#"{"data":{"command":"exec:say","data":{"args":[]}},"id":"c1","type":"COMMAND","later":1}"#;
+        assert!(matches!(Told::read(command), Some((Told::Command(_), Some(id))) if id == "c1"));
+        let goaway = r#"{"type":"GOAWAY","data":{"reason":"draining","reconnect_after_ms":[0,10000]}}"#;
+        assert!(matches!(Told::read(goaway), Some((Told::Goaway(Goaway { reconnect_after_ms: (0, 10_000) }), None))));
+
+        for text in [
+            r#"["COMMAND","c1",{"command":"ping"}]"#,
+            r#"{"type":"COMMAND","id":"c1","data":["ping"]}"#,
+            r#"{"data":["ping"],"id":"c1","type":"COMMAND"}"#,
+            r#"{"type":"HELLO","data":{"connection":"a","reconnect":[500,20000]}}"#,
+            r#"{"type":"ERROR","id":"c1","data":["rate",true,5]}"#,
+            r#"{"type":"PUSH","data":{"items":[1]}}"#,
+        ] {
+            assert!(Told::read(text).is_none(), "{text}");
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 use tidegate_logic::{KeyConfig, LogicConfig};
+use tidegate_protocol::json::Objects;
 
 use super::line_of;
 
@@ -28,7 +29,8 @@ pub fn add(config: &mut LogicConfig) -> Result<(), String> {
     }
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("logic.keys_file: {path} cannot be read: {error}"))?;
-    let file: File = toml::from_str(&text).map_err(|error| {
+    let parsed = toml::Deserializer::parse(&text).and_then(|file| File::deserialize(Objects::new(file)));
+    let file = parsed.map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(&text, span.start));
         format!("logic.keys_file: {path}:{line}: {}", error.message())
     })?;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
+use tidegate_protocol::json::Objects;
 use toml::Value;
 
 use super::Config;
@@ -110,7 +111,7 @@ fn typed(schema: &Schema, settings: &[Setting]) -> Result<Config, toml::de::Erro
             put(&mut table, &setting.key, value.clone());
         }
     }
-    Config::deserialize(Value::Table(table))
+    Config::deserialize(Objects::new(Value::Table(table)))
 }
 
 /// What the parts say contradicts itself, each followed by the settings of its section that are not defaults.

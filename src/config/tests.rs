@@ -202,3 +202,29 @@ fn every_key_has_a_default_of_its_type() {
 
     assert_eq!(untyped, Vec::<&str>::new(), "a key whose default is absent cannot be typed or shown");
 }
+
+#[test]
+fn a_table_is_read_by_the_names_in_it_alone() {
+    for (text, key) in [
+        (
+            "[gateway.auth]\nkeys = [[\"2026\", \"HS256\", \"a secret of thirty-two bytes or so\", \"\"]]\n",
+            "gateway.auth.keys",
+        ),
+        ("[logic]\nkeys = [[\"billing\"]]\n", "logic.keys"),
+        ("[logic.upstream]\nroutes = [[\"robot/*\", \"robots\"]]\n", "logic.upstream.routes"),
+        ("[logic.upstream]\nsinks = [[\"robots\", \"https://robots.example.com/\"]]\n", "logic.upstream.sinks"),
+    ] {
+        let (_folder, given) = file(text);
+
+        let problems = load_from(&given, variables(&[])).expect_err(text);
+
+        assert!(
+            problems.iter().any(|problem| problem.contains(key) && problem.contains("expected an object")),
+            "{text}: {problems:#?}"
+        );
+    }
+    let by_position =
+        [("TIDEGATE_GATEWAY__AUTH__KEYS", "[[\"2026\", \"HS256\", \"a secret of thirty-two bytes or so\", \"\"]]")];
+    let problems = load_from(&Given::default(), variables(&by_position)).expect_err("a list");
+    assert!(problems.iter().any(|problem| problem.contains("expected an object")), "{problems:#?}");
+}

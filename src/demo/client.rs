@@ -13,6 +13,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tidegate_protocol::json;
 use tokio::net::TcpStream;
 
 /// For the whole of one request, dialling included: loopback and a batch of 100 KB take milliseconds.
@@ -144,14 +145,14 @@ struct BatchAnswer {
 
 fn read_answer(status: StatusCode, headers: &HeaderMap, answer: &[u8]) -> Result<Outcome, PushError> {
     if !status.is_success() {
-        let reason = match serde_json::from_slice::<Entry>(answer) {
+        let reason = match json::from_slice::<Entry>(answer) {
             Ok(problem) => problem.words(),
             Err(_) => String::from_utf8_lossy(&answer[..answer.len().min(200)]).into_owned(),
         };
         return Err(PushError::Refused { status, retry_after: retry_after(headers), reason });
     }
     // An answer of another shape is still a success: the API took the batch.
-    let receipts = serde_json::from_slice::<BatchAnswer>(answer).map_or_else(|_| Vec::new(), |batch| batch.receipts);
+    let receipts = json::from_slice::<BatchAnswer>(answer).map_or_else(|_| Vec::new(), |batch| batch.receipts);
     let refused: Vec<&Entry> = receipts.iter().filter(|entry| entry.is_refusal()).collect();
     if let Some(busy) = refused.iter().find(|entry| entry.retryable) {
         let pushes = refused.iter().filter(|entry| entry.retryable).count();

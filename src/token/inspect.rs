@@ -52,7 +52,8 @@ fn accepted(claims: &Claims, now: Moment) -> String {
 
 /// A part as JSON; a gateway is stricter than this.
 fn shown(part: &str) -> String {
-    let json = URL_SAFE_NO_PAD.decode(part).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let json =
+        URL_SAFE_NO_PAD.decode(part).ok().and_then(|bytes| tidegate_protocol::json::from_slice::<Value>(&bytes).ok());
     json.map_or_else(|| "(not base64url of JSON)".into(), |json| format!("{json:#}"))
 }
 

@@ -4,6 +4,7 @@
 
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
+use tidegate_protocol::json;
 
 use super::keys::Key;
 use crate::config::TokenAlgorithm;
@@ -31,7 +32,7 @@ struct Jwk {
 
 /// The keys for signatures of the algorithms we know.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Key>, String> {
-    let set: Set = serde_json::from_slice(text).map_err(|e| {
+    let set: Set = json::from_slice(text).map_err(|e| {
         format!("is no JSON Web Key Set {{\"keys\": [{{\"kty\": …}}]}}: {:?} error in line {}", e.classify(), e.line())
     })?;
     let mut keys = Vec::new();

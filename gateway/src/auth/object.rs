@@ -5,12 +5,11 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use hashbrown::HashSet;
-use serde::de::{Error, MapAccess, Visitor};
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use tidegate_protocol::json;
 use tidegate_protocol::limits::JSON_DEPTH_MAX;
-use tidegate_protocol::message::json_depth;
 
 /// An object's members in order; no name occurs twice, however it is escaped.
 #[derive(Debug, Default)]
@@ -26,10 +25,11 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 impl<'a> Object<'a> {
     /// Reads a whole text as one object.
     pub(super) fn parse(text: &'a [u8]) -> Option<Self> {
-        if json_depth(text) > JSON_DEPTH_MAX {
+        // Nothing of a token is passed on as it is written, so its numbers and texts are judged claim by claim.
+        if json::depth(text) > JSON_DEPTH_MAX {
             return None;
         }
-        serde_json::from_slice(text).ok()
+        json::from_slice(text).ok()
     }
 
     /// The raw value of a member.
@@ -45,18 +45,18 @@ impl<'a> Object<'a> {
 
 /// A value that is a string.
 pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
+    json::from_str::<Text<'_>>(value.get()).ok().map(|text| text.0)
 }
 
 /// A value that is a list of strings.
 pub(super) fn texts(value: &RawValue) -> Option<Vec<Cow<'_, str>>> {
-    let texts = serde_json::from_str::<Vec<Text<'_>>>(value.get()).ok()?;
+    let texts = json::from_str::<Vec<Text<'_>>>(value.get()).ok()?;
     Some(texts.into_iter().map(|text| text.0).collect())
 }
 
 /// A value that is a number of seconds since 1970, whole or not (RFC 7519 section 2, `NumericDate`).
 pub(super) fn seconds(value: &RawValue) -> Option<f64> {
-    serde_json::from_str::<f64>(value.get()).ok().filter(|s| s.is_finite() && *s >= 0.0)
+    json::from_str::<f64>(value.get()).ok().filter(|s| s.is_finite() && *s >= 0.0)
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
@@ -76,11 +76,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
         let mut members = Vec::new();
-        let mut seen: HashSet<Cow<'de, str>, ahash::RandomState> = HashSet::default();
         while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-            if !seen.insert(name.clone()) {
-                return Err(A::Error::custom("a name twice"));
-            }
             members.push((name, value));
         }
         Ok(Object { members })

@@ -91,7 +91,7 @@ pub struct Known {
 }
 
 fn as_written<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    let raw = text.as_deref().and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+    let raw = text.as_deref().and_then(|text| tidegate_protocol::json::from_str::<&RawValue>(text).ok());
     raw.serialize(serializer)
 }
 

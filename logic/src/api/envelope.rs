@@ -74,7 +74,8 @@ pub fn read_text(text: &str, pointer: &str, body: &Bytes, bounds: Bounds<'_>) ->
 /// As [`read`].
 pub fn items(body: &Bytes, limits: &LimitsConfig) -> Result<Vec<Bytes>, Refusal> {
     let text = json::text(body, limits.json_depth)?;
-    let raw: &RawValue = serde_json::from_str(text).map_err(|e| Refusal::BadJson { detail: format!("items: {e}") })?;
+    let raw: &RawValue =
+        tidegate_protocol::json::from_str(text).map_err(|e| Refusal::BadJson { detail: format!("items: {e}") })?;
     messages(&Value { pointer: "/items".into(), raw }, body, limits)
 }
 
@@ -319,6 +320,28 @@ mod tests {
             let status = parse(text.as_bytes()).map_err(|refusal| refusal.rules().status.as_u16());
             assert_eq!(status, Err(400), "{text}");
         }
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_bad_json_whatever_it_begins_with() {
+        let read = |body: &'static str| {
+            let bounds = Bounds { limits: &LimitsConfig::default(), http: &HttpConfig::default() };
+            read(&Bytes::from_static(body.as_bytes()), bounds).expect_err("no push")
+        };
+
+        let told = |body| serde_json::to_string(&read(body).document()).expect("a problem is JSON");
+
+        for body in ["[1 true]", "[1", "\"a", "1 2", "[] {}", "{\"to\":1,\"to\":2", "{\"to\":1,\"to\":2} x"] {
+            let refusal = read(body);
+            assert_eq!((refusal.rules().code, refusal.rules().status.as_u16()), ("bad_json", 400), "{body}");
+        }
+        for body in ["[1, true]", "1", "\"a\"", "null", "[]"] {
+            assert_eq!(read(body).rules().code, "wrong_type", "{body}");
+        }
+        for body in ["[]", " [ ] ", r#"{"to":[],"message":1}"#, r#"{"to":{"all":true,"except":[]},"message":1}"#] {
+            assert!(told(body).contains("new stdClass"), "{body}");
+        }
+        assert!(!told("[1]").contains("PHP"));
     }
 
     proptest! {

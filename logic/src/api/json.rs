@@ -9,16 +9,20 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
-use tidegate_protocol::message::json_depth;
+use tidegate_protocol::json::{self, Unsound};
 
 use crate::problem::Refusal;
 
 /// Most keys of an object of ours; the largest has nine.
 const KEYS_MAX: usize = 32;
 
+const AN_OBJECT: &str = "an object";
+const NOT_PHPS_LIST: &str =
+    "an object {}, and not an empty list [] (PHP writes {} for (object)[] and for new stdClass)";
+
 /// A body as text that is worth parsing: UTF-8, and not too deep.
 pub fn text(body: &[u8], depth_max: usize) -> Result<&str, Refusal> {
-    if json_depth(body) > depth_max {
+    if json::depth(body) > depth_max {
         return Err(Refusal::JsonTooDeep { limit: depth_max });
     }
     simdutf8::compat::from_utf8(body)
@@ -43,8 +47,10 @@ impl<'a> Object<'a> {
         match parsed {
             Ok(members) => Ok(Self { pointer: pointer.to_owned(), members }),
             Err(e) => match duplicate.into_inner() {
-                Some(key) => Err(Refusal::DuplicateKey { pointer: under(pointer, &key) }),
-                None => Err(fault(&e, pointer, "an object")),
+                Some(key) if json::from_str::<&RawValue>(text).is_ok() => {
+                    Err(Refusal::DuplicateKey { pointer: under(pointer, &key) })
+                }
+                _ => Err(fault(&e, text, pointer, AN_OBJECT)),
             },
         }
     }
@@ -104,7 +110,7 @@ impl<'a> Value<'a> {
     /// As a list of at most `max` values; `None` when there are more.
     pub fn list(&self, max: usize, expected: &'static str) -> Result<Option<Vec<&'a RawValue>>, Refusal> {
         let mut parser = serde_json::Deserializer::from_str(self.raw.get());
-        List { max }.deserialize(&mut parser).map_err(|e| fault(&e, &self.pointer, expected))
+        List { max }.deserialize(&mut parser).map_err(|e| fault(&e, self.raw.get(), &self.pointer, expected))
     }
 
     /// As a string.
@@ -141,7 +147,7 @@ fn whole(text: &str) -> Option<u32> {
 pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
-        return serde_json::from_str::<String>(raw.get()).ok().map(Cow::Owned);
+        return json::from_str::<String>(raw.get()).ok().map(Cow::Owned);
     }
     Some(Cow::Borrowed(inner))
 }
@@ -152,69 +158,31 @@ pub fn under(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
-fn fault(error: &serde_json::Error, pointer: &str, expected: &'static str) -> Refusal {
-    match error.classify() {
-        Category::Data => Refusal::WrongType { pointer: pointer.to_owned(), expected },
-        Category::Syntax | Category::Eof | Category::Io => Refusal::BadJson { detail: error.to_string() },
+fn fault(error: &serde_json::Error, text: &str, pointer: &str, expected: &'static str) -> Refusal {
+    if error.classify() != Category::Data {
+        return Refusal::BadJson { detail: error.to_string() };
+    }
+    // The reader stopped at the first thing that was not as expected: what follows it may be no JSON at all.
+    match json::from_str::<&RawValue>(text) {
+        Err(error) => Refusal::BadJson { detail: error.to_string() },
+        Ok(raw) if expected == AN_OBJECT && is_empty_list(raw) => {
+            Refusal::WrongType { pointer: pointer.to_owned(), expected: NOT_PHPS_LIST }
+        }
+        Ok(_) => Refusal::WrongType { pointer: pointer.to_owned(), expected },
     }
 }
 
-/// Refuses what is JSON by the letter but no browser could use as meant. `text` is one well-formed JSON value.
+fn is_empty_list(raw: &RawValue) -> bool {
+    raw.get().strip_prefix('[').is_some_and(|rest| rest.trim_ascii() == "]")
+}
+
+/// Refuses what strict readers would not take, so that it can be passed on as it was written. Its depth is known.
 pub fn check_meaning(text: &str, pointer: &dyn Fn() -> String) -> Result<(), Refusal> {
-    let bytes = text.as_bytes();
-    let mut i = 0;
-    while i < bytes.len() {
-        match bytes[i] {
-            b'"' => i = skip_string(bytes, i + 1).ok_or_else(|| Refusal::LoneSurrogate { pointer: pointer() })?,
-            b'-' | b'0'..=b'9' => {
-                let end = bytes[i..].iter().position(|b| !is_of_number(*b)).map_or(bytes.len(), |n| i + n);
-                if reads_as_infinite(&text[i..end]) {
-                    return Err(Refusal::BadNumber { pointer: pointer() });
-                }
-                i = end;
-            }
-            _ => i += 1,
-        }
-    }
-    Ok(())
-}
-
-fn is_of_number(b: u8) -> bool {
-    matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
-}
-
-/// Only long numbers and those with an exponent can pass 1.8e308.
-fn reads_as_infinite(number: &str) -> bool {
-    (number.len() > 308 || number.contains(['e', 'E'])) && number.parse::<f64>().is_ok_and(f64::is_infinite)
-}
-
-/// From after the opening quote to after the closing one; `None` at half a surrogate pair.
-fn skip_string(bytes: &[u8], mut i: usize) -> Option<usize> {
-    let mut high = false;
-    loop {
-        // Past the end only if the text were not well-formed; then there is nothing more to check.
-        let Some(&b) = bytes.get(i) else { return Some(bytes.len()) };
-        let unit = match (b, bytes.get(i + 1)) {
-            (b'\\', Some(b'u')) => bytes.get(i + 2..i + 6).and_then(hex4),
-            _ => None,
-        };
-        match (high, unit) {
-            (false, Some(0xd800..=0xdbff)) => high = true,
-            (true, Some(0xdc00..=0xdfff)) => high = false,
-            (true, _) | (false, Some(0xdc00..=0xdfff)) => return None,
-            (false, _) => {}
-        }
-        i += match (b, unit) {
-            (b'"', _) => return Some(i + 1),
-            (b'\\', Some(_)) => 6,
-            (b'\\', None) => 2,
-            _ => 1,
-        };
-    }
-}
-
-fn hex4(digits: &[u8]) -> Option<u16> {
-    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    json::check(text.as_bytes(), usize::MAX).map_err(|unsound| match unsound {
+        Unsound::TooDeep(limit) => Refusal::JsonTooDeep { limit },
+        Unsound::Number => Refusal::BadNumber { pointer: pointer() },
+        Unsound::Surrogate => Refusal::LoneSurrogate { pointer: pointer() },
+    })
 }
 
 struct Members<'c> {
@@ -296,7 +264,7 @@ mod tests {
     #[test]
     fn a_whole_number_is_one_however_it_is_written() {
         let read = |text: &str| {
-            let raw = serde_json::from_str(text).expect("JSON");
+            let raw = json::from_str(text).expect("JSON");
             Value { pointer: String::new(), raw }.number("a whole number").ok()
         };
 

@@ -177,7 +177,7 @@ fn place(cursor: &str) -> Result<(String, u64), Refusal> {
 }
 
 fn letter(sink: &Sink, dead: &Dead) -> DeadLetter {
-    let message = serde_json::from_slice(&dead.message.line).unwrap_or_else(|_| RawValue::NULL.to_owned());
+    let message = tidegate_protocol::json::from_slice(&dead.message.line).unwrap_or_else(|_| RawValue::NULL.to_owned());
     DeadLetter {
         sink: sink.config.name.clone(),
         reason: dead.reason.clone(),

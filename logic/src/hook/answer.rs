@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tidegate_protocol::json;
 use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict};
 
@@ -93,8 +94,10 @@ struct Grant {
 /// # Errors
 /// What is wrong with it, without its content.
 pub fn read(body: &[u8]) -> Result<Verdict, String> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|error| {
-        format!("not JSON of the form that docs/protocol.md says (line {}, column {})", error.line(), error.column())
+    let answer: Answer = json::from_slice(body).map_err(|error| {
+        let what =
+            if json::is_of_empty_list(&error) { json::EMPTY_LIST } else { "not JSON of the form that is asked for" };
+        format!("{what} (docs/operations.md; line {}, column {})", error.line(), error.column())
     })?;
     if answer.accept { accepted(answer) } else { refused(answer) }
 }
@@ -154,7 +157,7 @@ fn refused(answer: Answer) -> Result<Verdict, String> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{Connect, PATTERNS_MAX, Pair, Sender, Verdict, question, read};
 
     fn said(answer: &Value) -> Result<Verdict, String> {
         read(answer.to_string().as_bytes())
@@ -232,5 +235,24 @@ mod tests {
         let secret = said(&json!({"accept": true, "hunter2": 1})).expect_err("an unknown field");
         assert!(!secret.contains("hunter2"), "an answer's content is in no error: {secret}");
         assert!(read(br#"{"accept":false,"accept":true}"#).is_err(), "said twice");
+    }
+
+    #[test]
+    fn members_have_names_and_each_comes_once() {
+        for answer in [
+            r#"[true,null,null,null,"root",["lobby"],null,{}]"#,
+            r#"[true,null,null,null,"root"]"#,
+            r#"{"accept":true,"grant":[["*"]]}"#,
+            r#"{"accept":true,"grant":[["*"],["*"],["*"],["*"],["*"],["*"]]}"#,
+            r#"{"accept":true,"attributes":[["tier","pro"]]}"#,
+            r#"{"accept":true,"attributes":{"tier":"free","tier":"pro"}}"#,
+            r#"{"accept":true,"grant":{"rooms":["a"],"rooms":["*"]}}"#,
+        ] {
+            assert!(read(answer.as_bytes()).is_err(), "{answer}");
+        }
+        for answer in [r#"[]"#, r#"{"accept":true,"grant":[]}"#, r#"{"accept":true,"attributes":[]}"#] {
+            let why = read(answer.as_bytes()).expect_err("a list");
+            assert!(why.contains("new stdClass"), "{answer}: {why}");
+        }
     }
 }

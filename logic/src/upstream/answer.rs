@@ -125,7 +125,7 @@ fn missing(name: &'static str) -> Refusal {
 
 fn origins(sent: &[Stored]) -> HashMap<String, ConnectionId> {
     let origin = |message: &Stored| {
-        let origin: Origin = serde_json::from_slice(&message.line).ok()?;
+        let origin: Origin = tidegate_protocol::json::from_slice(&message.line).ok()?;
         Some((origin.id, origin.connection?.parse().ok()?))
     };
     sent.iter().filter_map(origin).collect()

@@ -103,7 +103,7 @@ impl UpstreamItem {
             gateway: &self.gateway,
             time_ms: self.time_ms,
             nonce,
-            data: serde_json::from_str(text).ok()?,
+            data: tidegate_protocol::json::from_str(text).ok()?,
         };
         serde_json::to_vec(&line).ok()
     }

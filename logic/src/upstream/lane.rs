@@ -252,7 +252,8 @@ struct Named<'a> {
 /// The same for the same lines, and for no other: a receiver may drop a request it has seen. After a start with other lanes
 /// as many messages can follow the same first one, so all numbers are in it, as a hash.
 fn request_id(batch: &[Stored]) -> String {
-    let first: Option<Named<'_>> = batch.first().and_then(|message| serde_json::from_slice(&message.line).ok());
+    let first: Option<Named<'_>> =
+        batch.first().and_then(|message| tidegate_protocol::json::from_slice(&message.line).ok());
     let mut numbers = Sha256::new();
     batch.iter().for_each(|message| numbers.update(message.number.to_le_bytes()));
     let hash: [u8; 32] = numbers.finalize().into();

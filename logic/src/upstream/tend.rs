@@ -39,9 +39,8 @@ impl Which {
     fn means(&self, dead: &Dead) -> bool {
         match self {
             Self::All => true,
-            Self::Id(id) => {
-                serde_json::from_slice::<Named<'_>>(&dead.message.line).is_ok_and(|named| named.id == id.as_str())
-            }
+            Self::Id(id) => tidegate_protocol::json::from_slice::<Named<'_>>(&dead.message.line)
+                .is_ok_and(|named| named.id == id.as_str()),
         }
     }
 }
