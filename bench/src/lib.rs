@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod distribution;
 pub mod ending;
+mod help;
 pub mod http1;
 pub mod limit;
 pub mod machine;
@@ -29,39 +30,36 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Subcommand)]
 pub enum Bench {
     /// The bare loop: N sockets, plain send, the same payload: the physical limit of this machine.
+    #[command(after_help = help::LIMIT)]
     Limit(Box<limit::Options>),
     /// Hold N light WebSocket clients and check every message each of them gets.
+    #[command(after_help = help::SWARM)]
     Swarm(Box<swarm::Options>),
     /// Push messages on a fixed schedule that never waits for answers.
+    #[command(after_help = help::PUBLISH)]
     Publish(Box<publish::Options>),
     /// Clients that come back whenever their connection ends, for the scenarios that drop them.
     #[command(hide = true)]
     Returning(Box<returning::Options>),
     /// Make one HTML page, with plots, of what the other commands wrote; it needs no network.
+    #[command(after_help = help::REPORT)]
     Report(page::Options),
     /// The same course for Tidegate, the bare loop and every peer that is installed: one table.
     ///
     /// `bench/peers/install` installs the peers. Each is measured for memory a connection, CPU a delivery, deliveries
     /// a second, latency and connects a second; under a minute each.
+    #[command(after_help = help::PEERS)]
     Peers(Box<peers::Options>),
-    /// Start the server, load it, check every client, print a table, write JSON.
+    /// Start a server, load it, check every client, and say whether it is as good as it has to be.
+    #[command(after_help = help::RUN)]
     Run(Box<run::Options>),
     /// Hold a million connections on one machine, both ends; account for their memory; push to all of them.
-    #[command(after_help = MILLION)]
+    #[command(after_help = help::MILLION)]
     Million(Box<million::Options>),
     /// The bare sender that `million --bare` compares with; steered by JSON lines.
     #[command(hide = true)]
     BareServer(million::bare::Options),
 }
-
-const MILLION: &str = "\
-Examples:
-  tidegate bench million --for 40k                       a first look: some seconds, 500 MB
-  tidegate bench million --bare --json million.json      both ends of a million, and bare senders beside it: 13 GB
-  tidegate bench million --hold 10m                      stay up for a while; Ctrl-C takes everything down in order
-
-Needs a release build, memory for both ends (it says how much, and refuses when there is less), and the kernel settings
-of `tuning/apply` from about 300,000 on. Works within any open-files limit: 20,000 make 53 gateways of a million.";
 
 /// The whole command line as a type, for those who want to embed it.
 pub fn command() -> clap::Command {

@@ -1,11 +1,14 @@
-//! What a run says: lines for people, JSON (schema `tidegate-bench/1`) for machines. Loss comes first in both.
+//! What is known of a run, as JSON (schema `tidegate-bench/1`) for machines; `text` makes lines for people of it.
 //! A file of its own because every command prints alike. It measures nothing.
 
+mod amount;
 mod table;
+mod text;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,9 @@ use crate::machine::Machine;
 use crate::process::Usage;
 use crate::swarm::ledger::Standing;
 
+pub use amount::amount;
 pub use table::{Better, Column, Line, Plot, Record, Table, cell_text};
+pub use text::Detail;
 
 pub const SCHEMA: &str = "tidegate-bench/1";
 
@@ -165,46 +170,6 @@ impl Report {
         self.targets_met = self.figures.iter().all(Figure::is_met);
         self.load_at_end = crate::machine::load();
     }
-
-    pub fn lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.faults.iter().map(|fault| format!("UNSOUND: {fault}")).collect();
-        let machine = &self.machine;
-        lines.push(format!("{}  ({:.1} s)", self.scenario, self.seconds));
-        for figure in &self.figures {
-            let mark = match (&figure.bound, figure.is_met()) {
-                (None, _) => String::new(),
-                (Some(bound), true) => format!("  ok      {bound}"),
-                (Some(bound), false) => format!("  MISSED  {bound}"),
-            };
-            lines.push(format!("  {:<44} {:>14} {:<10}{mark}", figure.name, number(figure.value), figure.unit));
-        }
-        lines.extend(
-            self.latency.iter().map(|latency| format!("  {}", distribution_line(&latency.name, "µs", &latency.us))),
-        );
-        self.tables.iter().for_each(|table| lines.extend(table.lines()));
-        lines.extend(self.remarks.iter().map(|remark| format!("  {remark}")));
-        lines.extend(self.skipped.iter().map(|skipped| format!("  skipped: {skipped}")));
-        for Process { name, usage } in &self.processes {
-            let (rss, peak) = (usage.rss_bytes as f64 / 1e6, usage.peak_rss_bytes as f64 / 1e6);
-            let (user, system) = (usage.user_s, usage.system_s);
-            lines.push(format!(
-                "  {name:<16} CPU {user:.2} s user + {system:.2} s system, RSS {rss:.1} MB, peak {peak:.1} MB"
-            ));
-        }
-        for (name, value) in &self.counters {
-            lines.push(format!("  {name:<60} {}", number(*value)));
-        }
-        let Machine { cpu, cores, kernel, commit, load, congestion, .. } = machine;
-        let build = if machine.release { "release" } else { "DEBUG BUILD: figures mean nothing" };
-        lines.push(format!(
-            "  machine: {cores} × {cpu}, {:.0} GB, Linux {kernel}, {congestion}",
-            machine.memory_bytes as f64 / 1e9
-        ));
-        lines.push(format!("  commit {commit}, {build}; load {load} → {}", self.load_at_end));
-        lines.push("  to repeat:".to_owned());
-        lines.extend(self.commands.iter().map(|command| format!("    {command}")));
-        lines
-    }
 }
 
 impl Figure {
@@ -258,6 +223,14 @@ pub fn print(json: bool, outcome: &impl Serialize, lines: &[String]) -> anyhow::
     Ok(ExitCode::SUCCESS)
 }
 
+/// Says on stderr what a run is at, with the time since the first such word: long runs are not silent, in a log neither.
+pub fn stage(what: &str) {
+    static STARTED_NS: OnceLock<u64> = OnceLock::new();
+    let now_ns = crate::clock::now_ns();
+    let seconds = now_ns.saturating_sub(*STARTED_NS.get_or_init(|| now_ns)) as f64 / 1e9;
+    crate::ending::say(&format!("{seconds:>6.1} s  {what}"));
+}
+
 /// A bar on stderr; nothing when stderr is not a terminal.
 pub fn progress(length: u64, what: &str) -> ProgressBar {
     let target =
@@ -277,29 +250,6 @@ pub fn rate_progress(length: u64, what: &str) -> ProgressBar {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loss_is_the_first_line() {
-        let mut report = Report::new("broadcast");
-        report.figure("deliveries", 5.0, "");
-        report.fault(loss_line(&Standing { lost: 3, clients: 9, faulty_clients: 1, ..Standing::default() }));
-
-        report.conclude();
-
-        assert!(!report.sound);
-        assert!(report.lines()[0].contains("LOST 3"), "{:?}", report.lines());
-    }
-
-    #[test]
-    fn a_missed_bound_is_marked() {
-        let mut report = Report::new("delivery");
-        report.bounded("ratio", 1.2, "×", Bound::AtMost(1.15));
-
-        report.conclude();
-
-        assert!(report.sound && !report.targets_met);
-        assert!(report.lines().iter().any(|line| line.contains("MISSED")));
-    }
 
     #[test]
     fn numbers_are_grouped() {

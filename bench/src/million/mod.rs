@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use crate::distribution::exact_quantile;
-use crate::report::{self, Bound, Process, Report, number};
+use crate::report::{self, Bound, Detail, Process, Report, number};
 use crate::{clock, sockets};
 use account::{Look, Sockets};
 use budget::SERVER_KERNEL_BYTES;
@@ -72,6 +72,9 @@ pub struct Options {
     /// Write the report here as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Say everything: each figure, and each command of the run's parts.
+    #[arg(long, short)]
+    pub verbose: bool,
     /// Exit 2 when a bound is missed.
     #[arg(long)]
     pub strict: bool,
@@ -127,7 +130,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
     }
     outcome.seconds = (clock::now_ns() - started_ns) as f64 / 1e9;
     outcome.conclude();
-    report::print(false, &outcome, &outcome.lines())?;
+    report::print(false, &outcome, &outcome.lines(if options.verbose { Detail::Full } else { Detail::Brief }))?;
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&outcome)?)
             .with_context(|| format!("cannot write {}", path.display()))?;

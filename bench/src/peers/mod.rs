@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use crate::report::{self, Report};
+use crate::report::{self, Detail, Report};
 use crate::swarm::content::{Content, Push};
 use crate::swarm::dialect::Dialect;
 use crate::{clock, ending, sockets};
@@ -96,7 +96,7 @@ pub struct Options {
 pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
     ending::end_all_on_signal()?;
     let outcome = run(options)?;
-    report::print(false, &outcome, &outcome.lines())?;
+    report::print(false, &outcome, &outcome.lines(Detail::Brief))?;
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&outcome)?)
             .with_context(|| format!("cannot write {}", path.display()))?;

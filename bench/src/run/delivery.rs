@@ -7,7 +7,7 @@ use super::Options;
 use super::bed::Bed;
 use super::session::{Phase, Session, connections};
 use crate::limit::{self, Cadence, Limit};
-use crate::report::{Bound, Report};
+use crate::report::{self, Bound, Report};
 
 /// Far enough apart that no merge window holds two messages, near enough that idle work stays small beside sending.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -159,6 +159,7 @@ pub(super) fn bare_loop(
     if !report.commands.contains(&command) {
         report.commands.push(command);
     }
+    report::stage("the bare loop, for comparison");
     let limit = limit::run(&options)?;
     report.part(&format!("limit {}", report.parts.len()), &limit);
     Ok(limit)

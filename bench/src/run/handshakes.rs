@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::Options;
 use super::bed::Bed;
 use super::session::connections;
-use crate::report::{Bound, Process, Report};
+use crate::report::{self, Bound, Process, Report};
 use crate::swarm::churn::Churned;
 use crate::swarm::quiet::Quieted;
 
@@ -25,6 +25,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     report.commands.extend(bed.commands.iter().cloned());
     let seconds = options.duration.unwrap_or(Duration::from_secs(15)).as_secs().to_string() + "s";
     let before = bed.gateway()?;
+    report::stage(&format!("connecting and closing, for {seconds}"));
     // A thread a core: with one, the client is at its end before the gateway is, which then sleeps and is woken for each.
     let threads = std::thread::available_parallelism().map_or(1, usize::from).to_string();
     let churned: Churned = swarm(&["--url", &bed.url(), "--handshakes", &seconds, "--threads", &threads], report)?;
@@ -50,6 +51,7 @@ fn quiet(options: &Options, name: &str, flag: &str, report: &mut Report) -> anyh
     let bed = Bed::split(options, &[])?;
     let count = connections(options.connections, SOCKETS)?.to_string();
     let before = bed.gateway()?;
+    report::stage(&format!("{name}: {count} sockets that never finish their request"));
     let quieted: Quieted = swarm(&["--url", &bed.url(), flag, &count, "--hold", HOLD], report)?;
     let after = bed.gateway()?;
     let lived_s = quieted.lived_us.max() as f64 / 1e6;

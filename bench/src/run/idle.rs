@@ -6,7 +6,7 @@ use super::Options;
 use super::bed::{Bed, growth, total};
 use super::session::{Session, connections};
 use crate::clock;
-use crate::report::{Bound, Process, Report};
+use crate::report::{self, Bound, Process, Report};
 
 const CONNECTIONS: u64 = 19_000;
 /// Two rounds of pings at the default of gateway.heartbeat.idle_ms; a figure to be quoted takes ten minutes.
@@ -21,7 +21,8 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     let hold = options.duration.unwrap_or(HOLD);
     session.crew.reset()?;
     let (before, counters) = (session.bed.gateway()?, session.bed.counters()?);
-    let bar = crate::report::progress(hold.as_secs(), "idle");
+    report::stage(&format!("holding them for {}, with nothing to say", report::amount(hold.as_secs_f64(), "s")));
+    let bar = report::progress(hold.as_secs(), "idle");
     for _ in 0..hold.as_secs() {
         clock::pause(Duration::from_secs(1));
         bar.inc(1);

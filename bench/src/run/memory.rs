@@ -56,6 +56,7 @@ fn slope(
         arguments.extend(clients.iter().map(|argument| (*argument).to_owned()));
         report.commands.push(format!("tidegate bench swarm {}", arguments.join(" ")));
         let mut crew = Crew::processes(&[arguments])?;
+        report::stage(&format!("connecting {} clients, {name}", report::number(count as f64)));
         let bar = report::progress(count, name);
         let ready = crew.ready(|open| bar.set_position(open))?;
         bar.finish_and_clear();

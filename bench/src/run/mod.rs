@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::report::Report;
+use crate::report::{Detail, Report};
 use crate::{clock, ending, report};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -51,6 +51,9 @@ pub struct Options {
     /// Leave the server running and say where it is. A signal ends it all the same.
     #[arg(long)]
     pub keep: bool,
+    /// Say everything: each figure, each metric of the server, each command of the run's parts.
+    #[arg(long, short)]
+    pub verbose: bool,
     /// Exit 2 when a bound is missed.
     #[arg(long)]
     pub strict: bool,
@@ -136,13 +139,15 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
         Scenario::Presence => presence::run,
         Scenario::Agents => agents::run,
     };
+    report::stage(&format!("{}: starting", options.scenario.name()));
     let ran = scenario(options, &mut outcome);
+    report::stage("judging");
     if let Err(error) = &ran {
         outcome.fault(format!("the scenario did not finish: {error:#}"));
     }
     outcome.seconds = (clock::now_ns() - started_ns) as f64 / 1e9;
     outcome.conclude();
-    report::print(false, &outcome, &outcome.lines())?;
+    report::print(false, &outcome, &outcome.lines(if options.verbose { Detail::Full } else { Detail::Brief }))?;
     if let Some(path) = &options.json {
         std::fs::write(path, serde_json::to_vec_pretty(&outcome)?)
             .with_context(|| format!("cannot write {}", path.display()))?;

@@ -82,6 +82,7 @@ fn stand(bed: &Bed, count: u64, report: &mut Report) -> anyhow::Result<Crew> {
     let arguments: Vec<String> = arguments.iter().chain(&["--rooms", &rooms]).map(ToString::to_string).collect();
     report.commands.push(format!("tidegate bench swarm {}", arguments.join(" ")));
     let mut crew = Crew::processes(&[arguments])?;
+    report::stage(&format!("connecting {} clients", report::number(count as f64)));
     let bar = report::progress(count, "connecting");
     let ready = crew.ready(|open| bar.set_position(open))?;
     bar.finish_and_clear();
@@ -98,6 +99,7 @@ fn turn(
     members: u64,
     report: &mut Report,
 ) -> anyhow::Result<Turn> {
+    report::stage(&format!("coming and going in {room} for {}", report::amount(duration.as_secs_f64(), "s")));
     let before = cpu_s(bed)?;
     let (moves, seconds) = walk.walk(room, duration)?;
     // The rest has frames and no walk: it is no part of what a walk costs.

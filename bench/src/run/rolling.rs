@@ -65,6 +65,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     rest(2);
     let bar = report::progress(GATEWAYS as u64, "restarting");
     for index in 0..GATEWAYS {
+        report::stage(&format!("restarting gateway {} of {GATEWAYS}", index + 1));
         restart(&mut fleet, &mut clients, index, count, report)?;
         bar.inc(1);
     }
@@ -116,6 +117,7 @@ fn restart(
 /// Waits until all clients are open and, when `published` is not 0, have the last message.
 fn settle(clients: &mut Returning, count: u64, published: u32, what: &str) -> anyhow::Result<Standing> {
     let deadline_ns = clock::now_ns() + PATIENCE.as_nanos() as u64;
+    report::stage(&format!("{what}: {} clients", report::number(count as f64)));
     let bar = report::progress(count, what);
     loop {
         let standing = clients.report(published)?;

@@ -61,13 +61,14 @@ impl Session {
         arguments.extend(clients.iter().map(|argument| (*argument).to_owned()));
         report.commands.extend(bed.commands.iter().cloned());
         report.commands.push(format!("tidegate bench swarm {}", arguments.join(" ")));
+        report::stage(&format!("connecting {} clients", report::number(connections as f64)));
         let crew = Crew::processes(&[arguments])?;
         let mut session = Self { bed, crew, connections, expected: Vec::new(), publishers: 0, publishers_max };
         let bar = report::progress(connections, "connecting");
         let ready = session.crew.ready(|open| bar.set_position(open))?;
         bar.finish_and_clear();
         ensure!(ready.failed == 0, "{} of {connections} clients could not connect: {:?}", ready.failed, ready.oddities);
-        report.figure("ramp", ready.ramp_s, "s");
+        report.figure("clients connected in", ready.ramp_s, "s");
         Ok(session)
     }
 
@@ -84,6 +85,7 @@ impl Session {
         ensure!(self.publishers + connections <= self.publishers_max, "the session has no publishers left");
         self.crew.reset()?;
         let (counters, usages) = (self.bed.counters()?, self.usages()?);
+        report::stage(&announcement(publish));
         let published = self.publish(publish, connections)?;
         self.expected.extend(published.expected.iter().cloned());
         let tally = self.crew.report(&self.expected, SETTLE_MS)?;
@@ -197,6 +199,18 @@ impl Session {
     pub(super) fn finish(self, report: &mut Report) {
         let publishes = self.bed.commands.iter().filter(|command| command.starts_with("tidegate bench publish"));
         report.commands.extend(publishes.cloned());
+    }
+}
+
+/// What is about to be published, from the publisher's arguments: how much and for how long.
+fn announcement(publish: &[&str]) -> String {
+    let after = |name: &str| publish.iter().skip_while(|argument| **argument != name).nth(1);
+    let number = |name: &str| after(name).and_then(|text| text.parse::<f64>().ok());
+    match (number("--count"), number("--rate")) {
+        (Some(count), Some(rate)) if rate > 0.0 => {
+            format!("publishing {} messages in {}", report::number(count), report::amount((count / rate).ceil(), "s"))
+        }
+        _ => "publishing".to_owned(),
     }
 }
 

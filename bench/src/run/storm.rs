@@ -54,8 +54,10 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     let after = Counters::now()?;
 
     judge(&standing, &connected, dropped_ns, count, report);
-    for name in ["ListenOverflows", "ListenDrops"] {
-        report.bounded(name, after.grown(&before, name)? as f64, "", Bound::Exactly(0.0));
+    for (name, said) in
+        [("ListenOverflows", "full accept queues (ListenOverflows)"), ("ListenDrops", "clients dropped (ListenDrops)")]
+    {
+        report.bounded(said, after.grown(&before, name)? as f64, "", Bound::Exactly(0.0));
     }
     report.figure("longest accept queue seen", longest_queue, "");
     report.figure("worst lag seen", lag_ms, "ms");
@@ -80,6 +82,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 
 /// Waits until all clients are open.
 fn come_back(clients: &mut Returning, count: u64, what: &str) -> anyhow::Result<Standing> {
+    report::stage(&format!("{what}: {} clients", report::number(count as f64)));
     let bar = report::progress(count, what);
     let deadline_ns = clock::now_ns() + PATIENCE.as_nanos() as u64;
     loop {

@@ -24,7 +24,7 @@ use self::truth::Truth;
 use super::Options;
 use super::bed::Bed;
 use super::session::rest;
-use crate::report::{Bound, Report};
+use crate::report::{self, Bound, Report};
 
 const AGENTS: u64 = 1_000;
 const COMMANDS_AN_AGENT: u64 = 10;
@@ -47,6 +47,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     let commands = options.connections.unwrap_or(AGENTS) * COMMANDS_AN_AGENT;
     let bed = Bed::split(options, &[])?;
     report.commands.extend(bed.commands.iter().cloned());
+    report::stage(&format!("{agents} agents, {commands} commands"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let (calm, wild, killed, shared) = runtime.block_on(phases(bed.url(), bed.api, agents, commands))?;
 
