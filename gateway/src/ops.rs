@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tidegate_protocol::exposition::Exposition;
 
 use crate::node::{Node, StartError};
 
@@ -77,8 +78,11 @@ fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Resp
             let mut out = String::new();
             crate::metrics::write(node, &mut out);
             more(&mut out);
-            out.push_str("# EOF\n");
-            text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", out)
+            let accept = request.headers().get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok());
+            let format = Exposition::accepted(accept);
+            let mut response = text(StatusCode::OK, format.content_type(), format.finish(out));
+            response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Accept"));
+            response
         }
         _ => text(StatusCode::NOT_FOUND, "text/plain", "here are /healthz, /readyz and /metrics\n".into()),
     }

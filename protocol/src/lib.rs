@@ -7,6 +7,7 @@ pub mod blocks;
 pub mod close;
 pub mod command;
 pub mod compat;
+pub mod exposition;
 pub mod handshake;
 pub mod ids;
 pub mod json;
