@@ -335,6 +335,9 @@ fn answer<'a>(id: Option<&'a str>, data: Option<&'a str>) -> Result<Reply<'a>, B
 fn members(data: Option<&str>) -> Result<Members<'_>, BadRequest> {
     let data: MembersData<'_> =
         object(data, "MEMBERS needs data {\"room\": name, \"cursor\"?: text, \"limit\"?: number}")?;
+    if data.limit == Some(0) {
+        return Err(BadRequest::BadData("limit is a number from 1 on"));
+    }
     Ok(Members { room: data.room, cursor: data.cursor, limit: data.limit })
 }
 

@@ -47,10 +47,10 @@ impl Lobby {
             Ok(Parsed::Upgrade(upgrade, used)) => {
                 stranger.address = address.map(|address| node.proxies.client(&head[..used], address));
                 if let Err((fd, refusal)) = self.admit(node, stranger, &upgrade, head.split_at(used), is_seated) {
-                    self.refuse(node, &fd, refusal);
+                    self.refuse_head(node, &fd, head, refusal);
                 }
             }
-            Err(refusal) => self.refuse(node, &stranger.fd, cause(head, refusal)),
+            Err(refusal) => self.refuse_head(node, &stranger.fd, head, cause(head, refusal)),
         }
         None
     }

@@ -415,9 +415,14 @@ impl Lobby {
 
     /// Says no and why, as far as the peer's window lets, and hangs up.
     fn refuse(&mut self, node: &Node, fd: &OwnedFd, refusal: Refusal) {
+        self.refuse_head(node, fd, &[], refusal);
+    }
+
+    /// The same to a request of which `head` has come.
+    fn refuse_head(&mut self, node: &Node, fd: &OwnedFd, head: &[u8], refusal: Refusal) {
         node.refused(refusal);
         self.response.clear();
-        refusal.response(&mut self.response);
+        refusal.response_to(head, &mut self.response);
         hang_up(fd, &self.response, &mut self.discard);
     }
 
@@ -435,7 +440,8 @@ impl Lobby {
                         let late = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
                         self.turn_down(node, &guest.fd, asked, late);
                     }
-                    Stage::Head(..) | Stage::Unnamed(_) => self.refuse(node, &guest.fd, Refusal::HandshakeTimeout),
+                    Stage::Head(head, _) => self.refuse_head(node, &guest.fd, head, Refusal::HandshakeTimeout),
+                    Stage::Unnamed(_) => self.refuse(node, &guest.fd, Refusal::HandshakeTimeout),
                 }
             }
         }

@@ -7,10 +7,15 @@
 pub struct Origins {
     /// `*`: anything goes, `null` and nonsense included.
     is_any: bool,
-    /// `null`: sandboxed frames and local files.
+    /// `null`: sandboxed frames, and in some browsers pages opened from a disk.
     has_null: bool,
+    /// `file://`: pages opened from a disk in the others, and those inside an app.
+    has_file: bool,
     patterns: Vec<Pattern>,
 }
+
+/// The only origin without a host.
+const FILE: &str = "file://";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern {
@@ -43,7 +48,7 @@ pub enum OriginError {
 }
 
 impl Origins {
-    /// Reads the entries of `allowed_origins`: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`, `null`, `*`.
+    /// Reads the entries of `allowed_origins`: `https://app.example.com`, `https://*.example.com`, `http://localhost:*`, `file://`, `null`, `*`.
     ///
     /// # Errors
     ///
@@ -54,6 +59,7 @@ impl Origins {
             match entry.as_str() {
                 "*" => origins.is_any = true,
                 "null" => origins.has_null = true,
+                FILE => origins.has_file = true,
                 _ => origins.patterns.push(Pattern::parse(entry)?),
             }
         }
@@ -68,6 +74,9 @@ impl Origins {
         }
         if origin == b"null" {
             return self.has_null;
+        }
+        if origin.eq_ignore_ascii_case(FILE.as_bytes()) {
+            return self.has_file;
         }
         let Some(origin) = std::str::from_utf8(origin).ok().and_then(Origin::parse) else { return false };
         self.patterns.iter().any(|pattern| pattern.matches(&origin))
@@ -215,6 +224,14 @@ mod tests {
             ("http://[::1]", "http://[::2]", false),
             ("capacitor://localhost", "capacitor://localhost", true),
             ("null", "null", true),
+            ("null", "file://", false),
+            ("file://", "file://", true),
+            ("file://", "FILE://", true),
+            ("file://", "null", false),
+            ("file://", "file:///home/a.html", false),
+            ("file://", "file://host", false),
+            ("https://app.example.com", "file://", false),
+            ("*", "file://", true),
             ("https://app.example.com", "null", false),
             ("*", "null", true),
             ("*", "https://anything.at.all", true),

@@ -17,12 +17,19 @@ pub enum Refusal {
     ProxyHeader { what: &'static str },
     #[error("the request must be HTTP/1.1; older versions have no upgrade, and HTTP/2 is not spoken on this port")]
     HttpVersion,
-    #[error("the request head is larger than {limit} bytes; send fewer or shorter headers and cookies")]
+    #[error(
+        "the request head is larger than {limit} bytes (gateway.handshake.head_bytes); send fewer or shorter headers and cookies"
+    )]
     HeadTooLarge { limit: usize },
     #[error("the request has more than {HEADERS_MAX} headers; send fewer")]
     TooManyHeaders,
     #[error("no WebSocket is served at this path; the usual one is /ws")]
     PathUnknown,
+    #[error(
+        "this port opens WebSockets, usually at /ws; the push API and the page are the logic tier's (port 8001 by default), and a \
+         gateway of its own has an ops port (gateway.ops) for probes and metrics"
+    )]
+    ApiPath,
     #[error("a WebSocket is opened with GET")]
     MethodNotGet,
     #[error("the Host header is missing or empty; HTTP/1.1 requires exactly one")]
@@ -45,7 +52,7 @@ pub enum Refusal {
     KeyMissing,
     #[error("Sec-WebSocket-Key must be 16 random bytes in base 64 (24 characters)")]
     KeyInvalid,
-    #[error("pages of this origin may not connect; the operator lists origins in allowed_origins")]
+    #[error("pages of this origin may not connect; the operator lists origins in gateway.allowed_origins")]
     OriginNotAllowed,
     #[error("the query is not usable: {what}")]
     BadQuery { what: &'static str },
@@ -115,6 +122,17 @@ impl Refusal {
         write_response(out, &facts, facts.code, &self.to_string());
     }
 
+    /// As [`Refusal::response`], to a request of which `head` has come: an answer to HEAD ends with its own head (RFC 9110
+    /// section 9.3.2).
+    pub fn response_to(&self, head: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        self.response(out);
+        if head.trim_ascii_start().starts_with(b"HEAD ") {
+            let end = out[start..].windows(4).position(|bytes| bytes == b"\r\n\r\n");
+            out.truncate(end.map_or(out.len(), |end| start + end + 4));
+        }
+    }
+
     fn facts(&self) -> Facts {
         match self {
             Self::Malformed { .. } => bad_request("malformed_request"),
@@ -123,7 +141,7 @@ impl Refusal {
             Self::HttpVersion => bad_request("http_version"),
             Self::HeadTooLarge { .. } => fault(431, "Request Header Fields Too Large", "head_too_large"),
             Self::TooManyHeaders => fault(431, "Request Header Fields Too Large", "too_many_headers"),
-            Self::PathUnknown => fault(404, "Not Found", "path_unknown"),
+            Self::PathUnknown | Self::ApiPath => fault(404, "Not Found", "path_unknown"),
             Self::MethodNotGet => {
                 Facts { headers: "Allow: GET\r\n", ..fault(405, "Method Not Allowed", "method_not_get") }
             }

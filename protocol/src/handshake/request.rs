@@ -40,13 +40,20 @@ pub fn parse<'a>(input: &'a [u8], policy: &Policy<'_>) -> Result<Parsed<'a>, Ref
     }
     let (path, query) = split_target(target);
     if !policy.paths.contains(&path) {
-        return Err(Refusal::PathUnknown);
+        return Err(if is_of_api(path) { Refusal::ApiPath } else { Refusal::PathUnknown });
     }
     if method != "GET" {
         return Err(Refusal::MethodNotGet);
     }
     let upgrade = Fields::read(request.headers, policy)?.check(path, query)?;
     Ok(Parsed::Upgrade(upgrade, head_bytes))
+}
+
+/// Whether it is asked for what the other tier has.
+fn is_of_api(path: &str) -> bool {
+    const FOLDERS: [&str; 4] = ["/v1/", "/push/", "/agents", "/console"];
+    const FILES: [&str; 5] = ["/", "/healthz", "/readyz", "/metrics", "/openapi.json"];
+    FILES.contains(&path) || FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
 /// What the headers say, each kept as found until all are read.
