@@ -13,7 +13,7 @@ use super::registry::Fate;
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct EndLabels {
-    /// `replied`, `timeout`, `left`, `nobody`, `no_gateway`, `repeated`, `conflict`.
+    /// `replied`, `timeout`, `left`, `nobody`, `untaken`, `repeated`, `conflict`.
     pub end: &'static str,
 }
 
@@ -50,7 +50,7 @@ impl Default for AgentMetrics {
             keys_bytes: Gauge::default(),
         };
         // Shown from the start, so that a rate has a beginning.
-        for end in ["replied", "timeout", "left", "nobody", "no_gateway", "repeated", "conflict"] {
+        for end in ["replied", "timeout", "left", "nobody", "untaken", "repeated", "conflict"] {
             drop(metrics.commands.get_or_create(&EndLabels { end }));
         }
         for fate in [Fate::Taken, Fate::Again, Fate::Late, Fate::Full] {
@@ -71,16 +71,20 @@ impl AgentMetrics {
             "Connections that got a command because they came while it waited",
             self.resends.clone(),
         );
-        r.register("tidegate_logic_commands_waiting", "Requests that wait (agents.commands)", self.waiting.clone());
+        r.register(
+            "tidegate_logic_commands_waiting",
+            "Requests that wait (logic.agents.commands)",
+            self.waiting.clone(),
+        );
         r.register(
             "tidegate_logic_command_replies_bytes",
-            "Bytes of replies of waiting commands (agents.replies_bytes)",
+            "Bytes of replies of waiting commands (logic.agents.replies_bytes)",
             self.replies_bytes.clone(),
         );
-        r.register("tidegate_logic_command_keys", "Idempotency keys remembered (agents.keys)", self.keys.clone());
+        r.register("tidegate_logic_command_keys", "Idempotency keys remembered (logic.agents.keys)", self.keys.clone());
         r.register(
             "tidegate_logic_command_keys_bytes",
-            "Bytes of replies kept for repeats (agents.keys_bytes)",
+            "Bytes of replies kept for repeats (logic.agents.keys_bytes)",
             self.keys_bytes.clone(),
         );
     }

@@ -6,7 +6,7 @@
 //!    │                 │ ▲ a connection of the user came: sent to that one, under the same id
 //!    │ nobody          └─┴──deadline──▶ TimedOut
 //!    ▼
-//!  Nobody, NoGateway (or waiting, when the caller waits for the agent)
+//!  Nobody, Untaken (or waiting, when the caller waits for the agent)
 //! ```
 //!
 //! Invariant: a connection is sent a command once, unless it came in the very moment of the first sending; the id is the same.
@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer;
 use super::registry::{Reply, Target, Waiting};
-use crate::backplane::Seats;
+use crate::backplane::{Failure, Seats};
 use crate::interest::Watch;
 use crate::node::Node;
 use crate::push::{Narrow, Push, To, Wait};
@@ -77,8 +77,8 @@ pub enum End {
     Left,
     /// Nobody was there.
     Nobody,
-    /// No gateway could take it.
-    NoGateway(Vec<(String, &'static str)>),
+    /// No gateway took it; each with its reason.
+    Untaken(Vec<(String, Failure)>),
 }
 
 /// What became of a command.
@@ -108,7 +108,7 @@ pub enum Live {
 #[derive(Default)]
 struct Sent {
     matched: u64,
-    failed: Vec<(String, &'static str)>,
+    failed: Vec<(String, Failure)>,
     may_be_taken: bool,
 }
 
@@ -150,7 +150,7 @@ impl Run<'_> {
         let sent = self.send(self.ask.target.to()).await;
         self.delivered = sent.matched;
         if sent.matched == 0 && !sent.may_be_taken && !self.ask.waits_for_agent {
-            return if sent.failed.is_empty() { End::Nobody } else { End::NoGateway(sent.failed) };
+            return if sent.failed.is_empty() { End::Nobody } else { End::Untaken(sent.failed) };
         }
         self.say(Live::Sent);
         let mut looks = Looks::new(Instant::now(), self.deadline);
@@ -224,12 +224,12 @@ impl Run<'_> {
         let mut shares = route(&push, &self.node.interest, &self.node.fleet.identities());
         shares.iter_mut().for_each(|share| share.push.control = text.clone());
         let mut sent = Sent::default();
-        for (link, taken) in self.node.fleet.send(shares, &Seats::default()).settle().await {
+        for (link, taken) in self.node.fleet.send(shares, &Seats::exempt()).settle().await {
             match taken {
                 Ok(receipt) => sent.matched += receipt.matched,
                 Err(failure) => {
                     sent.may_be_taken |= failure.may_be_taken();
-                    sent.failed.push((link.name.clone(), failure.label()));
+                    sent.failed.push((link.name.clone(), failure));
                 }
             }
         }

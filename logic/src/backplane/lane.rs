@@ -108,12 +108,7 @@ impl Lane {
                 self.fail(Failure::Restarted);
                 return Some(LaneEnd::OtherEpoch);
             }
-            Err(CallError::Late) => Failure::Timeout,
-            Err(CallError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)) => Failure::Unauthorized,
-            Err(CallError::Status(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)) => {
-                Failure::Overloaded
-            }
-            Err(CallError::Status(_) | CallError::Unreadable) => Failure::Incompatible,
+            Err(error) => error.failure(),
         };
         // A refusal of the repeat says nothing about the first.
         self.fail(if is_resend && !why.may_be_taken() { Failure::Lost } else { why });

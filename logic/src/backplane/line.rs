@@ -10,6 +10,8 @@ use prost::Message;
 use tidegate_protocol::limits::BACKPLANE_BODY_BYTES_MAX;
 use tokio::time::timeout;
 
+use super::Failure;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -28,6 +30,21 @@ pub enum CallError {
     /// An answer that is no record, or too large.
     #[error("an answer that cannot be read")]
     Unreadable,
+}
+
+impl CallError {
+    /// What it means for whoever asked.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Down => Failure::Unreachable,
+            Self::Broken(_) => Failure::Lost,
+            Self::Late => Failure::Timeout,
+            Self::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => Failure::Unauthorized,
+            Self::Status(StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => Failure::Overloaded,
+            Self::Status(_) | Self::Unreadable => Failure::Incompatible,
+        }
+    }
 }
 
 /// A connection's requesting end; clones share the connection.

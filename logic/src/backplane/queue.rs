@@ -181,7 +181,7 @@ mod tests {
 
     fn seat() -> Seat {
         let seats = Arc::new(Semaphore::new(1));
-        Arc::new(seats.try_acquire_owned().expect("free"))
+        Some(Arc::new(seats.try_acquire_owned().expect("free")))
     }
 
     fn queue(bytes: usize, pushes: usize) -> Queue {

@@ -9,12 +9,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::interest::GatewayIndex;
 
-/// One request's seat at one gateway, shared by its pushes.
-pub(super) type Seat = Arc<OwnedSemaphorePermit>;
+/// One request's seat at one gateway, shared by its pushes; none for what needs none.
+pub(super) type Seat = Option<Arc<OwnedSemaphorePermit>>;
 
 /// The seats of one request. Does not hold them: its unanswered pushes do.
 #[derive(Default)]
-pub struct Seats(Mutex<Vec<(GatewayIndex, Weak<OwnedSemaphorePermit>)>>);
+pub struct Seats {
+    taken: Mutex<Vec<(GatewayIndex, Weak<OwnedSemaphorePermit>)>>,
+    is_exempt: bool,
+}
 
 /// Seats of each gateway. A gateway that is the only one has nobody to leave room for.
 pub(super) fn count(requests: usize, gateways: usize) -> usize {
@@ -22,12 +25,22 @@ pub(super) fn count(requests: usize, gateways: usize) -> usize {
 }
 
 impl Seats {
+    /// For what is not one of the requests in progress and has a bound of its own: commands (`logic.agents.commands`) and
+    /// presence (one sending a tick).
+    #[must_use]
+    pub fn exempt() -> Self {
+        Self { is_exempt: true, ..Self::default() }
+    }
+
     /// The request's seat at a gateway, if it has one or one is free.
     pub(super) fn take(&self, gateway: GatewayIndex, free: &Arc<Semaphore>) -> Option<Seat> {
-        let mut seats = self.0.lock();
+        if self.is_exempt {
+            return Some(None);
+        }
+        let mut seats = self.taken.lock();
         let known = seats.iter_mut().find(|(index, _)| *index == gateway);
         if let Some(seat) = known.as_ref().and_then(|(_, seat)| seat.upgrade()) {
-            return Some(seat);
+            return Some(Some(seat));
         }
         let seat = Arc::new(Arc::clone(free).try_acquire_owned().ok()?);
         match known {
@@ -35,6 +48,6 @@ impl Seats {
             // At most one a gateway.
             None => seats.push((gateway, Arc::downgrade(&seat))),
         }
-        Some(seat)
+        Some(Some(seat))
     }
 }

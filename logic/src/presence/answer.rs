@@ -81,13 +81,22 @@ async fn members(node: &Node, asked: &Ask, ticket: Ticket) {
     let Ok(place) = (if asked.cursor.is_empty() { Ok(Place::default()) } else { Place::decode(&asked.cursor) }) else {
         return ticket.refuse("bad_data", "a cursor comes from the page before", false);
     };
+    let most = node.live.now().limits.page_max;
+    // A gateway says 0 where its client has said nothing.
+    let rows = if asked.limit == 0 { PAGE.min(most) } else { usize::try_from(asked.limit).unwrap_or(usize::MAX) };
+    if rows > most {
+        return ticket.refuse(
+            "bad_data",
+            &format!("limit is a number from 1 to {most} (logic.limits.page_max)"),
+            false,
+        );
+    }
     let Some((online, users)) = counts(node, &asked.room).await else {
         return ticket.refuse("unavailable", "a gateway did not answer", true);
     };
     let config = &node.config.presence;
     let is_sample = online > config.list_max as u64;
-    let rows = if asked.limit == 0 { PAGE } else { usize::try_from(asked.limit).unwrap_or(PAGE) };
-    let limit = if is_sample { config.sample } else { rows.clamp(1, node.config.limits.page_max) };
+    let limit = if is_sample { config.sample } else { rows };
     let request =
         QueryRequest { kind: QueryKind::Connections.into(), room: asked.room.clone(), ..QueryRequest::default() };
     let page = ask::page_of(node, request, place, limit).await;

@@ -97,7 +97,7 @@ async fn tell(node: &Arc<Node>, due: Vec<(Box<str>, News)>) {
         node.metrics.presence_frames.inc();
         shares.extend(due.set.iter().map(|gateway| share(gateway, &due.room, &control)));
     }
-    let sent = node.fleet.send(shares, &Seats::default());
+    let sent = node.fleet.send(shares, &Seats::exempt());
     // A gateway that does not take a frame has its members told with the next.
     tokio::spawn(async move { sent.settle().await });
 }
