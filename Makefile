@@ -43,7 +43,8 @@ test-proxied: ## PROXIED="push rooms" for some: tests of clients' behaviour agai
 		TIDEGATE_TEST_FRONT=$$front $(CARGO) test --workspace --locked $(addprefix --test ,$(PROXIED)) || exit 1; \
 	done
 
-openapi: ## does the API do what /openapi.json says? (EXAMPLES=1000 to be thorough)
+openapi: ## is /openapi.json a good document, and does the API do what it says? (EXAMPLES=1000 to be thorough)
+	conformance/redocly.sh
 	conformance/schemathesis.sh
 
 page: ## the page in a headless Chromium: chat, manners, looks at three widths, axe

@@ -118,6 +118,8 @@ fn describe_command(call: &mut Describe<'_>) {
         rules::IDEMPOTENCY_CONFLICT,
         rules::FIRST_FAILED,
         rules::NO_GATEWAY,
+        rules::QUEUES_FULL,
+        rules::GATEWAY_LOST,
     ]);
 }
 

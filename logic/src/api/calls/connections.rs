@@ -50,7 +50,7 @@ pub static TOPIC: Topic = Topic {
 /// A connection as lists show it.
 pub fn example() -> Value {
     json!({"id": schemas::CONNECTION, "gateway": "local", "user": "alice", "platform": "web", "rooms": ["lobby"],
-        "address": "127.0.0.1:39040", "age_ms": 2_063, "idle_ms": 12, "pending_bytes": 0})
+        "address": "127.0.0.1:39040", "age_ms": 2_063, "since_ms": 1_795_258_206_694_u64, "idle_ms": 12, "pending_bytes": 0})
 }
 
 /// A page of connections.
@@ -72,7 +72,7 @@ fn describe_one(call: &mut Describe<'_>) {
     call.summary("One connection")
         .in_path("id", schemas::connection(), "Its id, as HELLO and the lists give it.")
         .answers::<Connection>(200, "The connection as it is now.", example())
-        .refuses(&[rules::NO_SUCH_CONNECTION, rules::NO_GATEWAY]);
+        .refuses(&[rules::NO_SUCH_CONNECTION, rules::NO_GATEWAY, rules::QUEUES_FULL, rules::GATEWAY_LOST]);
 }
 
 fn describe_close(call: &mut Describe<'_>) {
@@ -80,5 +80,5 @@ fn describe_close(call: &mut Describe<'_>) {
         .in_path("id", schemas::connection(), "Its id, as HELLO and the lists give it.")
         .closing()
         .answers::<Closed>(200, "It is closed.", json!({"closed": 1, "gateways": {"sent": 1, "failed": []}}))
-        .refuses(&[rules::NO_SUCH_CONNECTION, rules::NO_GATEWAY]);
+        .refuses(&[rules::NO_SUCH_CONNECTION, rules::NO_GATEWAY, rules::QUEUES_FULL, rules::GATEWAY_LOST]);
 }

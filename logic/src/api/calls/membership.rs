@@ -103,7 +103,7 @@ fn describe_put(call: &mut Describe<'_>) {
         .room_in_path()
         .user_in_path()
         .answers::<Moved>(200, "Whom it met.", moved())
-        .refuses(&[rules::NO_GATEWAY]);
+        .refuses(&[rules::NO_GATEWAY, rules::QUEUES_FULL, rules::GATEWAY_LOST]);
 }
 
 fn describe_remove(call: &mut Describe<'_>) {
@@ -112,7 +112,7 @@ fn describe_remove(call: &mut Describe<'_>) {
         .room_in_path()
         .user_in_path()
         .answers::<Moved>(200, "Whom it met.", moved())
-        .refuses(&[rules::NO_GATEWAY]);
+        .refuses(&[rules::NO_GATEWAY, rules::QUEUES_FULL, rules::GATEWAY_LOST]);
 }
 
 fn describe_close(call: &mut Describe<'_>) {
@@ -120,7 +120,7 @@ fn describe_close(call: &mut Describe<'_>) {
         .text("All members hear LEFT with the reason `closed`. Who joins while it is being closed may stay.")
         .room_in_path()
         .answers::<Moved>(200, "Whom it met.", moved())
-        .refuses(&[rules::NO_GATEWAY]);
+        .refuses(&[rules::NO_GATEWAY, rules::QUEUES_FULL, rules::GATEWAY_LOST]);
 }
 
 fn blocked() -> serde_json::Value {

@@ -55,7 +55,7 @@ pub static TOPIC: Topic = Topic {
             path: "/metrics",
             needs: Some(Scope::Read),
             is_probe: true,
-            run: |asked| Box::pin(async move { Ok(operate::metrics(&asked.node)) }),
+            run: |asked| Box::pin(async move { Ok(operate::metrics(&asked.node, &asked.head.headers)) }),
             describe: describe_metrics,
         },
     ],
@@ -112,12 +112,22 @@ fn describe_readiness(call: &mut Describe<'_>) {
 
 fn describe_metrics(call: &mut Describe<'_>) {
     call.summary("Metrics")
-        .text("OpenMetrics text for Prometheus; in one process with a gateway, its metrics too.")
+        .text(
+            "For Prometheus, in OpenMetrics where `Accept` prefers it and in Prometheus' text format otherwise; in one process \
+             with a gateway, its metrics too.",
+        )
         .answers_as(
             200,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
             json!({"type": "string"}),
             "The metrics.",
             Some(json!("# EOF\n")),
+        )
+        .answers_as(
+            200,
+            "text/plain; version=0.0.4; charset=utf-8",
+            json!({"type": "string"}),
+            "The metrics.",
+            Some(json!("tidegate_logic_connections 1\n")),
         );
 }

@@ -75,6 +75,7 @@ const PUSH: &[Rules] = &[
     rules::MESSAGE_TOO_LARGE,
     rules::NO_GATEWAY,
     rules::QUEUES_FULL,
+    rules::GATEWAY_LOST,
 ];
 
 fn receipt() -> Value {

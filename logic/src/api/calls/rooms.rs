@@ -50,15 +50,19 @@ fn describe_rooms(call: &mut Describe<'_>) {
         .text("Sorted by name.")
         .query("prefix", schemas::name("lobby"), "Only rooms whose names begin so.")
         .paged()
-        .answers::<Rooms>(200, "A page of rooms.", json!({"rooms": [{"room": "lobby", "online": 1}], "missing": []}));
+        .answers::<Rooms>(
+            200,
+            "A page of rooms.",
+            json!({"rooms": [{"room": "lobby", "online": 1, "users_online": 1}], "missing": []}),
+        );
 }
 
 fn describe_room(call: &mut Describe<'_>) {
     call.summary("One room: members, users, numbering").room_in_path().answers::<RoomDetail>(
         200,
         "The room as it is now.",
-        json!({"room": "lobby", "online": 1, "users": ["alice"], "is_users_cut": false,
-            "gateways": [{"gateway": "local", "online": 1, "epoch": "1a1fdb96e89-4", "seq": 3}], "missing": []}),
+        json!({"room": "lobby", "online": 1, "users_online": 1, "users": ["alice"], "is_users_cut": false,
+            "gateways": [{"gateway": "local", "online": 1, "users_online": 1, "epoch": "1a1fdb96e89-4", "seq": 3}], "missing": []}),
     );
 }
 

@@ -53,5 +53,5 @@ fn describe_close(call: &mut Describe<'_>) {
         .user_in_path()
         .closing()
         .answers::<Closed>(200, "How many were closed.", json!({"closed": 1, "gateways": {"sent": 1, "failed": []}}))
-        .refuses(&[rules::NO_GATEWAY]);
+        .refuses(&[rules::NO_GATEWAY, rules::QUEUES_FULL, rules::GATEWAY_LOST]);
 }

@@ -19,7 +19,8 @@ pub const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 
 /// Any body can be refused for these.
-const OF_BODY: &[Rules] = &[rules::BODY_TOO_LARGE, rules::BODY_TIMEOUT, rules::BODY_CUT, rules::WRONG_MEDIA_TYPE];
+const OF_BODY: &[Rules] =
+    &[rules::BODY_TOO_LARGE, rules::BODY_TIMEOUT, rules::BODY_CUT, rules::WRONG_MEDIA_TYPE, rules::CONTENT_ENCODING];
 /// JSON as well.
 const OF_JSON: &[Rules] = &[
     rules::BAD_JSON,
@@ -29,6 +30,16 @@ const OF_JSON: &[Rules] = &[
     rules::MISSING_FIELD,
     rules::WRONG_TYPE,
     rules::BAD_VALUE,
+];
+
+/// Any head can be refused for these, before it is known what it asks for.
+const OF_HEAD: &[(u16, &[Rules])] = &[
+    (400, &[rules::MALFORMED_REQUEST, rules::HEADER_REPEATED, rules::HOST_MISSING]),
+    (408, &[rules::HEAD_TIMEOUT]),
+    (414, &[rules::TARGET_TOO_LONG]),
+    (431, &[rules::HEAD_TOO_LARGE, rules::TOO_MANY_HEADERS]),
+    (501, &[rules::TRANSFER_CODING]),
+    (505, &[rules::HTTP_VERSION]),
 ];
 
 /// One operation in the making.
@@ -91,7 +102,11 @@ impl<'a> Describe<'a> {
 
     /// An optional parameter behind the `?`.
     pub fn query(&mut self, name: &str, schema: Value, about: &str) -> &mut Self {
-        self.parameter("query", name, schema, about).refuses(&[rules::BAD_PARAMETER, rules::UNKNOWN_PARAMETER])
+        self.parameter("query", name, schema, about).refuses(&[
+            rules::BAD_PARAMETER,
+            rules::UNKNOWN_PARAMETER,
+            rules::BAD_ESCAPE,
+        ])
     }
 
     /// `?limit=` and `?cursor=`.
@@ -133,7 +148,8 @@ impl<'a> Describe<'a> {
     /// NDJSON, each line of a type of ours.
     pub fn answers_lines<T: ToSchema>(&mut self, status: u16, about: &str) -> &mut Self {
         let line = register::<T>(self.schemas);
-        let schema = json!({"type": "string", "description": "Lines of JSON.", "x-line": line});
+        let schema = json!({"type": "string", "description": "Lines of JSON.", "contentMediaType": "application/x-ndjson",
+            "contentSchema": line});
         self.answers_as(status, "application/x-ndjson", schema, about, None)
     }
 
@@ -183,11 +199,25 @@ impl<'a> Describe<'a> {
             }
         }
         if self.call.path.contains('{') {
-            // Not UTF-8 behind the percent signs.
-            self.refuses(&[rules::NO_SUCH_PATH]);
+            // An empty name is no name, and a broken escape none either.
+            self.refuses(&[rules::NO_SUCH_PATH, rules::BAD_ESCAPE]);
         }
         if !self.call.is_probe {
-            self.refuses(&[rules::OVERLOADED]);
+            self.refuses(&[rules::OVERLOADED, rules::SHUTTING_DOWN]);
+        }
+        // What every call is refused for in the same words stands in the document once.
+        for (status, codes) in OF_HEAD {
+            match status {
+                400 => {
+                    self.refuses(codes);
+                }
+                status if self.refusals.contains_key(status) => {
+                    self.refuses(codes);
+                }
+                status => {
+                    self.responses.insert(*status, json!({"$ref": format!("#/components/responses/{status}")}));
+                }
+            }
         }
         for (status, codes) in std::mem::take(&mut self.refusals) {
             self.problem(status, &codes);
@@ -198,22 +228,34 @@ impl<'a> Describe<'a> {
     }
 
     fn problem(&mut self, status: u16, codes: &[Rules]) {
-        let names: Vec<&str> = codes.iter().map(|rules| rules.code).collect();
-        let schema = json!({"allOf": [
-            {"$ref": "#/components/schemas/Problem"},
-            {"properties": {"status": {"const": status}, "code": {"enum": names}}},
-        ]});
-        let about: Vec<String> = codes.iter().map(|rules| format!("`{}`: {}.", rules.code, rules.title)).collect();
-        self.answers_as(status, PROBLEM, schema, &about.join(" "), None);
-        let response = self.responses.get_mut(&status).expect("just entered");
-        let example = |code: &&str| ((*code).to_owned(), json!({"$ref": format!("#/components/examples/{code}")}));
-        response["content"][PROBLEM]["examples"] = Value::Object(names.iter().map(example).collect());
+        let mut whole = problem(status, codes);
+        let response = self.responses.entry(status).or_insert_with(|| json!({"description": whole["description"]}));
+        response["content"][PROBLEM] = whole["content"][PROBLEM].take();
         match status {
             401 => response["headers"]["WWW-Authenticate"] = header("Bearer", "The scheme to use."),
             503 => response["headers"]["Retry-After"] = header("1", "Seconds after which to try again."),
             _ => {}
         }
     }
+}
+
+/// The response to what is refused for one of these.
+fn problem(status: u16, codes: &[Rules]) -> Value {
+    let names: Vec<&str> = codes.iter().map(|rules| rules.code).collect();
+    let schema = json!({"allOf": [
+        {"$ref": "#/components/schemas/Problem"},
+        {"properties": {"status": {"const": status}, "code": {"enum": names}}},
+    ]});
+    let about: Vec<String> = codes.iter().map(|rules| format!("`{}`: {}.", rules.code, rules.title)).collect();
+    let example = |code: &&str| ((*code).to_owned(), json!({"$ref": format!("#/components/examples/{code}")}));
+    let examples = Value::Object(names.iter().map(example).collect());
+    json!({"description": about.join(" "), "content": {PROBLEM: {"schema": schema, "examples": examples}}})
+}
+
+/// Responses that calls refer to.
+pub fn responses() -> Map<String, Value> {
+    let of_many = OF_HEAD.iter().filter(|(status, _)| *status != 400);
+    of_many.map(|(status, codes)| (status.to_string(), problem(*status, codes))).collect()
 }
 
 fn header(value: &str, about: &str) -> Value {

@@ -21,8 +21,10 @@ pub use self::describe::{Describe, JSON};
 const ABOUT: &str = "\
 JSON in, JSON out, over HTTP/1.1 or HTTP/2. Every refusal is `application/problem+json` with a stable `code`. Names in a path \
 are percent-encoded: the room `airport:ORD/2` is `/v1/rooms/airport:ORD%2F2`. HEAD works wherever GET does. A path that \
-is not here is 404 `no_such_path`; a method that a path does not take is 405 `wrong_method` with `Allow`. What \
-is not HTTP gets 400 or 431 without a body. A node without keys listens on loopback only and wants no `Authorization`.";
+is not here is 404 `no_such_path`; a method that a path does not take is 405 `wrong_method` with `Allow`. A head \
+that can be read in two ways, is too large or comes too slowly is refused before its path is looked at, and the connection closed: 400 \
+`malformed_request`, `header_repeated` or `host_missing`, 408 `head_timeout`, 414 `target_too_long`, 431 `head_too_large` or \
+`too_many_headers`, 501 `transfer_coding`, 505 `http_version`. A node without keys listens on loopback only and wants no `Authorization`.";
 
 /// `GET /openapi.json`.
 pub fn answer(node: &Node) -> Answer {
@@ -61,6 +63,7 @@ fn document(config: &LogicConfig) -> Value {
         "components": {
             "schemas": schemas,
             "examples": examples(),
+            "responses": describe::responses(),
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -72,7 +75,7 @@ fn document(config: &LogicConfig) -> Value {
     })
 }
 
-/// One problem for each code.
+/// One problem for each code that a call can be refused with; a method that no call takes is none's.
 fn examples() -> Map<String, Value> {
     let example = |rules: &rules::Rules| {
         let value = json!({"type": format!("urn:tidegate:problem:{}", rules.code), "title": rules.title,
@@ -80,7 +83,7 @@ fn examples() -> Map<String, Value> {
             "retryable": rules.is_retryable});
         (rules.code.to_owned(), json!({"summary": rules.title, "value": value}))
     };
-    rules::ALL.iter().map(example).collect()
+    rules::ALL.iter().filter(|rules| **rules != rules::WRONG_METHOD).map(example).collect()
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub fn reason() -> Value {
 /// NDJSON, each line of that schema.
 pub fn lines(name: &str) -> Value {
     json!({"type": "string", "format": format!("ndjson-{}", name.to_ascii_lowercase()), "description": "Lines of JSON.",
-        "x-line": reference(name)})
+        "contentMediaType": "application/x-ndjson", "contentSchema": reference(name)})
 }
 
 /// A form of go-push: `items`, and what else there is.
@@ -156,8 +156,8 @@ fn push(config: &LogicConfig) -> Value {
                 "description": "Longest wait for `written`; only with it."},
         },
         "oneOf": [{"required": ["messages"]}, {"required": ["message"]}],
-        "if": {"required": ["timeout_ms"]},
-        "then": {"required": ["wait"], "properties": {"wait": {"const": "written"}}},
+        // `timeout_ms` only with `"wait": "written"`.
+        "not": {"required": ["timeout_ms"], "properties": {"timeout_ms": {}, "wait": {"const": "accepted"}}},
     })
 }
 
