@@ -101,6 +101,11 @@ async fn a_client_asks_how_many_and_who_is_in_a_room() {
     assert_eq!(seen, ["u0", "u1", "u2", "u3", "u4"]);
     let bad = asker.ask(json!({"type": "MEMBERS", "data": {"room": "r", "cursor": "%"}})).await;
     assert_eq!(bad["data"]["code"], "bad_data");
+    for limit in [0, 1_001, u32::MAX] {
+        let refused = asker.ask(json!({"type": "MEMBERS", "data": {"room": "r", "limit": limit}})).await;
+        assert_eq!(refused["data"]["code"], "bad_data", "{limit}: {refused}");
+        assert!(refused["data"]["message"].as_str().is_some_and(|m| m.contains("limit")), "{limit}: {refused}");
+    }
 }
 
 /// Rule P-2.

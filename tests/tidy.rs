@@ -273,6 +273,58 @@ fn every_configuration_key_has_a_line_for_operators() {
     assert_none("docs/operations.md does not mention these keys in backticks", &unlisted);
 }
 
+/// `(limits.in_flight)` is no key: whoever reads it looks for it in vain.
+#[test]
+fn keys_in_texts_are_whole_keys() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).args(["config", "show", "--json"]).output();
+    let keys: serde_json::Value = serde_json::from_slice(&output.expect("the binary was built").stdout).expect("JSON");
+    let keys: Vec<&String> = keys.as_object().expect("an object of keys").keys().collect();
+    // A section is named like a key, and a section that is a list is no key itself.
+    let is_key = |word: &str| {
+        let section = format!("{word}.");
+        let is_in_list = ["logic.keys", "logic.upstream."].iter().any(|list| word.starts_with(list));
+        is_in_list || keys.iter().any(|key| *key == word || key.starts_with(&section))
+    };
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let is_ours = ["logic/src/", "gateway/src/", "protocol/src/"].iter().any(|folder| name.starts_with(folder));
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| is_ours && !line.trim().starts_with("//")) {
+            wrong.extend(
+                keys_named(line).filter(|word| !is_key(word)).map(|word| format!("{name}:{}: {word}", number + 1)),
+            );
+        }
+    }
+
+    assert_none("these are no configuration keys", &wrong);
+}
+
+/// Words in parentheses that look like keys, and words that begin with a tier, within the string literals of a line.
+fn keys_named(line: &str) -> impl Iterator<Item = &str> {
+    let literals = line.split('"').skip(1).step_by(2);
+    literals.flat_map(|literal| {
+        let words = literal
+            .split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '(' | ')')));
+        words.filter_map(|word| {
+            let bare = word.trim_matches(['(', ')', '.']);
+            let is_dotted = bare.split('.').count() > 1 && bare.split('.').all(|part| !part.is_empty());
+            let is_named = word.starts_with('(') || bare.starts_with("logic.") || bare.starts_with("gateway.");
+            (is_dotted && is_named && !bare.contains(['(', ')'])).then_some(bare)
+        })
+    })
+}
+
+#[test]
+fn keys_are_found_in_texts_only() {
+    let found = |line| keys_named(line).collect::<Vec<_>>();
+
+    assert_eq!(found(r#"f(a.b, "at most {n} (limits.body_bytes)");"#), ["limits.body_bytes"]);
+    assert_eq!(
+        found(r#""over logic.http.body_ms, or logic.http.ndjson_ms.""#),
+        ["logic.http.body_ms", "logic.http.ndjson_ms"]
+    );
+    assert_eq!(found(r#"call(limits.page) + "see docs/http-api.md (or not)""#), Vec::<&str>::new());
+}
+
 #[test]
 fn rule_ids_are_read_as_written() {
     assert_eq!(rule_in_force("| **C-3** | now | Origin |"), Some("C-3".into()));

@@ -216,15 +216,27 @@ impl Metrics {
             "Problems answered, batch items included, by code",
             self.refusals.clone(),
         );
-        r.register("tidegate_logic_connections", "Open API connections (limits.connections)", self.connections.clone());
-        r.register("tidegate_logic_in_flight", "API requests in progress (limits.in_flight)", self.in_flight.clone());
+        r.register(
+            "tidegate_logic_connections",
+            "Open API connections (logic.limits.connections)",
+            self.connections.clone(),
+        );
+        r.register(
+            "tidegate_logic_in_flight",
+            "API requests in progress (logic.limits.in_flight)",
+            self.in_flight.clone(),
+        );
         r.register(
             "tidegate_logic_bodies_bytes",
-            "Bytes of request bodies held (limits.bodies_bytes)",
+            "Bytes of request bodies held (logic.limits.bodies_bytes)",
             self.bodies_bytes.clone(),
         );
-        r.register("tidegate_logic_dedupe_keys", "Dedupe keys remembered (dedupe.keys_max)", self.dedupe_keys.clone());
-        r.register("tidegate_logic_nonces", "Nonces of SEND remembered (dedupe.keys_max)", self.nonces.clone());
+        r.register(
+            "tidegate_logic_dedupe_keys",
+            "Dedupe keys remembered (logic.dedupe.keys_max)",
+            self.dedupe_keys.clone(),
+        );
+        r.register("tidegate_logic_nonces", "Nonces of SEND remembered (logic.dedupe.keys_max)", self.nonces.clone());
         r.register(
             "tidegate_logic_interest_rooms",
             "Rooms known to have members somewhere",
@@ -241,7 +253,7 @@ impl Metrics {
         let r = &mut self.registry;
         r.register(
             "tidegate_logic_seen_users",
-            "Users remembered who left (presence.seen_max)",
+            "Users remembered who left (logic.presence.seen_max)",
             self.seen_users.clone(),
         );
         r.register(
@@ -251,7 +263,7 @@ impl Metrics {
         );
         r.register(
             "tidegate_logic_presence_rooms",
-            "Rooms whose members wait to be told (presence.rooms_max)",
+            "Rooms whose members wait to be told (logic.presence.rooms_max)",
             self.presence_rooms.clone(),
         );
         r.register("tidegate_logic_presence_frames", "PRESENCE frames, one a room", self.presence_frames.clone());
@@ -268,10 +280,14 @@ impl Metrics {
         r.register("tidegate_backplane_known", "Whether the gateway's interest is complete", self.known.clone());
         r.register(
             "tidegate_backplane_queue_pushes",
-            "Pushes waiting (backplane.queue_pushes)",
+            "Pushes waiting (logic.backplane.queue_pushes)",
             self.queue_pushes.clone(),
         );
-        r.register("tidegate_backplane_queue_bytes", "Bytes waiting (backplane.queue_bytes)", self.queue_bytes.clone());
+        r.register(
+            "tidegate_backplane_queue_bytes",
+            "Bytes waiting (logic.backplane.queue_bytes)",
+            self.queue_bytes.clone(),
+        );
         r.register("tidegate_backplane_batches", "Batches sent, resends left out", self.batches.clone());
         r.register("tidegate_backplane_pushes", "Pushes routed to the gateway", self.gateway_pushes.clone());
         r.register("tidegate_backplane_resends", "Batches sent again on a new connection", self.resends.clone());
@@ -287,7 +303,7 @@ impl Metrics {
         );
         r.register(
             "tidegate_logic_hook_remembered",
-            "Answers remembered (hook.cache_max)",
+            "Answers remembered (logic.hook.cache_max)",
             self.hook_remembered.clone(),
         );
         r.register(

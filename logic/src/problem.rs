@@ -3,7 +3,7 @@
 //! Invariants: [`Refusal::rules`] is exhaustive; a code, once released, keeps its meaning.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -14,10 +14,22 @@ pub mod rules;
 pub use rules::Rules;
 
 use crate::agents::answer::Known;
+use crate::backplane::Failure;
 
 /// Why a request is not done, with the values that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    // The head of the request.
+    MalformedRequest { what: &'static str },
+    HeaderRepeated { header: &'static str },
+    HostMissing,
+    HeadTooLarge { limit: usize },
+    TooManyHeaders { limit: usize },
+    TargetTooLong { limit: usize },
+    HeadTimeout { limit_ms: u32 },
+    HttpVersion,
+    TransferCoding,
+    BadEscape { place: &'static str },
     // What was sent is not JSON, or JSON nobody should pass on.
     BadJson { detail: String },
     JsonTooDeep { limit: usize },
@@ -25,9 +37,10 @@ pub enum Refusal {
     BadNumber { pointer: String },
     LoneSurrogate { pointer: String },
     // JSON, but not what the call takes.
-    UnknownField { pointer: String, name: String },
+    UnknownField { pointer: String, name: String, known: String },
     MissingField { pointer: String, name: &'static str },
     WrongType { pointer: String, expected: &'static str },
+    NumberForText { pointer: String, number: String },
     BadValue { pointer: String, expected: String },
     // Limits.
     TooManyMessages { pointer: String, limit: usize },
@@ -40,7 +53,7 @@ pub enum Refusal {
     BodyCut,
     // Form and query.
     BadForm { detail: String },
-    UnknownParameter { name: String },
+    UnknownParameter { name: String, known: String },
     BadParameter { name: &'static str, expected: String },
     // Who and where.
     NoKey,
@@ -52,10 +65,12 @@ pub enum Refusal {
     ForeignOrigin { origin: String },
     ForeignHost { host: String },
     NoSuchPath,
+    NoWebSocket,
     NoSuchConnection,
     NoSuchSink,
     WrongMethod { allow: String },
     WrongMediaType { expected: &'static str },
+    ContentEncoding,
     // Commands to agents.
     NobodyThere,
     NoSuchAgent,
@@ -65,6 +80,7 @@ pub enum Refusal {
     // Not now.
     NoGateway { failed: Vec<(String, &'static str)> },
     QueuesFull { failed: Vec<(String, &'static str)> },
+    GatewayLost { failed: Vec<(String, &'static str)> },
     FirstFailed,
     SpoolFailed,
     Overloaded { what: &'static str, limit: usize },
@@ -72,10 +88,37 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Of a push or command that no gateway is known to have taken, by what became of it at each. One that may have it all the
+    /// same is told before one that is behind, and that before those that cannot be reached.
+    #[must_use]
+    pub fn untaken(failures: &[(String, Failure)]) -> Self {
+        let failed = failures.iter().map(|(gateway, why)| (gateway.clone(), why.label())).collect();
+        let weight = |why: &Failure| match why {
+            Failure::Lost | Failure::Timeout | Failure::Restarted => 2,
+            Failure::Overloaded => 1,
+            Failure::Unreachable | Failure::Unauthorized | Failure::Incompatible => 0,
+        };
+        match failures.iter().map(|(_, why)| weight(why)).max() {
+            Some(2) => Self::GatewayLost { failed },
+            Some(1) => Self::QueuesFull { failed },
+            _ => Self::NoGateway { failed },
+        }
+    }
+
     /// The consequence of each refusal.
     #[must_use]
     pub fn rules(&self) -> Rules {
         match self {
+            Self::MalformedRequest { .. } => rules::MALFORMED_REQUEST,
+            Self::HeaderRepeated { .. } => rules::HEADER_REPEATED,
+            Self::HostMissing => rules::HOST_MISSING,
+            Self::HeadTooLarge { .. } => rules::HEAD_TOO_LARGE,
+            Self::TooManyHeaders { .. } => rules::TOO_MANY_HEADERS,
+            Self::TargetTooLong { .. } => rules::TARGET_TOO_LONG,
+            Self::HeadTimeout { .. } => rules::HEAD_TIMEOUT,
+            Self::HttpVersion => rules::HTTP_VERSION,
+            Self::TransferCoding => rules::TRANSFER_CODING,
+            Self::BadEscape { .. } => rules::BAD_ESCAPE,
             Self::BadJson { .. } => rules::BAD_JSON,
             Self::JsonTooDeep { .. } => rules::JSON_TOO_DEEP,
             Self::DuplicateKey { .. } => rules::DUPLICATE_KEY,
@@ -83,7 +126,7 @@ impl Refusal {
             Self::LoneSurrogate { .. } => rules::LONE_SURROGATE,
             Self::UnknownField { .. } => rules::UNKNOWN_FIELD,
             Self::MissingField { .. } => rules::MISSING_FIELD,
-            Self::WrongType { .. } => rules::WRONG_TYPE,
+            Self::WrongType { .. } | Self::NumberForText { .. } => rules::WRONG_TYPE,
             Self::BadValue { .. } => rules::BAD_VALUE,
             Self::TooManyMessages { .. } => rules::TOO_MANY_MESSAGES,
             Self::TooManyTargets { .. } => rules::TOO_MANY_TARGETS,
@@ -104,11 +147,12 @@ impl Refusal {
             Self::WrongScope { .. } => rules::WRONG_SCOPE,
             Self::ForeignOrigin { .. } => rules::FOREIGN_ORIGIN,
             Self::ForeignHost { .. } => rules::FOREIGN_HOST,
-            Self::NoSuchPath => rules::NO_SUCH_PATH,
+            Self::NoSuchPath | Self::NoWebSocket => rules::NO_SUCH_PATH,
             Self::NoSuchConnection => rules::NO_SUCH_CONNECTION,
             Self::NoSuchSink => rules::NO_SUCH_SINK,
             Self::WrongMethod { .. } => rules::WRONG_METHOD,
             Self::WrongMediaType { .. } => rules::WRONG_MEDIA_TYPE,
+            Self::ContentEncoding => rules::CONTENT_ENCODING,
             Self::NobodyThere => rules::NOBODY_THERE,
             Self::NoSuchAgent => rules::NO_SUCH_AGENT,
             Self::AgentError { .. } => rules::AGENT_ERROR,
@@ -116,6 +160,7 @@ impl Refusal {
             Self::IdempotencyConflict => rules::IDEMPOTENCY_CONFLICT,
             Self::NoGateway { .. } => rules::NO_GATEWAY,
             Self::QueuesFull { .. } => rules::QUEUES_FULL,
+            Self::GatewayLost { .. } => rules::GATEWAY_LOST,
             Self::FirstFailed => rules::FIRST_FAILED,
             Self::SpoolFailed => rules::SPOOL_FAILED,
             Self::Overloaded { .. } => rules::OVERLOADED,
@@ -127,34 +172,66 @@ impl Refusal {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
+            Self::MalformedRequest { what } => {
+                format!(
+                    "{what} can be read in more than one way, or in none; send HTTP/1.1 or 2 as RFC 9112 and 9113 define it"
+                )
+            }
+            Self::HeaderRepeated { header } => format!("{header} stands there more than once; send it once"),
+            Self::HostMissing => "HTTP/1.1 needs exactly one Host".into(),
+            Self::HeadTooLarge { limit } => {
+                format!("the head of a request has at most {limit} bytes (logic.limits.header_bytes)")
+            }
+            Self::TooManyHeaders { limit } => format!("a request has at most {limit} headers"),
+            Self::TargetTooLong { limit } => format!("the target of a request has at most {limit} bytes"),
+            Self::HeadTimeout { limit_ms } => {
+                format!("the head of a request must arrive within {limit_ms} ms (logic.http.header_ms)")
+            }
+            Self::HttpVersion => "this port speaks HTTP/1.1 and HTTP/2".into(),
+            Self::TransferCoding => "the only transfer coding here is chunked".into(),
+            Self::BadEscape { place } => {
+                format!("in the {place} each % must begin an escape such as %20, and what comes out must be UTF-8")
+            }
             Self::BadJson { detail } | Self::BadForm { detail } => detail.clone(),
             Self::JsonTooDeep { limit } => {
-                format!("arrays and objects may nest {limit} levels deep (limits.json_depth)")
+                format!("arrays and objects may nest {limit} levels deep (logic.limits.json_depth)")
             }
             Self::DuplicateKey { pointer } => format!("{pointer} is given twice; it is unclear which one is meant"),
             Self::BadNumber { pointer } => format!("{pointer} holds a number that reads as infinite"),
             Self::LoneSurrogate { pointer } => {
                 format!("{pointer} holds \\ud800 to \\udfff without its other half, which is no text in UTF-8")
             }
-            Self::UnknownField { pointer, name } => {
-                format!("{pointer:?} is not known here: remove {name:?} or correct it")
+            Self::UnknownField { pointer, name, known } => {
+                format!("{pointer:?} is not known here: remove {name:?} or correct it; known are {known}")
+            }
+            Self::NumberForText { pointer, number } => {
+                format!("{:?} must be a string: write \"{number}\"", root(pointer))
             }
             Self::MissingField { pointer, name } => format!("{:?} needs {name}", root(pointer)),
             Self::WrongType { pointer, expected } => format!("{:?} must be {expected}", root(pointer)),
             Self::BadValue { pointer, expected } => format!("{:?} must be {expected}", root(pointer)),
-            Self::TooManyMessages { limit, .. } => format!("a push holds at most {limit} messages (limits.messages)"),
-            Self::TooManyTargets { limit, .. } => format!("a push has at most {limit} targets (limits.targets)"),
-            Self::TooManyPushes { limit } => format!("a batch holds at most {limit} pushes (limits.batch_pushes)"),
+            Self::TooManyMessages { limit, .. } => {
+                format!("a push holds at most {limit} messages (logic.limits.messages)")
+            }
+            Self::TooManyTargets { limit, .. } => format!("a push has at most {limit} targets (logic.limits.targets)"),
+            Self::TooManyPushes { limit } => {
+                format!("a batch holds at most {limit} pushes (logic.limits.batch_pushes)")
+            }
             Self::MessageTooLarge { pointer, bytes, limit } => {
-                format!("{pointer} has {bytes} bytes; a message has at most {limit} (limits.message_bytes)")
+                format!("{pointer} has {bytes} bytes; a message has at most {limit} (logic.limits.message_bytes)")
             }
             Self::BodyTooLarge { limit, key } => format!("a body has at most {limit} bytes ({key})"),
-            Self::LineTooLarge { limit } => format!("a line has at most {limit} bytes (limits.body_bytes)"),
+            Self::LineTooLarge { limit } => format!("a line has at most {limit} bytes (logic.limits.body_bytes)"),
             Self::BodyTimeout { limit_ms } => {
-                format!("the body must arrive within {limit_ms} ms (http.body_ms, http.ndjson_ms)")
+                format!("the body must arrive within {limit_ms} ms (logic.http.body_ms, logic.http.ndjson_ms)")
             }
             Self::BodyCut => "the connection or the encoding of the body broke before its end".into(),
-            Self::UnknownParameter { name } => format!("query parameter {name:?} is not known here"),
+            Self::UnknownParameter { name, known } if known.is_empty() => {
+                format!("query parameter {name:?} is not known here, nor is any other")
+            }
+            Self::UnknownParameter { name, known } => {
+                format!("query parameter {name:?} is not known here; known are {known}")
+            }
             Self::BadParameter { name, expected } => format!("{name} must be {expected}"),
             Self::NoKey => "send Authorization: Bearer <key>".into(),
             Self::BadKey => "the key in Authorization is not among the configured ones".into(),
@@ -169,10 +246,14 @@ impl Refusal {
                 "without keys the Host must be an IP address, localhost or one of logic.allowed_hosts, not {host}"
             ),
             Self::NoSuchPath => "see docs/http-api.md for the paths there are".into(),
+            Self::NoWebSocket => {
+                "this is the push API; WebSockets are opened on the gateway's port (8000 by default)".into()
+            }
             Self::NoSuchSink => "sinks are those of the configuration (logic.upstream.sinks)".into(),
             Self::NoSuchConnection => "no gateway holds it: it has closed, or its gateway has restarted".into(),
             Self::WrongMethod { allow } => format!("allowed here: {allow}"),
             Self::WrongMediaType { expected } => format!("send Content-Type: {expected}"),
+            Self::ContentEncoding => "send the body as it is, without Content-Encoding".into(),
             Self::NobodyThere => {
                 "nobody of the target is connected; with \"wait_for_agent\": true a command waits for its user".into()
             }
@@ -189,6 +270,9 @@ impl Refusal {
             }
             Self::NoGateway { failed } => format!("no gateway took it: {}", named(failed)),
             Self::QueuesFull { failed } => format!("no gateway took it: {}", named(failed)),
+            Self::GatewayLost { failed } => {
+                format!("no gateway has said that it took it, and one may have: {}", named(failed))
+            }
             Self::FirstFailed => "the first request with this key reached nobody; the key is free again".into(),
             Self::SpoolFailed => "the disk refuses; the log of this node says why (logic.upstream.spool)".into(),
             Self::Overloaded { what, limit } => format!("{what} is at its limit of {limit}"),
@@ -211,6 +295,7 @@ impl Refusal {
             | Self::UnknownField { pointer, .. }
             | Self::MissingField { pointer, .. }
             | Self::WrongType { pointer, .. }
+            | Self::NumberForText { pointer, .. }
             | Self::BadValue { pointer, .. }
             | Self::TooManyMessages { pointer, .. }
             | Self::TooManyTargets { pointer, .. }
@@ -219,11 +304,16 @@ impl Refusal {
         }
     }
 
-    /// Whether the rest of the request's body is left unread, so that the connection cannot be used again.
+    /// Whether the rest of the request's body is left unread, or nobody knows where it ends, so that the connection cannot be
+    /// used again.
     fn leaves_body(&self) -> bool {
         matches!(
             self,
-            Self::BodyTooLarge { .. }
+            Self::MalformedRequest { .. }
+                | Self::HeaderRepeated { .. }
+                | Self::HostMissing
+                | Self::BodyTooLarge { .. }
+                | Self::ContentEncoding
                 | Self::LineTooLarge { .. }
                 | Self::BodyTimeout { .. }
                 | Self::BodyCut
@@ -269,6 +359,9 @@ impl Refusal {
             }
             Self::NoKey | Self::BadKey | Self::KeyNotYet { .. } | Self::KeyExpired { .. } => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::ContentEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             _ if self.rules().status == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::json;
-use support::{FakeGateway, delete, get, node, post, until};
+use support::{FakeGateway, call, delete, get, node, post, until};
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::ConnectionInfo;
 
@@ -174,11 +174,19 @@ async fn metrics_end_once_and_carry_the_other_tiers_text() {
     };
     let logic = tidegate_logic::Logic::start(support::config(), Vec::new(), extras).await.expect("start");
 
-    let text = get(&logic, "/metrics").await.text();
+    let accept = [("accept", "application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")];
+    let open = call(logic.api_addr(), "GET", "/metrics", &accept, "").await;
+    let older = get(&logic, "/metrics").await;
+    let text = open.text();
     let page = get(&logic, "/").await;
 
     assert!(text.ends_with("extra 1\n# EOF\n"), "{text}");
     assert_eq!(text.matches("# EOF").count(), 1);
+    assert_eq!(open.headers["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(older.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    assert!(
+        older.text().ends_with("extra 1\n") && older.text().contains("# TYPE tidegate_push_matched_total counter\n")
+    );
     assert!(page.headers["content-security-policy"].to_str().expect("text").contains("default-src 'self'"));
 }
 

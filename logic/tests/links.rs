@@ -211,7 +211,7 @@ async fn a_push_that_may_have_been_taken_keeps_its_dedupe_key() {
     gateway.open_gate();
     let retry = post(&logic, "/v1/push", body("late")).await;
 
-    assert_eq!(late.code(), "no_gateway");
+    assert_eq!(late.code(), "gateway_lost");
     assert_eq!((retry.status.as_u16(), &retry.json["gateways"]["failed"][0]["reason"]), (202, &json!("timeout")));
     assert_eq!(gateway.state.lock().applied.len(), 1);
 
@@ -220,7 +220,7 @@ async fn a_push_that_may_have_been_taken_keeps_its_dedupe_key() {
     let lost = tokio::spawn(call(addr, "POST", "/v1/push", &JSON, body("lost")));
     until(|| async { gateway.state.lock().applied.len() == 2 }).await;
     gateway.kill();
-    assert_eq!(lost.await.expect("answer").code(), "no_gateway");
+    assert_eq!(lost.await.expect("answer").code(), "gateway_lost");
     gateway.open_gate();
     gateway.restart().await;
     until(|| async { get(&logic, "/readyz").await.status == 200 }).await;

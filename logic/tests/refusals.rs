@@ -141,6 +141,30 @@ async fn each_bad_body_has_its_status_code_and_pointer() {
 }
 
 #[tokio::test]
+async fn what_is_unknown_is_told_what_is_known_and_a_number_how_to_be_a_name() {
+    let gateway = FakeGateway::start(1).await;
+    let logic = node(&[&gateway]).await;
+
+    for (body, told) in [
+        (with(r#""lanes":"urgent""#), "to, messages, message, lane, ttl_ms"),
+        (to(r#"{"usr":"ann","all":true}"#), "user, users, connection"),
+        (to(r#"{"user":42}"#), r#"write "42""#),
+        (to(r#"{"users":["ann",-7]}"#), r#"write "-7""#),
+        (to(r#"{"room":1.5}"#), r#"write "1.5""#),
+    ] {
+        let reply = post(&logic, "/v1/push", body.clone()).await;
+        let detail = reply.json["detail"].as_str().unwrap_or_default();
+        assert!(reply.status == 422 && detail.contains(told), "{body}: {detail}");
+    }
+    let query = get(&logic, "/v1/rooms?prefx=a").await;
+    assert!(
+        query.json["detail"].as_str().is_some_and(|d| d.contains("limit, cursor") || d.contains("prefix")),
+        "{}",
+        query.text()
+    );
+}
+
+#[tokio::test]
 async fn what_is_just_within_the_limits_is_taken() {
     let gateway = FakeGateway::start(1).await;
     let logic = node(&[&gateway]).await;
@@ -186,9 +210,28 @@ async fn wrong_methods_paths_types_and_parameters_are_told_apart() {
         assert_eq!((reply.status.as_u16(), reply.code()), (405, "wrong_method"), "{method} {path}");
         assert_eq!(reply.headers["allow"], allow, "{method} {path}");
     }
-    for path in ["/v1", "/v1/push/", "/v2/push", "/v1/users", "/console/none.js", "/v1/users/%ff"] {
+    for path in ["/v1", "/v1/push/", "/v2/push", "/v1/users", "/console/none.js"] {
         assert_eq!(get(&logic, path).await.code(), "no_such_path", "{path}");
     }
+    for path in [
+        "/v1/users/%ff",
+        "/v1/rooms/%zz",
+        "/v1/rooms/a%",
+        "/v1/rooms/%4/members",
+        "/v1/rooms?prefix=%zz",
+        "/v1/rooms?%f=1",
+    ] {
+        let reply = get(&logic, path).await;
+        assert_eq!((reply.status.as_u16(), reply.code()), (400, "bad_escape"), "{path}");
+    }
+    let gzip = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    let compressed = call(addr, "POST", "/v1/push", &gzip, &b"\x1f\x8b\x08"[..]).await;
+    assert_eq!((compressed.status.as_u16(), compressed.code()), (415, "content_encoding"));
+    assert_eq!(compressed.headers["accept-encoding"], "identity");
+    let identity = [("content-type", "application/json"), ("content-encoding", "identity")];
+    assert_eq!(call(addr, "POST", "/v1/push", &identity, GOOD).await.status, 202);
+    let web_socket = get(&logic, "/ws").await;
+    assert!(web_socket.json["detail"].as_str().is_some_and(|d| d.contains("8000")), "{}", web_socket.text());
     for (path, kind) in [
         ("/v1/push", "text/plain"),
         ("/v1/push", "application/x-www-form-urlencoded"),

@@ -48,12 +48,10 @@ pub async fn many(
     incoming: Incoming,
 ) -> Result<Answer, Refusal> {
     let request = Request::new(node, caller);
-    if body::is_media_type(headers, "application/json") {
-        document(node, &request, incoming).await
-    } else if body::is_media_type(headers, "application/x-ndjson") {
-        lines(node, &request, incoming).await
-    } else {
-        Err(Refusal::WrongMediaType { expected: "application/json or application/x-ndjson" })
+    let wanted = [body::JSON, "application/x-ndjson"];
+    match body::media_type(headers, &wanted, "application/json or application/x-ndjson")? {
+        body::JSON => document(node, &request, incoming).await,
+        _ => lines(node, &request, incoming).await,
     }
 }
 
@@ -64,8 +62,11 @@ async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Re
     // Two levels stand above each push.
     let text = syntax::text(&body.bytes, limits.json_depth + 2)?;
     let mut object = Object::read(text, "")?;
-    let list = object.take("pushes").ok_or(Refusal::MissingField { pointer: String::new(), name: "pushes" })?;
-    object.finish()?;
+    let Some(list) = object.take("pushes") else {
+        object.only(&["pushes"])?;
+        return Err(Refusal::MissingField { pointer: String::new(), name: "pushes" });
+    };
+    object.finish(&["pushes"])?;
     let raws = list
         .list(limits.batch_pushes, "a list of pushes")?
         .ok_or(Refusal::TooManyPushes { limit: limits.batch_pushes })?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
@@ -57,7 +57,7 @@ impl Hold {
         self.bytes += bytes;
         let limit = self.budget.max.load(Ordering::Relaxed);
         if before + bytes > limit {
-            return Err(Refusal::Overloaded { what: "memory for bodies (limits.bodies_bytes)", limit });
+            return Err(Refusal::Overloaded { what: "memory for bodies (logic.limits.bodies_bytes)", limit });
         }
         Ok(())
     }
@@ -92,7 +92,7 @@ pub async fn read(
     http: &HttpConfig,
 ) -> Result<Body, Refusal> {
     let limit = limits.body_bytes;
-    let too_large = Refusal::BodyTooLarge { limit, key: "limits.body_bytes" };
+    let too_large = Refusal::BodyTooLarge { limit, key: "logic.limits.body_bytes" };
     if incoming.size_hint().lower() > limit as u64 {
         return Err(too_large);
     }
@@ -182,7 +182,7 @@ impl Lines {
                 Some(data) => {
                     self.seen_bytes += data.len();
                     if self.seen_bytes > self.total_max {
-                        return Err(Refusal::BodyTooLarge { limit: self.total_max, key: "limits.ndjson_bytes" });
+                        return Err(Refusal::BodyTooLarge { limit: self.total_max, key: "logic.limits.ndjson_bytes" });
                     }
                     self.hold.add(data.len())?;
                     self.buffer.extend_from_slice(&data);
@@ -207,8 +207,24 @@ impl Lines {
     }
 }
 
-/// Whether the body has the media type, parameters left out.
-pub fn is_media_type(headers: &HeaderMap, wanted: &str) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()) else { return false };
-    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted)
+/// JSON.
+pub const JSON: &str = "application/json";
+
+/// Which of the wanted media types the body has, parameters left out.
+///
+/// # Errors
+/// `WrongMediaType` if it has none of them, `ContentEncoding` if it is compressed.
+pub fn media_type(headers: &HeaderMap, wanted: &[&'static str], all: &'static str) -> Result<&'static str, Refusal> {
+    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Refusal::ContentEncoding);
+    }
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    let found = wanted.iter().find(|wanted| kind.eq_ignore_ascii_case(wanted));
+    found.copied().ok_or(Refusal::WrongMediaType { expected: all })
+}
+
+/// As [`media_type`], where it must be JSON.
+pub fn must_be_json(headers: &HeaderMap) -> Result<(), Refusal> {
+    media_type(headers, &[JSON], JSON).map(|_| ())
 }

@@ -38,21 +38,19 @@ struct Asked {
 pub async fn post(asked: calls::Asked, target: Target) -> Result<Answer, Refusal> {
     let calls::Asked { node, caller, place: in_progress, head, body: incoming, .. } = asked;
     let (node, headers, config) = (&node, &head.headers, &node.config.agents);
-    if !body::is_media_type(headers, "application/json") {
-        return Err(Refusal::WrongMediaType { expected: "application/json" });
-    }
+    body::must_be_json(headers)?;
     // What a key may not reach is refused alike whether or not it is there.
     if let Some(reach) = &caller.reach {
         reach.check(&target.to())?;
     }
     let place = Arc::clone(&node.agents.places).try_acquire_owned();
-    let full = Refusal::Overloaded { what: "commands that wait (agents.commands)", limit: config.commands };
+    let full = Refusal::Overloaded { what: "commands that wait (logic.agents.commands)", limit: config.commands };
     let place = place.map_err(|_| full)?;
     let live = node.live.now();
+    // From here on it counts as a command: it will wait for agents, which is longer than a request takes.
+    in_progress.leave();
     let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
     let Asked { ask, key } = read(&live.limits, config, target, &body.bytes)?;
-    // From here on it waits for agents, which is longer than a request takes, and counts as a command instead.
-    in_progress.leave();
     let streams = ask.expect == Expect::All || accepts_lines(headers);
     let Some(key) = key else {
         drop(body);
@@ -171,7 +169,7 @@ async fn stream(
 fn finished(node: &Node, target: &Target, conclusion: &Conclusion, streams: bool) -> Result<Answer, Refusal> {
     match &conclusion.end {
         End::Nobody => return Err(Refusal::NobodyThere),
-        End::NoGateway(failed) => return Err(Refusal::NoGateway { failed: failed.clone() }),
+        End::Untaken(failed) => return Err(Refusal::untaken(failed)),
         End::Replied | End::TimedOut | End::Left => {}
     }
     if streams {
@@ -200,7 +198,7 @@ fn conclude(node: &Node, conclusion: &Conclusion) {
             End::TimedOut => "timeout",
             End::Left => "left",
             End::Nobody => "nobody",
-            End::NoGateway(_) => "no_gateway",
+            End::Untaken(_) => "untaken",
         },
     );
 }
@@ -253,7 +251,7 @@ fn read(limits: &LimitsConfig, config: &AgentsConfig, target: Target, body: &Byt
             let ms = value.number("a whole number of milliseconds")?;
             let max = config.timeout_ms_max;
             if !(1..=max).contains(&ms) {
-                let expected = format!("a number from 1 to {max} (agents.timeout_ms_max)");
+                let expected = format!("a number from 1 to {max} (logic.agents.timeout_ms_max)");
                 return Err(Refusal::BadValue { pointer: value.pointer, expected });
             }
             ms

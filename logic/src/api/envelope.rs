@@ -23,6 +23,11 @@ const FIELDS: &[&str] = &["to", "messages", "message", "lane", "ttl_ms", "dedupe
 pub const ATTRIBUTES_MAX: usize = 16;
 /// Of one, name and value.
 pub const ATTRIBUTE_BYTES_MAX: usize = 1_024;
+/// Whom a push is for, and what narrows that.
+const TARGET_FIELDS: &[&str] =
+    &["all", "room", "rooms", "user", "users", "connection", "connections", "platform", "attributes", "except"];
+/// The first so many, of which there must be one.
+const KINDS: usize = 7;
 const TARGETS: &str = "an object with exactly one of all, room, rooms, user, users, connection, connections";
 
 /// What bounds a push.
@@ -64,7 +69,7 @@ pub fn read_text(text: &str, pointer: &str, body: &Bytes, bounds: Bounds<'_>) ->
     let ttl_ms = push.take("ttl_ms").map_or(Ok(0), |v| v.number("a whole number of milliseconds, 0 to 4294967295"))?;
     let dedupe = push.take("dedupe").map(|v| name(v.raw, &|| v.pointer.clone())).transpose()?;
     let wait = wait(push.take("wait"), push.take("timeout_ms"), bounds.http)?;
-    push.finish()?;
+    push.finish(FIELDS)?;
     Ok(Push { to, narrow, messages, lane, ttl_ms, dedupe: dedupe.map(Cow::into_owned), wait })
 }
 
@@ -90,13 +95,13 @@ fn bad(value: &Value<'_>, expected: impl Into<String>) -> Refusal {
 fn targets(value: &Value<'_>, limits: &LimitsConfig) -> Result<(To, Narrow), Refusal> {
     let mut object = value.object()?;
     let mut kinds = Vec::new();
-    for key in ["all", "room", "rooms", "user", "users", "connection", "connections"] {
+    for key in &TARGET_FIELDS[..KINDS] {
         kinds.extend(object.take(key).map(|v| (key, v)));
     }
     let (Some((kind, target)), None) = (kinds.first(), kinds.get(1)) else {
         return Err(bad(value, TARGETS));
     };
-    let to = match *kind {
+    let to = match **kind {
         "all" if target.is_true() => To::All,
         "all" => return Err(bad(target, "true")),
         "room" => To::Rooms(vec![owned_name(target)?]),
@@ -109,7 +114,7 @@ fn targets(value: &Value<'_>, limits: &LimitsConfig) -> Result<(To, Narrow), Ref
     let mut narrow = Narrow::default();
     if let Some(platforms) = object.take("platform") {
         narrow.platforms = list(&platforms, limits, PLATFORM, |raw, at| {
-            let name = json::string(raw).ok_or_else(|| Refusal::WrongType { pointer: at(), expected: PLATFORM })?;
+            let name = json::text_of(raw, at, PLATFORM)?;
             if is_valid_platform(&name) { Ok(name.into_owned()) } else { Err(invalid(at, PLATFORM)) }
         })?;
     }
@@ -120,9 +125,9 @@ fn targets(value: &Value<'_>, limits: &LimitsConfig) -> Result<(To, Narrow), Ref
         let mut except = except.object()?;
         narrow.except_connections = except.take("connections").map_or(Ok(Vec::new()), |v| ids(&v, limits))?;
         narrow.except_users = except.take("users").map_or(Ok(Vec::new()), |v| names(&v, limits))?;
-        except.finish()?;
+        except.finish(&["connections", "users"])?;
     }
-    object.finish()?;
+    object.finish(TARGET_FIELDS)?;
     let left_out = narrow.except_connections.len() + narrow.except_users.len();
     if count(&to) + left_out > limits.targets {
         return Err(Refusal::TooManyTargets { pointer: value.pointer.clone(), limit: limits.targets });
@@ -195,12 +200,12 @@ fn owned_name(value: &Value<'_>) -> Result<String, Refusal> {
 }
 
 fn name<'a>(raw: &'a RawValue, at: &dyn Fn() -> String) -> Result<Cow<'a, str>, Refusal> {
-    let name = json::string(raw).ok_or_else(|| Refusal::WrongType { pointer: at(), expected: NAME })?;
+    let name = json::text_of(raw, at, NAME)?;
     if is_valid_name(&name) { Ok(name) } else { Err(invalid(at, NAME)) }
 }
 
 fn id(raw: &RawValue, at: &dyn Fn() -> String) -> Result<ConnectionId, Refusal> {
-    let text = json::string(raw).ok_or_else(|| Refusal::WrongType { pointer: at(), expected: ID })?;
+    let text = json::text_of(raw, at, ID)?;
     text.parse().map_err(|_| invalid(at, ID))
 }
 
@@ -253,7 +258,7 @@ fn wait(wait: Option<Value<'_>>, timeout: Option<Value<'_>>, http: &HttpConfig) 
         Some(value) if !is_written => return Err(bad(value, "left out unless wait is \"written\"")),
         Some(value) => match value.number("a whole number of milliseconds")? {
             ms if (1..=http.wait_ms_max).contains(&ms) => ms,
-            _ => return Err(bad(value, format!("1 to {} (http.wait_ms_max)", http.wait_ms_max))),
+            _ => return Err(bad(value, format!("1 to {} (logic.http.wait_ms_max)", http.wait_ms_max))),
         },
     };
     Ok(if is_written { Wait::Written { timeout_ms } } else { Wait::Accepted })

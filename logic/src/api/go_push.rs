@@ -17,6 +17,8 @@ use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::{Narrow, Push, To, Wait};
 
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Answers `POST /push/all`.
 pub async fn all(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
     push(node, caller, headers, incoming, |_| Ok(To::All)).await
@@ -43,9 +45,7 @@ async fn push(
     incoming: Incoming,
     to: impl FnOnce(&mut Pairs) -> Result<To, Refusal>,
 ) -> Result<Answer, Refusal> {
-    if !body::is_media_type(headers, "application/x-www-form-urlencoded") {
-        return Err(Refusal::WrongMediaType { expected: "application/x-www-form-urlencoded" });
-    }
+    body::media_type(headers, &[FORM], FORM)?;
     let live = node.live.now();
     let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
     let mut form = Pairs::of_form(&body.bytes)?;

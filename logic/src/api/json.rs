@@ -66,11 +66,13 @@ impl<'a> Object<'a> {
     pub fn only(&self, known: &[&str]) -> Result<(), Refusal> {
         match self.members.iter().find(|(name, _)| !known.contains(&name.as_ref())) {
             None => Ok(()),
-            Some((name, _)) => Err(Refusal::UnknownField {
-                pointer: under(&self.pointer, name),
-                name: name.chars().take(64).collect(),
-            }),
+            Some((name, _)) => Err(self.unknown(name, known)),
         }
+    }
+
+    fn unknown(&self, name: &str, known: &[&str]) -> Refusal {
+        let pointer = under(&self.pointer, name);
+        Refusal::UnknownField { pointer, name: name.chars().take(64).collect(), known: known.join(", ") }
     }
 
     /// The members, where any name will do.
@@ -80,14 +82,11 @@ impl<'a> Object<'a> {
         self.members.into_iter().map(|(key, raw)| (key.clone(), value(&key, raw))).collect()
     }
 
-    /// Refuses what nobody took.
-    pub fn finish(self) -> Result<(), Refusal> {
-        match self.members.into_iter().next() {
+    /// Refuses what nobody took; `known` is what could have been.
+    pub fn finish(self, known: &[&str]) -> Result<(), Refusal> {
+        match self.members.first() {
             None => Ok(()),
-            Some((name, _)) => Err(Refusal::UnknownField {
-                pointer: under(&self.pointer, &name),
-                name: name.chars().take(64).collect(),
-            }),
+            Some((name, _)) => Err(self.unknown(name, known)),
         }
     }
 }
@@ -115,7 +114,7 @@ impl<'a> Value<'a> {
 
     /// As a string.
     pub fn string(&self, expected: &'static str) -> Result<Cow<'a, str>, Refusal> {
-        string(self.raw).ok_or_else(|| self.wrong(expected))
+        text_of(self.raw, &|| self.pointer.clone(), expected)
     }
 
     /// As a whole number, however it is written: JSON does not tell 20 from 20.0 and 2e1, and some writers know no integers.
@@ -141,6 +140,23 @@ fn whole(text: &str) -> Option<u32> {
     // Exact: every u32 is an f64.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within u32 and whole")]
     is_whole.then_some(number as u32)
+}
+
+/// A string's text, or why there is none.
+pub fn text_of<'a>(
+    raw: &'a RawValue,
+    at: &dyn Fn() -> String,
+    expected: &'static str,
+) -> Result<Cow<'a, str>, Refusal> {
+    string(raw).ok_or_else(|| {
+        let text = raw.get();
+        // Ids are numbers in most databases, and names are strings here.
+        let is_number = text.len() <= 32 && text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        match is_number {
+            true => Refusal::NumberForText { pointer: at(), number: text.to_owned() },
+            false => Refusal::WrongType { pointer: at(), expected },
+        }
+    })
 }
 
 /// A string's text; `None` for other values, and for half surrogates.

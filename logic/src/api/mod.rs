@@ -2,7 +2,7 @@
 //! Parts: `calls` (which there are), `routes` (which is meant), `openapi` (what they say of themselves), `body`, `json`,
 //! `envelope`, `query` (what came in), `push`, `batch`, `go_push`, `ask`, `steer`, `command`, `agents`, `operate`, `console` (what
 //! is done),
-//! `answer`, `paging` (what goes out), `socket` (deadlines).
+//! `answer`, `paging` (what goes out), `socket` (deadlines), `framing` and `guard` (heads that can be read in one way only).
 //! Invariant: every spawned task holds a permit of `Node::connections`.
 
 mod agents;
@@ -14,7 +14,9 @@ mod calls;
 mod command;
 mod console;
 pub mod envelope;
+mod framing;
 mod go_push;
+mod guard;
 pub(crate) mod json;
 pub(crate) mod openapi;
 mod operate;
@@ -40,6 +42,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 
+use self::guard::Guard;
 use self::routes::Routes;
 use self::socket::{Requests, Socket};
 use crate::live::Live;
@@ -100,7 +103,8 @@ fn builder(config: &Live) -> Builder {
         // connection idles, so it is the idle deadline; `socket` has the one for heads.
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(u64::from(config.http.idle_ms)))
-        .max_buf_size(config.limits.header_bytes)
+        // Never reached: `guard` passes whole heads within the limit.
+        .max_buf_size(config.limits.header_bytes + 8 * 1024)
         .max_headers(HEADERS_MAX);
     builder
         .http2()
@@ -142,17 +146,21 @@ impl Connection {
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         let requests = Arc::new(Requests::default());
         let socket = Socket::new(stream, Arc::clone(&requests), ms(http.header_ms), ms(http.write_ms));
+        let guard = Guard::new(socket, Arc::clone(&requests), live.limits.header_bytes, http.header_ms);
         let service = service_fn(|request| {
             let (node, routes, requests) = (Arc::clone(&self.node), Arc::clone(&self.routes), Arc::clone(&requests));
-            requests.begin();
+            let refused = requests.begin();
             async move {
-                let answer = routes.answer(&node, request).await;
+                let answer = match refused {
+                    Some(refusal) => routes::refuse(&node, "none", &refusal),
+                    None => routes.answer(&node, request).await,
+                };
                 requests.end();
                 Ok::<_, Infallible>(answer)
             }
         });
         let builder = builder(&live);
-        let connection = builder.serve_connection(TokioIo::new(socket), service);
+        let connection = builder.serve_connection(TokioIo::new(guard), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::StatusCode;
+use http::header::{ACCEPT, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
+use tidegate_protocol::exposition::Exposition;
 use utoipa::ToSchema;
 
 use super::answer::{Answer, json, with_type};
@@ -225,7 +227,7 @@ fn gateway(node: &Node, link: &Arc<Link>) -> Gateway {
 }
 
 /// `GET /metrics`: ours, then the other tier's when it shares the process.
-pub fn metrics(node: &Node) -> Answer {
+pub fn metrics(node: &Node, headers: &HeaderMap) -> Answer {
     refresh(node);
     let mut text = String::new();
     node.metrics.encode(&mut text);
@@ -234,8 +236,11 @@ pub fn metrics(node: &Node) -> Answer {
         let end = text.trim_end_matches("# EOF\n").len();
         text.truncate(end);
     }
-    text.push_str("# EOF\n");
-    with_type(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|field| field.to_str().ok());
+    let format = Exposition::accepted(accept);
+    let mut answer = with_type(StatusCode::OK, format.content_type(), format.finish(text));
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    answer
 }
 
 /// Gauges of bounds, read where they live.

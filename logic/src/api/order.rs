@@ -98,9 +98,7 @@ pub async fn block(
     headers: &http::HeaderMap,
     incoming: Incoming,
 ) -> Result<Answer, Refusal> {
-    if !body::is_media_type(headers, "application/json") {
-        return Err(Refusal::WrongMediaType { expected: "application/json" });
-    }
+    body::must_be_json(headers)?;
     let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
     let wish = read_block(&body.bytes, node.config.limits.json_depth)?;
     let set = node.blocks.set(&user, &wish.room, wish.seconds, &wish.reason, unix_ms());
@@ -165,10 +163,11 @@ struct Wish {
 fn read_block(body: &[u8], depth_max: usize) -> Result<Wish, Refusal> {
     const NAME: &str = "a name of 1 to 128 bytes without control characters";
     const SECONDS: &str = "a whole number of seconds, 1 to 315360000";
+    const FIELDS: &[&str] = &["seconds", "room", "reason"];
     const REASON: &str = "a string of at most 256 bytes";
     let mut object = Object::read(syntax::text(body, depth_max)?, "")?;
     let Some(seconds) = object.take("seconds") else {
-        object.only(&["seconds", "room", "reason"])?;
+        object.only(FIELDS)?;
         return Err(Refusal::MissingField { pointer: String::new(), name: "seconds" });
     };
     let mut wish = Wish { seconds: seconds.number(SECONDS)?, ..Wish::default() };
@@ -187,7 +186,7 @@ fn read_block(body: &[u8], depth_max: usize) -> Result<Wish, Refusal> {
             return Err(Refusal::BadValue { pointer: reason.pointer, expected: REASON.into() });
         }
     }
-    object.finish()?;
+    object.finish(FIELDS)?;
     Ok(wish)
 }
 

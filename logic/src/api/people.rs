@@ -111,9 +111,7 @@ pub fn presence(node: &Node) -> Answer {
 
 /// `POST /v1/users/query`.
 pub async fn users(node: &Node, headers: &http::HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
-    if !body::is_media_type(headers, "application/json") {
-        return Err(Refusal::WrongMediaType { expected: "application/json" });
-    }
+    body::must_be_json(headers)?;
     let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
     let names = read_names(&body.bytes, node.config.limits.json_depth)?;
     let online: Vec<bool> = {
@@ -136,13 +134,13 @@ fn read_names(body: &[u8], depth_max: usize) -> Result<Vec<String>, Refusal> {
         object.only(&["users"])?;
         return Err(Refusal::MissingField { pointer: String::new(), name: "users" });
     };
-    object.finish()?;
+    object.finish(&["users"])?;
     let Some(raws) = users.list(USERS_MAX, "a list of users")? else {
         return Err(Refusal::TooManyTargets { pointer: users.pointer.clone(), limit: USERS_MAX });
     };
     let read = |(i, raw)| {
         let at = || format!("{}/{i}", users.pointer);
-        let name = syntax::string(raw).ok_or_else(|| Refusal::WrongType { pointer: at(), expected: NAME })?;
+        let name = syntax::text_of(raw, &at, NAME)?;
         if is_valid_name(&name) {
             Ok(name.into_owned())
         } else {

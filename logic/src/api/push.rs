@@ -76,9 +76,7 @@ pub enum Walking {
 
 /// Answers `POST /v1/push`.
 pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
-    if !body::is_media_type(headers, "application/json") {
-        return Err(Refusal::WrongMediaType { expected: "application/json" });
-    }
+    body::must_be_json(headers)?;
     let live = node.live.now();
     let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
     let push = envelope::read(&body.bytes, bounds(&live))?;
@@ -209,14 +207,13 @@ async fn finish(node: Arc<Node>, id: String, sent: Sent, wait: Wait, started: In
 /// All gateways down, or every queue full. A push whose only gateway of several is down is not refused: its receipt says so.
 fn nobody_took_it(node: &Node, receipt: &Receipt, failures: &[Failure]) -> Option<Refusal> {
     let links = node.fleet.links();
-    let named = || receipt.gateways.failed.iter().map(|f| (f.gateway.clone(), f.reason)).collect();
     let is_full = !failures.is_empty() && failures.iter().all(|f| *f == Failure::Overloaded);
     let is_down = links.iter().all(|link| link.state() != LinkState::Up);
-    if is_full {
-        return Some(Refusal::QueuesFull { failed: named() });
-    }
-    let is_nowhere = !failures.is_empty() && (is_down || failures.len() == links.len());
-    (is_nowhere || links.is_empty()).then(|| Refusal::NoGateway { failed: named() })
+    let is_nowhere = is_full || (!failures.is_empty() && (is_down || failures.len() == links.len()));
+    (is_nowhere || links.is_empty()).then(|| {
+        let names = receipt.gateways.failed.iter().map(|f| f.gateway.clone());
+        Refusal::untaken(&names.zip(failures.iter().copied()).collect::<Vec<_>>())
+    })
 }
 
 /// Asks every gateway that took a share what became of it, side by side.

@@ -11,41 +11,57 @@ use crate::problem::Refusal;
 /// Most pairs of a query string or form; ours have five.
 const PAIRS_MAX: usize = 32;
 
+const PAIRS: &str = "few pairs, each name once";
+
+/// Why a text is no pairs.
+#[derive(PartialEq, Eq)]
+enum Wrong {
+    Escape,
+    Pairs,
+}
+
 /// `name=value` pairs that nobody has taken yet.
 pub struct Pairs {
     pairs: Vec<(String, String)>,
+    /// What was asked for, for who sends something else.
+    known: Vec<&'static str>,
 }
 
 impl Pairs {
     /// Reads a query string; `None` is an empty one.
     pub fn of_query(query: Option<&str>) -> Result<Self, Refusal> {
-        Self::read(query.unwrap_or_default())
-            .map_err(|expected| Refusal::BadParameter { name: "the query string", expected: expected.into() })
+        Self::read(query.unwrap_or_default()).map_err(|wrong| match wrong {
+            Wrong::Escape => Refusal::BadEscape { place: "query string" },
+            Wrong::Pairs => Refusal::BadParameter { name: "the query string", expected: PAIRS.into() },
+        })
     }
 
     /// Reads an `application/x-www-form-urlencoded` body.
     pub fn of_form(body: &[u8]) -> Result<Self, Refusal> {
-        let text = std::str::from_utf8(body).map_err(|_| "percent-encoded UTF-8");
-        text.and_then(Self::read)
-            .map_err(|expected| Refusal::BadForm { detail: format!("the form must be {expected}") })
+        let text = std::str::from_utf8(body).map_err(|_| Wrong::Escape);
+        text.and_then(Self::read).map_err(|wrong| {
+            let expected = if wrong == Wrong::Pairs { PAIRS } else { "percent-encoded UTF-8" };
+            Refusal::BadForm { detail: format!("the form must be {expected}") }
+        })
     }
 
-    fn read(text: &str) -> Result<Self, &'static str> {
+    fn read(text: &str) -> Result<Self, Wrong> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decode_form(name), decode_form(value));
-            let (Some(name), Some(value)) = (name, value) else { return Err("percent-encoded UTF-8") };
+            let (Some(name), Some(value)) = (name, value) else { return Err(Wrong::Escape) };
             if pairs.len() == PAIRS_MAX || pairs.iter().any(|(n, _)| *n == name) {
-                return Err("few pairs, each name once");
+                return Err(Wrong::Pairs);
             }
             pairs.push((name, value));
         }
-        Ok(Self { pairs })
+        Ok(Self { pairs, known: Vec::new() })
     }
 
     /// Takes one value out.
-    pub fn take(&mut self, name: &str) -> Option<String> {
+    pub fn take(&mut self, name: &'static str) -> Option<String> {
+        self.known.push(name);
         let i = self.pairs.iter().position(|(n, _)| n == name)?;
         Some(self.pairs.swap_remove(i).1)
     }
@@ -85,17 +101,24 @@ impl Pairs {
     pub fn finish(self) -> Result<(), Refusal> {
         match self.pairs.into_iter().next() {
             None => Ok(()),
-            Some((name, _)) => Err(Refusal::UnknownParameter { name: name.chars().take(64).collect() }),
+            Some((name, _)) => {
+                let known = self.known.join(", ");
+                Err(Refusal::UnknownParameter { name: name.chars().take(64).collect(), known })
+            }
         }
     }
 }
 
 fn decode_form(text: &str) -> Option<String> {
-    decode_path(&text.replace('+', " "))
+    decode(&text.replace('+', " "))
 }
 
-/// A path segment's text; `None` when it is not UTF-8.
-pub fn decode_path(text: &str) -> Option<String> {
+/// Percent-decoded text; `None` where a `%` begins no escape, or when what comes out is not UTF-8.
+pub fn decode(text: &str) -> Option<String> {
+    let mut after_each = text.split('%').skip(1).map(str::as_bytes);
+    if !after_each.all(|rest| rest.len() >= 2 && rest[..2].iter().all(u8::is_ascii_hexdigit)) {
+        return None;
+    }
     percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
@@ -117,7 +140,9 @@ mod tests {
     fn what_is_unknown_twice_or_no_text_is_refused() {
         assert!(matches!(Pairs::of_query(Some("a=1")).map(Pairs::finish), Ok(Err(Refusal::UnknownParameter { .. }))));
         assert!(Pairs::of_query(Some("a=1&a=2")).is_err());
-        assert!(Pairs::of_query(Some("a=%ff")).is_err());
+        for bad in ["a=%ff", "a=%zz", "a=%", "a=%4", "%g0=1", "a=100%&b=1", "a=%%41"] {
+            assert!(matches!(Pairs::of_query(Some(bad)), Err(Refusal::BadEscape { .. })), "{bad}");
+        }
         assert!(Pairs::of_form(b"a=\xff").is_err());
         assert!(Pairs::of_form(b"a=1&").is_ok());
     }

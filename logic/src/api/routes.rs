@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, header};
+use http::uri::Authority;
+use http::{Method, Request, Version, header};
 use hyper::body::Incoming;
 use matchit::Router;
 
@@ -35,20 +36,20 @@ impl Routes {
 
     /// Answers a request, whatever it is.
     pub async fn answer(&self, node: &Arc<Node>, request: Request<Incoming>) -> Answer {
-        let (name, outcome) = match self.find(&request) {
+        let found = refuse_ambiguous(&request).and_then(|()| self.find(&request));
+        let (name, outcome) = match found {
             Ok((call, path)) => (call.name, serve(node, call, path, request).await),
             Err(refusal) => ("none", Err(refusal)),
         };
-        let answer = outcome.unwrap_or_else(|refusal| {
-            node.metrics.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
-            refusal.response().map(Body::Whole)
-        });
-        node.metrics.requests.get_or_create(&RequestLabels { call: name, status: answer.status().as_u16() }).inc();
-        answer
+        match outcome {
+            Ok(answer) => counted(node, name, answer),
+            Err(refusal) => refuse(node, name, &refusal),
+        }
     }
 
     fn find(&self, request: &Request<Incoming>) -> Result<(&'static Call, Params), Refusal> {
-        let found = self.router.at(request.uri().path()).map_err(|_| Refusal::NoSuchPath)?;
+        let path = request.uri().path();
+        let found = self.router.at(path).map_err(|_| no_such_path(path))?;
         // hyper leaves the body out of an answer to HEAD.
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let Some(call) = found.value.iter().find(|call| call.method == *method) else {
@@ -56,8 +57,58 @@ impl Routes {
             return Err(Refusal::WrongMethod { allow: allow.join(", ") });
         };
         let params = found.params.iter();
-        let decoded = params.map(|(name, text)| Some((name.to_owned(), query::decode_path(text)?)));
-        Ok((call, decoded.collect::<Option<Params>>().ok_or(Refusal::NoSuchPath)?))
+        let decoded = params.map(|(name, text)| Some((name.to_owned(), query::decode(text)?)));
+        Ok((call, decoded.collect::<Option<Params>>().ok_or(Refusal::BadEscape { place: "path" })?))
+    }
+}
+
+fn counted(node: &Node, call: &'static str, answer: Answer) -> Answer {
+    node.metrics.requests.get_or_create(&RequestLabels { call, status: answer.status().as_u16() }).inc();
+    answer
+}
+
+/// The answer to a request of the call, or of none, that is refused.
+pub fn refuse(node: &Node, call: &'static str, refusal: &Refusal) -> Answer {
+    node.metrics.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
+    counted(node, call, refusal.response().map(Body::Whole))
+}
+
+/// WebSockets are looked for here by those who know one port only.
+fn no_such_path(path: &str) -> Refusal {
+    if matches!(path, "/ws" | "/connect" | "/chat") { Refusal::NoWebSocket } else { Refusal::NoSuchPath }
+}
+
+/// Fields of which two would leave open which one counts.
+const SINGLE: [(header::HeaderName, &str); 5] = [
+    (header::HOST, "Host"),
+    (header::AUTHORIZATION, "Authorization"),
+    (header::ORIGIN, "Origin"),
+    (header::CONTENT_TYPE, "Content-Type"),
+    (header::CONTENT_ENCODING, "Content-Encoding"),
+];
+
+/// One meaning for each head, whatever its version (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+fn refuse_ambiguous(request: &Request<Incoming>) -> Result<(), Refusal> {
+    let headers = request.headers();
+    for (name, header) in SINGLE {
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(Refusal::HeaderRepeated { header });
+        }
+    }
+    let Some(host) = headers.get(header::HOST) else {
+        let is_named = request.version() == Version::HTTP_10 || request.uri().authority().is_some();
+        return if is_named && request.version() != Version::HTTP_11 { Ok(()) } else { Err(Refusal::HostMissing) };
+    };
+    let is_authority = |host: &str| host.is_empty() || (host.parse::<Authority>().is_ok() && !host.contains('@'));
+    let Some(host) = host.to_str().ok().filter(|host| is_authority(host)) else {
+        return Err(Refusal::MalformedRequest { what: "Host" });
+    };
+    match request.uri().authority() {
+        // Of HTTP/1.1's absolute form, the target counts and Host is passed over (RFC 9112 section 3.2.2).
+        Some(authority) if request.version() == Version::HTTP_2 && !authority.as_str().eq_ignore_ascii_case(host) => {
+            Err(Refusal::MalformedRequest { what: "Host beside another :authority" })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -74,7 +125,7 @@ async fn serve(node: &Arc<Node>, call: &Call, path: Params, request: Request<Inc
         true => None,
         false => Some(Arc::clone(&node.in_flight).try_acquire_owned().map_err(|_| {
             let limit = node.config.limits.in_flight;
-            Refusal::Overloaded { what: "requests in progress (limits.in_flight)", limit }
+            Refusal::Overloaded { what: "requests in progress (logic.limits.in_flight)", limit }
         })?),
     };
     let (head, body) = request.into_parts();
@@ -108,13 +159,13 @@ fn refuse_foreign_hosts(request: &Request<Incoming>, allowed: &[String]) -> Resu
     let is_ours = name.parse::<std::net::IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || allowed.iter().any(|a| a.eq_ignore_ascii_case(name));
-    let is_ours = is_ours && request.headers().get_all(header::HOST).iter().count() <= 1;
     if is_ours { Ok(()) } else { Err(Refusal::ForeignHost { host: name.chars().take(128).collect() }) }
 }
 
+/// Whom a request is for: its target's authority, which HTTP/2 calls `:authority`, before its Host.
 fn host_of(request: &Request<Incoming>) -> Option<&str> {
-    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
-    host.or_else(|| request.uri().authority().map(http::uri::Authority::as_str))
+    let host = || request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    request.uri().authority().map(Authority::as_str).or_else(host)
 }
 
 /// The same rule lets forms through. A page of ours has the origin it calls.

@@ -14,28 +14,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// What an HTTP/2 peer says first (RFC 9113 section 3.4). hyper waits for it without a deadline; after it, frames come
-/// at any time and pings tell who is gone.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+use super::framing::PREFACE;
+use crate::problem::Refusal;
+
 /// How long, and how much, a peer may go on sending after we have said the last word. Closing at once would send RST,
 /// which can reach the peer before it has read the answer.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
-/// What the server tells the socket: how far its requests are.
+/// What the server tells the socket: how far its requests are; and what `guard` tells the server.
 #[derive(Default)]
 pub struct Requests {
     begun: AtomicUsize,
     ended: AtomicUsize,
+    /// Set once, for the last request of a connection: how many come before it, and why it is refused.
+    refused: Mutex<Option<(usize, Refusal)>>,
 }
 
 impl Requests {
-    /// A head is complete.
-    pub fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+    /// A head is complete. Gives the refusal that it stands for.
+    pub fn begin(&self) -> Option<Refusal> {
+        let before = self.begun.fetch_add(1, Ordering::Relaxed);
+        self.refused.lock().take_if(|(at, _)| *at == before).map(|(_, refusal)| refusal)
+    }
+
+    /// The request after so many is refused before it is read.
+    pub fn refuse(&self, before: usize, refusal: Refusal) {
+        *self.refused.lock() = Some((before, refusal));
     }
 
     /// An answer is made.
@@ -58,7 +67,8 @@ pub struct Socket<S> {
     header: Duration,
     /// Armed at accept, and by the first byte after an answer.
     head: Option<Head>,
-    /// Bytes of [`PREFACE`] seen; `None` once the peer speaks HTTP/1.
+    /// Bytes of [`PREFACE`] seen; `None` once the peer speaks HTTP/1. hyper waits for it without a deadline; after it, frames
+    /// come at any time and pings tell who is gone.
     preface: Option<usize>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,

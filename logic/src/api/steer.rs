@@ -13,10 +13,11 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
 use super::query::Pairs;
+use crate::backplane::Failure;
 use crate::interest::GatewaySet;
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::receipt::Gateways;
+use crate::receipt::{Failed, Gateways};
 use crate::route::{holders, id_bytes};
 
 /// What became of a close.
@@ -67,38 +68,51 @@ fn command(query: Option<&str>) -> Result<CommandRequest, Refusal> {
 
 /// Tells several gateways side by side; an error when all of them were needed and none could be told.
 pub async fn tell(node: &Node, set: GatewaySet, request: &CommandRequest) -> Result<(CommandReply, Gateways), Refusal> {
-    let (reply, gateways) = tell_any(node, set, request).await;
-    if gateways.sent == 0 && !gateways.failed.is_empty() {
-        let failed = gateways.failed.into_iter().map(|f| (f.gateway, f.reason)).collect();
-        return Err(Refusal::NoGateway { failed });
+    let (reply, sent, failed) = tell_each(node, set, request).await;
+    if sent == 0 && !failed.is_empty() {
+        return Err(Refusal::untaken(&failed));
     }
-    Ok((reply, gateways))
+    Ok((reply, told(sent, failed)))
 }
 
 /// The same, for what holds whoever hears it: nobody is needed.
 pub async fn tell_any(node: &Node, set: GatewaySet, request: &CommandRequest) -> (CommandReply, Gateways) {
+    let (reply, sent, failed) = tell_each(node, set, request).await;
+    (reply, told(sent, failed))
+}
+
+fn told(sent: usize, failed: Vec<(String, Failure)>) -> Gateways {
+    let failed = failed.into_iter().map(|(gateway, why)| Failed { gateway, reason: why.label() }).collect();
+    Gateways { sent, failed }
+}
+
+async fn tell_each(
+    node: &Node,
+    set: GatewaySet,
+    request: &CommandRequest,
+) -> (CommandReply, usize, Vec<(String, Failure)>) {
     let deadline = node.fleet.request_deadline();
     let mut told = JoinSet::new();
     for link in set.iter().filter_map(|g| node.fleet.links().get(g.get())) {
         let (link, request) = (Arc::clone(link), request.clone());
         told.spawn(async move {
-            let reply = link.command(&request, deadline).await.ok();
+            let reply = link.command(&request, deadline).await;
             (link.name.clone(), reply)
         });
     }
-    let (mut sum, mut gateways) = (CommandReply::default(), Gateways::default());
+    let (mut sum, mut sent, mut failed) = (CommandReply::default(), 0, Vec::new());
     for (gateway, reply) in told.join_all().await {
         match reply {
-            Some(reply) => {
+            Ok(reply) => {
                 sum.closed += reply.closed;
                 sum.moved += reply.moved;
                 sum.unmoved += reply.unmoved;
                 sum.refused += reply.refused;
                 sum.stronger += reply.stronger;
-                gateways.sent += 1;
+                sent += 1;
             }
-            None => gateways.failed.push(crate::receipt::Failed { gateway, reason: "no_answer" }),
+            Err(error) => failed.push((gateway, error.failure())),
         }
     }
-    (sum, gateways)
+    (sum, sent, failed)
 }

@@ -321,7 +321,9 @@ impl LogicConfig {
     fn backplane_problems(&self, out: &mut Vec<String>) {
         let b = &self.backplane;
         if b.queue_bytes < 4 * self.limits.body_bytes || b.queue_pushes == 0 {
-            out.push("logic.backplane: queue_bytes must hold 4 bodies (limits.body_bytes), queue_pushes 1 push".into());
+            out.push(
+                "logic.backplane: queue_bytes must hold 4 bodies (logic.limits.body_bytes), queue_pushes 1 push".into(),
+            );
         }
         if b.ping_ms < 100 || b.request_ms < b.ping_ms || b.hold_ms < 10 || b.retry_ms < 10 {
             out.push(

@@ -32,7 +32,7 @@ pub enum Reply {
 
 /// By HTTP, to the configured URL and nowhere else.
 pub fn by_webhook(config: &HookConfig) -> Result<Post, String> {
-    let webhook = Arc::new(Webhook::new(&sink(config), system_resolver())?);
+    let webhook = Arc::new(Webhook::new(&sink(config), system_resolver())?.wanting_ok());
     Ok(Arc::new(move |id, question| {
         let webhook = Arc::clone(&webhook);
         Box::pin(async move {

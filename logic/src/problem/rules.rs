@@ -34,6 +34,17 @@ macro_rules! rules {
 }
 
 rules! {
+    // The head of the request, of whatever call.
+    MALFORMED_REQUEST = never(BAD_REQUEST, "malformed_request", "The request is malformed");
+    HEADER_REPEATED = never(BAD_REQUEST, "header_repeated", "A header is given twice");
+    HOST_MISSING = never(BAD_REQUEST, "host_missing", "The Host header is missing");
+    HEAD_TOO_LARGE = never(REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "The request head is too large");
+    TOO_MANY_HEADERS = never(REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers", "There are too many headers");
+    TARGET_TOO_LONG = never(URI_TOO_LONG, "target_too_long", "The request target is too long");
+    HEAD_TIMEOUT = later(REQUEST_TIMEOUT, "head_timeout", "The request head came too slowly");
+    HTTP_VERSION = never(HTTP_VERSION_NOT_SUPPORTED, "http_version", "The version of HTTP is not spoken here");
+    TRANSFER_CODING = never(NOT_IMPLEMENTED, "transfer_coding", "The transfer coding is not known");
+    BAD_ESCAPE = never(BAD_REQUEST, "bad_escape", "The path or the query is not percent-encoded UTF-8");
     // What was sent is not JSON, or JSON nobody should pass on.
     BAD_JSON = never(BAD_REQUEST, "bad_json", "The body is not JSON");
     JSON_TOO_DEEP = never(BAD_REQUEST, "json_too_deep", "The JSON is nested too deeply");
@@ -72,6 +83,7 @@ rules! {
     NO_SUCH_CONNECTION = never(NOT_FOUND, "no_such_connection", "There is no such connection");
     WRONG_METHOD = never(METHOD_NOT_ALLOWED, "wrong_method", "This path takes other methods");
     WRONG_MEDIA_TYPE = never(UNSUPPORTED_MEDIA_TYPE, "wrong_media_type", "The body has another media type");
+    CONTENT_ENCODING = never(UNSUPPORTED_MEDIA_TYPE, "content_encoding", "The body is compressed");
     // Commands to agents.
     NOBODY_THERE = later(NOT_FOUND, "nobody_there", "Nobody is connected who could answer");
     NO_SUCH_AGENT = never(NOT_FOUND, "no_such_agent", "There is no such agent");
@@ -81,6 +93,7 @@ rules! {
     // Not now.
     NO_GATEWAY = later(SERVICE_UNAVAILABLE, "no_gateway", "No gateway can be reached");
     QUEUES_FULL = later(SERVICE_UNAVAILABLE, "queues_full", "The gateways are behind");
+    GATEWAY_LOST = later(SERVICE_UNAVAILABLE, "gateway_lost", "A gateway was lost before it answered");
     FIRST_FAILED = later(SERVICE_UNAVAILABLE, "first_failed", "The first request with this key failed");
     SPOOL_FAILED = later(SERVICE_UNAVAILABLE, "spool_failed", "The spool cannot be read or written");
     OVERLOADED = later(SERVICE_UNAVAILABLE, "overloaded", "The API is at one of its limits");

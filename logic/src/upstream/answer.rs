@@ -79,7 +79,7 @@ pub fn read(body: &Bytes, sent: &[Stored], json_depth: usize) -> Result<Wishes, 
                 let mut reply = Object::read(raw.get(), &replies.pointer)?;
                 let to_id = reply.take("to_id").ok_or_else(|| missing("to_id"))?.string("a message's id")?.into_owned();
                 let data = reply.take("data").ok_or_else(|| missing("data"))?;
-                reply.finish()?;
+                reply.finish(&["to_id", "data"])?;
                 json::check_meaning(data.raw.get(), &|| data.pointer.clone())?;
                 match connections.get_or_insert_with(|| origins(sent)).get(&to_id) {
                     Some(&to) => {
@@ -94,7 +94,7 @@ pub fn read(body: &Bytes, sent: &[Stored], json_depth: usize) -> Result<Wishes, 
             let pushes = listed(&pushes)?.into_iter();
             wishes.actions.extend(pushes.map(|raw| Action::Push(Bytes::copy_from_slice(raw.get().as_bytes()))));
         }
-        object.finish()?;
+        object.finish(&["replies", "pushes"])?;
         if wishes.actions.len() + wishes.strays > 2 * ACTIONS_MAX {
             return Err(too_many());
         }

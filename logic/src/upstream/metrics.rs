@@ -123,7 +123,7 @@ impl UpstreamMetrics {
         );
         r.register(
             "tidegate_upstream_offline_pending",
-            "Users gone and not told of yet (events.pending_max)",
+            "Users gone and not told of yet (logic.events.pending_max)",
             self.offline_pending.clone(),
         );
     }

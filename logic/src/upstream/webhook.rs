@@ -132,6 +132,8 @@ pub struct Webhook {
     headers: HeaderMap,
     timeout: Duration,
     answer_bytes: usize,
+    /// Whether only 200 is a good answer.
+    wants_ok: bool,
     client: Client<HttpsConnector<Connect>, Full<Bytes>>,
 }
 
@@ -166,8 +168,16 @@ impl Webhook {
             headers,
             timeout: Duration::from_millis(u64::from(sink.timeout_ms)),
             answer_bytes: sink.answer_bytes,
+            wants_ok: false,
             client,
         })
+    }
+
+    /// The same where the answer is the point: 200 and no other status has one.
+    #[must_use]
+    pub fn wanting_ok(mut self) -> Self {
+        self.wants_ok = true;
+        self
     }
 
     /// Posts lines, signed for this moment. `id` is the request's name; a repeat with the same lines has the same.
@@ -184,7 +194,7 @@ impl Webhook {
             Ok(Ok(response)) => response,
         };
         let (status, after) = (response.status(), retry_after(response.headers(), SystemTime::now()));
-        if status.is_success() {
+        if status == StatusCode::OK || (status.is_success() && !self.wants_ok) {
             return Answer::Taken(self.said(response.into_body(), until).await);
         }
         match status {

@@ -52,6 +52,22 @@ async fn a_request_is_signed_lines_with_the_configured_headers() {
     assert!(SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs().abs_diff(seconds) < 60);
 }
 
+/// A verdict comes with 200: an empty 204, or a 201 that speaks of something else, is none.
+#[tokio::test]
+async fn where_the_answer_is_the_point_only_200_has_one() {
+    for (status, is_good) in [(200, true), (201, false), (202, false), (204, false), (206, false)] {
+        let hook = Hook::start(move |_, _| reply(status, "")).await;
+        let answer = webhook(&config(&hook.url())).wanting_ok().post("x-1-1", Bytes::from_static(b"{}")).await;
+
+        let due = if is_good {
+            Answer::Taken(Said::Body(Bytes::new()))
+        } else {
+            Answer::Later { trouble: Trouble::Status(status), after: None }
+        };
+        assert_eq!(answer, due, "{status}");
+    }
+}
+
 #[tokio::test]
 async fn each_status_means_taken_later_or_never() {
     let elsewhere = Hook::start(|_, _| reply(200, "")).await;
