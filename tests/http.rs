@@ -46,7 +46,7 @@ async fn ask(address: SocketAddr, bytes: &[u8]) -> String {
 fn answers(text: &str) -> Vec<(u16, Option<String>)> {
     // What a problem says of HTTP/1.1 has no status behind it.
     let status = |at: usize| text.get(at + 9..at + 12).and_then(|digits| digits.parse::<u16>().ok());
-    let begins = text.match_indices("HTTP/1.1 ").filter_map(|(at, _)| status(at).map(|status| (at, status)));
+    let begins = text.match_indices("HTTP/1.").filter_map(|(at, _)| status(at).map(|status| (at, status)));
     let begins: Vec<_> = begins.chain([(text.len(), 0)]).collect();
     begins
         .windows(2)
