@@ -98,6 +98,7 @@ fn length() -> String {
 
 /// RFC 9112 sections 2.2, 3.2, 5.1, 5.2, 6.1, 6.3 and 7.1. A second answer would be a smuggled request's.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table: a row for each request")]
 async fn the_api_reads_each_request_in_one_way_or_not_at_all() {
     let server = Server::serve(&[]).await;
     let hidden = "GET /v1/stats HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -310,6 +311,17 @@ async fn who_knows_one_port_only_is_told_of_the_other() {
     {
         assert_eq!(answer.problem(), (404, code.to_owned()));
         assert!(answer.json()["detail"].as_str().is_some_and(|d| d.contains(port)), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn the_ops_port_wants_one_host() {
+    let gateway = Server::gateway("gw-1", &[]).await;
+
+    for (lines, status) in [("Host: localhost\r\n", 200), ("", 400), ("Host: a\r\nHost: b\r\n", 400)] {
+        let text = ask(gateway.health(), &get(&format!("{lines}Connection: close\r\n"))).await;
+
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{lines:?}: {text}");
     }
 }
 

@@ -45,6 +45,7 @@ pub enum Refusal {
     // Limits.
     TooManyMessages { pointer: String, limit: usize },
     TooManyTargets { pointer: String, limit: usize },
+    TooManyUsers { pointer: String, limit: usize },
     TooManyPushes { limit: usize },
     MessageTooLarge { pointer: String, bytes: usize, limit: usize },
     BodyTooLarge { limit: usize, key: &'static str },
@@ -129,7 +130,7 @@ impl Refusal {
             Self::WrongType { .. } | Self::NumberForText { .. } => rules::WRONG_TYPE,
             Self::BadValue { .. } => rules::BAD_VALUE,
             Self::TooManyMessages { .. } => rules::TOO_MANY_MESSAGES,
-            Self::TooManyTargets { .. } => rules::TOO_MANY_TARGETS,
+            Self::TooManyTargets { .. } | Self::TooManyUsers { .. } => rules::TOO_MANY_TARGETS,
             Self::TooManyPushes { .. } => rules::TOO_MANY_PUSHES,
             Self::MessageTooLarge { .. } => rules::MESSAGE_TOO_LARGE,
             Self::BodyTooLarge { .. } => rules::BODY_TOO_LARGE,
@@ -170,6 +171,7 @@ impl Refusal {
 
     /// A sentence a person can act on.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a line or two for each refusal, all in one place")]
     pub fn detail(&self) -> String {
         match self {
             Self::MalformedRequest { what } => {
@@ -214,6 +216,7 @@ impl Refusal {
                 format!("a push holds at most {limit} messages (logic.limits.messages)")
             }
             Self::TooManyTargets { limit, .. } => format!("a push has at most {limit} targets (logic.limits.targets)"),
+            Self::TooManyUsers { limit, .. } => format!("a question is about at most {limit} users"),
             Self::TooManyPushes { limit } => {
                 format!("a batch holds at most {limit} pushes (logic.limits.batch_pushes)")
             }
@@ -299,6 +302,7 @@ impl Refusal {
             | Self::BadValue { pointer, .. }
             | Self::TooManyMessages { pointer, .. }
             | Self::TooManyTargets { pointer, .. }
+            | Self::TooManyUsers { pointer, .. }
             | Self::MessageTooLarge { pointer, .. } => Some(pointer),
             _ => None,
         }

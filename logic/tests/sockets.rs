@@ -6,6 +6,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::{FakeGateway, call, config, get, node, node_with, post};
 use tidegate_logic::Logic;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -215,6 +218,41 @@ async fn requests_that_two_readers_could_read_in_two_ways_are_refused() {
     let long = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: {}\r\n\r\n", "x".repeat(64 * 1024));
     let answer = read_to_end(&mut raw(&logic, &long).await).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+/// RFC 9113 section 8.3.1: `:authority` counts, and a Host that names another is no request.
+#[tokio::test]
+async fn of_http2_the_authority_counts_and_nothing_stands_there_twice() {
+    let gateway = FakeGateway::start(1).await;
+    let logic = node(&[&gateway]).await;
+    let addr = logic.api_addr();
+
+    for (authority, headers, status, code) in [
+        ("localhost", &[][..], 200, "none"),
+        ("localhost", &[("host", "localhost")], 200, "none"),
+        ("localhost", &[("host", "LOCALHOST")], 200, "none"),
+        ("localhost", &[("host", "evil.example")], 400, "malformed_request"),
+        ("evil.example", &[("host", "localhost")], 400, "malformed_request"),
+        ("evil.example", &[], 403, "foreign_host"),
+        ("localhost", &[("host", "localhost"), ("host", "localhost")], 400, "header_repeated"),
+        ("localhost", &[("authorization", "Bearer a"), ("authorization", "Bearer b")], 400, "header_repeated"),
+    ] {
+        let stream = TokioIo::new(TcpStream::connect(addr).await.expect("connect"));
+        let (mut send, connection) =
+            http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), stream).await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let mut request = http::Request::get(format!("http://{authority}/v1/stats"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::default()).expect("a request");
+        let (head, body) = send.send_request(request).await.expect("an answer").into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+
+        let found = (head.status.as_u16(), problem["code"].as_str().unwrap_or("none"));
+        assert_eq!(found, (status, code), "{authority} {headers:?}");
+    }
 }
 
 #[tokio::test]

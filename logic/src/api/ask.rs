@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::answer::{Answer, json};
 use super::paging::{self, Page, Place};
 use super::query::Pairs;
-use crate::backplane::Link;
+use crate::backplane::{Failure, Link};
 use crate::interest::GatewaySet;
 use crate::node::Node;
 use crate::problem::Refusal;
@@ -219,13 +219,13 @@ pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection,
     let mut silent = Vec::new();
     for (link, reply) in ask(node, set, &request).await {
         match reply.map(|r| r.connections.into_iter().next()) {
-            Some(Some(info)) => return Ok(connection(&link, info)),
-            Some(None) => {}
-            None => silent.push((link.name.clone(), "no_answer")),
+            Ok(Some(info)) => return Ok(connection(&link, info)),
+            Ok(None) => {}
+            Err(failure) => silent.push((link.name.clone(), failure)),
         }
     }
     // Only who has heard "no" from everyone who could know may say so.
-    Err(if silent.is_empty() { Refusal::NoSuchConnection } else { Refusal::NoGateway { failed: silent } })
+    Err(if silent.is_empty() { Refusal::NoSuchConnection } else { Refusal::untaken(&silent) })
 }
 
 /// `GET /v1/users/{user}`.
@@ -248,7 +248,7 @@ pub async fn user(node: &Node, user: String) -> Answer {
         missing: Vec::new(),
     };
     for (link, reply) in ask(node, set, &request).await {
-        let Some(reply) = reply else {
+        let Ok(reply) = reply else {
             answer.missing.push(link.name.clone());
             continue;
         };
@@ -285,11 +285,11 @@ pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> 
     let (mut pages, mut missing) = (Vec::new(), Vec::new());
     for (link, reply) in ask(node, every(node), &request).await {
         match reply {
-            Some(reply) => pages.push(Page {
+            Ok(reply) => pages.push(Page {
                 has_more: !reply.cursor.is_empty(),
                 rows: reply.rooms.into_iter().map(|r| (r.name, r.online)).collect(),
             }),
-            None => missing.push(link.name.clone()),
+            Err(_) => missing.push(link.name.clone()),
         }
     }
     let (rows, next) = paging::merge(pages, limit);
@@ -312,7 +312,7 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
         missing: Vec::new(),
     };
     for (link, reply) in ask(node, set, &counts).await {
-        let Some(reply) = reply else {
+        let Ok(reply) = reply else {
             answer.missing.push(link.name.clone());
             continue;
         };
@@ -324,21 +324,25 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
         }
     }
     for (_, reply) in ask(node, set, &members).await {
-        let Some(reply) = reply else { continue };
+        let Ok(reply) = reply else { continue };
         answer.is_users_cut |= !reply.cursor.is_empty();
         answer.users.extend(reply.connections.into_iter().map(|c| c.user).filter(|u| !u.is_empty()));
     }
     json(StatusCode::OK, &answer)
 }
 
-/// Asks several gateways side by side; answers in the gateways' order, `None` for one that did not.
-pub async fn ask(node: &Node, set: GatewaySet, request: &QueryRequest) -> Vec<(Arc<Link>, Option<QueryReply>)> {
+/// Asks several gateways side by side; answers in the gateways' order, and why there is none.
+pub async fn ask(
+    node: &Node,
+    set: GatewaySet,
+    request: &QueryRequest,
+) -> Vec<(Arc<Link>, Result<QueryReply, Failure>)> {
     let deadline = node.fleet.request_deadline();
     let mut asked = JoinSet::new();
     for link in set.iter().filter_map(|g| node.fleet.links().get(g.get())) {
         let (link, request) = (Arc::clone(link), request.clone());
         asked.spawn(async move {
-            let reply = link.query(&request, deadline).await.ok();
+            let reply = link.query(&request, deadline).await.map_err(|error| error.failure());
             (link, reply)
         });
     }

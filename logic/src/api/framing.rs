@@ -1,7 +1,7 @@
 //! Where the requests of an HTTP/1 connection begin and end, and whether two readers could disagree about it (RFC 9112
 //! sections 3 and 6): hyper takes some of what a strict reader refuses, and refuses the rest without saying why.
 //! Pure: bytes in, how many of them may be read on. What a head means is `routes`' affair.
-//! Invariant: a head that passes has one length of body, and hyper reads the same; it is at least as strict within bodies.
+//! Why: docs/adr/0029. Invariant: a head that passes has one length of body, and hyper reads the same; it is at least as strict within bodies.
 
 use std::mem::MaybeUninit;
 

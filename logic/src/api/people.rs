@@ -136,7 +136,7 @@ fn read_names(body: &[u8], depth_max: usize) -> Result<Vec<String>, Refusal> {
     };
     object.finish(&["users"])?;
     let Some(raws) = users.list(USERS_MAX, "a list of users")? else {
-        return Err(Refusal::TooManyTargets { pointer: users.pointer.clone(), limit: USERS_MAX });
+        return Err(Refusal::TooManyUsers { pointer: users.pointer.clone(), limit: USERS_MAX });
     };
     let read = |(i, raw)| {
         let at = || format!("{}/{i}", users.pointer);
@@ -161,7 +161,7 @@ pub async fn user_rooms(node: &Node, user: String) -> Answer {
     };
     let (mut rooms, mut missing, mut is_cut): (BTreeMap<String, u64>, _, _) = (BTreeMap::new(), Vec::new(), false);
     for (link, reply) in ask::ask(node, set, &request).await {
-        let Some(reply) = reply else {
+        let Ok(reply) = reply else {
             missing.push(link.name.clone());
             continue;
         };

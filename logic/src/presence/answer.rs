@@ -71,7 +71,7 @@ async fn counts(node: &Node, room: &str) -> Option<(u64, u64)> {
         QueryRequest { kind: QueryKind::Room.into(), room: room.to_owned(), limit: 1, ..QueryRequest::default() };
     let mut sum = (0, 0);
     for (_, reply) in ask::ask(node, set, &request).await {
-        let rooms = reply?.rooms;
+        let rooms = reply.ok()?.rooms;
         sum = rooms.iter().fold(sum, |(online, users), r| (online + r.online, users + r.users));
     }
     Some(sum)
