@@ -41,8 +41,10 @@ impl Report {
         lines.extend(self.repeat_lines(detail));
         let hidden = free.len().saturating_sub(most(FIGURES_BRIEF));
         if hidden + self.counters.len() > 0 && detail == Detail::Brief {
-            let metrics = self.counters.len();
-            lines.push(format!("  --verbose shows {hidden} more figures and {metrics} metrics of the server"));
+            let more = [(hidden, "more of the figures"), (self.counters.len(), "metrics of the server")];
+            let more: Vec<String> =
+                more.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+            lines.push(format!("  --verbose shows {}", more.join(" and ")));
         }
         lines
     }
@@ -167,7 +169,7 @@ mod tests {
         assert!(!lines.iter().any(|line| line.contains("tidegate_gateway_metric")), "{lines:#?}");
         assert_eq!(
             lines.last().map(String::as_str),
-            Some("  --verbose shows 32 more figures and 85 metrics of the server")
+            Some("  --verbose shows 32 more of the figures and 85 metrics of the server")
         );
     }
 
