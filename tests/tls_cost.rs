@@ -5,7 +5,6 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::json;
 use support::tls::{self, Authority};
@@ -52,7 +51,7 @@ async fn cost(clients: usize, connector: &Option<TlsConnector>, settings: &[(&st
     let server = Server::serve(settings).await;
     let address = server.clients();
     let mut connected = Vec::with_capacity(clients);
-    let began = cpu_s(&server);
+    let began = server.cpu().as_secs_f64();
     for _ in 0..clients / 50 {
         let mut group = JoinSet::new();
         for _ in 0..50 {
@@ -60,12 +59,12 @@ async fn cost(clients: usize, connector: &Option<TlsConnector>, settings: &[(&st
         }
         connected.extend(group.join_all().await);
     }
-    let handshakes_s = cpu_s(&server) - began;
+    let handshakes_s = server.cpu().as_secs_f64() - began;
     let rss = server.rss() as f64;
 
     let mut api = server.connect_api().await;
     let message = "x".repeat(MESSAGE_BYTES);
-    let began = cpu_s(&server);
+    let began = server.cpu().as_secs_f64();
     for _ in 0..PUSHES {
         api.push(json!({"to": {"all": true}, "message": message, "lane": "urgent"})).await;
     }
@@ -77,7 +76,7 @@ async fn cost(clients: usize, connector: &Option<TlsConnector>, settings: &[(&st
     for client in &mut connected {
         client.items(PUSHES as usize).await;
     }
-    Cost { handshakes_s, rss, deliveries_s: cpu_s(&server) - began }
+    Cost { handshakes_s, rss, deliveries_s: server.cpu().as_secs_f64() - began }
 }
 
 async fn connect(address: SocketAddr, connector: Option<TlsConnector>) -> Client {
@@ -85,13 +84,4 @@ async fn connect(address: SocketAddr, connector: Option<TlsConnector>) -> Client
         None => Client::connect(address).await,
         Some(connector) => tls::client(&connector, address, "/ws").await,
     }
-}
-
-/// Processor time of the server so far, all threads.
-fn cpu_s(server: &Server) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("the process lives");
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    // utime and stime, the 14th and 15th fields, in ticks of 10 ms.
-    let ticks = |at: usize| fields[at].parse::<u64>().expect("a count of ticks");
-    Duration::from_millis(10 * (ticks(11) + ticks(12))).as_secs_f64()
 }

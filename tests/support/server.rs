@@ -214,6 +214,25 @@ impl Server {
         kib.and_then(|n| n.parse::<u64>().ok()).expect("VmRSS is a number of KiB") * 1024
     }
 
+    /// Processor time so far, all threads.
+    pub fn cpu(&self) -> Duration {
+        let fields = self.stat();
+        // utime and stime, the 14th and 15th fields of which the first two are cut off, in ticks of 10 ms.
+        let ticks = |at: usize| fields[at].parse::<u64>().expect("a count of ticks");
+        Duration::from_millis(10 * (ticks(11) + ticks(12)))
+    }
+
+    /// The same once the process has ended; its account stays until [`Server::exit`] is asked for.
+    pub async fn cpu_at_its_end(&self, patience: Duration) -> Duration {
+        until("the process to end", patience, async || (self.stat()[0] == "Z").then(|| self.cpu())).await
+    }
+
+    /// `/proc/PID/stat` from the state on.
+    fn stat(&self) -> Vec<String> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("the child is not reaped");
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -1,6 +1,7 @@
 //! Sends to one connection outside a walk: what has waited, control frames, the last word.
 //! A file of its own because these are the bucket task's and not the fan-out's; both go through the outbox lock.
-//! Invariant: whoever holds the outbox is the only writer, and a frame that has begun is finished before another begins.
+//! Invariants: whoever holds the outbox is the only writer, and a frame that has begun is finished before another begins; the
+//! end of a connection is told once, because telling it raises the event that calls [`drain`].
 
 use std::io::IoSlice;
 use std::sync::atomic::Ordering;
@@ -24,7 +25,9 @@ pub fn drain<S, W: Writer<S>>(writer: &W, hot: &Hot<S>, now: Millis, d: &mut Del
             return true;
         }
         if pending.is_flushed() && pending.is_last() {
-            writer.finish(fd);
+            if pending.is_to_finish() {
+                writer.finish(fd);
+            }
             return true;
         }
         let mut slices = Vec::new();

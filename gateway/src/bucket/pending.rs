@@ -76,6 +76,8 @@ pub struct Pending {
     gaps: usize,
     /// A Close frame is the last entry, or has left: nothing may follow it (RFC 6455 section 5.5.1).
     is_last: bool,
+    /// The peer has been told that nothing follows.
+    is_finished: bool,
 }
 
 impl Pending {
@@ -101,6 +103,13 @@ impl Pending {
     #[must_use]
     pub fn is_last(&self) -> bool {
         self.is_last
+    }
+
+    /// True the first time it is asked once the last word has left: the end is then to be told. Once and no more, because the
+    /// kernel answers each telling with an event of the socket, and the event leads back here.
+    pub fn is_to_finish(&mut self) -> bool {
+        let is_over = self.is_last && self.is_flushed();
+        is_over && !std::mem::replace(&mut self.is_finished, true)
     }
 
     /// Queues the last word; nothing is taken after it.
