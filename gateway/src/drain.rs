@@ -94,7 +94,7 @@ async fn close_all(node: &Node, pace: &mut Pace, total: usize) {
             break;
         }
     }
-    // Whoever came through the door while it was closing; for the others this says nothing new.
+    // Whoever came through the door while it was closing; a bucket passes over those that it was asked for before.
     for (index, slot, generation) in targets(node) {
         node.buckets[usize::from(index)].close(slot, generation, CloseReason::Draining, Some(0));
     }

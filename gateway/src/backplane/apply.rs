@@ -17,6 +17,7 @@ use tidegate_protocol::records::{
 use super::{Refused, encode};
 use crate::bucket::{Bucket, of_user};
 use crate::clock::Millis;
+use crate::counters::DropReason;
 use crate::merge::batch::{Narrow, Waiter};
 use crate::merge::control::{self, Control};
 use crate::merge::topic::Topic;
@@ -221,13 +222,15 @@ pub(super) async fn wait(node: &Node, request: WaitRequest) -> WaitReply {
     for ticket in request.tickets {
         let Some(waiter) = node.links.redeem(ticket) else { continue };
         let _ = tokio::time::timeout_at(deadline, walked(&waiter)).await;
-        let dropped = waiter.tally.dropped.load(Ordering::Relaxed);
+        let dropped = DropReason::ALL.into_iter().zip(&waiter.tally.dropped);
+        let dropped =
+            dropped.map(|(reason, n)| Dropped { reason: reason.label().into(), count: n.load(Ordering::Relaxed) });
         outcomes.push(Outcome {
             ticket,
             is_done: waiter.is_done(),
             written: waiter.tally.written.load(Ordering::Relaxed),
             pending: waiter.tally.pending.load(Ordering::Relaxed),
-            dropped: if dropped == 0 { Vec::new() } else { vec![Dropped { reason: "slow".into(), count: dropped }] },
+            dropped: dropped.filter(|dropped| dropped.count > 0).collect(),
         });
     }
     WaitReply { outcomes }

@@ -420,8 +420,7 @@ impl Drive {
     }
 
     fn obey(&mut self, node: &Node) {
-        let commands = std::mem::take(&mut *self.bucket().commands.lock());
-        for command in commands {
+        for command in self.bucket().take_commands() {
             match command {
                 Command::Close { slot, generation, code, text } => {
                     if node.buckets[self.index].table.read().find(slot, generation).is_some() {

@@ -49,7 +49,7 @@ impl Share<'_> {
         match fate {
             Fate::Written => &tally.written,
             Fate::Pending => &tally.pending,
-            Fate::Dropped => &tally.dropped,
+            Fate::Dropped(reason) => &tally.dropped[reason as usize],
         }
         .fetch_add(1, Ordering::Relaxed);
     }
@@ -95,7 +95,7 @@ pub struct Walk<'a, S, W> {
 enum Fate {
     Written,
     Pending,
-    Dropped,
+    Dropped(DropReason),
 }
 
 /// What happens under one hold of the read lock.
@@ -306,9 +306,9 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         for share in shares {
             match pending.push_segment(share.topic, share.segment, share.frame, self.pending_bytes_max, now, d) {
                 Queued::Waits => share.settle(Fate::Pending),
-                Queued::Dropped => share.settle(Fate::Dropped),
+                Queued::Dropped(reason) => share.settle(Fate::Dropped(reason)),
                 Queued::Close => {
-                    share.settle(Fate::Dropped);
+                    share.settle(Fate::Dropped(DropReason::Slow));
                     self.bucket.command(Command::Cut { slot: to.slot, generation: to.hot.generation });
                 }
             }
@@ -320,7 +320,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
 fn drop_closed(shares: &[Share<'_>], d: &mut Delta) {
     for share in shares {
         d.drop_messages(DropReason::Closed, u64::from(share.segment.messages));
-        share.settle(Fate::Dropped);
+        share.settle(Fate::Dropped(DropReason::Closed));
     }
 }
 

@@ -12,7 +12,7 @@ use tidegate_protocol::reply::JoinedRoom;
 use super::outbox;
 use super::pending::{Pending, Queued};
 use super::table::Table;
-use crate::counters::Delta;
+use crate::counters::{Delta, DropReason};
 use crate::identity::Act;
 use crate::node::Node;
 use crate::uplink::events::{self, Happened};
@@ -97,7 +97,7 @@ pub(crate) fn confirm(
     version: u64,
     d: &mut Delta,
 ) -> Queued {
-    let Some(hot) = table.find(slot, generation) else { return Queued::Dropped };
+    let Some(hot) = table.find(slot, generation) else { return Queued::Dropped(DropReason::Closed) };
     let (now, bytes_max) = (node.clock.now(), node.config.pending.bytes);
     if node.interest.hold(version, (index, slot, generation), now) {
         let mut outbox = hot.outbox.lock();

@@ -20,6 +20,8 @@ pub mod table;
 mod talk;
 
 #[cfg(test)]
+mod closing_tests;
+#[cfg(test)]
 mod deflated_tests;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
+use hashbrown::HashSet;
 use parking_lot::{Mutex, RwLock};
 use rustix::event::epoll;
 use tidegate_protocol::close::CloseReason;
@@ -79,6 +82,14 @@ pub enum Command {
     },
 }
 
+/// What waits for a bucket's task. At most one [`Command::Close`] a connection, however often it is asked for: the first counts.
+#[derive(Debug, Default)]
+struct Commands {
+    list: Vec<Command>,
+    /// Whom a `Close` in the list is for.
+    closing: HashSet<(u32, u32), ahash::RandomState>,
+}
+
 /// A shard of the connections.
 #[derive(Debug)]
 pub struct Bucket<S = OwnedFd> {
@@ -94,8 +105,8 @@ pub struct Bucket<S = OwnedFd> {
     live: AtomicUsize,
     /// Of them, those that take frames compressed for everyone; agrees with the table's set.
     deflating: AtomicUsize,
-    /// At most one `Close` a connection waits here, because a closing connection is not asked again.
-    commands: Mutex<Vec<Command>>,
+    /// What others ask of the task and it has not looked at.
+    commands: Mutex<Commands>,
     wake: Notify,
 }
 
@@ -173,8 +184,24 @@ impl<S> Bucket<S> {
 
     /// Asks the task for something.
     pub fn command(&self, command: Command) {
-        self.commands.lock().push(command);
+        let mut commands = self.commands.lock();
+        if let Command::Close { slot, generation, .. } = command
+            && !commands.closing.insert((slot, generation))
+        {
+            return;
+        }
+        commands.list.push(command);
+        drop(commands);
         self.wake.notify_one();
+    }
+
+    /// Takes what was asked for, in order.
+    fn take_commands(&self) -> Vec<Command> {
+        let mut commands = self.commands.lock();
+        if !commands.closing.is_empty() {
+            commands.closing = HashSet::default();
+        }
+        std::mem::take(&mut commands.list)
     }
 
     /// Asks the task to close a connection.

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::pending::{Pending, Queued};
 use super::table::Hot;
 use crate::clock::Millis;
-use crate::counters::Delta;
+use crate::counters::{Delta, DropReason};
 use crate::writer::Writer;
 
 /// Sends what waits for a connection, as far as the peer lets. False when the connection is over.
@@ -63,7 +63,7 @@ pub fn send_control<S, W: Writer<S>>(
     now: Millis,
     d: &mut Delta,
 ) -> Queued {
-    let Some(fd) = &hot.fd else { return Queued::Dropped };
+    let Some(fd) = &hot.fd else { return Queued::Dropped(DropReason::Closed) };
     let mut outbox = hot.outbox.lock();
     if let Some(pending) = outbox.as_mut().filter(|p| !p.is_empty()) {
         return if is_pong {
@@ -92,7 +92,7 @@ pub fn send_control<S, W: Writer<S>>(
             *outbox = Some(pending);
             queued
         }
-        Err(_) => Queued::Dropped,
+        Err(_) => Queued::Dropped(DropReason::Closed),
     }
 }
 

@@ -53,8 +53,8 @@ impl Entry {
 pub enum Queued {
     /// It waits, perhaps at the cost of others.
     Waits,
-    /// It was dropped, and a GAP says so.
-    Dropped,
+    /// It was dropped; for a slow peer a GAP says so.
+    Dropped(DropReason),
     /// It must not be dropped and does not fit: the connection has to end.
     Close,
 }
@@ -167,7 +167,7 @@ impl Pending {
     /// Queues a frame that must not be dropped.
     pub fn push_control(&mut self, frame: Bytes, bytes_max: usize, now: Millis, d: &mut Delta) -> Queued {
         if self.is_last || self.is_broken {
-            return Queued::Dropped;
+            return Queued::Dropped(DropReason::Closed);
         }
         // Control frames may use a quarter more, so that a queue full of messages can still be closed politely.
         if self.bytes + frame.len() > bytes_max + bytes_max / 4 {
@@ -181,7 +181,7 @@ impl Pending {
     /// (RFC 6455 section 5.5.3).
     pub fn push_pong(&mut self, frame: Bytes, bytes_max: usize, now: Millis, d: &mut Delta) -> Queued {
         if self.is_last || self.is_broken {
-            return Queued::Dropped;
+            return Queued::Dropped(DropReason::Closed);
         }
         let begun = usize::from(self.sent > 0);
         if let Some(Entry::Pong(waiting)) = self.entries.iter_mut().skip(begun).find(|e| matches!(e, Entry::Pong(_))) {
@@ -225,7 +225,7 @@ impl Pending {
     ) -> Queued {
         if self.is_broken || self.is_last {
             d.drop_messages(DropReason::Closed, u64::from(segment.messages));
-            return Queued::Dropped;
+            return Queued::Dropped(DropReason::Closed);
         }
         let need = frame.len();
         if self.bytes + need > bytes_max {
@@ -234,10 +234,10 @@ impl Pending {
                 d.drop_messages(DropReason::Slow, u64::from(segment.messages));
                 if self.gaps > GAPS_MAX {
                     // Its end has been asked for, and a queue that is cut names nothing more.
-                    return Queued::Dropped;
+                    return Queued::Dropped(DropReason::Slow);
                 }
                 self.append_gap(topic, missing(segment), DropReason::Slow, now, d);
-                return if self.gaps > GAPS_MAX { Queued::Close } else { Queued::Dropped };
+                return if self.gaps > GAPS_MAX { Queued::Close } else { Queued::Dropped(DropReason::Slow) };
             }
         }
         self.append(Entry::Push(Arc::clone(topic), segment.with_frame(frame)), now, d);
@@ -338,22 +338,14 @@ impl Pending {
 
     /// Drops the oldest messages, least important lane first, until `need` fits. A lane never displaces a better one.
     fn evict(&mut self, need: usize, bytes_max: usize, lane: Lane, d: &mut Delta) -> bool {
-        let rank = |l: Lane| match l {
-            Lane::Bulk => 0,
-            Lane::Normal => 1,
-            Lane::Urgent => 2,
-        };
         let begun = usize::from(self.sent > 0);
-        let may_go = |entry: &Entry, lane: Lane| matches!(entry, Entry::Push(_, s) if rank(s.lane) <= rank(lane));
+        let may_go = |entry: &Entry, lane: Lane| matches!(entry, Entry::Push(_, s) if s.lane <= lane);
         let spare: usize = self.entries.iter().skip(begun).filter(|e| may_go(e, lane)).map(Entry::len).sum();
         if self.bytes + need > bytes_max + spare {
             // It would not fit even then: nothing is sacrificed for it.
             return false;
         }
-        for victim in [Lane::Bulk, Lane::Normal, Lane::Urgent] {
-            if rank(victim) > rank(lane) {
-                break;
-            }
+        for victim in Lane::ALL.into_iter().take_while(|victim| *victim <= lane) {
             let mut i = begun;
             while i < self.entries.len() && self.bytes + need > bytes_max {
                 if matches!(&self.entries[i], Entry::Push(_, s) if s.lane == victim) {

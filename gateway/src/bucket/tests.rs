@@ -20,7 +20,7 @@ use super::flush::{Scratch, Walk};
 use super::outbox::{drain, send_last};
 use super::pending::{Pending, Queued};
 use crate::clock::Clock;
-use crate::counters::Delta;
+use crate::counters::{Delta, DropReason};
 use crate::identity::Platform;
 use crate::interest::Interest;
 use crate::merge::batch::{Audience, Batch, Segment, Tally};
@@ -42,7 +42,7 @@ pub(super) enum Act {
 pub(super) struct Script {
     acts: Mutex<VecDeque<Act>>,
     pub(super) taken: Mutex<Vec<u8>>,
-    calls: Mutex<usize>,
+    pub(super) calls: Mutex<usize>,
 }
 
 impl Script {
@@ -50,7 +50,7 @@ impl Script {
         Self { acts: Mutex::new(acts.iter().copied().collect()), ..Self::default() }
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.taken.lock()).into_owned()
     }
 }
@@ -395,7 +395,7 @@ fn a_frame_that_cannot_fit_displaces_nothing() {
 
     let queued = push(&mut pending, &topic, &segment(2, 2, 2 * BYTES_MAX, Lane::Normal), &mut d);
 
-    assert_eq!((queued, d.pending, d.dropped[0]), (Queued::Dropped, 1, 1));
+    assert_eq!((queued, d.pending, d.dropped[0]), (Queued::Dropped(DropReason::Slow), 1, 1));
 }
 
 #[test]

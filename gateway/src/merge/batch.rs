@@ -13,6 +13,7 @@ use tidegate_protocol::records::Lane;
 use super::topic::Topic;
 use crate::bucket::table::Cold;
 use crate::clock::Millis;
+use crate::counters::DropReason;
 use crate::identity::Platform;
 
 /// Who of a target's members a segment is for.
@@ -130,8 +131,18 @@ pub struct Tally {
     pub written: AtomicU64,
     /// Behind a slow peer.
     pub pending: AtomicU64,
-    /// Dropped, or the connection had ended.
-    pub dropped: AtomicU64,
+    /// Dropped, by reason, in the order of [`DropReason::ALL`].
+    pub dropped: [AtomicU64; DropReason::ALL.len()],
+}
+
+impl Tally {
+    /// Of a message that ran out before it became part of a segment.
+    #[must_use]
+    pub fn expired(shares: u64) -> Self {
+        let tally = Self::default();
+        tally.dropped[DropReason::Expired as usize].store(shares, Ordering::Relaxed);
+        tally
+    }
 }
 
 /// A publisher's wait for its push to be written; shared by all batches the push became part of.
@@ -156,7 +167,9 @@ impl Waiter {
     pub fn finish(&self, tally: &Tally) {
         self.tally.written.fetch_add(tally.written.load(Ordering::Relaxed), Ordering::Relaxed);
         self.tally.pending.fetch_add(tally.pending.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.tally.dropped.fetch_add(tally.dropped.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (sum, dropped) in self.tally.dropped.iter().zip(&tally.dropped) {
+            sum.fetch_add(dropped.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.done.notify_waiters();
         }

@@ -352,35 +352,39 @@ impl<S: Send + Sync + 'static> Merger<S> {
     /// Takes out what ran out before its window ended; whoever waits for it waits no longer.
     fn drop_expired(&self, topic: &Topic, items: &mut Vec<Item>, now: Millis) {
         let before = items.len();
+        let mut members = None;
         items.retain(|item| {
             if !item.is_expired(now) {
                 return true;
             }
+            let members = *members.get_or_insert_with(|| self.members_of(topic));
             if let Some(waiter) = &item.waiter {
-                waiter.finish(&Tally::default());
+                // How many of them a narrowed message was for is not looked up for one that nobody gets.
+                waiter.finish(&Tally::expired(if item.narrow.is_none() { members } else { 0 }));
             }
             false
         });
-        if items.len() < before {
-            self.count_expired(topic, before - items.len());
+        if let Some(members) = members {
+            // Once for each connection of their target.
+            let n = members * (before - items.len()) as u64;
+            let mut d = Delta { queued: n, ..Delta::default() };
+            d.drop_messages(DropReason::Expired, n);
+            self.buckets[0].counters.add(&d);
         }
     }
 
-    /// Counts messages that ran out before their window ended, once for each connection of their target.
-    fn count_expired(&self, topic: &Topic, messages: usize) {
+    /// Connections of a topic's target now.
+    fn members_of(&self, topic: &Topic) -> u64 {
         let members = match &topic.subject {
             Subject::All { .. } => self.buckets.iter().map(Bucket::live).sum(),
-            Subject::Room(room) => usize::try_from(room.members.load(Ordering::Relaxed)).unwrap_or(0),
+            Subject::Room(room) => return room.members.load(Ordering::Relaxed),
             Subject::User(user) => {
                 let bucket = &self.buckets[usize::from(crate::bucket::of_user(user, self.buckets.len()))];
                 bucket.table.read().users.get(user).map_or(0, |entry| entry.slots.len())
             }
             Subject::Connection(..) => 1,
         };
-        let n = (messages * members) as u64;
-        let mut d = Delta { queued: n, ..Delta::default() };
-        d.drop_messages(DropReason::Expired, n);
-        self.buckets[0].counters.add(&d);
+        members as u64
     }
 
     /// Cuts items into runs that share lane, narrowing and time to live and stay within the bounds of a frame, and encodes

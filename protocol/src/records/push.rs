@@ -4,7 +4,8 @@
 use bytes::Bytes;
 
 /// Priority class of a message and what becomes of it at a slow connection's bound (architecture section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+/// Ordered by what gives way: a lane never displaces a greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum Lane {
     /// Waits for the merge window; the oldest is dropped first.
@@ -13,6 +14,31 @@ pub enum Lane {
     Urgent = 1,
     /// Waits for the merge window; the newest is dropped first.
     Bulk = 2,
+}
+
+impl Lane {
+    /// All, from the one that gives way first to the one that gives way last; not the order of the numbers on the wire.
+    pub const ALL: [Self; 3] = [Self::Bulk, Self::Normal, Self::Urgent];
+
+    fn rank(self) -> u8 {
+        match self {
+            Self::Bulk => 0,
+            Self::Normal => 1,
+            Self::Urgent => 2,
+        }
+    }
+}
+
+impl Ord for Lane {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Lane {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// Whom a push is for.
@@ -180,4 +206,15 @@ pub struct WaitReply {
     /// One per known ticket.
     #[prost(message, repeated, tag = "1")]
     pub outcomes: Vec<Outcome>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_lanes_is_the_order_in_which_they_give_way() {
+        assert!(Lane::Bulk < Lane::Normal && Lane::Normal < Lane::Urgent);
+        assert!(Lane::ALL.is_sorted());
+    }
 }
