@@ -50,6 +50,11 @@ impl Offers {
         (gateways > 0).then_some(Rest { accept_spare: sum / leaving, gateways })
     }
 
+    /// Whether a gateway is leaving, by its own word.
+    pub fn is_draining(&self, gateway: GatewayIndex) -> bool {
+        self.0.lock().get(gateway.get()).is_some_and(|offer| offer.is_draining)
+    }
+
     /// Whether any gateway is leaving, so that news should be fresh.
     pub fn is_any_draining(&self) -> bool {
         self.0.lock().iter().any(|offer| offer.is_draining)

@@ -58,6 +58,14 @@ enum End {
     OtherEpoch,
 }
 
+impl End {
+    /// Whether the gateway has ended the connection in good order, as it does when it leaves.
+    fn is_farewell(&self) -> bool {
+        let Self::Call(CallError::Broken(error)) = self else { return false };
+        error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)
+    }
+}
+
 /// Keeps a link for as long as the process lives.
 pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink) {
     let request = Duration::from_millis(u64::from(shared.config.request_ms));
@@ -110,8 +118,12 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
         *link.line.lock() = None;
         link.queue.lose();
         shared.interest.doubt(link.index);
+        if end.is_farewell() || shared.offers.is_draining(link.index) {
+            tracing::info!(gateway = %link.name, "gateway has left");
+        } else {
+            tracing::warn!(gateway = %link.name, reason = %end, "link is lost");
+        }
         shared.offers.forget(link.index);
-        tracing::warn!(gateway = %link.name, reason = %end, "link is lost");
     }
 }
 
@@ -226,8 +238,8 @@ async fn watch(pings: Option<PingPong>, silence: Duration) {
         let left = (heard + silence).saturating_duration_since(Instant::now());
         match timeout(left, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => heard = Instant::now(),
-            // The driver notices a broken connection by itself.
-            Ok(Err(_)) => return,
+            // The connection is broken and not silent: its driver says so. Should it not, this is silence too.
+            Ok(Err(_)) => return sleep_until(heard + silence).await,
             Err(_) => return,
         }
         sleep(silence / 4).await;
@@ -239,5 +251,31 @@ impl LinkState {
     #[must_use]
     pub fn is_up(self) -> bool {
         self == Self::Up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a broken link is called decides where an operator looks.
+    #[tokio::test(start_paused = true)]
+    async fn a_ping_that_cannot_be_sent_is_no_silence() {
+        let (near, far) = tokio::io::duplex(1_024);
+        let server =
+            tokio::spawn(
+                async move { h2::server::handshake(far).await.expect("shakes hands").accept().await.is_none() },
+            );
+        let (_send, mut connection) = h2::client::handshake(near).await.expect("shakes hands");
+        let pings = connection.ping_pong();
+        let driver = tokio::spawn(connection);
+        server.abort();
+        let _ = server.await;
+        driver.await.expect("no panic").expect_err("the other side is gone");
+
+        let silence = Duration::from_secs(1);
+        let watched = timeout(silence / 2, watch(pings, silence)).await;
+
+        assert!(watched.is_err(), "the driver's word comes first");
     }
 }
