@@ -24,6 +24,17 @@ pub fn is_live(key: &str) -> bool {
     }
 }
 
+/// The rates in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveRates {
+    /// [`Live::requests`].
+    pub requests: Rate,
+    /// [`Live::replies`].
+    pub replies: Rate,
+    /// [`Live::user_sends`].
+    pub user_sends: Rate,
+}
+
 /// The settings in force.
 #[derive(Debug)]
 pub struct Live {
@@ -109,6 +120,12 @@ impl Live {
         self.control_per_s.load(Relaxed)
     }
 
+    /// Every rate, so that whoever puts them in force has to name each.
+    #[must_use]
+    pub fn rates(&self) -> LiveRates {
+        LiveRates { requests: self.requests(), replies: self.replies(), user_sends: self.user_sends() }
+    }
+
     /// How much one connection may ask for.
     #[must_use]
     pub fn requests(&self) -> Rate {
@@ -132,5 +149,57 @@ impl Live {
     #[must_use]
     pub fn devices(&self) -> Arc<DevicesConfig> {
         Arc::clone(&self.devices.read())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every key below a value, by its path.
+    fn leaves(path: &str, value: &Value, out: &mut Vec<String>) {
+        match value {
+            Value::Object(members) => members.iter().for_each(|(name, v)| leaves(&format!("{path}/{name}"), v, out)),
+            _ => out.push(path.to_owned()),
+        }
+    }
+
+    /// Another value of the same kind; none for what has no other that is always good.
+    fn another(value: &Value) -> Option<Value> {
+        match value {
+            Value::Number(n) => Some((n.as_u64()? + 1).into()),
+            Value::Bool(is) => Some((!is).into()),
+            _ => None,
+        }
+    }
+
+    /// What a reload makes of a change of this key alone: whether the settings in force are others than before.
+    fn is_carried_over(path: &str) -> Option<bool> {
+        let start = GatewayConfig::default();
+        let mut value = serde_json::to_value(&start).expect("plain values");
+        let place = value.pointer_mut(path).expect("a key");
+        *place = another(place)?;
+        let new = serde_json::from_value(value).expect("the same configuration");
+        let live = Live::of(&start);
+        let before = format!("{live:?}");
+        live.set(&new);
+        Some(before != format!("{live:?}"))
+    }
+
+    /// `auth` has its own way: the verifier is made anew of the whole section (`gateway/tests/auth.rs`).
+    #[test]
+    fn what_is_said_to_be_live_is_carried_over_and_nothing_else_is() {
+        let mut paths = Vec::new();
+        leaves("", &serde_json::to_value(GatewayConfig::default()).expect("plain values"), &mut paths);
+        let mut live = 0;
+        for path in paths.iter().filter(|path| !path.starts_with("/auth/")) {
+            let key = format!("gateway{}", path.replace('/', "."));
+            let Some(is_carried_over) = is_carried_over(path) else { continue };
+            assert_eq!(is_carried_over, is_live(&key), "{key}");
+            live += usize::from(is_carried_over);
+        }
+        assert!(live >= 10, "{live} keys of {paths:?}");
     }
 }

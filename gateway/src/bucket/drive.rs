@@ -24,6 +24,7 @@ use super::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
 use crate::counters::Delta;
 use crate::identity::Identity;
+use crate::live::LiveRates;
 use crate::node::Node;
 use crate::poll;
 use crate::writer::KernelWriter;
@@ -97,10 +98,11 @@ impl Drive {
     /// The task of bucket `index`.
     #[must_use]
     pub fn new(node: Arc<Node>, index: usize) -> Self {
+        let LiveRates { requests, replies, user_sends } = node.live.rates();
         Self {
-            requests: Rates::new(node.live.requests()),
-            replies: Rates::new(node.live.replies()),
-            user_sends: Rates::new(node.live.user_sends()),
+            requests: Rates::new(requests),
+            replies: Rates::new(replies),
+            user_sends: Rates::new(user_sends),
             node,
             index,
             partial: HashMap::default(),

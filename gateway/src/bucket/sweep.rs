@@ -7,7 +7,8 @@ use tidegate_protocol::close::CloseReason;
 
 use super::drive::Drive;
 use super::table::Table;
-use crate::clock::{Millis, is_due, since};
+use crate::clock::{Millis, Moment, age_of, coarse, is_due, since, since_coarse};
+use crate::live::LiveRates;
 use crate::node::Node;
 
 /// A ping without a payload: FIN and opcode 9, length 0 (RFC 6455 section 5.5.2).
@@ -20,8 +21,10 @@ impl Drive {
         if since(now, self.chatty_since) >= 1_000 {
             self.chatty_since = now;
             self.chatty.clear();
-            self.requests.set(node.live.requests());
-            self.user_sends.set(node.live.user_sends());
+            let LiveRates { requests, replies, user_sends } = node.live.rates();
+            self.requests.set(requests);
+            self.replies.set(replies);
+            self.user_sends.set(user_sends);
             self.requests.sweep(now);
             self.replies.sweep(now);
             self.user_sends.sweep(now);
