@@ -162,7 +162,7 @@ impl MemoryGateway {
         let socket = MemorySocket(NonZeroU32::MIN.saturating_add(number as u32));
         let bucket = &self.buckets[usize::from(index)];
         let mut table = bucket.table.write();
-        let (slot, generation) = table.insert(socket, Platform::default(), self.clock.now());
+        let (slot, generation) = table.insert(socket, Platform::default(), self.clock.moment());
         bucket.count_in();
         if let Some(user) = user {
             table.enter_user(slot, Arc::clone(user), |name| self.interest.announce(InterestKind::User, name, true));

@@ -12,7 +12,7 @@ use tidegate_protocol::records::{ConnectionInfo, Pair, QueryKind, QueryReply, Qu
 use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, of_user};
-use crate::clock::{since, unix_ms};
+use crate::clock::{age_of, unix_ms};
 use crate::lobby::introduce;
 use crate::merge::topic::Topic;
 use crate::node::Node;
@@ -137,7 +137,8 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
     let badge = cold.badge.as_deref();
     let address = cold.address.as_deref().copied().or_else(|| introduce::peer_of(fd));
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
-    let seen = since(now, hot.seen.load(Ordering::Relaxed)).min(since(now, hot.wrote.load(Ordering::Relaxed)));
+    let seen = age_of(&hot.seen, now).min(age_of(&hot.wrote, now));
+    let age_ms = node.clock.moment().saturating_sub(cold.opened);
     Some(ConnectionInfo {
         id: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
         user: cold.user.as_deref().unwrap_or_default().to_owned(),
@@ -148,8 +149,8 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
             .filter_map(|id| table.rooms.get(id)?.topic.room().map(|r| r.name.to_string()))
             .collect(),
         address: address.map_or_else(String::new, introduce::shown),
-        age_ms: u64::from(since(now, cold.opened)),
-        since_ms: unix_ms().saturating_sub(u64::from(since(now, cold.opened))),
+        age_ms,
+        since_ms: unix_ms().saturating_sub(age_ms),
         idle_ms: u64::from(seen),
         pending_bytes: hot.outbox.lock().as_ref().map_or(0, |p| p.bytes()) as u64,
         device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),

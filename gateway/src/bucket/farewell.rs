@@ -11,7 +11,6 @@ use tidegate_protocol::ws::{self, Violation};
 use super::drive::Drive;
 use super::outbox;
 use super::table::{Removed, Table};
-use crate::clock::since;
 use crate::counters::Delta;
 use crate::interest::Interest;
 use crate::node::Node;
@@ -121,7 +120,7 @@ fn tell_of_end(node: &Node, table: &Table, index: u16, slot: u32, code: u16) {
             events::tell(node, table, index, slot, Happened::Left(&room.name, "disconnected"));
         }
     }
-    let duration_ms = since(node.clock.now(), cold.opened);
+    let duration_ms = node.clock.moment().saturating_sub(cold.opened);
     events::tell(node, table, index, slot, Happened::Disconnected { code, duration_ms });
     let user = cold.user.as_ref().and_then(|user| table.users.get(user));
     if user.is_some_and(|entry| entry.slots.len() == 1) {

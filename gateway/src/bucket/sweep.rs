@@ -17,7 +17,9 @@ const PING: [u8; 2] = [0x89, 0];
 impl Drive {
     /// Looks at every connection's last sign of life, and at what has waited too long.
     pub(super) fn sweep(&mut self, node: &Node) {
-        let now = node.clock.now();
+        let moment = node.clock.moment();
+        #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
+        let now = moment as Millis;
         if since(now, self.chatty_since) >= 1_000 {
             self.chatty_since = now;
             self.chatty.clear();
@@ -45,7 +47,7 @@ impl Drive {
         let (idle, dead, slow) = {
             let table = node.buckets[self.index].table.read();
             let has_pending = self.bucket().counters.read().pending_bytes != 0;
-            judge(&table, node, has_pending, now)
+            judge(&table, node, has_pending, moment)
         };
         for slot in over {
             if let Some(generation) = self.generation_of(node, slot) {
@@ -65,11 +67,11 @@ impl Drive {
                 self.begin_close(node, slot, generation, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
             }
         }
-        self.ping(node, &idle, now);
+        self.ping(node, &idle, moment);
     }
 
     /// Asks for a sign of life; all in one go, so that their answers come together and wake the task once.
-    fn ping(&mut self, node: &Node, idle: &[(u32, u32)], now: Millis) {
+    fn ping(&mut self, node: &Node, idle: &[(u32, u32)], now: Moment) {
         if idle.is_empty() {
             return;
         }
@@ -79,7 +81,7 @@ impl Drive {
                 !self.closing.contains_key(&slot) && table.find(slot, generation).is_some()
             };
             let asked: Vec<(u32, u32)> = idle.iter().filter(is_asked).copied().collect();
-            asked.iter().for_each(|(slot, _)| table.cold[*slot as usize].pinged = now);
+            asked.iter().for_each(|(slot, _)| table.cold[*slot as usize].pinged = coarse(now));
             asked
         };
         node.totals.pings.fetch_add(asked.len() as u64, Ordering::Relaxed);
@@ -98,8 +100,9 @@ type Slots = Vec<(u32, u32)>;
 
 /// Who should be pinged, who is silent beyond hope, and whose pending has not moved for too long.
 /// `has_pending`: whether anything waits in this bucket at all; without, no outbox is looked at.
-#[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits")]
-fn judge(table: &Table, node: &Node, has_pending: bool, now: Millis) -> (Slots, Slots, Slots) {
+#[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits, and time wraps")]
+fn judge(table: &Table, node: &Node, has_pending: bool, moment: Moment) -> (Slots, Slots, Slots) {
+    let now = moment as Millis;
     let (mut idle, mut dead, mut slow) = (Vec::new(), Vec::new(), Vec::new());
     let heartbeat = &node.config.heartbeat;
     let soonest = heartbeat.pong_ms.min(heartbeat.idle_ms / 5 * 4);
@@ -108,14 +111,12 @@ fn judge(table: &Table, node: &Node, has_pending: bool, now: Millis) -> (Slots, 
             continue;
         }
         let (slot, generation) = (i as u32, hot.generation);
-        let seen = hot.seen.load(Ordering::Relaxed);
-        let quiet = since(now, seen).min(since(now, hot.wrote.load(Ordering::Relaxed)));
+        let quiet = age_of(&hot.seen, now).min(age_of(&hot.wrote, now));
         if quiet >= soonest {
             let pinged = table.cold[i].pinged;
-            // A ping of half the clock's round ago looks as if it lay ahead; it counts as none.
-            let waited = since(now, pinged);
-            let is_unanswered = pinged != 0 && waited > 0 && !is_due(seen, pinged);
-            if is_unanswered && quiet >= heartbeat.pong_ms && waited >= heartbeat.pong_ms {
+            let waited = since_coarse(moment, pinged);
+            let is_unanswered = pinged != 0 && u64::from(age_of(&hot.seen, now)) >= waited;
+            if is_unanswered && quiet >= heartbeat.pong_ms && waited >= u64::from(heartbeat.pong_ms) {
                 dead.push((slot, generation));
             } else if !is_unanswered && quiet >= jittered(heartbeat.idle_ms, slot, generation) {
                 idle.push((slot, generation));

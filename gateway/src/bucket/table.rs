@@ -17,7 +17,7 @@ use tidegate_protocol::handshake::Deflate;
 use super::expiry::Expiries;
 use super::pending::Pending;
 use super::slots::SlotSet;
-use crate::clock::Millis;
+use crate::clock::{Coarse, Millis, Moment};
 use crate::identity::{Act, Badge, Platform};
 use crate::merge::topic::Topic;
 
@@ -45,10 +45,10 @@ pub struct Cold {
     pub user: Option<Arc<str>>,
     /// Numbers of its rooms, unsorted.
     pub rooms: SmallVec<[u32; 4]>,
-    /// When it was opened.
-    pub opened: Millis,
-    /// When a ping was sent that has not been answered; 0: none.
-    pub pinged: Millis,
+    /// When it was opened; it may last longer than [`Millis`] can tell.
+    pub opened: Moment,
+    /// When the last ping was sent; 0: none yet.
+    pub pinged: Coarse,
     /// The platform.
     pub platform: Platform,
     /// permessage-deflate, if it was negotiated.
@@ -166,8 +166,10 @@ impl<S> Table<S> {
 
     /// Adds a connection; its slot is the one [`Table::next_slot`] named. The user is put in the index by
     /// [`Table::enter_user`].
-    pub fn insert(&mut self, fd: S, platform: Platform, now: Millis) -> (u32, u32) {
-        let cold = Cold { platform, opened: now, ..Cold::default() };
+    pub fn insert(&mut self, fd: S, platform: Platform, opened: Moment) -> (u32, u32) {
+        let cold = Cold { platform, opened, ..Cold::default() };
+        #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
+        let now = opened as Millis;
         if let Some(slot) = self.free.pop() {
             let hot = &mut self.hot[slot as usize];
             hot.fd = Some(fd);

@@ -15,7 +15,6 @@ use tidegate_protocol::records::{Claim, CommandReply, DeviceRule, Newcomer, item
 use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user};
-use crate::clock::since;
 use crate::config::DevicePolicy;
 use crate::identity::{Identity, Platform};
 use crate::node::Node;
@@ -69,9 +68,7 @@ impl Node {
         for &(slot, generation) in older {
             let theirs = table.cold[slot as usize].opened;
             let mine = &mut table.cold[newcomer as usize].opened;
-            if since(*mine, theirs) == 0 {
-                *mine = theirs.wrapping_add(1);
-            }
+            *mine = (*mine).max(theirs + 1);
             bucket.close(slot, generation, CloseReason::Replaced, None);
         }
     }

@@ -85,7 +85,12 @@ impl Gateway {
     ///
     /// # Errors
     /// [`StartError`], with nothing left running but what ends with the process.
-    pub async fn start(mut config: GatewayConfig) -> Result<Self, StartError> {
+    pub async fn start(config: GatewayConfig) -> Result<Self, StartError> {
+        Self::start_on(config, Clock::start())
+    }
+
+    /// The same on a clock that may have run for long.
+    pub(crate) fn start_on(mut config: GatewayConfig, clock: Clock) -> Result<Self, StartError> {
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(StartError::Config(problems.join("; ")));
@@ -104,7 +109,7 @@ impl Gateway {
             .map_err(|error| StartError::Bind { address: config.listen, what: "clients", error })?;
         let listen = local_address(&listener)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (node, threads) = Self::build(config, origins, auth, listen, cores)?;
+        let (node, threads) = Self::build(config, origins, auth, listen, (cores, clock))?;
         for index in 0..node.buckets.len() {
             tokio::spawn(Drive::new(Arc::clone(&node), index).run());
         }
@@ -128,7 +133,7 @@ impl Gateway {
         origins: Origins,
         auth: Auth,
         listen: SocketAddr,
-        cores: usize,
+        (cores, clock): (usize, Clock),
     ) -> Result<(Arc<Node>, Vec<JoinHandle<()>>), StartError> {
         let count = match config.buckets {
             0 => (cores * 32).next_power_of_two().clamp(64, 1024),
@@ -136,7 +141,6 @@ impl Gateway {
         };
         #[expect(clippy::cast_possible_truncation, reason = "config.problems() bounds the number of buckets")]
         let buckets: Arc<[Bucket]> = (0..count).map(|i| Bucket::new(i as u16)).collect::<io::Result<Vec<_>>>()?.into();
-        let clock = Clock::start();
         let (fanout, handles) = Fanout::on_sockets(Arc::clone(&buckets), &config.fanout, config.pending.bytes, clock)?;
         let epoch = unix_ms();
         let epoch_text = format!("{epoch:x}-");

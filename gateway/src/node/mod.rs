@@ -6,6 +6,9 @@ mod devices;
 mod gateway;
 mod open;
 
+#[cfg(test)]
+mod aged_tests;
+
 pub use self::gateway::{Gateway, StartError};
 
 use std::sync::Arc;

@@ -97,7 +97,7 @@ impl Node {
         identity: Identity,
         deflate: Option<Deflate>,
     ) -> (u32, u32, u64) {
-        let (slot, generation) = table.insert(fd, identity.platform, self.clock.now());
+        let (slot, generation) = table.insert(fd, identity.platform, self.clock.moment());
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.platforms.count_in(identity.platform);
         bucket.count_in();

@@ -21,7 +21,7 @@ pub(crate) enum Happened<'a> {
         /// The close code; 1006 when there was none.
         code: u16,
         /// How long it lasted.
-        duration_ms: u32,
+        duration_ms: u64,
     },
     /// It is in a room.
     Joined(&'a str),
@@ -55,7 +55,7 @@ impl Happened<'_> {
             Self::Disconnected { code, duration_ms } => {
                 event.code = code.into();
                 reason_of(code).clone_into(&mut event.reason);
-                event.duration_ms = duration_ms.into();
+                event.duration_ms = duration_ms;
             }
             Self::Joined(room) => room.clone_into(&mut event.room),
             Self::Left(room, reason) => {
