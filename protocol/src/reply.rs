@@ -2,7 +2,11 @@
 //! Each function appends one JSON text to a buffer; framing is `ws::frame`. These are per connection and rare,
 //! so they are built on demand; what goes to many is in `push`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write as _;
+
+use serde_json::value::RawValue;
 
 /// A request's `id` as the client wrote it (a JSON number or string), echoed byte for byte.
 pub type RequestId<'a> = Option<&'a str>;
@@ -28,6 +32,8 @@ pub struct Hello<'a> {
     pub reconnect: Reconnect,
     /// The server's wall clock, Unix milliseconds.
     pub time_ms: u64,
+    /// When its token ends, Unix milliseconds; none: it has none that does.
+    pub expires_ms: Option<u64>,
 }
 
 /// How a client should space its attempts to come back.
@@ -75,7 +81,7 @@ pub fn hello(out: &mut Vec<u8>, hello: &Hello<'_>) {
         out,
         concat!(
             r#","ping_ms":{},"merge_ms":{},"limits":{{"message_bytes":{},"rooms":{}}},"#,
-            r#""reconnect":{{"base_ms":{},"max_ms":{},"jitter":{}.{:02}}},"time_ms":{}}}}}"#
+            r#""reconnect":{{"base_ms":{},"max_ms":{},"jitter":{}.{:02}}},"time_ms":{}"#
         ),
         hello.ping_ms,
         hello.merge_ms,
@@ -87,18 +93,38 @@ pub fn hello(out: &mut Vec<u8>, hello: &Hello<'_>) {
         r.jitter_percent % 100,
         hello.time_ms
     );
+    if let Some(expires_ms) = hello.expires_ms {
+        let _ = write!(out, r#","expires_ms":{expires_ms}"#);
+    }
+    out.extend_from_slice(b"}}");
 }
 
-/// PONG: the PING's data comes back beside the server's time (rule L-1). `echo` is a JSON object or absent.
+/// PONG: the PING's data comes back beside the server's time (rule L-1), but for a `time_ms` of its own, which would stand there
+/// twice. `echo` is a JSON object or absent.
 pub fn pong(out: &mut Vec<u8>, id: RequestId<'_>, echo: Option<&str>, time_ms: u64) {
     open(out, "PONG", id);
     out.extend_from_slice(format!(r#""time_ms":{time_ms}"#).as_bytes());
-    let inner = echo.map(str::trim).and_then(|e| e.strip_prefix('{')).and_then(|e| e.strip_suffix('}'));
-    if let Some(inner) = inner.map(str::trim).filter(|inner| !inner.is_empty()) {
-        out.push(b',');
-        out.extend_from_slice(inner.as_bytes());
+    if echo.is_some_and(|echo| echo.contains("time_ms") || echo.contains('\\')) {
+        echo_members(out, echo.unwrap_or_default());
+    } else {
+        let inner = echo.map(str::trim).and_then(|e| e.strip_prefix('{')).and_then(|e| e.strip_suffix('}'));
+        if let Some(inner) = inner.map(str::trim).filter(|inner| !inner.is_empty()) {
+            out.push(b',');
+            out.extend_from_slice(inner.as_bytes());
+        }
     }
     out.extend_from_slice(b"}}");
+}
+
+/// The members of a PING's data one by one, as they were written, without one that has the name of ours.
+fn echo_members(out: &mut Vec<u8>, echo: &str) {
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = crate::json::from_str(echo).unwrap_or_default();
+    for (name, value) in members.iter().filter(|(name, _)| *name != "time_ms") {
+        out.push(b',');
+        write_string(out, name);
+        out.push(b':');
+        out.extend_from_slice(value.get().as_bytes());
+    }
 }
 
 /// One room's part of a JOINED reply.
@@ -347,6 +373,7 @@ mod tests {
             rooms: 100,
             reconnect,
             time_ms: 1,
+            expires_ms: Some(2),
         };
 
         let value = json(|out| hello(out, &hello_text));
@@ -354,6 +381,9 @@ mod tests {
         assert_eq!(value["data"]["user"], "u\n");
         assert_eq!(value["data"]["limits"]["rooms"], 100);
         assert_eq!(value["data"]["reconnect"]["jitter"], 0.5);
+        assert_eq!((&value["data"]["time_ms"], &value["data"]["expires_ms"]), (&1.into(), &2.into()));
+        let unlimited = Hello { expires_ms: None, ..hello_text };
+        assert!(json(|out| hello(out, &unlimited))["data"].get("expires_ms").is_none());
     }
 
     /// Rule L-1.
@@ -362,6 +392,18 @@ mod tests {
         assert_eq!(json(|out| pong(out, Some("7"), Some(r#" {"a":[1]} "#), 5))["data"]["a"][0], 1);
         assert_eq!(json(|out| pong(out, None, Some("{ }"), 5))["data"]["time_ms"], 5);
         assert_eq!(json(|out| pong(out, None, None, 5))["data"]["time_ms"], 5);
+    }
+
+    #[test]
+    fn pong_has_one_time_whatever_the_ping_called_its_own() {
+        for name in ["time_ms", r"time\u005fms"] {
+            let mut out = Vec::new();
+
+            pong(&mut out, None, Some(&format!(r#"{{"{name}":[7], "t":{{"time_ms":1}} }}"#)), 5);
+
+            let text = String::from_utf8(out).expect("JSON is UTF-8");
+            assert_eq!(text, r#"{"type":"PONG","data":{"time_ms":5,"t":{"time_ms":1}}}"#);
+        }
     }
 
     /// Rules R-1, R-2, M-3, E-1, E-4.

@@ -63,7 +63,8 @@ impl Node {
         if let Some(rule) = rule {
             self.claim(&table, index, slot, rule);
         }
-        self.greet((index, slot, generation), user.as_deref(), response);
+        let expires_s = table.cold[slot as usize].badge.as_ref().map(|badge| badge.expires_s).filter(|at| *at != 0);
+        self.greet((index, slot, generation), user.as_deref(), expires_s, response);
         if !join.is_empty() {
             response.extend_from_slice(&self.join_first(&mut table, index, slot, &join, &mut version));
         }
@@ -164,7 +165,7 @@ impl Node {
     }
 
     /// Appends HELLO, framed; nothing under a conformance suite, which expects nothing it did not send.
-    fn greet(&self, at: (u16, u32, u32), user: Option<&str>, out: &mut Vec<u8>) {
+    fn greet(&self, at: (u16, u32, u32), user: Option<&str>, expires_s: Option<u32>, out: &mut Vec<u8>) {
         if self.config.echo {
             return;
         }
@@ -183,6 +184,7 @@ impl Node {
                 jitter_percent: reconnect.jitter_percent,
             },
             time_ms: unix_ms(),
+            expires_ms: expires_s.map(|at| u64::from(at) * 1_000),
         };
         let mut json = Vec::with_capacity(384);
         reply::hello(&mut json, &hello);
