@@ -66,6 +66,37 @@ async fn members_at_every_gateway_are_told_the_sum() {
     }
 }
 
+/// Rule P-3: from one frame to the next, who is there grows by who came and shrinks by who went, however many gateways they
+/// are at; and a frame names eight users at most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_is_of_one_moment_over_all_gateways() {
+    let (gateways, _logic) = fleet().await;
+    let mut watcher = Client::named(gateways[0].clients(), "watcher", "web").await;
+    watcher.join("chat:1").await;
+    // Somebody stays at each gateway, so that both are in every frame.
+    let mut there = Client::named(gateways[1].clients(), "there", "web").await;
+    there.join("chat:1").await;
+    let (mut here, mut online) = (Vec::new(), None);
+    for round in 1..=6 {
+        for n in 0..12 {
+            let client = Client::named(gateways[n % 2].clients(), &format!("u{round}-{n}"), "web").await;
+            client.say(json!({"type": "JOIN", "id": 1, "data": {"room": "chat:1"}})).await;
+            here.push(client);
+        }
+        here.drain(..4);
+        let goal = Some(2 + 8 * round);
+        while online != goal {
+            let told = watcher.expect("PRESENCE").await;
+            let figure = |name: &str| told[name].as_i64().expect("a figure");
+            if let Some(before) = online {
+                assert_eq!(figure("online") - before, figure("joined") - figure("left"), "{before} before {told}");
+            }
+            assert!(told["sample"].as_array().expect("names").len() <= 8, "{told}");
+            online = Some(figure("online"));
+        }
+    }
+}
+
 /// Rules P-1 and P-2.
 #[tokio::test]
 async fn a_client_asks_how_many_and_who_is_in_a_room() {

@@ -72,6 +72,10 @@ pub struct Tally {
     pub joined: u64,
     /// Connections that went.
     pub left: u64,
+    /// Connections here, of the same moment as the two.
+    pub online: u64,
+    /// Connections and different users here, of the moment that was told last.
+    pub told: (u64, u64),
     /// A few of the users who came.
     pub sample: Vec<Arc<str>>,
     /// Whether the room is on the list of the coming tick.

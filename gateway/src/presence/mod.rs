@@ -15,7 +15,7 @@ use tidegate_protocol::records;
 
 use crate::PresenceConfig;
 use crate::identity::matches;
-use crate::merge::topic::{Tally, Topic};
+use crate::merge::topic::{RoomSubject, Tally, Topic};
 
 /// Which rooms' members are told, and which rooms have something to tell.
 #[derive(Debug, Default)]
@@ -45,6 +45,7 @@ impl Watched {
     pub fn note_came(&self, topic: &Arc<Topic>, user: Option<&Arc<str>>) {
         self.note(topic, |tally| {
             tally.joined += 1;
+            tally.online += 1;
             if let Some(user) = user
                 && tally.sample.len() < self.sample
                 && !tally.sample.contains(user)
@@ -56,7 +57,10 @@ impl Watched {
 
     /// A connection has gone.
     pub fn note_left(&self, topic: &Arc<Topic>) {
-        self.note(topic, |tally| tally.left += 1);
+        self.note(topic, |tally| {
+            tally.left += 1;
+            tally.online = tally.online.saturating_sub(1);
+        });
     }
 
     fn note(&self, topic: &Arc<Topic>, change: impl FnOnce(&mut Tally)) {
@@ -78,7 +82,30 @@ impl Watched {
     /// Takes the rooms that have something to tell, each with what it is.
     pub fn take(&self) -> Vec<(Arc<Topic>, records::Tally)> {
         let listed = std::mem::take(&mut *self.listed.lock());
-        listed.into_iter().filter_map(|topic| take_one(&topic).map(|tally| (topic, tally))).collect()
+        listed.into_iter().filter_map(|topic| self.take_one(&topic).map(|tally| (topic, tally))).collect()
+    }
+
+    /// What came, went and is here, of one moment: whoever comes or goes from now on puts the room back on the list.
+    fn take_one(&self, topic: &Topic) -> Option<records::Tally> {
+        let room = topic.room()?;
+        let mut tally = room.tally.as_ref()?.lock();
+        tally.is_listed = false;
+        Some(records::Tally {
+            room: room.name.to_string(),
+            joined: std::mem::take(&mut tally.joined),
+            left: std::mem::take(&mut tally.left),
+            online: tally.online,
+            users: room.users.load(Ordering::Relaxed),
+            sample: std::mem::take(&mut tally.sample).iter().map(ToString::to_string).collect(),
+            sample_max: u32::try_from(self.sample).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// The figures that were taken are on their way: they are this gateway's word until the next.
+    pub fn note_told(&self, topic: &Topic, told: &records::Tally) {
+        if let Some(tally) = topic.room().and_then(|room| room.tally.as_ref()) {
+            tally.lock().told = (told.online, told.users);
+        }
     }
 
     /// Rooms with something to tell at the coming tick.
@@ -88,18 +115,10 @@ impl Watched {
     }
 }
 
-fn take_one(topic: &Topic) -> Option<records::Tally> {
-    let room = topic.room()?;
-    let tally = std::mem::take(&mut *room.tally.as_ref()?.lock());
-    // The counts are read after the room is off the list: whoever changes them from now on puts it back.
-    Some(records::Tally {
-        room: room.name.to_string(),
-        joined: tally.joined,
-        left: tally.left,
-        online: room.members.load(Ordering::Relaxed),
-        users: room.users.load(Ordering::Relaxed),
-        sample: tally.sample.iter().map(ToString::to_string).collect(),
-    })
+/// The counts of a room as its members were told last; none where they are not told.
+pub(crate) fn told(room: &RoomSubject) -> Option<records::ToldRoom> {
+    let (online, users) = room.tally.as_ref()?.lock().told;
+    Some(records::ToldRoom { online, users })
 }
 
 #[cfg(test)]
@@ -112,6 +131,25 @@ mod tests {
         let rooms = patterns.iter().map(ToString::to_string).collect();
         let config = PresenceConfig { rooms, sample: 2, ..PresenceConfig::default() };
         (Rooms::watching(64, 100, "e", Watched::new(&config, listed_max)), Interest::new(100))
+    }
+
+    /// The counts that a frame is made of belong together, however many come while it is made.
+    #[test]
+    fn what_came_and_went_is_of_one_moment_with_who_is_here() {
+        let (rooms, interest) = rooms(&["*"], 10);
+        let topic = come(&rooms, &interest, "r", "ann");
+        // In the room already, but not yet noted as come.
+        rooms.enter("r", &interest).expect("room for one");
+
+        let first = rooms.watched.take().remove(0).1;
+        let before = told(topic.room().expect("a room"));
+        rooms.watched.note_told(&topic, &first);
+        rooms.watched.note_came(&topic, None);
+        let second = rooms.watched.take().remove(0).1;
+
+        assert_eq!((first.joined, first.online, second.joined, second.online), (1, 1, 1, 2));
+        assert_eq!(before, Some(records::ToldRoom { online: 0, users: 0 }), "nothing is told yet");
+        assert_eq!(told(topic.room().expect("a room")).map(|told| told.online), Some(1), "the second is not yet told");
     }
 
     fn come(rooms: &Rooms, interest: &Interest, room: &str, user: &str) -> Arc<Topic> {

@@ -27,12 +27,11 @@ pub(crate) async fn run(node: Arc<Node>) {
 fn tell(node: &Node) {
     let is_linked = node.uplink.nodes() > 0;
     for (topic, tally) in node.rooms.watched.take() {
-        if is_linked && send_up(node, &tally) {
-            continue;
-        }
-        if tally.online > 0 {
+        if !(is_linked && send_up(node, &tally)) && tally.online > 0 {
             tell_members(node, &topic, &tally);
         }
+        // After it is said: whoever asks in between gets the figures from before, and then those that are on their way.
+        node.rooms.watched.note_told(&topic, &tally);
     }
 }
 
@@ -55,7 +54,7 @@ fn tell_members(node: &Node, topic: &Arc<Topic>, tally: &records::Tally) {
 /// PRESENCE of this gateway's own members (rule P-3).
 fn text(tally: &records::Tally) -> Vec<u8> {
     let mut json = Vec::with_capacity(128);
-    let records::Tally { room, joined, left, online, users, sample } = tally;
+    let records::Tally { room, joined, left, online, users, sample, .. } = tally;
     let (joined, left, online, users) = (*joined, *left, *online, *users);
     reply::presence(&mut json, &reply::Presence { room, joined, left, online, users, sample });
     json

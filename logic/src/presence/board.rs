@@ -10,9 +10,6 @@ use tokio::time::{Duration, Instant};
 
 use crate::interest::GatewayIndex;
 
-/// Most names in a frame, whatever the gateways sample.
-const SAMPLE_MAX: usize = 64;
-
 /// What one room has to tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
@@ -22,8 +19,26 @@ pub struct News {
     pub left: u64,
     /// A few of the users who came.
     pub sample: Vec<String>,
+    /// Most of them: as many as any gateway wants told.
+    pub sample_max: usize,
     /// The latest word of each gateway that has spoken: connections, and different users among them.
     pub counts: Vec<(GatewayIndex, u64, u64)>,
+}
+
+impl News {
+    /// Adds what came later.
+    pub fn add(&mut self, later: Self) {
+        self.joined += later.joined;
+        self.left += later.left;
+        self.sample_max = self.sample_max.max(later.sample_max);
+        for name in later.sample {
+            if self.sample.len() < self.sample_max && !self.sample.contains(&name) {
+                self.sample.push(name);
+            }
+        }
+        self.counts.retain(|(gateway, ..)| !later.counts.iter().any(|(later, ..)| later == gateway));
+        self.counts.extend(later.counts);
+    }
 }
 
 /// The rooms with something to tell, and those told lately.
@@ -50,16 +65,21 @@ impl Board {
             return false;
         }
         let news = self.rooms.entry(tally.room.into()).or_default();
-        news.joined += tally.joined;
-        news.left += tally.left;
-        for name in tally.sample {
-            if news.sample.len() < SAMPLE_MAX && !news.sample.contains(&name) {
-                news.sample.push(name);
-            }
-        }
-        news.counts.retain(|(g, ..)| *g != gateway);
-        news.counts.push((gateway, tally.online, tally.users));
+        // An older gateway does not say how many it wants told: no more than it names.
+        let sample_max = if tally.sample_max == 0 { tally.sample.len() } else { tally.sample_max as usize };
+        news.add(News {
+            joined: tally.joined,
+            left: tally.left,
+            sample: tally.sample,
+            sample_max,
+            counts: vec![(gateway, tally.online, tally.users)],
+        });
         true
+    }
+
+    /// Takes what has come of a room since it was taken, if anything has.
+    pub fn take_late(&mut self, room: &str) -> Option<News> {
+        self.rooms.remove(room)
     }
 
     /// Takes the rooms that are due.
@@ -94,7 +114,7 @@ mod tests {
 
     fn tally(room: &str, joined: u64, left: u64, online: u64, sample: &[&str]) -> Tally {
         let sample = sample.iter().map(ToString::to_string).collect();
-        Tally { room: room.into(), joined, left, online, users: online, sample }
+        Tally { room: room.into(), joined, left, online, users: online, sample, sample_max: 8 }
     }
 
     fn at(i: usize) -> GatewayIndex {
@@ -115,6 +135,36 @@ mod tests {
         assert_eq!(news.sample, ["ann", "bob"]);
         assert_eq!(news.counts.as_slice(), [(at(1), 1, 1), (at(0), 1, 1)]);
         assert_eq!((told.len(), board.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn a_sample_of_many_gateways_is_no_longer_than_that_of_one() {
+        let mut board = Board::new(SECOND, 5_000, 10);
+        for gateway in 0..5 {
+            let names: Vec<String> = (0..5).map(|n| format!("u{gateway}{n}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            board.note(at(gateway), tally("r", 5, 0, 5, &names));
+        }
+
+        let told = board.take(Instant::now());
+
+        assert_eq!((told[0].1.joined, told[0].1.sample.len()), (25, 8));
+    }
+
+    #[test]
+    fn what_comes_while_others_are_asked_belongs_to_the_same_frame() {
+        let mut board = Board::new(SECOND, 5_000, 10);
+        board.note(at(0), tally("r", 2, 0, 2, &["ann"]));
+        let (room, mut news) = board.take(Instant::now()).remove(0);
+        // The other gateway was asked, and then told.
+        news.counts.push((at(1), 0, 0));
+        board.note(at(1), tally("r", 3, 1, 2, &["bob"]));
+
+        news.add(board.take_late(&room).expect("it came"));
+
+        assert_eq!((news.joined, news.left, news.sample), (5, 1, vec!["ann".to_owned(), "bob".into()]));
+        assert_eq!(news.counts, [(at(0), 2, 2), (at(1), 2, 2)]);
+        assert!(board.take(Instant::now() + SECOND).is_empty(), "told once");
     }
 
     #[test]

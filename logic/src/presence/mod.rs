@@ -91,6 +91,15 @@ async fn tell(node: &Arc<Node>, due: Vec<(Box<str>, News)>) {
         due.into_iter().map(|(room, news)| Due { set: view.room(&room), room, news }).collect()
     };
     complete(node, &mut rooms).await;
+    {
+        // Who was asked may have told meanwhile; what it answered is then older than what it told.
+        let mut board = node.presence.board.lock();
+        for due in &mut rooms {
+            if let Some(late) = board.take_late(&due.room) {
+                due.news.add(late);
+            }
+        }
+    }
     let mut shares = Vec::new();
     for due in &rooms {
         let control = Bytes::from(frame(due));
@@ -142,7 +151,9 @@ async fn complete(node: &Node, rooms: &mut [Due]) {
     while let Some(Ok((gateway, reply))) = asked.join_next().await {
         // Of a gateway that does not answer nothing is known: its members are not in the sum.
         for room in reply.map(|r| r.rooms).unwrap_or_default() {
-            counts.insert((gateway, room.name), (room.online, room.users));
+            // The figures that belong to what it has told: who has come or gone since is in its next word.
+            let told = room.told.map_or((room.online, room.users), |told| (told.online, told.users));
+            counts.insert((gateway, room.name), told);
         }
     }
     for due in rooms {

@@ -439,5 +439,5 @@ fn query(state: &Mutex<State>, request: QueryRequest) -> Vec<u8> {
 }
 
 fn room(name: &str, online: u64) -> RoomInfo {
-    RoomInfo { name: name.into(), online, seq: 1, epoch: "e".into(), users: online }
+    RoomInfo { name: name.into(), online, seq: 1, epoch: "e".into(), users: online, told: None }
 }

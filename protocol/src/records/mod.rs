@@ -13,7 +13,7 @@ pub use events::{EventsReply, EventsRequest, GatewayInfo, Interest, InterestKind
 pub use push::{
     Dropped, Lane, Narrow, Outcome, Push, PushBatch, PushReply, Receipt, Target, WaitReply, WaitRequest, target,
 };
-pub use query::{ConnectionInfo, QueryKind, QueryReply, QueryRequest, RoomInfo};
+pub use query::{ConnectionInfo, QueryKind, QueryReply, QueryRequest, RoomInfo, ToldRoom};
 pub use uplink::{
     Answer, Answers, Ask, AskKind, Connect, Declined, Event, Grants, Item, Pair, Reply, Route, Send, Sender, Sent,
     Tally, Told, UplinkReply, UplinkRequest, Verdict, Wants, answer, item,

@@ -107,6 +107,20 @@ pub struct RoomInfo {
     /// Different users among the members here.
     #[prost(uint64, tag = "5")]
     pub users: u64,
+    /// Where members are told of comings and goings: the figures that belong to what was told last.
+    #[prost(message, optional, tag = "6")]
+    pub told: Option<ToldRoom>,
+}
+
+/// Counts of a room as a gateway told them last; who has come or gone since is told next.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct ToldRoom {
+    /// Members.
+    #[prost(uint64, tag = "1")]
+    pub online: u64,
+    /// Different users among them.
+    #[prost(uint64, tag = "2")]
+    pub users: u64,
 }
 
 /// A page of answers.

@@ -252,6 +252,9 @@ pub struct Tally {
     /// A few of the users who came.
     #[prost(string, repeated, tag = "6")]
     pub sample: Vec<String>,
+    /// Most names that members are to be told in one frame.
+    #[prost(uint32, tag = "7")]
+    pub sample_max: u32,
 }
 
 /// A stranger who has shown a good token, or needs none.
