@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
@@ -12,7 +13,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// The way to the level of the log once it is started.
-static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Called once, before anything is logged.
 pub fn start(config: &LogConfig) {
@@ -36,11 +37,35 @@ pub fn set_level(level: LogLevel) {
     }
 }
 
-const fn filter(level: LogLevel) -> LevelFilter {
-    match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
+/// What libraries say at `debug` is of their own making, a line for each HTTP/2 frame: it comes with `trace`.
+fn filter(level: LogLevel) -> Targets {
+    let (ours, libraries) = match level {
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::INFO),
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::INFO),
+        LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE),
+    };
+    // The crates' names all begin with it.
+    Targets::new().with_default(libraries).with_target(OURS, ours)
+}
+
+/// How the names of this workspace's crates begin.
+const OURS: &str = "tidegate";
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn debug_is_of_this_program_and_trace_of_everything() {
+        let is_written = |level, target| filter(level).would_enable(target, &Level::DEBUG);
+
+        assert!(is_written(LogLevel::Debug, "tidegate") && is_written(LogLevel::Debug, "tidegate_gateway::bucket"));
+        assert!(!is_written(LogLevel::Debug, "h2::codec") && !is_written(LogLevel::Debug, "hyper_util::client"));
+        assert!(is_written(LogLevel::Trace, "h2::codec") && !is_written(LogLevel::Info, "tidegate"));
+        assert!(filter(LogLevel::Debug).would_enable("h2", &Level::WARN));
     }
 }

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tidegate_gateway::{AuthMode, Gateway, GatewayConfig};
+use tidegate_gateway::{AuthMode, DrainConfig, Gateway, GatewayConfig};
 use tidegate_logic::{Extras, GatewayLink};
 use tokio::sync::oneshot;
 
@@ -69,9 +69,14 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
 }
 
 /// The gateway's part. A hook of the logic tier beside it is known before the first client comes, so nobody slips in before it.
+/// On loopback and without a word on it in the configuration a drain closes everyone at once: closes are spread for the sake of
+/// other gateways, and there are none.
 fn gateway_of(config: &Config) -> GatewayConfig {
     let mut gateway = config.gateway.clone();
     gateway.hook.required |= config.logic.hook.is_on();
+    if gateway.listen.ip().is_loopback() && gateway.drain == DrainConfig::default() {
+        gateway.drain = DrainConfig { spread_ms: 0, spread_max_ms: 0, ..gateway.drain };
+    }
     gateway
 }
 
@@ -110,5 +115,19 @@ mod tests {
         config.logic.hook.url.clear();
         config.gateway.hook.required = true;
         assert!(gateway_of(&config).hook.required, "another logic node may have one");
+    }
+
+    #[test]
+    fn closes_are_spread_unless_nobody_else_could_be_hurt() {
+        let spread = |listen: &str, spread_ms: Option<u32>| {
+            let mut config = Config::default();
+            config.gateway.listen = listen.parse().expect("an address");
+            config.gateway.drain.spread_ms = spread_ms.unwrap_or(config.gateway.drain.spread_ms);
+            gateway_of(&config).drain.spread_ms
+        };
+
+        assert_eq!(spread("127.0.0.1:8000", None), 0);
+        assert_eq!(spread("127.0.0.1:8000", Some(700)), 700);
+        assert_eq!(spread("0.0.0.0:8000", None), DrainConfig::default().spread_ms);
     }
 }

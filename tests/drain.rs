@@ -124,3 +124,46 @@ async fn serve_leaves_with_exit_code_0_and_delivers_what_it_took() {
     assert_eq!(got, (0..50).collect::<Vec<u64>>(), "accepted before the signal, delivered before the close");
     assert_eq!(server.exit(PATIENCE).await.code(), Some(0));
 }
+
+/// Nobody is spared by waiting: `serve` on loopback is the whole fleet.
+#[tokio::test]
+async fn serve_on_loopback_ends_at_once_and_without_a_warning() {
+    let mut server = Server::serve(&[]).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Client::connect(server.clients()).await);
+    }
+    let _idle = server.connect_api().await;
+
+    let asked = Instant::now();
+    server.terminate();
+    for client in clients {
+        see_off(client).await;
+    }
+    let status = server.exit(PATIENCE).await;
+
+    assert_eq!(status.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    let log = server.log_text();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+}
+
+/// `docker stop` waits for 10 s; clients that do not answer their close included.
+#[tokio::test]
+async fn a_gateway_with_idle_clients_ends_within_ten_seconds_by_default() {
+    let mut gateway = Server::gateway("g0", &[]).await;
+    let logic = Server::logic(&[&gateway], &[]).await;
+    let mut mute = Vec::new();
+    for _ in 0..20 {
+        mute.push(Raw::open(gateway.direct_clients(), "/ws").await);
+    }
+
+    let asked = Instant::now();
+    gateway.terminate();
+    let status = gateway.exit(2 * PATIENCE).await;
+
+    assert_eq!(status.code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    until("logic to say so", PATIENCE, async || logic.log_text().contains("gateway has left").then_some(())).await;
+    assert!(!logic.log_text().contains("link is lost"), "{}", logic.log_text());
+}

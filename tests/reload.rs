@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 
 use serde_json::json;
-use support::{Client, Metrics, PATIENCE, Server, until};
+use support::{Client, Metrics, PATIENCE, Raw, Server, until};
 
 /// A configuration file of its own.
 struct File {
@@ -91,7 +91,8 @@ async fn limits_and_log_level_change_live_and_the_rest_is_named() {
     assert!(log.contains("changed=\"log.level, logic.limits.messages\""), "{log}");
     assert!(log.contains("keys=\"logic.limits.in_flight\""), "{log}");
     assert_eq!(metrics(&server, "old").await.sum("tidegate_config_waiting"), 1);
-    drop(server.connect_api().await.get("/healthz").await);
+    let mut raw = Raw::open(server.direct_clients(), "/ws").await;
+    raw.write(&[0x83, 0x80, 0, 0, 0, 0]).await.expect("the connection is open");
     until("a line of the new level", PATIENCE, async || server.log_text().contains("DEBUG").then_some(())).await;
 }
 

@@ -24,10 +24,10 @@ async fn talkative() -> (Server, Server) {
     let env = [
         ("TIDEGATE_GATEWAY__AUTH__MODE", "jwt"),
         ("TIDEGATE_GATEWAY__AUTH__KEYS", keys.as_str()),
-        ("TIDEGATE_LOG__LEVEL", "debug"),
+        ("TIDEGATE_LOG__LEVEL", "trace"),
     ];
     let gateway = Server::gateway("g1", &env).await;
-    let logic = Server::logic(&[&gateway], &[("TIDEGATE_LOG__LEVEL", "debug")]).await;
+    let logic = Server::logic(&[&gateway], &[("TIDEGATE_LOG__LEVEL", "trace")]).await;
     (gateway, logic)
 }
 

@@ -21,8 +21,8 @@ Examples:
   tidegate serve --set gateway.merge.max_ms=200          shorter windows
   tidegate serve --listen 0.0.0.0:8000 --set auth.allow_open=true
 
-SIGTERM or Ctrl-C drains: no new connections, closes spread over gateway.drain.spread_ms, exit 0.
-A second signal ends the process at once.";
+SIGTERM or Ctrl-C drains: no new connections, closes spread over gateway.drain.spread_ms (on loopback
+at once), exit 0. A second signal ends the process at once.";
 
 pub const GATEWAY: &str = "\
 Examples:

@@ -68,6 +68,7 @@ pub enum LogLevel {
     #[default]
     Info,
     Debug,
+    Trace,
 }
 
 /// What the command line says about configuration.

@@ -329,7 +329,7 @@ impl Default for FanoutConfig {
 
 impl Default for DrainConfig {
     fn default() -> Self {
-        Self { delay_ms: 0, spread_ms: 10_000, spread_max_ms: 60_000 }
+        Self { delay_ms: 0, spread_ms: 5_000, spread_max_ms: 60_000 }
     }
 }
 
