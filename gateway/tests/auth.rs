@@ -279,6 +279,7 @@ async fn a_connection_ends_with_its_token_unless_it_is_refreshed() {
     let refreshed = goes_on.next().await;
     let closed = ends.closed_because().await;
 
+    assert_eq!(goes_on.hello["expires_ms"], soon * 1_000, "HELLO names the end of the token");
     assert_eq!(closed, (3500, r#"{"reason":"token_expired"}"#.into()));
     assert!(now_s() >= soon, "not before its time");
     assert_eq!(refreshed, json!({"type": "REFRESHED", "id": "r", "data": {"expires_ms": later * 1_000}}));
