@@ -57,6 +57,7 @@ fetch() {
   local binary=${REDOCLY_BIN:-$here/target/debug/tidegate} log=$scratch/server.log api tries
   [ -n "${REDOCLY_BIN:-}" ] || (cd "$here" && "${CARGO:-cargo}" build --locked --quiet --bin tidegate)
   [ -x "$binary" ] || die "no binary at $binary"
+  : >"$log"
   "$binary" serve --listen 127.0.0.1:0 --api 127.0.0.1:0 >"$log" 2>&1 &
   server_pid=$!
   for ((tries = 0; tries < 100; tries++)); do

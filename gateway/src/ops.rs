@@ -76,7 +76,7 @@ fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Resp
             text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready: draining\n".into())
         }
         "/readyz" if node.connections() >= node.connections_max => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready: connections_max reached\n".into())
+            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready: gateway.connections_max reached\n".into())
         }
         "/readyz" => text(StatusCode::OK, "text/plain", "ready\n".into()),
         "/metrics" => {

@@ -238,7 +238,7 @@ impl Refusal {
             Self::BadParameter { name, expected } => format!("{name} must be {expected}"),
             Self::NoKey => "send Authorization: Bearer <key>".into(),
             Self::BadKey => "the key in Authorization is not among the configured ones".into(),
-            Self::KeyNotYet { from } => format!("the key counts from {from} on (not_before)"),
+            Self::KeyNotYet { from } => format!("the key counts from {from} on (its not_before in logic.keys)"),
             Self::KeyExpired { since } => format!("the key has expired at {since}; ask for a new one"),
             Self::TargetNotAllowed { what, allowed } => format!("not {what}: this key may push to {allowed}"),
             Self::WrongScope { needs } => format!("this call needs a key with the scope {needs}"),
