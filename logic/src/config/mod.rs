@@ -20,7 +20,7 @@ pub use self::hook::HookConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig};
 pub use self::page::PageConfig;
 pub use self::presence::PresenceConfig;
-pub use self::upstream::{EventsConfig, RouteConfig, SinkConfig, UpstreamConfig};
+pub use self::upstream::{DeadFull, EventsConfig, RouteConfig, SinkConfig, UpstreamConfig};
 
 /// Most gateways one logic node serves: the width of the set kept for each room and user (see `interest`).
 pub const GATEWAYS_MAX: usize = 128;

@@ -82,8 +82,23 @@ pub struct SinkConfig {
     pub age_max_ms: u64,
     /// Most bytes of messages in the spool.
     pub spool_bytes: u64,
-    /// Most bytes of dead letters; beyond it messages stay in the spool.
+    /// Most bytes of dead letters.
     pub dead_bytes: u64,
+    /// Most bytes of one user's; beyond it the user's oldest makes room.
+    pub dead_user_bytes: u64,
+    /// What happens when they are full.
+    pub dead_full: DeadFull,
+}
+
+/// `dead_full` of a sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeadFull {
+    /// The oldest dead letter makes room, and is gone.
+    #[default]
+    Evict,
+    /// A message that would be one stays in the spool, and its lane waits for an operator.
+    Hold,
 }
 
 impl Default for SinkConfig {
@@ -108,6 +123,8 @@ impl Default for SinkConfig {
             age_max_ms: 24 * 60 * 60 * 1_000,
             spool_bytes: 256 * 1024 * 1024,
             dead_bytes: 64 * 1024 * 1024,
+            dead_user_bytes: 4 * 1024 * 1024,
+            dead_full: DeadFull::Evict,
         }
     }
 }

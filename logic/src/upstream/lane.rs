@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::answer::{self, Action, Actions};
-use super::ledger::amount;
+use super::ledger::Burial;
 use super::pace::{Asked, Pace, Step};
 use super::sink::{Sink, Work, unix_ms};
 use super::spool::{Dead, SpoolError, Stored};
@@ -97,7 +97,7 @@ impl Lane {
             return GO_ON;
         };
         self.state().head_ms.store(first.taken_ms, Ordering::Relaxed);
-        let asked = Asked { messages: batch.len(), last: last.number, oldest_ms: first.taken_ms };
+        let asked = Asked { messages: batch.len(), last: last.number, oldest_ms: first.taken_ms, shard: first.shard };
         match self.post(&batch).await {
             Answer::Taken(said) => {
                 self.act(&said, &batch).await;
@@ -195,7 +195,7 @@ impl Lane {
         self.cursor = asked.last;
         self.state().waiting.fetch_sub(batch.len() as u64, Ordering::Relaxed);
         self.sink.hand_in(Work::Done { lane: self.lane, up_to: asked.last }).await;
-        self.sink.ledger.delivered(amount(batch));
+        self.sink.ledger.delivered(batch);
     }
 
     async fn follow(&mut self, step: Step, batch: &[Stored], reason: &'static str) -> Flow {
@@ -222,25 +222,42 @@ impl Lane {
         GO_ON
     }
 
-    /// Moves the lane's first message to the dead letters; without room there it stays, and the lane waits.
+    /// Moves the lane's first message to the dead letters. Others make room there, or the message stays and the lane waits.
     async fn bury(&mut self, message: &Stored, words: String, reason: &'static str) -> Flow {
         let sink = Arc::clone(&self.sink);
-        if !sink.ledger.bury(message.weight()) {
-            sink.note(Some(format!("{words}; the dead letters are full (dead_bytes)")));
-            return self.pause(STUCK_PAUSE).await;
-        }
         let attempts = self.pace.failures();
         let dead = Dead { message: message.clone(), died_ms: unix_ms(), attempts, reason: words };
+        let (of_user, oldest) = match sink.ledger.bury(dead.grave()) {
+            Burial::Hold => {
+                sink.note(Some(format!("{}; the dead letters are full (dead_bytes)", dead.reason)));
+                return self.pause(STUCK_PAUSE).await;
+            }
+            Burial::TooLarge => {
+                sink.hand_in(Work::Done { lane: self.lane, up_to: message.number }).await;
+                sink.evicted("too_large", 1);
+                self.past(message);
+                return GO_ON;
+            }
+            Burial::Booked { of_user, oldest } => (of_user, oldest),
+        };
         let (sender, written) = oneshot::channel();
-        let is_queued = sink.hand_in(Work::Bury { lane: self.lane, dead, sender }).await;
+        let made_room = of_user.iter().chain(&oldest).copied().collect();
+        let is_queued = sink.hand_in(Work::Bury { lane: self.lane, dead, made_room, sender }).await;
         if !is_queued || !written.await.unwrap_or(false) {
             return self.pause(STUCK_PAUSE).await;
         }
         sink.mourn(reason);
+        sink.evicted("user", of_user.len());
+        sink.evicted("full", oldest.len());
+        self.past(message);
+        GO_ON
+    }
+
+    /// The lane's first message is not its any more.
+    fn past(&mut self, message: &Stored) {
         self.pace.buried();
         self.cursor = message.number;
         self.state().waiting.fetch_sub(1, Ordering::Relaxed);
-        GO_ON
     }
 }
 

@@ -48,6 +48,7 @@ pub struct UpstreamMetrics {
     pub requests: PerSink<Counter>,
     pub retries: PerReason,
     pub dead: PerReason,
+    pub dead_evicted: PerReason,
     pub damaged: PerSink<Counter>,
     pub set_aside: PerSink<Gauge>,
     pub actions: PerReason,
@@ -72,6 +73,7 @@ impl Default for UpstreamMetrics {
             requests: Family::default(),
             retries: Family::default(),
             dead: Family::default(),
+            dead_evicted: Family::default(),
             damaged: Family::default(),
             set_aside: Family::default(),
             actions: Family::default(),
@@ -98,6 +100,11 @@ impl UpstreamMetrics {
         r.register("tidegate_upstream_requests", "Requests to the sink", self.requests.clone());
         r.register("tidegate_upstream_retries", "Requests that will be repeated, by reason", self.retries.clone());
         r.register("tidegate_upstream_dead", "Messages that became dead letters, by reason", self.dead.clone());
+        r.register(
+            "tidegate_upstream_dead_evicted",
+            "Dead letters dropped for lack of room, by reason",
+            self.dead_evicted.clone(),
+        );
         r.register(
             "tidegate_upstream_damaged",
             "Messages and dead letters that could not be read from the spool any more",

@@ -1,7 +1,7 @@
 //! Upstream: what clients send to routes, and events of their connections, on the way to business services (rule S-2).
 //! A message walks `submit` → `sink` → `writer` → `spool` (here its sender is told SENT) → `lane` → `webhook`. Parts beside
 //! these: `item` (what travels), `frame`, `place`, `takeover` and `salvage` (of the spool), `pace` (when to try again), `ledger`
-//! (bounds), `answer` and `doing` (what a webhook wants done), `carry` (from the way up), `tend` (dead letters), `events` and
+//! and `graves` (bounds), `answer` and `doing` (what a webhook wants done), `carry` (from the way up), `tend` (dead letters), `events` and
 //! `debounce`, `sign`, `address` and `connect` (who is called, and that it is them), `metrics`.
 //! Invariant: what was told SENT is in a spool, in its sink, or a dead letter.
 
@@ -13,6 +13,7 @@ mod debounce;
 mod doing;
 mod events;
 mod frame;
+mod graves;
 #[cfg(test)]
 mod hook;
 mod item;
@@ -81,6 +82,12 @@ impl Outcome {
     /// A bound is reached.
     pub const OVERLOADED: Self =
         Self::refused("overloaded", "the service behind this route is behind; try again", true);
+    /// A bound is reached by what this user has waiting.
+    pub const USER_OVERLOADED: Self = Self::refused(
+        "overloaded",
+        "too many of your messages wait for the service behind this route; try again",
+        true,
+    );
     /// The disk, or the end of this node.
     pub const UNAVAILABLE: Self = Self::refused("unavailable", "the message cannot be kept just now; try again", true);
     /// Nobody listens there.

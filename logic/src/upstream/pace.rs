@@ -13,11 +13,16 @@
 //! only when it was alone in its request, or is older than `age_max_ms` and has failed twice (a clock that jumps ahead makes
 //! everything look old).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::webhook::Trouble;
 use crate::config::SinkConfig;
 
+/// How long a message that was given up counts against its user: long beside the minutes that one can hold a lane.
+const STRIKE_MS: u64 = 60 * 60 * 1_000;
+/// Users of a lane that are remembered for it; the longest ago makes room.
+const STRIKES_MAX: usize = 64;
 /// Doublings after which the back-off is at its longest for any configuration.
 const DOUBLINGS_MAX: u32 = 20;
 
@@ -30,6 +35,8 @@ pub struct Asked {
     pub last: u64,
     /// When its first was accepted.
     pub oldest_ms: u64,
+    /// Whose its first is.
+    pub shard: u32,
 }
 
 /// What comes next.
@@ -63,6 +70,8 @@ pub struct Pace {
     blamed: u32,
     /// What the sink had taken at the last failure.
     others: u64,
+    /// Whose messages were given up, how many, when the last.
+    strikes: VecDeque<(u32, u32, u64)>,
 }
 
 impl Pace {
@@ -80,6 +89,7 @@ impl Pace {
             failures: 0,
             blamed: 0,
             others: 0,
+            strikes: VecDeque::new(),
         }
     }
 
@@ -133,7 +143,8 @@ impl Pace {
             self.blamed += 1;
         }
         self.others = taken;
-        if asked.messages == 1 && self.blamed >= self.attempts_max {
+        if asked.messages == 1 && self.blamed >= self.attempts_of(asked.shard, now_ms) {
+            self.strike(asked.shard, now_ms);
             return Step::Bury(trouble.words());
         }
         if self.failures > 1 && now_ms.saturating_sub(asked.oldest_ms) > self.age_max_ms {
@@ -144,6 +155,25 @@ impl Pace {
             self.suspect(asked);
         }
         Step::Wait(self.back_off(chance).max(after.unwrap_or_default()))
+    }
+
+    /// Failures that a message of this user has: half as many for each that was given up lately, so that a user whose every
+    /// message the sink chokes on holds up the others of the lane for minutes in all and not for minutes each.
+    fn attempts_of(&self, shard: u32, now_ms: u64) -> u32 {
+        let is_recent =
+            |(user, _, at_ms): &&(u32, u32, u64)| *user == shard && now_ms.saturating_sub(*at_ms) < STRIKE_MS;
+        let strikes = self.strikes.iter().find(is_recent).map_or(0, |(_, strikes, _)| *strikes);
+        (self.attempts_max >> strikes.min(31)).max(1)
+    }
+
+    fn strike(&mut self, shard: u32, now_ms: u64) {
+        let is_first = self.attempts_of(shard, now_ms) == self.attempts_max;
+        let at = self.strikes.iter().position(|(user, ..)| *user == shard);
+        let before = at.and_then(|at| self.strikes.remove(at)).map_or(0, |(_, strikes, _)| strikes);
+        if self.strikes.len() == STRIKES_MAX {
+            self.strikes.pop_front();
+        }
+        self.strikes.push_back((shard, if is_first { 1 } else { before + 1 }, now_ms));
     }
 
     fn suspect(&mut self, asked: Asked) {
@@ -168,7 +198,7 @@ mod tests {
     }
 
     fn asked(messages: usize, last: u64) -> Asked {
-        Asked { messages, last, oldest_ms: 0 }
+        Asked { messages, last, oldest_ms: 0, shard: 0 }
     }
 
     const TROUBLE: Trouble = Trouble::Status(500);
@@ -258,6 +288,31 @@ mod tests {
 
         assert_eq!(steps[3], Step::Bury("status 500".into()));
         assert!(steps[..3].iter().all(|step| matches!(step, Step::Wait(_))), "{steps:?}");
+    }
+
+    #[test]
+    fn a_user_whose_messages_are_given_up_holds_the_lane_less_each_time_for_an_hour() {
+        let mut pace = Pace::new(&SinkConfig { attempts_max: 20, ..SinkConfig::default() });
+        let mut taken = 0;
+        let mut failures = |pace: &mut Pace, shard, now_ms| {
+            let asked = Asked { shard, oldest_ms: now_ms, ..asked(1, 1) };
+            let fails = |_: &u32| {
+                taken += 1;
+                !matches!(pace.later(asked, &TROUBLE, None, taken, now_ms, 0.0), Step::Bury(_))
+            };
+            let count = (1..100).take_while(fails).count();
+            pace.buried();
+            count
+        };
+
+        assert_eq!([0; 7].map(|_| failures(&mut pace, 7, 0)), [20, 10, 5, 2, 1, 1, 1]);
+        assert_eq!(failures(&mut pace, 8, 0), 20, "others have theirs");
+        assert_eq!(failures(&mut pace, 7, STRIKE_MS), 20);
+        assert_eq!(failures(&mut pace, 7, STRIKE_MS), 10);
+        for shard in 100..200 {
+            failures(&mut pace, shard, STRIKE_MS);
+        }
+        assert_eq!(pace.strikes.len(), STRIKES_MAX);
     }
 
     #[test]

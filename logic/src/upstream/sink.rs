@@ -15,10 +15,11 @@ use tokio::task::JoinSet;
 use super::answer::Actions;
 use super::connect::Resolve;
 use super::frame;
-use super::ledger::{Books, Ledger};
+use super::graves::Grave;
+use super::ledger::{Admission, Books, Ledger};
 use super::metrics::{ReasonLabels, SinkLabels, UpstreamMetrics};
 use super::salvage::Damage;
-use super::spool::{Amount, Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
+use super::spool::{Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
 use super::webhook::{Url, Webhook};
 use super::{Outcome, lane, writer};
 use crate::config::SinkConfig;
@@ -37,8 +38,8 @@ pub enum Work {
     Put { shard: u32, taken_ms: u64, line: Bytes, sender: Option<oneshot::Sender<Outcome>> },
     /// A lane's messages up to this number are delivered.
     Done { lane: u16, up_to: u64 },
-    /// A message is given up, booked by the ledger; told when it is on the disk.
-    Bury { lane: u16, dead: Dead, sender: oneshot::Sender<bool> },
+    /// A message is given up, booked by the ledger like those that make room for it; told when it is on the disk.
+    Bury { lane: u16, dead: Dead, made_room: Vec<Grave>, sender: oneshot::Sender<bool> },
     /// Dead letters are messages again, booked by the ledger.
     Revive { dead: Vec<Dead>, sender: oneshot::Sender<bool> },
     /// Dead letters are forgotten; not booked yet.
@@ -88,6 +89,8 @@ pub struct Sink {
     trouble: Mutex<Option<Trouble>>,
     /// When the log last heard of dead letters, in milliseconds after `born`.
     mourned: AtomicU64,
+    /// When it last heard of such that were dropped.
+    evicting: AtomicU64,
 }
 
 /// What is wrong with a sink.
@@ -145,7 +148,7 @@ impl Sink {
         let (intake, work) = mpsc::channel(INTAKE);
         let sink = Arc::new(Self {
             labels,
-            ledger: Ledger::new(config.spool_bytes, config.dead_bytes, found.waiting, found.dead),
+            ledger: Ledger::new(config, &found),
             webhook: Webhook::new(config, resolve).map_err(named)?,
             lanes: found.lanes.iter().map(lane).collect(),
             spool,
@@ -158,6 +161,7 @@ impl Sink {
             held_until: AtomicU64::new(0),
             trouble: Mutex::new(None),
             mourned: AtomicU64::new(0),
+            evicting: AtomicU64::new(0),
             config: config.clone(),
         });
         let idle = Idle { sink: Arc::clone(&sink), work, next: found.next };
@@ -167,9 +171,10 @@ impl Sink {
     /// Takes a line; the sender hears when it is on the disk. Order of calls is order of delivery within a shard.
     pub fn submit(&self, shard: u32, line: Vec<u8>, sender: Option<oneshot::Sender<Outcome>>) {
         let weight = line.len() as u64 + MESSAGE_WEIGHT;
-        if !self.ledger.admit(weight) {
-            self.refuse("full", sender, Outcome::OVERLOADED);
-            return;
+        match self.ledger.admit(shard, weight) {
+            Admission::Taken => {}
+            Admission::Full => return self.refuse("full", sender, Outcome::OVERLOADED),
+            Admission::UserFull => return self.refuse("user_full", sender, Outcome::USER_OVERLOADED),
         }
         let work = Work::Put { shard, taken_ms: unix_ms(), line: line.into(), sender };
         match self.intake.try_send(work) {
@@ -182,8 +187,8 @@ impl Sink {
     }
 
     fn turn_away(&self, weight: u64, work: Work, reason: &'static str, outcome: Outcome) {
-        self.ledger.withdraw(weight);
-        if let Work::Put { sender, .. } = work {
+        if let Work::Put { shard, sender, .. } = work {
+            self.ledger.withdraw(shard, weight);
             self.refuse(reason, sender, outcome);
         }
     }
@@ -250,11 +255,34 @@ impl Sink {
     /// Counts a dead letter; the log hears of them at most once a minute.
     pub fn mourn(&self, reason: &'static str) {
         self.count(&self.metrics.dead, reason);
-        let (now_ms, last) = (self.age_ms().max(1), self.mourned.load(Ordering::Relaxed));
-        if last == 0 || now_ms.saturating_sub(last) > MOURN_EVERY_MS {
-            self.mourned.store(now_ms, Ordering::Relaxed);
+        if self.is_time(&self.mourned) {
             tracing::warn!(sink = %self.config.name, reason, "messages become dead letters (GET /v1/upstream/dead)");
         }
+    }
+
+    /// Counts dead letters that are gone for good; the log hears of them at most once a minute.
+    pub fn evicted(&self, reason: &'static str, letters: usize) {
+        if letters == 0 {
+            return;
+        }
+        let labels = ReasonLabels { sink: self.config.name.clone(), reason };
+        self.metrics.dead_evicted.get_or_create(&labels).inc_by(letters as u64);
+        if self.is_time(&self.evicting) {
+            tracing::warn!(
+                sink = %self.config.name, reason,
+                "dead letters are dropped for lack of room (dead_bytes, dead_user_bytes, dead_full)"
+            );
+        }
+    }
+
+    /// Whether the log has not heard of something for a while; then it does now.
+    fn is_time(&self, last: &AtomicU64) -> bool {
+        let (now_ms, then) = (self.age_ms().max(1), last.load(Ordering::Relaxed));
+        let is_time = then == 0 || now_ms.saturating_sub(then) > MOURN_EVERY_MS;
+        if is_time {
+            last.store(now_ms, Ordering::Relaxed);
+        }
+        is_time
     }
 
     /// A message is not as it was written: it is counted, kept beside the spool, and passed over. Blocking.
@@ -264,7 +292,7 @@ impl Sink {
         tracing::error!(sink = %self.config.name, number, kept, "a message in the spool is damaged and not delivered");
         self.metrics.damaged.get_or_create(&self.labels).inc();
         let line = bytes.len().saturating_sub(frame::MESSAGE_HEAD);
-        self.ledger.delivered(Amount { messages: 1, bytes: line as u64 + MESSAGE_WEIGHT });
+        self.ledger.lost(line as u64 + MESSAGE_WEIGHT);
         self.lanes[usize::from(lane)].waiting.fetch_sub(1, Ordering::Relaxed);
     }
 

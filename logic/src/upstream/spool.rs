@@ -4,6 +4,7 @@
 //! Knows nothing of bounds (see `ledger`) nor of HTTP; `frame` has the form of what is in it, `salvage` what is done when that is
 //! damaged. Invariant: within a lane, numbers grow in the order of acceptance.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use redb::{Database, Durability, ReadableDatabase as _, ReadableTable, Table, Ta
 
 use super::frame::{self, Frame, Stock};
 pub use super::frame::{Dead, Stored};
+use super::graves::Grave;
 use super::place::{self, Acked, Place};
 use super::salvage::{self, Damage};
 use super::takeover::take_stock;
@@ -56,6 +58,15 @@ impl Stored {
     }
 }
 
+impl Dead {
+    /// As it is booked.
+    #[must_use]
+    pub fn grave(&self) -> Grave {
+        let Stored { number, shard, .. } = self.message;
+        Grave { number, shard, bytes: self.message.weight() }
+    }
+}
+
 /// One change.
 #[derive(Debug)]
 pub enum Change {
@@ -97,6 +108,10 @@ pub struct Found {
     pub dead: Amount,
     /// For each lane: how many messages, and the last number.
     pub lanes: Vec<(u64, u64)>,
+    /// Bytes of messages by shard.
+    pub waiting_of: HashMap<u32, u64>,
+    /// The dead letters.
+    pub graves: Vec<Grave>,
     /// The next number.
     pub next: u64,
     /// Whether the last process ended without closing the file.

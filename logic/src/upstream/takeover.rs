@@ -36,6 +36,7 @@ pub fn take_stock(database: &Database, lanes: u16) -> Result<(Stock, Found), red
             let (lane, number) = key.value();
             let Some(message) = message(number, value.value()) else { continue };
             found.waiting.add(&message);
+            *found.waiting_of.entry(message.shard).or_default() += message.weight();
             if let Some((count, last)) = found.lanes.get_mut(usize::from(lane)) {
                 *count += 1;
                 *last = number;
@@ -45,6 +46,7 @@ pub fn take_stock(database: &Database, lanes: u16) -> Result<(Stock, Found), red
             let (key, value) = entry?;
             if let Some(dead) = letter(key.value(), value.value()) {
                 found.dead.add(&dead.message);
+                found.graves.push(dead.grave());
             }
         }
     }

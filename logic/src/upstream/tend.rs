@@ -73,7 +73,7 @@ impl Sink {
             let mut dead: Vec<Dead> = page.into_iter().filter(|dead| which.means(dead)).collect();
             let meant = dead.len();
             if deed == Deed::Retry {
-                let fits = dead.iter().take_while(|dead| self.ledger.revive(dead.message.weight())).count();
+                let fits = dead.iter().take_while(|dead| self.ledger.revive(dead.grave())).count();
                 dead.truncate(fits);
             }
             let moved = dead.len();

@@ -10,7 +10,7 @@ use super::hook::{Hook, reply, until};
 use super::item::tests::message;
 use super::spool::Spool;
 use super::*;
-use crate::config::{EventsConfig, SinkConfig};
+use crate::config::{DeadFull, EventsConfig, SinkConfig};
 use crate::interest::{GatewayIndex, Interest};
 
 /// Remembers what it was to do.
@@ -83,6 +83,8 @@ fn firsts(got: &[super::hook::Got]) -> HashMap<String, Vec<u64>> {
     }
     out
 }
+
+mod shares;
 
 #[tokio::test]
 async fn a_fifth_of_the_requests_failing_loses_nothing_and_keeps_each_users_order() {
@@ -164,7 +166,7 @@ async fn a_full_spool_refuses_and_takes_again_when_the_sink_is_back() {
             refused => break refused,
         }
     };
-    assert_eq!(refused, Outcome::OVERLOADED);
+    assert_eq!(refused, Outcome::USER_OVERLOADED);
     assert!(taken > 5 && upstream.sinks()[0].standing().books.waiting.bytes <= 4_000, "{taken}");
 
     is_up.store(true, Ordering::Relaxed);
@@ -204,9 +206,11 @@ async fn one_message_that_the_sink_refuses_becomes_the_only_dead_letter() {
 }
 
 #[tokio::test]
-async fn dead_letters_beyond_their_bound_stay_in_the_spool_until_there_is_room() {
+async fn told_to_hold_dead_letters_beyond_their_bound_stay_in_the_spool_until_there_is_room() {
     let hook = Hook::start(|_, _| reply(400, "")).await;
-    let bed = Bed::new(&hook.url(), |sink| (sink.dead_bytes, sink.lanes) = (500, 1));
+    let bed = Bed::new(&hook.url(), |sink| {
+        (sink.dead_bytes, sink.lanes, sink.dead_full) = (500, 1, DeadFull::Hold);
+    });
     let upstream = bed.start().await;
     for n in 0..5 {
         assert!(is_sent(&sent(&upstream, &message("alice", n)).await));

@@ -85,7 +85,10 @@ fn changes(batch: &[Work], kept: &mut [(u16, u64)], next: &mut u64) -> Vec<Chang
                 out.push(Change::Put(Stored { number: number(), shard, taken_ms, line }));
             }
             Work::Done { lane, up_to } => out.push(Change::Done { lane: *lane, up_to: *up_to }),
-            Work::Bury { lane, dead, .. } => out.push(Change::Bury { lane: *lane, dead: dead.clone() }),
+            Work::Bury { lane, dead, made_room, .. } => {
+                out.push(Change::Bury { lane: *lane, dead: dead.clone() });
+                out.extend(made_room.iter().map(|grave| Change::Forget { number: grave.number }));
+            }
             Work::Revive { dead, .. } => out.extend(dead.iter().map(|dead| {
                 let again = Stored { number: number(), taken_ms: unix_ms(), ..dead.message.clone() };
                 Change::Revive { number: dead.message.number, again }
@@ -121,8 +124,8 @@ fn settle(sink: &Sink, batch: &mut Vec<Work>, mut number: u64, failed: bool) {
     for work in batch.drain(..) {
         // Whoever waited for an answer may have left.
         match work {
-            Work::Put { line, sender, .. } if failed => {
-                sink.ledger.withdraw(line.len() as u64 + MESSAGE_WEIGHT);
+            Work::Put { shard, line, sender, .. } if failed => {
+                sink.ledger.withdraw(shard, line.len() as u64 + MESSAGE_WEIGHT);
                 sink.refuse("disk", sender, Outcome::UNAVAILABLE);
             }
             Work::Put { shard, line, sender, .. } => {
@@ -138,7 +141,7 @@ fn settle(sink: &Sink, batch: &mut Vec<Work>, mut number: u64, failed: bool) {
             Work::Revive { dead, sender } => {
                 for dead in &dead {
                     if failed {
-                        sink.ledger.undo(dead.message.weight(), false);
+                        sink.ledger.unrevive(dead.grave());
                     } else {
                         arrived(dead.message.shard);
                     }
@@ -147,13 +150,13 @@ fn settle(sink: &Sink, batch: &mut Vec<Work>, mut number: u64, failed: bool) {
             }
             Work::Forget { dead, sender } => {
                 if !failed {
-                    dead.iter().for_each(|dead| sink.ledger.forget(dead.message.weight()));
+                    dead.iter().for_each(|dead| sink.ledger.forget(dead.grave()));
                 }
                 let _ = sender.send(!failed);
             }
-            Work::Bury { dead, sender, .. } => {
+            Work::Bury { dead, made_room, sender, .. } => {
                 if failed {
-                    sink.ledger.undo(dead.message.weight(), true);
+                    sink.ledger.unbury(dead.grave(), &made_room);
                 }
                 let _ = sender.send(!failed);
             }
