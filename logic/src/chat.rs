@@ -95,10 +95,31 @@ fn message(item: &Item, from: &Sender, data: &[u8]) -> Option<Bytes> {
     serde_json::to_vec(&said).ok().map(Bytes::from)
 }
 
+/// Whose nonce a key of [`nonce_key`] is.
+pub fn sender_of(key: &str) -> &str {
+    let end = key.match_indices('\0').nth(1).map_or(key.len(), |(at, _)| at);
+    &key[..end]
+}
+
 /// A user's nonces hold on all its connections, so that it may retry from a new one.
 fn nonce_key(from: &Sender, nonce: &str) -> String {
     match from.user.as_str() {
         "" => format!("c\0{}\0{nonce}", connection_of(&from.connection).map_or_else(String::new, |id| id.to_string())),
         user => format!("u\0{user}\0{nonce}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nonce_belongs_to_its_sender_whatever_is_in_it() {
+        let from = |user: &str| Sender { user: user.into(), ..Sender::default() };
+
+        let keys = ["1", "a\0b", ""].map(|nonce| nonce_key(&from("alice"), nonce));
+
+        assert!(keys.iter().all(|key| sender_of(key) == "u\0alice"), "{keys:?}");
+        assert_ne!(sender_of(&nonce_key(&from(""), "1")), sender_of(&keys[0]));
     }
 }

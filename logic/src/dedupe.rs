@@ -1,16 +1,19 @@
-//! Remembered keys of callers (`dedupe` of pushes, `idempotency` of commands): the same key within the window does nothing and
-//! answers with the first outcome, also while the first is still on its way. Knows nothing of pushes or commands. Bounds:
-//! `keys_max` keys, the oldest makes room; `window_ms` of age. Keys whose request is still on its way are passed over: forgotten,
-//! the same would be done a second time. Only when all of them are on their way does the oldest make room.
+//! Remembered keys of callers (`dedupe` of pushes, `nonce` of clients, `idempotency` of commands): the same key within the window
+//! does nothing and answers with the first outcome, also while the first is still on its way. Knows nothing of pushes or commands.
+//! Bounds: `keys_max` keys, `keys_bytes` of memory; the oldest makes room; `window_ms` of age. Keys whose request is still on its
+//! way are passed over: forgotten, the same would be done a second time. Only when all of them are on their way does the oldest
+//! make room. Where keys have owners, an owner has at most as many as there is room left for: beyond that its own oldest makes
+//! room, so that one owner does not push out what others are remembered for.
+//! A key is kept as a keyed hash, and an outcome in as few bytes as it can be told from.
 //! Invariant: `order` names every key in `entries` exactly once with its current number.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -21,33 +24,78 @@ use crate::receipt::Receipt;
 /// What a request asks for, as a hash: the same key with another one is a mistake of the caller.
 pub type Print = [u8; 32];
 
-/// A publisher's key; two callers may use the same name.
-pub type Key = (CallerId, Box<str>);
+/// What is remembered of a first request.
+pub trait Outcome: Send + Sync + Sized + 'static {
+    /// How it is kept.
+    type Kept: Send + Sync;
+    /// What a key was taken for, where that matters.
+    type Print: Copy + PartialEq + Send + Sync;
+    /// To be kept.
+    fn keep(outcome: Arc<Self>) -> Self::Kept;
+    /// As it was.
+    fn tell(kept: &Self::Kept) -> Arc<Self>;
+    /// Memory it holds beside itself.
+    fn bytes(kept: &Self::Kept) -> usize;
+}
+
+/// A key as it is kept: two that differ are not taken for each other by any chance that matters, and nobody outside can make two
+/// that are, since the hash is keyed.
+type Hashed = [u8; 16];
 /// `None` until the first has its outcome.
 type Slot<T> = Option<Arc<T>>;
 
-struct Entry<T> {
-    number: u64,
-    print: Print,
-    outcome: watch::Receiver<Slot<T>>,
+enum State<T: Outcome> {
+    OnItsWay(watch::Receiver<Slot<T>>),
+    Known(T::Kept),
 }
 
-struct Table<T> {
-    entries: HashMap<Key, Entry<T>, RandomState>,
-    /// Claims by age, those that were passed over behind the others; one whose number is no longer the key's was released.
-    order: VecDeque<(Instant, u64, Key)>,
-    next: u64,
+struct Entry<T: Outcome> {
+    number: u64,
+    owner: Option<Owner>,
+    print: T::Print,
+    state: State<T>,
 }
+
+/// Whose key it is, as a hash.
+type Owner = u32;
+
+/// A claim: milliseconds after the table's birth, number, key.
+type Claimed = (u64, u64, Hashed);
+
+struct Table<T: Outcome> {
+    entries: HashMap<Hashed, Entry<T>, RandomState>,
+    /// Claims by age, those that were passed over behind the others; one whose number is no longer the key's was released.
+    order: VecDeque<Claimed>,
+    /// The same of each owner, without times. May have some that are not remembered any more.
+    owners: HashMap<Owner, VecDeque<(u64, Hashed)>, RandomState>,
+    next: u64,
+    /// What the entries cost, by [`Table::cost`].
+    bytes: usize,
+}
+
+/// Memory of a key on its way beside its entry: a channel for those who wait for its outcome.
+const CHANNEL_BYTES: usize = 512;
+/// Memory of an owner: its place in the map, and the least room of its queue.
+const OWNER_BYTES: usize = 192;
 
 /// The remembered keys.
-pub struct Dedupe<T = Receipt> {
+pub struct Dedupe<T: Outcome = Receipt> {
     table: Arc<Mutex<Table<T>>>,
-    window: Duration,
-    keys_max: usize,
+    window_ms: u64,
+    bounds: Bounds,
+    born: Instant,
+    secret: Hashed,
+    owners: RandomState,
+}
+
+#[derive(Clone, Copy)]
+struct Bounds {
+    keys: usize,
+    bytes: usize,
 }
 
 /// Who holds a key.
-pub enum Claim<T = Receipt> {
+pub enum Claim<T: Outcome = Receipt> {
     /// The caller: act, then settle it. Dropped unsettled, the key is free again.
     First(Guard<T>),
     /// An earlier request.
@@ -59,64 +107,99 @@ pub enum Claim<T = Receipt> {
 pub struct Conflict;
 
 /// The duty to say what became of the first request with a key.
-pub struct Guard<T = Receipt> {
+pub struct Guard<T: Outcome = Receipt> {
     table: Arc<Mutex<Table<T>>>,
-    key: Option<Key>,
+    key: Hashed,
     number: u64,
+    bounds: Bounds,
     outcome: watch::Sender<Slot<T>>,
 }
 
 /// The first request with a key.
-pub struct Earlier<T = Receipt>(watch::Receiver<Slot<T>>);
+pub enum Earlier<T = Receipt> {
+    /// It is on its way.
+    OnItsWay(watch::Receiver<Slot<T>>),
+    /// It is done.
+    Known(Arc<T>),
+}
 
-impl<T> Dedupe<T> {
+impl<T: Outcome> Dedupe<T> {
     /// An empty memory.
     #[must_use]
     pub fn new(config: &DedupeConfig) -> Self {
-        let table = Table { entries: HashMap::default(), order: VecDeque::new(), next: 0 };
+        let table = Table {
+            entries: HashMap::default(),
+            order: VecDeque::new(),
+            owners: HashMap::default(),
+            next: 0,
+            bytes: 0,
+        };
+        let mut secret = [0; 16];
+        // The kernel has random numbers once it is up; without them the hash is still of 128 bits.
+        let _ = getrandom::fill(&mut secret);
         Self {
             table: Arc::new(Mutex::new(table)),
-            window: Duration::from_millis(u64::from(config.window_ms)),
-            keys_max: config.keys_max,
+            window_ms: u64::from(config.window_ms),
+            bounds: Bounds { keys: config.keys_max, bytes: config.keys_bytes },
+            born: Instant::now(),
+            secret,
+            owners: RandomState::new(),
         }
     }
 
-    /// Takes a key, or says who has it.
-    pub fn claim(&self, key: Key, now: Instant) -> Claim<T> {
-        self.claim_for(key, Print::default(), now).0
-    }
-
-    /// Takes a key for this and nothing else, or says who has it for the same.
+    /// Takes a caller's key for this and nothing else, or says who has it for the same.
     ///
     /// # Errors
     /// [`Conflict`].
-    pub fn claim_exactly(&self, key: Key, print: Print, now: Instant) -> Result<Claim<T>, Conflict> {
-        let (claim, taken_for) = self.claim_for(key, print, now);
+    pub fn claim_exactly(
+        &self,
+        caller: CallerId,
+        name: &str,
+        print: T::Print,
+        now: Instant,
+    ) -> Result<Claim<T>, Conflict> {
+        let (claim, taken_for) = self.claim_of(None, self.hashed(caller, "", name), print, now);
         if taken_for == print { Ok(claim) } else { Err(Conflict) }
     }
 
-    fn claim_for(&self, key: Key, print: Print, now: Instant) -> (Claim<T>, Print) {
+    fn hashed(&self, caller: CallerId, owner: &str, name: &str) -> Hashed {
+        let mut hash = Sha256::new();
+        hash.update(self.secret);
+        hash.update(caller.bytes());
+        hash.update(owner.len().to_le_bytes());
+        hash.update(owner);
+        hash.update(name);
+        let hash: [u8; 32] = hash.finalize().into();
+        let mut out = [0; 16];
+        out.copy_from_slice(&hash[..16]);
+        out
+    }
+
+    fn claim_of(&self, owner: Option<Owner>, key: Hashed, print: T::Print, now: Instant) -> (Claim<T>, T::Print) {
+        let now_ms = u64::try_from(now.duration_since(self.born).as_millis()).unwrap_or(u64::MAX);
         let mut table = self.table.lock();
-        table.forget(now, self.window, self.keys_max);
+        table.expire(now_ms, self.window_ms);
         if let Some(entry) = table.entries.get(&key) {
-            return (Claim::Repeat(Earlier(entry.outcome.clone())), entry.print);
+            let earlier = match &entry.state {
+                State::OnItsWay(outcome) => Earlier::OnItsWay(outcome.clone()),
+                State::Known(kept) => Earlier::Known(T::tell(kept)),
+            };
+            return (Claim::Repeat(earlier), entry.print);
         }
+        table.make_room(owner, now_ms, self.bounds);
         let (sender, outcome) = watch::channel(None);
         let number = table.next;
         table.next += 1;
-        table.entries.insert(key.clone(), Entry { number, print, outcome });
-        table.order.push_back((now, number, key.clone()));
-        debug_assert!(table.entries.len() <= table.order.len() && table.entries.len() <= self.keys_max);
-        (Claim::First(Guard { table: Arc::clone(&self.table), key: Some(key), number, outcome: sender }), print)
+        let entry = Entry { number, owner, print, state: State::OnItsWay(outcome) };
+        table.insert(key, entry, now_ms);
+        debug_assert!(table.entries.len() <= table.order.len() && table.entries.len() <= self.bounds.keys);
+        let table = Arc::clone(&self.table);
+        (Claim::First(Guard { table, key, number, bounds: self.bounds, outcome: sender }), print)
     }
 
     /// Forgets the oldest key that has its outcome; false when there is none.
     pub fn shed(&self) -> bool {
-        let mut table = self.table.lock();
-        // Without a time of its own, one that is passed over gets that of the youngest.
-        let Some((youngest, ..)) = table.order.back() else { return false };
-        let now = *youngest;
-        (0..table.order.len()).any(|_| table.forget_oldest(now))
+        self.table.lock().shed()
     }
 
     /// Keys remembered now.
@@ -124,186 +207,237 @@ impl<T> Dedupe<T> {
     pub fn len(&self) -> usize {
         self.table.lock().entries.len()
     }
+
+    /// Memory they take, against `keys_bytes`.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.table.lock().bytes
+    }
 }
 
-impl<T> Table<T> {
-    /// Forgets what is too old, and the oldest when one more would not fit. Released keys count until they are the
-    /// oldest, so `order` is bounded by `keys_max` as well.
-    fn forget(&mut self, now: Instant, window: Duration, keys_max: usize) {
+impl<T: Outcome<Print = ()>> Dedupe<T> {
+    /// Takes a caller's key, or says who has it.
+    pub fn claim(&self, caller: CallerId, name: &str, now: Instant) -> Claim<T> {
+        self.claim_of(None, self.hashed(caller, "", name), (), now).0
+    }
+
+    /// The same for a key that somebody among the caller's many owns.
+    pub fn claim_owned(&self, caller: CallerId, owner: &str, name: &str, now: Instant) -> Claim<T> {
+        // Two owners in one place share what is theirs, no more.
+        let place = u32::try_from(self.owners.hash_one(owner) & u64::from(u32::MAX)).unwrap_or_default();
+        self.claim_of(Some(place), self.hashed(caller, owner, name), (), now).0
+    }
+}
+
+impl<T: Outcome> Table<T> {
+    /// What a key costs: twice its places in map and queues, which are half empty at the worst, and what its state holds.
+    fn cost(entry: &Entry<T>) -> usize {
+        let owned = if entry.owner.is_some() { size_of::<(u64, Hashed)>() } else { 0 };
+        let places = size_of::<(Hashed, Entry<T>)>() + 1 + size_of::<Claimed>() + owned;
+        2 * places
+            + match &entry.state {
+                State::OnItsWay(_) => CHANNEL_BYTES,
+                State::Known(kept) => T::bytes(kept),
+            }
+    }
+
+    fn insert(&mut self, key: Hashed, entry: Entry<T>, now_ms: u64) {
+        self.bytes += Self::cost(&entry);
+        self.order.push_back((now_ms, entry.number, key));
+        if let Some(owner) = entry.owner {
+            let owned = self.owners.entry(owner).or_insert_with(|| {
+                self.bytes += OWNER_BYTES;
+                VecDeque::new()
+            });
+            owned.push_back((entry.number, key));
+        }
+        self.entries.insert(key, entry);
+    }
+
+    /// Takes a key out, if it is still this claim's.
+    fn remove(&mut self, key: Hashed, number: u64) {
+        if self.entries.get(&key).is_none_or(|entry| entry.number != number) {
+            return;
+        }
+        let Some(entry) = self.entries.remove(&key) else { return };
+        self.bytes = self.bytes.saturating_sub(Self::cost(&entry));
+        let Some(owned) = entry.owner.and_then(|owner| self.owners.get_mut(&owner)) else { return };
+        while let Some((number, key)) = owned.front()
+            && self.entries.get(key).is_none_or(|entry| entry.number != *number)
+        {
+            owned.pop_front();
+        }
+        if let (true, Some(owner)) = (owned.is_empty(), entry.owner) {
+            self.owners.remove(&owner);
+            self.bytes = self.bytes.saturating_sub(OWNER_BYTES);
+        }
+    }
+
+    /// Forgets what is too old.
+    fn expire(&mut self, now_ms: u64, window_ms: u64) {
         for _ in 0..self.order.len() {
-            let Some((at, ..)) = self.order.front() else { break };
-            if now.duration_since(*at) < window && self.order.len() < keys_max {
+            let Some((at_ms, ..)) = self.order.front() else { break };
+            if now_ms.saturating_sub(*at_ms) < window_ms {
                 break;
             }
-            self.forget_oldest(now);
+            self.forget_oldest(now_ms);
         }
-        let excess = (self.order.len() + 1).saturating_sub(keys_max);
-        (0..excess).for_each(|_| self.drop_oldest());
+        // Those that were taken out from the middle.
+        if self.order.len() > 2 * self.entries.len() + 64 {
+            let entries = &self.entries;
+            self.order.retain(|(_, number, key)| entries.get(key).is_some_and(|entry| entry.number == *number));
+        }
+    }
+
+    /// Makes room for one more, at the cost of its owner if they have more than there is room for, else of the oldest.
+    fn make_room(&mut self, owner: Option<Owner>, now_ms: u64, bounds: Bounds) {
+        let each = 2 * (size_of::<(Hashed, Entry<T>)>() + size_of::<Claimed>()) + CHANNEL_BYTES;
+        let room = |table: &Self| {
+            let bytes = bounds.bytes.saturating_sub(table.bytes) / each;
+            bytes.min(bounds.keys.saturating_sub(table.entries.len()))
+        };
+        let owned = owner.and_then(|owner| self.owners.get(&owner)).map_or(0, VecDeque::len);
+        if owned > 0 && owned >= room(self) {
+            self.forget_owned(owner);
+        }
+        for _ in 0..self.order.len() {
+            if room(self) > 0 {
+                return;
+            }
+            self.forget_oldest(now_ms);
+        }
+        while room(self) == 0 && !self.order.is_empty() {
+            self.drop_oldest();
+        }
+    }
+
+    /// Forgets an owner's oldest key that has its outcome.
+    fn forget_owned(&mut self, owner: Option<Owner>) {
+        let Some(owned) = owner.and_then(|owner| self.owners.get(&owner)) else { return };
+        let is_known = |(number, key): &&(u64, Hashed)| {
+            self.entries.get(key).is_some_and(|e| e.number == *number && matches!(e.state, State::Known(_)))
+        };
+        if let Some((number, key)) = owned.iter().find(is_known).copied() {
+            self.remove(key, number);
+        }
+    }
+
+    fn shed(&mut self) -> bool {
+        // Without a time of its own, one that is passed over gets that of the youngest.
+        let Some((youngest_ms, ..)) = self.order.back() else { return false };
+        let now_ms = *youngest_ms;
+        (0..self.order.len()).any(|_| self.forget_oldest(now_ms))
     }
 
     /// False when the oldest is still on its way: then it is passed over, as if it were claimed now.
-    fn forget_oldest(&mut self, now: Instant) -> bool {
+    fn forget_oldest(&mut self, now_ms: u64) -> bool {
         let Some((_, number, key)) = self.order.front() else { return false };
         let is_ours = |entry: &&Entry<T>| entry.number == *number;
-        let is_on_its_way = self.entries.get(key).filter(is_ours).is_some_and(|e| e.outcome.borrow().is_none());
+        let state = self.entries.get(key).filter(is_ours).map(|entry| &entry.state);
+        let is_on_its_way = matches!(state, Some(State::OnItsWay(_)));
         if !is_on_its_way {
             self.drop_oldest();
         } else if let Some((_, number, key)) = self.order.pop_front() {
-            self.order.push_back((now, number, key));
+            self.order.push_back((now_ms, number, key));
         }
         !is_on_its_way
     }
 
     fn drop_oldest(&mut self) {
-        let Some((_, number, key)) = self.order.pop_front() else { return };
-        if self.entries.get(&key).is_some_and(|e| e.number == number) {
-            self.entries.remove(&key);
+        if let Some((_, number, key)) = self.order.pop_front() {
+            self.remove(key, number);
         }
+    }
+
+    fn settle(&mut self, key: Hashed, number: u64, outcome: Arc<T>, bounds: Bounds) {
+        let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.number == number) else { return };
+        let before = Self::cost(entry);
+        entry.state = State::Known(T::keep(outcome));
+        self.bytes = self.bytes.saturating_sub(before) + Self::cost(entry);
+        while self.bytes > bounds.bytes && self.shed() {}
     }
 }
 
-impl<T: Clone> Guard<T> {
+impl<T: Outcome + Clone> Guard<T> {
     /// It is done: repeats get this outcome.
     pub fn settle(self, outcome: &T) {
         self.settle_as(Arc::new(outcome.clone()));
     }
 }
 
-impl<T> Guard<T> {
+impl<T: Outcome> Guard<T> {
     /// It is done: repeats get this outcome.
-    pub fn settle_as(mut self, outcome: Arc<T>) {
-        self.key = None;
+    pub fn settle_as(self, outcome: Arc<T>) {
+        self.table.lock().settle(self.key, self.number, Arc::clone(&outcome), self.bounds);
         self.outcome.send_replace(Some(outcome));
     }
 }
 
-impl<T> Drop for Guard<T> {
+impl<T: Outcome> Drop for Guard<T> {
     fn drop(&mut self) {
-        let Some(key) = self.key.take() else { return };
-        let mut table = self.table.lock();
-        if table.entries.get(&key).is_some_and(|e| e.number == self.number) {
-            table.entries.remove(&key);
+        if self.outcome.borrow().is_none() {
+            self.table.lock().remove(self.key, self.number);
         }
     }
 }
 
 impl<T> Earlier<T> {
     /// Its outcome; `None` when it failed and the key is free again.
-    pub async fn receipt(mut self) -> Option<Arc<T>> {
-        match self.0.wait_for(Option::is_some).await {
+    pub async fn receipt(self) -> Option<Arc<T>> {
+        let mut outcome = match self {
+            Self::Known(outcome) => return Some(outcome),
+            Self::OnItsWay(outcome) => outcome,
+        };
+        match outcome.wait_for(Option::is_some).await {
             Ok(slot) => slot.clone(),
             Err(_) => None,
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::keys::Caller;
+/// A receipt as it is kept: what nearly all are, or the whole of one that says more.
+pub enum KeptReceipt {
+    /// Its id, and what all gateways said.
+    Plain { id: [u8; 16], sent: u32, matched: u64, queued: u64 },
+    /// It names gateways or reasons, or was waited for.
+    Whole(Arc<Receipt>),
+}
 
-    fn memory(window_ms: u32, keys_max: usize) -> Dedupe {
-        Dedupe::new(&DedupeConfig { window_ms, keys_max })
-    }
+impl Outcome for Receipt {
+    type Kept = KeptReceipt;
+    type Print = ();
 
-    fn key(name: &str) -> Key {
-        (Caller::ANYONE.id, name.into())
-    }
-
-    fn first(claim: Claim) -> Option<Guard> {
-        match claim {
-            Claim::First(guard) => Some(guard),
-            Claim::Repeat(_) => None,
+    fn keep(outcome: Arc<Self>) -> KeptReceipt {
+        let is_plain = outcome.gateways.failed.is_empty() && outcome.dropped.is_empty() && outcome.written.is_none();
+        let id = outcome.id.parse::<ulid::Ulid>().ok().filter(|id| is_plain && id.to_string() == outcome.id);
+        match (id, u32::try_from(outcome.gateways.sent)) {
+            (Some(id), Ok(sent)) => {
+                KeptReceipt::Plain { id: id.to_bytes(), sent, matched: outcome.matched, queued: outcome.queued }
+            }
+            _ => KeptReceipt::Whole(outcome),
         }
     }
 
-    #[tokio::test]
-    async fn a_repeat_gets_the_first_receipt_even_while_the_first_is_on_its_way() {
-        let memory = memory(1_000, 10);
-        let now = Instant::now();
-        let guard = first(memory.claim(key("a"), now)).expect("free");
-        let Claim::Repeat(earlier) = memory.claim(key("a"), now) else { panic!("claimed twice") };
-        let waiting = tokio::spawn(earlier.receipt());
-
-        guard.settle(&Receipt::new("01".into()));
-
-        assert_eq!(waiting.await.expect("no panic").expect("settled").id, "01");
-        let Claim::Repeat(later) = memory.claim(key("a"), now) else { panic!("claimed twice") };
-        assert_eq!(later.receipt().await.expect("settled").id, "01");
-    }
-
-    #[tokio::test]
-    async fn a_failed_push_releases_its_key() {
-        let memory = memory(1_000, 10);
-        let now = Instant::now();
-        let guard = first(memory.claim(key("a"), now)).expect("free");
-        let Claim::Repeat(earlier) = memory.claim(key("a"), now) else { panic!("claimed twice") };
-
-        drop(guard);
-
-        assert_eq!(earlier.receipt().await, None);
-        assert!(first(memory.claim(key("a"), now)).is_some());
-    }
-
-    #[tokio::test]
-    async fn a_key_is_free_again_after_the_window() {
-        let memory = memory(1_000, 10);
-        let now = Instant::now();
-        first(memory.claim(key("a"), now)).expect("free").settle(&Receipt::new("01".into()));
-
-        assert!(first(memory.claim(key("a"), now + Duration::from_millis(999))).is_none());
-        assert!(first(memory.claim(key("a"), now + Duration::from_millis(1_000))).is_some());
-    }
-
-    #[tokio::test]
-    async fn a_key_taken_for_something_else_is_a_conflict() {
-        let memory: Dedupe<u32> = Dedupe::new(&DedupeConfig { window_ms: 1_000, keys_max: 10 });
-        let now = Instant::now();
-        let Ok(Claim::First(guard)) = memory.claim_exactly(key("a"), [1; 32], now) else { panic!("free") };
-        guard.settle(&7);
-
-        assert!(matches!(memory.claim_exactly(key("a"), [2; 32], now), Err(Conflict)));
-        assert!(matches!(memory.claim_exactly(key("a"), [1; 32], now), Ok(Claim::Repeat(_))));
-        assert!(memory.shed() && !memory.shed());
-        assert!(matches!(memory.claim_exactly(key("a"), [2; 32], now), Ok(Claim::First(_))));
-    }
-
-    #[tokio::test]
-    async fn the_oldest_key_makes_room() {
-        let memory = memory(1_000, 3);
-        let now = Instant::now();
-        for name in ["a", "b", "c", "d"] {
-            first(memory.claim(key(name), now)).expect("free").settle(&Receipt::new(name.into()));
+    fn tell(kept: &KeptReceipt) -> Arc<Self> {
+        match kept {
+            KeptReceipt::Whole(receipt) => Arc::clone(receipt),
+            KeptReceipt::Plain { id, sent, matched, queued } => {
+                let mut receipt = Self::new(ulid::Ulid::from_bytes(*id).to_string());
+                receipt.gateways.sent = usize::try_from(*sent).unwrap_or(usize::MAX);
+                (receipt.matched, receipt.queued) = (*matched, *queued);
+                Arc::new(receipt)
+            }
         }
-
-        assert_eq!(memory.len(), 3);
-        assert!(first(memory.claim(key("d"), now)).is_none());
-        assert!(first(memory.claim(key("a"), now)).is_some());
     }
 
-    #[tokio::test]
-    async fn a_key_whose_request_is_on_its_way_outlives_younger_ones_and_the_window() {
-        let memory = memory(1_000, 3);
-        let now = Instant::now();
-        let slow = first(memory.claim(key("slow"), now)).expect("free");
-        for name in ["a", "b", "c", "d"] {
-            first(memory.claim(key(name), now)).expect("free").settle(&Receipt::new(name.into()));
+    fn bytes(kept: &KeptReceipt) -> usize {
+        match kept {
+            KeptReceipt::Plain { .. } => 0,
+            KeptReceipt::Whole(receipt) => receipt.bytes(),
         }
-        assert!(memory.shed() && memory.shed() && !memory.shed());
-        let later = now + Duration::from_secs(5);
-
-        assert!(first(memory.claim(key("slow"), later)).is_none(), "it would be done twice");
-        slow.settle(&Receipt::new("slow".into()));
-        assert!(first(memory.claim(key("slow"), later + Duration::from_secs(1))).is_some());
-    }
-
-    #[tokio::test]
-    async fn when_all_are_on_their_way_the_oldest_makes_room() {
-        let memory = memory(1_000, 2);
-        let now = Instant::now();
-        let _guards: Vec<_> = ["a", "b", "c"].map(|name| first(memory.claim(key(name), now))).into();
-
-        assert_eq!(memory.len(), 2);
-        assert!(first(memory.claim(key("c"), now)).is_none());
     }
 }
+
+#[cfg(test)]
+#[path = "dedupe_tests.rs"]
+mod tests;

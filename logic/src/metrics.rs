@@ -111,6 +111,8 @@ pub struct Metrics {
     pub in_flight: Gauge,
     pub bodies_bytes: Gauge,
     pub dedupe_keys: Gauge,
+    pub dedupe_bytes: Gauge,
+    pub nonces_bytes: Gauge,
     pub nonces: Gauge,
     pub interest_rooms: Gauge,
     pub interest_users: Gauge,
@@ -167,6 +169,8 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             bodies_bytes: Gauge::default(),
             dedupe_keys: Gauge::default(),
+            dedupe_bytes: Gauge::default(),
+            nonces_bytes: Gauge::default(),
             nonces: Gauge::default(),
             interest_rooms: Gauge::default(),
             interest_users: Gauge::default(),
@@ -236,7 +240,17 @@ impl Metrics {
             "Dedupe keys remembered (logic.dedupe.keys_max)",
             self.dedupe_keys.clone(),
         );
+        r.register(
+            "tidegate_logic_dedupe_bytes",
+            "Memory of dedupe keys (logic.dedupe.keys_bytes)",
+            self.dedupe_bytes.clone(),
+        );
         r.register("tidegate_logic_nonces", "Nonces of SEND remembered (logic.dedupe.keys_max)", self.nonces.clone());
+        r.register(
+            "tidegate_logic_nonces_bytes",
+            "Memory of nonces (logic.dedupe.keys_bytes)",
+            self.nonces_bytes.clone(),
+        );
         r.register(
             "tidegate_logic_interest_rooms",
             "Rooms known to have members somewhere",

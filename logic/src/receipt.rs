@@ -63,6 +63,15 @@ impl Receipt {
         Self { id, gateways: Gateways::default(), matched: 0, queued: 0, dropped: BTreeMap::new(), written: None }
     }
 
+    /// Memory it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let failed = self.gateways.failed.iter().map(|failed| size_of::<Failed>() + failed.gateway.len());
+        // A node of the map has room for eleven.
+        let dropped = self.dropped.keys().map(|reason| 11 * size_of::<(String, u64)>() + reason.len());
+        size_of::<Self>() + self.id.len() + failed.sum::<usize>() + dropped.sum::<usize>()
+    }
+
     /// Counts what one gateway took.
     pub fn add(&mut self, part: &records::Receipt) {
         self.gateways.sent += 1;

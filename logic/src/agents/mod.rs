@@ -41,7 +41,12 @@ impl Agents {
     pub fn new(config: &AgentsConfig) -> Self {
         Self {
             registry: Arc::new(Registry::new(config)),
-            keys: Dedupe::new(&DedupeConfig { window_ms: config.keys_ms, keys_max: config.keys }),
+            keys: Dedupe::new(&DedupeConfig {
+                window_ms: config.keys_ms,
+                keys_max: config.keys,
+                // What is large in them is bounded by `keep`.
+                keys_bytes: usize::MAX,
+            }),
             keys_held: Arc::default(),
             keys_bytes: config.keys_bytes,
             places: Arc::new(Semaphore::new(config.commands)),
@@ -102,18 +107,27 @@ mod tests {
     async fn answers_kept_for_repeats_are_bounded_in_bytes() {
         let config = AgentsConfig { reply_bytes: 100, keys_bytes: 250, ..AgentsConfig::default() };
         let agents = Agents::new(&config);
-        let key = |name: &str| (Caller::ANYONE.id, Box::from(name));
         let now = Instant::now();
 
-        let Claim::First(_running) = agents.keys.claim(key("running"), now) else { panic!("free") };
+        let Ok(Claim::First(_running)) = agents.keys.claim_exactly(Caller::ANYONE.id, "running", [0; 32], now) else {
+            panic!("free")
+        };
         for name in ["a", "b", "c"] {
-            let Claim::First(guard) = agents.keys.claim(key(name), now) else { panic!("free") };
+            let Ok(Claim::First(guard)) = agents.keys.claim_exactly(Caller::ANYONE.id, name, [0; 32], now) else {
+                panic!("free")
+            };
             agents.keep(conclusion(&agents, 100), guard);
         }
 
         assert_eq!((agents.keys_held(), agents.registry.held()), (200, 0));
-        assert!(matches!(agents.keys.claim(key("running"), now), Claim::Repeat(_)), "it would run twice");
-        assert!(matches!(agents.keys.claim(key("a"), now), Claim::First(_)), "the oldest made room");
-        assert!(matches!(agents.keys.claim(key("c"), now), Claim::Repeat(_)));
+        assert!(
+            matches!(agents.keys.claim_exactly(Caller::ANYONE.id, "running", [0; 32], now), Ok(Claim::Repeat(_))),
+            "it would run twice"
+        );
+        assert!(
+            matches!(agents.keys.claim_exactly(Caller::ANYONE.id, "a", [0; 32], now), Ok(Claim::First(_))),
+            "the oldest made room"
+        );
+        assert!(matches!(agents.keys.claim_exactly(Caller::ANYONE.id, "c", [0; 32], now), Ok(Claim::Repeat(_))));
     }
 }

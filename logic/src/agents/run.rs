@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep_until};
 use super::answer;
 use super::registry::{Reply, Target, Waiting};
 use crate::backplane::{Failure, Seats};
+use crate::dedupe::{Outcome, Print};
 use crate::interest::Watch;
 use crate::node::Node;
 use crate::push::{Narrow, Push, To, Wait};
@@ -94,6 +95,24 @@ pub struct Conclusion {
     pub end: End,
     /// From the request to its end.
     pub took: Duration,
+}
+
+impl Outcome for Conclusion {
+    type Kept = Arc<Self>;
+    type Print = Print;
+
+    fn keep(outcome: Arc<Self>) -> Arc<Self> {
+        outcome
+    }
+
+    fn tell(kept: &Arc<Self>) -> Arc<Self> {
+        Arc::clone(kept)
+    }
+
+    /// Without what the replies say, which `keys_bytes` is about.
+    fn bytes(kept: &Arc<Self>) -> usize {
+        size_of::<Self>() + kept.replies.len() * size_of::<Reply>()
+    }
 }
 
 /// What a caller who streams hears while the command runs.

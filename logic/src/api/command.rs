@@ -58,7 +58,7 @@ pub async fn post(asked: calls::Asked, target: Target) -> Result<Answer, Refusal
     };
     let print = print_of(&ask.target, &body.bytes);
     drop(body);
-    match node.agents.keys.claim_exactly((caller.id, key.into()), print, Instant::now()) {
+    match node.agents.keys.claim_exactly(caller.id, &key, print, Instant::now()) {
         Err(_) => {
             count(node, "conflict");
             Err(Refusal::IdempotencyConflict)

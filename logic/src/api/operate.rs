@@ -255,6 +255,8 @@ fn refresh(node: &Node) {
     m.devices_remembered.set(gauge(node.devices.remembered()));
     m.dedupe_keys.set(gauge(node.dedupe.len()));
     m.nonces.set(gauge(node.nonces.len()));
+    m.dedupe_bytes.set(gauge(node.dedupe.bytes()));
+    m.nonces_bytes.set(gauge(node.nonces.bytes()));
     let agents = &node.config.agents;
     m.agents.waiting.set(gauge(agents.commands.saturating_sub(node.agents.places.available_permits())));
     m.agents.replies_bytes.set(gauge(node.agents.registry.held()));

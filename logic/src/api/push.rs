@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, json};
 use super::{body, envelope};
 use crate::backplane::{Failure, Link, LinkState, Seats, Sent};
+use crate::chat;
 use crate::dedupe::{Claim, Earlier};
 use crate::keys::Caller;
 use crate::live::Live;
@@ -108,8 +109,13 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&s
     let must_find = is_of_client && matches!(push.to, To::Users(_) | To::Connections(_));
     if let Some(name) = push.dedupe.take() {
         // Clients must not make publishers' keys the oldest.
-        let memory = if is_of_client { &node.nonces } else { &node.dedupe };
-        match memory.claim((request.caller.id, name.into()), Instant::now()) {
+        let (caller, now) = (request.caller.id, Instant::now());
+        let claim = if is_of_client {
+            node.nonces.claim_owned(caller, chat::sender_of(&name), &name, now)
+        } else {
+            node.dedupe.claim(caller, &name, now)
+        };
+        match claim {
             Claim::First(first) => guard = Some(first),
             Claim::Repeat(earlier) => return Walking::Repeat(earlier),
         }

@@ -121,6 +121,9 @@ pub struct HttpConfig {
     pub shutdown_ms: u32,
 }
 
+/// Least memory for keys: a few hundred.
+const DEDUPE_BYTES_MIN: usize = 256 * 1024;
+
 /// `[logic.dedupe]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -129,6 +132,8 @@ pub struct DedupeConfig {
     pub window_ms: u32,
     /// Most keys remembered; the oldest makes room.
     pub keys_max: usize,
+    /// Most memory they take; the oldest makes room.
+    pub keys_bytes: usize,
 }
 
 /// `[logic.backplane]`
@@ -216,7 +221,7 @@ impl Default for HttpConfig {
 
 impl Default for DedupeConfig {
     fn default() -> Self {
-        Self { window_ms: 300_000, keys_max: 1_000_000 }
+        Self { window_ms: 300_000, keys_max: 1_000_000, keys_bytes: 128 * 1024 * 1024 }
     }
 }
 
@@ -315,6 +320,9 @@ impl LogicConfig {
         self.presence.problems(l.page_max, out);
         if self.dedupe.keys_max == 0 || self.dedupe.window_ms == 0 {
             out.push("logic.dedupe: window_ms and keys_max must be at least 1".into());
+        }
+        if self.dedupe.keys_bytes < DEDUPE_BYTES_MIN {
+            out.push(format!("logic.dedupe: keys_bytes must be at least {DEDUPE_BYTES_MIN}"));
         }
     }
 

@@ -48,6 +48,14 @@ impl Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallerId(u16);
 
+impl CallerId {
+    /// The same for the life of the process.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 2] {
+        self.0.to_le_bytes()
+    }
+}
+
 /// Proof that a caller may do what it asks.
 #[derive(Clone, Debug)]
 pub struct Caller {
