@@ -91,7 +91,10 @@ impl Place {
     pub fn replace(&self, by: &Path) -> io::Result<PathBuf> {
         let kept = self.beside(&format!("damaged-{}.redb", unix_ms()));
         // A second name first: at no moment is the file without one.
-        std::fs::hard_link(&self.path, &kept)?;
+        if std::fs::hard_link(&self.path, &kept).is_err() {
+            // Not every file system has second names.
+            std::fs::copy(&self.path, &kept)?;
+        }
         std::fs::rename(by, &self.path)?;
         sync_name(&self.path)?;
         Ok(kept)

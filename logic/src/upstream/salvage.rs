@@ -46,7 +46,11 @@ pub struct Damage {
 /// The file is in use, or the disk does not let us.
 pub fn prepare(place: &Place, lanes: u16) -> Result<Option<Damage>, SpoolError> {
     let unusable = |error: io::Error| SpoolError::Unusable { path: place.path.clone(), error: error.to_string() };
+    let acked = place.acked().unwrap_or_default();
     if !place.path.exists() {
+        if acked.commits > 0 {
+            tracing::warn!(spool = %place.path.display(), "there was a spool here and it is gone; a new one begins");
+        }
         return Ok(None);
     }
     let file = Place::open(&place.path).map_err(unusable)?;
@@ -55,10 +59,6 @@ pub fn prepare(place: &Place, lanes: u16) -> Result<Option<Damage>, SpoolError> 
         Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse(place.path.clone())),
         Err(TryLockError::Error(error)) => return Err(unusable(error)),
     }
-    if file.metadata().map_err(unusable)?.len() == 0 {
-        return Ok(None);
-    }
-    let acked = place.acked().unwrap_or_default();
     let why = match look(&file) {
         Ok(Seen { is_whole: true, commits }) if commits >= acked.commits => return Ok(None),
         Ok(Seen { is_whole: true, .. }) => "its last commits are not in it".to_owned(),
