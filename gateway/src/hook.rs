@@ -14,7 +14,7 @@ use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict, answer::Outcome};
 use tokio::sync::Notify;
 
-use crate::identity::{Act, Attributes, Grant, Identity};
+use crate::identity::{Act, Attributes, ByHook, Grant, Identity};
 use crate::node::Node;
 
 /// Bytes of a fingerprint: enough that no two clients have the same.
@@ -97,36 +97,39 @@ pub(crate) fn sender(node: &Node, fd: &OwnedFd, identity: &Identity) -> Sender {
 /// # Errors
 /// What of the verdict cannot be carried out.
 pub(crate) fn apply(node: &Node, mut identity: Identity, verdict: Verdict) -> Result<Identity, &'static str> {
+    let mut sub = None;
     if !verdict.user.is_empty() {
         if !is_valid_name(&verdict.user) {
             return Err("its user is no name");
         }
-        identity.user = Some(Arc::from(verdict.user));
+        let before = identity.user.replace(Arc::from(verdict.user));
+        sub = before.filter(|before| Some(before) != identity.user.as_ref()).map(|before| Box::from(&*before));
     }
     if identity.join.len() + verdict.join.len() > JOIN_MAX || !verdict.join.iter().all(|room| is_valid_name(room)) {
         return Err("it joins too many rooms, or one whose name is none");
     }
     identity.join.extend(verdict.join.into_iter().map(String::into_boxed_str));
-    if verdict.grant.is_none() && verdict.attributes.is_empty() {
+    let is_silent = verdict.grant.is_none() && verdict.attributes.is_empty();
+    if is_silent && (sub.is_none() || identity.badge.is_none()) {
         return Ok(identity);
     }
-    let old = identity.badge.take();
-    let (is_open, badge) = (old.is_none(), old.map_or_else(|| node.badges.open(), |badge| *badge));
-    let grant = match verdict.grant {
-        None => (*badge.grant).clone(),
-        Some(more) => {
-            let grant = if is_open { Grant::default() } else { (*badge.grant).clone() };
-            granted(grant, &more).ok_or("with the token's, its patterns are too many or too long")?
+    let pairs: Vec<(&str, &str)> = verdict.attributes.iter().map(|p| (p.name.as_str(), p.value.as_str())).collect();
+    let attributes = Attributes::of(&pairs).ok_or("its attributes are too many, or not plain text")?;
+    let grant = verdict.grant.map(|more| granted(&more).ok_or("its patterns are too many or too long")).transpose()?;
+    let made = match identity.badge.take() {
+        None => node.badges.make(None, attributes, grant.unwrap_or_else(Grant::everything), 0),
+        Some(old) => {
+            let by_hook = ByHook { sub, grant: grant.map(|grant| node.badges.grant(grant)), attributes };
+            let laid_over = by_hook.over((*old.grant).clone(), &old.attributes);
+            let (grant, attributes) = laid_over.ok_or("with the token's, its patterns or attributes are too many")?;
+            node.badges.make(old.device, attributes, grant, old.expires_s)
         }
     };
-    let attributes =
-        merged(&badge.attributes, &verdict.attributes).ok_or("with the token's, its attributes are too many")?;
-    let made = node.badges.make(badge.device, attributes, grant, badge.expires_s);
     identity.badge = Some(Box::new(made));
     Ok(identity)
 }
 
-fn granted(mut grant: Grant, more: &Grants) -> Option<Grant> {
+fn granted(more: &Grants) -> Option<Grant> {
     let lists = [
         (Act::Join, &more.rooms),
         (Act::Speak, &more.speak),
@@ -135,13 +138,6 @@ fn granted(mut grant: Grant, more: &Grants) -> Option<Grant> {
         (Act::Whisper, &more.users),
         (Act::Route, &more.routes),
     ];
+    let mut grant = Grant::default();
     lists.into_iter().all(|(act, patterns)| grant.add(act, patterns)).then_some(grant)
-}
-
-fn merged(old: &Attributes, new: &[Pair]) -> Option<Attributes> {
-    let is_new = |name: &str| new.iter().any(|pair| pair.name == name);
-    let kept = old.iter().filter(|(name, _)| !is_new(name));
-    let pairs: Vec<(&str, &str)> =
-        kept.chain(new.iter().map(|pair| (pair.name.as_str(), pair.value.as_str()))).collect();
-    Attributes::of(&pairs)
 }

@@ -9,12 +9,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::json;
 use support::tokens::{config, good};
-use support::{Client, Logic, PATIENCE, gateway};
+use support::{Client, Logic, PATIENCE, gateway, push};
 use tidegate_gateway::{Gateway, GatewayConfig};
 use tidegate_protocol::records::answer::Outcome;
 use tidegate_protocol::records::item::What;
+use tidegate_protocol::records::target::To;
 use tidegate_protocol::records::{
-    Answer, Answers, Connect, Grants, Pair, Sender, UplinkReply, UplinkRequest, Verdict, Wants, path,
+    Answer, Answers, Connect, Grants, Narrow, Pair, Push, Sender, UplinkReply, UplinkRequest, Verdict, Wants, path,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -148,6 +149,44 @@ async fn rights_of_the_hook_add_to_the_tokens() {
         ("ann", "de"),
         "the hook hears what the token says"
     );
+}
+
+/// Rules C-6 and C-8: the token's own `sub` counts, and what the hook said holds as long as the connection.
+#[tokio::test]
+async fn a_refresh_is_by_the_tokens_own_sub_and_keeps_the_hooks_word() {
+    let gateway = gateway(|c| c.auth = config()).await;
+    let grant = Grants { rooms: vec!["extra:{sub}".into()], ..Grants::default() };
+    let tier = Pair { name: "tier".into(), value: "pro".into() };
+    let named = Verdict { user: "ann-of-acme".into(), grant: Some(grant), attributes: vec![tier], ..accept() };
+    let _hook = Hook::link(&gateway, move |_| Some(named.clone())).await;
+    let mut client = Client::bearing(&gateway, &good(&json!({"rooms": ["chat:*"], "attrs": {"tier": "free"}}))).await;
+    assert_eq!(client.hello["user"], "ann-of-acme");
+    let refresh = |token: String| json!({"type": "REFRESH", "id": 1, "data": {"token": token}}).to_string();
+
+    client.say(&refresh(good(&json!({"sub": "ann-of-acme"})))).await;
+    let foreign = client.next().await;
+    client.say(&refresh(good(&json!({"rooms": ["news"], "attrs": {"tier": "free", "lang": "de"}})))).await;
+    let own = client.next().await;
+    client.say(&refresh(good(&json!({"rooms": vec!["r"; 32]})))).await;
+    let too_many = client.next().await;
+
+    assert_eq!(foreign["data"]["reason"], "token_claims", "{foreign}");
+    assert_eq!(own["type"], "REFRESHED", "{own}");
+    assert!(too_many["data"]["message"].as_str().is_some_and(|m| m.contains("connect hook")), "{too_many}");
+    assert!(client.join("news").await["seq"].is_u64(), "the new token's");
+    assert!(client.join("extra:ann-of-acme").await["seq"].is_u64(), "the hook's");
+    assert_eq!(client.join("chat:1").await["error"]["code"], "forbidden", "the old token's");
+    let mut logic = Logic::link(&gateway).await;
+    let told = |name: &str, value: &str, text: &str| {
+        let attributes = vec![Pair { name: name.into(), value: value.into() }];
+        Push {
+            narrow: Some(Narrow { attributes, ..Narrow::default() }),
+            ..push(To::User("ann-of-acme".into()), &[text])
+        }
+    };
+    logic.push(vec![told("tier", "free", "1"), told("tier", "pro", "2"), told("lang", "de", "3")]).await;
+    let (one, other) = (client.next().await, client.next().await);
+    assert_eq!((&one["data"]["items"], &other["data"]["items"]), (&json!([2]), &json!([3])), "the hook's wins");
 }
 
 #[tokio::test]

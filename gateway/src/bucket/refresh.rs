@@ -14,6 +14,9 @@ use crate::node::Node;
 
 /// A token for somebody else is no refresh.
 const OTHER: TokenError = TokenError::Claims("REFRESH needs a token for the same sub, plat and dev as the one before");
+/// What a connect hook added stays, and has to fit beside what the new token brings.
+const TOO_MUCH: TokenError =
+    TokenError::Claims("with what the connect hook added, the patterns or attributes of this token are too many");
 
 impl Drive {
     /// AUTH on a connection that is named, or where nobody need be.
@@ -40,7 +43,8 @@ impl Drive {
         self.say(node, slot, generation, text_frame(&json), false);
     }
 
-    /// Puts a new token's word in place of the old one's. The rooms it is in stay: the grant is asked at JOIN.
+    /// Puts a new token's word in place of the old one's, and a connect hook's over it again. The rooms it is in stay: the grant
+    /// is asked at JOIN.
     fn renew(&mut self, node: &Node, slot: u32, generation: u32, claims: Claims) -> Result<u32, TokenError> {
         let bucket = self.bucket();
         let platform = claims.platform.as_deref().map(|name| node.platforms.find(name));
@@ -49,15 +53,21 @@ impl Drive {
             return Err(OTHER);
         }
         let cold = &mut table.cold[slot as usize];
-        let (is_user, is_platform) =
-            (cold.user.as_deref() == Some(&claims.user), platform.is_none_or(|p| p == Some(cold.platform)));
+        let is_platform = platform.is_none_or(|p| p == Some(cold.platform));
         let Some(badge) = &mut cold.badge else { return Err(OTHER) };
+        let by_hook = badge.attributes.by_hook();
+        let sub = by_hook.and_then(|by_hook| by_hook.sub.as_deref()).or(cold.user.as_deref());
+        let is_user = sub == Some(&claims.user);
         let is_device = claims.device.is_none() || claims.device == badge.device;
         if !(is_user && is_platform && is_device) {
             return Err(OTHER);
         }
         let expires_s = claims.expires_s;
-        let fresh = node.badges.make(None, claims.attributes, claims.grant, expires_s);
+        let (grant, attributes) = match by_hook {
+            None => (claims.grant, claims.attributes),
+            Some(by_hook) => by_hook.clone().over(claims.grant, &claims.attributes).ok_or(TOO_MUCH)?,
+        };
+        let fresh = node.badges.make(None, attributes, grant, expires_s);
         (badge.grant, badge.attributes, badge.expires_s) = (fresh.grant, fresh.attributes, expires_s);
         table.note_expiry(slot, bucket.live());
         Ok(expires_s)

@@ -1,5 +1,8 @@
-//! What is known of a client beside its name: pairs such as `lang = de`, set by its token, for narrowing and for lists.
+//! What is known of a client beside its name: pairs such as `lang = de`, set by its token, for narrowing and for lists; and
+//! beside them what a connect hook added to its token, which few have, so that it costs the others nothing.
 //! Invariants: sorted by name, no name twice; within [`PAIRS_MAX`] and [`BYTES_MAX`].
+
+use super::by_hook::ByHook;
 
 /// Most pairs of one connection.
 pub const PAIRS_MAX: usize = 16;
@@ -10,6 +13,7 @@ pub const BYTES_MAX: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attributes {
     pairs: Box<[(Box<str>, Box<str>)]>,
+    by_hook: Option<Box<ByHook>>,
 }
 
 impl Attributes {
@@ -27,7 +31,7 @@ impl Attributes {
             pairs.iter().map(|(n, v)| (n.as_ref().into(), v.as_ref().into())).collect();
         pairs.sort_unstable();
         let is_clear = pairs.windows(2).all(|two| two[0].0 != two[1].0);
-        is_clear.then(|| Self { pairs: pairs.into() })
+        is_clear.then(|| Self { pairs: pairs.into(), by_hook: None })
     }
 
     /// The value of a name.
@@ -42,10 +46,22 @@ impl Attributes {
         self.pairs.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// Whether there is none.
+    /// With what a hook said, the pairs it set being among these.
+    #[must_use]
+    pub fn with(self, by_hook: ByHook) -> Self {
+        Self { by_hook: Some(Box::new(by_hook)), ..self }
+    }
+
+    /// What a hook said.
+    #[must_use]
+    pub fn by_hook(&self) -> Option<&ByHook> {
+        self.by_hook.as_deref()
+    }
+
+    /// Whether there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.pairs.is_empty() && self.by_hook.is_none()
     }
 }
 

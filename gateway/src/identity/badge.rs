@@ -53,10 +53,20 @@ impl Badges {
     /// A badge of what a token says.
     #[must_use]
     pub fn make(&self, device: Option<Box<str>>, attributes: Attributes, grant: Grant, expires_s: u32) -> Badge {
-        let attributes =
-            if attributes.is_empty() { Arc::clone(&self.nothing) } else { self.attributes.share(attributes) };
-        let grant = self.grants.share(grant);
+        let attributes = match attributes.by_hook() {
+            // Nobody else has that name, and a place in the pool would be lost to those who share.
+            Some(by_hook) if by_hook.sub.is_some() => Arc::new(attributes),
+            None if attributes.is_empty() => Arc::clone(&self.nothing),
+            _ => self.attributes.share(attributes),
+        };
+        let grant = self.grant(grant);
         Badge { device, attributes, grant, expires_s, since_s: unix_s() }
+    }
+
+    /// A grant that others share.
+    #[must_use]
+    pub fn grant(&self, grant: Grant) -> Arc<Grant> {
+        self.grants.share(grant)
     }
 
     /// A badge of a client that needed no token: it may do everything.

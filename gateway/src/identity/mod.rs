@@ -4,6 +4,7 @@
 
 mod attributes;
 mod badge;
+mod by_hook;
 mod grant;
 mod platforms;
 mod pool;
@@ -17,6 +18,7 @@ use tidegate_protocol::limits;
 
 pub use attributes::{Attributes, BYTES_MAX as ATTRIBUTE_BYTES_MAX, PAIRS_MAX as ATTRIBUTES_MAX};
 pub use badge::{Badge, Badges};
+pub use by_hook::ByHook;
 pub use grant::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX, matches};
 pub use platforms::{Platform, Platforms};
 
