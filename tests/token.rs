@@ -188,3 +188,16 @@ fn a_secret_comes_from_files_and_variables_and_is_in_no_output() {
         assert!(!stderr(&output).contains(SECRET) && !stderr(&output).contains("BEGIN"));
     }
 }
+
+#[test]
+fn a_token_of_more_than_ten_years_is_not_minted() {
+    let scratch = Scratch::new();
+    let config = scratch.config(&hs256("a"));
+    for (flag, when) in [("--exp", "4000d"), ("--exp", "2106-01-01"), ("--nbf", "11y")] {
+        let output = tidegate(&["token", "mint", "-c", &config, "--sub", "alice", flag, when], "");
+
+        assert_eq!((output.status.code(), stdout(&output)), (Some(2), String::new()), "{flag} {when}");
+        assert!(stderr(&output).contains(&format!("{flag} lies more than ten years ahead")), "{}", stderr(&output));
+    }
+    minted(&["-c", &config, "--sub", "alice", "--exp", "3650d"]);
+}

@@ -6,8 +6,9 @@ mod support;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::tokens::{attacks, config, good, now_s};
+use support::tokens::{attacks, claims, config, good, hs, now_s};
 use support::{Client, Logic, PATIENCE, gateway, push};
+use tidegate_gateway::auth::TOKEN_BYTES_MAX;
 use tidegate_gateway::{Gateway, GatewayConfig};
 use tidegate_protocol::records::target::To;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,6 +130,33 @@ async fn a_good_token_names_its_bearer_at_each_door() {
         assert_eq!(client.next().await["data"]["items"][0], 1);
     }
     assert_eq!(metric(&gateway, "tidegate_gateway_tokens_accepted_total "), 3);
+}
+
+/// Rule C-4: as long as it is documented to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_the_greatest_length_fits_each_door_and_a_longer_one_none() {
+    let gateway = guarded(|_| {}).await;
+    let padded = |spaces: usize, n: usize| {
+        let header = " ".repeat(spaces) + r#"{"alg":"HS256","kid":"hs"}"#;
+        hs(&header, &claims(&json!({"x": "y".repeat(n)})).to_string())
+    };
+    let of_length = |bytes: usize| {
+        let mut all = (5_900..6_100).flat_map(|n| (0..4).map(move |spaces| padded(spaces, n)));
+        all.find(|token| token.len() == bytes).expect("there is one of each length")
+    };
+    let (longest, longer) = (of_length(TOKEN_BYTES_MAX), of_length(TOKEN_BYTES_MAX + 1));
+
+    let by_header = Client::bearing(&gateway, &longest).await;
+    let by_query = Client::connect(&gateway, &format!("?token={longest}")).await;
+    let mut by_message = Client::open(&gateway, "", None).await;
+    by_message.auth(&longest).await;
+    let by_message = by_message.greeted().await;
+    let refused = answer(&gateway, &format!("?token={longer}"), "").await;
+
+    for client in [by_header, by_query, by_message] {
+        assert_eq!(client.hello["user"], "ann");
+    }
+    assert!(refused.starts_with("HTTP/1.1 401") && refused.contains("longer than 8 KiB"), "{refused}");
 }
 
 /// Rule C-4: what is said along with AUTH is heard, however the bytes come.

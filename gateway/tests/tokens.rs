@@ -5,7 +5,7 @@ mod support;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 use support::tokens::{attacks, by_file, claims, config, good, keys, now_s, private, signed};
-use tidegate_gateway::auth::{TokenError, Verifier};
+use tidegate_gateway::auth::{AHEAD_S_MAX, TokenError, Verifier};
 use tidegate_gateway::identity::Act;
 use tidegate_gateway::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
 
@@ -100,10 +100,30 @@ fn times_hold_to_the_second_with_the_leeway() {
         (json!({"exp": 1_000}), 1_030, Err(TokenError::Expired)),
         (json!({"exp": 9_000, "nbf": 1_000}), 970, Ok(())),
         (json!({"exp": 9_000, "nbf": 1_000}), 969, Err(TokenError::NotYet)),
-        (json!({"exp": 99_999_999_999_u64}), 9_000, Ok(())),
+        (json!({"exp": 9_000 + u64::from(AHEAD_S_MAX)}), 9_000, Ok(())),
     ] {
         assert_eq!(verifier.verify(&token(claim.clone()), now_s).map(|_| ()), outcome, "{claim} at {now_s}");
     }
+}
+
+/// Rule C-4: milliseconds for seconds would last until 2106.
+#[test]
+fn times_more_than_ten_years_ahead_are_refused_by_name() {
+    let verifier = verifier();
+    let now_ms = now_s() * 1_000;
+    for (claim, value) in [
+        ("exp", now_ms),
+        ("exp", now_s() + u64::from(AHEAD_S_MAX) + 60),
+        ("exp", 99_999_999_999),
+        ("nbf", now_ms),
+        ("iat", now_ms),
+    ] {
+        let error = verifier.verify(&good(&json!({claim: value})), now_s()).expect_err("far ahead");
+
+        assert_eq!(error.code(), "token_claims", "{claim} {value}");
+        assert!(error.to_string().contains(&format!("{claim} lies more than ten years ahead")), "{error}");
+    }
+    assert!(verifier.verify(&good(&json!({"iat": now_s() + 5})), now_s()).is_ok(), "clocks differ");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
+use tidegate_gateway::auth::AHEAD_S_MAX;
 use tidegate_gateway::{AuthConfig, TokenAlgorithm};
 use tidegate_logic::Moment;
 
@@ -22,6 +23,8 @@ struct Signer {
 /// The token.
 pub fn mint(auth: &AuthConfig, args: &TokenMint, now: SystemTime) -> Result<String, Failure> {
     let signer = signer(auth, args).map_err(|why| Failure::Usage(vec![why]))?;
+    let now = Moment(now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+    check_times(args, now).map_err(|why| Failure::Usage(vec![why]))?;
     let mut header = Header::new(match signer.algorithm {
         TokenAlgorithm::HS256 => Algorithm::HS256,
         TokenAlgorithm::RS256 => Algorithm::RS256,
@@ -30,9 +33,17 @@ pub fn mint(auth: &AuthConfig, args: &TokenMint, now: SystemTime) -> Result<Stri
         TokenAlgorithm::EdDsa => Algorithm::EdDSA,
     });
     header.kid = signer.kid;
-    let now = Moment(now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
     let token = jsonwebtoken::encode(&header, &claims(auth, args, now), &signer.key);
     token.map_err(|error| Failure::Usage(vec![format!("the key does not sign {}: {error}", signer.algorithm.name())]))
+}
+
+fn check_times(args: &TokenMint, now: Moment) -> Result<(), String> {
+    let times = [("--exp", Some(args.exp.from(now))), ("--nbf", args.nbf.map(|nbf| nbf.from(now)))];
+    let is_far = |time: Moment| time.0 > now.0.saturating_add(u64::from(AHEAD_S_MAX));
+    match times.into_iter().find(|(_, time)| time.is_some_and(is_far)) {
+        Some((flag, _)) => Err(format!("{flag} lies more than ten years ahead: gateways refuse such a token")),
+        None => Ok(()),
+    }
 }
 
 fn claims(auth: &AuthConfig, args: &TokenMint, now: Moment) -> Value {

@@ -12,6 +12,9 @@ use super::object::{Object, seconds, text, texts};
 use crate::config::AuthConfig;
 use crate::identity::{Act, Attributes, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX};
 
+/// How far ahead the times of a token may lie: ten years. Milliseconds read as seconds lie fifty thousand years ahead, and the
+/// connection's clock would end them in 2106.
+pub const AHEAD_S_MAX: u32 = 3_653 * 86_400;
 /// Longest device name, in bytes.
 const DEVICE_BYTES_MAX: usize = 128;
 
@@ -84,7 +87,7 @@ impl Expected {
         Ok(Claims { user, expires_s, platform, device, attributes, grant, join })
     }
 
-    /// `exp`, which every token must have, and `nbf`; gives `exp`.
+    /// `exp`, which every token must have, `nbf` and `iat`; gives `exp`.
     fn check_times(&self, payload: &Object<'_>, now_s: u64) -> Result<u32, TokenError> {
         const EXP: TokenError = TokenError::Claims("exp is needed: a number of seconds since 1970");
         let (now_s, leeway_s) = (now_s as f64, f64::from(self.leeway_s));
@@ -93,6 +96,15 @@ impl Expected {
             None => 0.0,
             Some(nbf) => seconds(nbf).ok_or(TokenError::Claims("nbf must be a number of seconds since 1970"))?,
         };
+        let iat = payload.find("iat").and_then(seconds).unwrap_or_default();
+        let ahead = [
+            (exp, "exp lies more than ten years ahead: it is a number of seconds since 1970, not milliseconds"),
+            (nbf, "nbf lies more than ten years ahead: it is a number of seconds since 1970, not milliseconds"),
+            (iat, "iat lies more than ten years ahead: it is a number of seconds since 1970, not milliseconds"),
+        ];
+        if let Some((_, what)) = ahead.into_iter().find(|(time, _)| *time > now_s + f64::from(AHEAD_S_MAX)) {
+            return Err(TokenError::Claims(what));
+        }
         if exp + leeway_s <= now_s {
             return Err(TokenError::Expired);
         }

@@ -14,7 +14,7 @@ mod object;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-pub use claims::Claims;
+pub use claims::{AHEAD_S_MAX, Claims};
 pub use error::TokenError;
 pub use keys::KeyError;
 pub(crate) use live::{Auth, watch};

@@ -269,7 +269,8 @@ impl Default for HandshakeConfig {
     fn default() -> Self {
         Self {
             deadline_ms: 5_000,
-            head_bytes: 8 * 1024,
+            // A token of the greatest length fits beside a browser's other headers.
+            head_bytes: 16 * 1024,
             in_flight: 16_384,
             tls_in_flight: 4_096,
             lobbies: 0,
