@@ -98,6 +98,7 @@ find_binary() {
 start() {
   local log=$scratch/$1.log
   shift
+  : >"$log"
   "$binary" serve --listen 127.0.0.1:0 --api 127.0.0.1:0 --set 'gateway.presence.rooms=["tea"]' \
     --set gateway.presence.interval_ms=100 "$@" >"$log" 2>&1 &
   children+=($!)
@@ -207,4 +208,4 @@ failed=0
 for part in chat manners looks; do
   node "$here/conformance/page/$part.mjs" "$scratch/stands.json" || failed=1
 done
-exit "$failed"
+((failed == 0))

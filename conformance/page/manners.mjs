@@ -118,7 +118,7 @@ const steps = {
     await keys.until("figures", `document.querySelector(".figure .value").textContent.trim() === "1"`);
     await keys.submit("push", {});
     await keys.until("pushed", says("receipt-text", "Accepted for 1 connection"));
-    await keys.until("how curl would", says("curl", "Bearer $TIDEGATE_KEY"));
+    await keys.until("how curl would", says("curl", "Bearer $KEY"));
   },
   async "a gateway that wants a token is not dialled without one"({ tokens }) {
     await tokens.until("it says so", says("banner", "This gateway wants a token"));

@@ -85,7 +85,7 @@ function composerChanged() {
   const { key: _, ...wrong } = problems;
   const [first] = Object.values(wrong);
   for (const button of ["send", "send-many"].map($)) enable(button, !isSending && Object.keys(problems).length === 0);
-  const key = access.isWanted ? ` \\\n  -H "authorization: Bearer $TIDEGATE_KEY"` : "";
+  const key = access.isWanted ? ` \\\n  -H "authorization: Bearer $KEY"` : "";
   say($("curl"), first
     ?? `curl -sS ${location.origin}/v1/push \\\n  -H 'content-type: application/json'${key} \\\n  -d ${shellQuote(body)}`);
   enable($("copy"), first === undefined);
