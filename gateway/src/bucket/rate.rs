@@ -81,6 +81,11 @@ impl<K: Hash + Eq> Rates<K> {
     }
 
     #[cfg(test)]
+    pub fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.levels.len()
     }

@@ -138,3 +138,63 @@ fn jittered(ms: u32, slot: u32, generation: u32) -> u32 {
     let percent = 80 + mix % 41;
     (u64::from(ms) * u64::from(percent) / 100).try_into().unwrap_or(ms)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::GatewayConfig;
+    use crate::node::Gateway;
+
+    /// A gateway of this age that serves nobody.
+    fn gateway(age: Duration) -> Gateway {
+        let config = GatewayConfig { listen: "127.0.0.1:0".parse().expect("an address"), ..GatewayConfig::default() };
+        Gateway::start_on(config, Clock::start().started_earlier(age)).expect("starts")
+    }
+
+    #[tokio::test]
+    async fn a_reload_reaches_every_rate_within_a_second() {
+        let gateway = gateway(Duration::from_secs(2));
+        let node = &gateway.node;
+        let mut drive = Drive::new(Arc::clone(node), 0);
+        let mut other = node.config.clone();
+        other.limits.requests_per_s += 1;
+        other.limits.user_sends_per_s += 1;
+        gateway.reload(&other).expect("a good configuration");
+
+        drive.sweep(node);
+
+        let in_force = LiveRates {
+            requests: drive.requests.rate(),
+            replies: drive.replies.rate(),
+            user_sends: drive.user_sends.rate(),
+        };
+        assert_eq!(in_force, node.live.rates());
+    }
+
+    /// Rule L-2: one that only listens says nothing for weeks and is written to all the time; when the writes end it is pinged.
+    #[tokio::test]
+    async fn a_listener_is_pinged_however_long_it_has_said_nothing() {
+        for days in [25, 50, 100] {
+            let gateway = gateway(Duration::from_secs(days * 24 * 60 * 60));
+            let node = &gateway.node;
+            let mut drive = Drive::new(Arc::clone(node), 0);
+            let (near, _far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+            let bucket = &node.buckets[0];
+            bucket.table.write().insert(near.into(), Default::default(), 1);
+            let written_till = node.clock.now().wrapping_sub(2 * node.config.heartbeat.idle_ms);
+            // It has been looked at all the time.
+            for now in (0..=node.clock.moment()).step_by(1 << 29) {
+                age_of(&bucket.table.read().hot[0].seen, now as Millis);
+            }
+            bucket.table.read().hot[0].wrote.store(written_till, Ordering::Relaxed);
+
+            drive.sweep(node);
+
+            assert_eq!(node.totals.pings.load(Ordering::Relaxed), 1, "after {days} days");
+        }
+    }
+}
