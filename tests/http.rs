@@ -106,7 +106,7 @@ async fn the_api_reads_each_request_in_one_way_or_not_at_all() {
     let te = |value: &str| push(&format!("Transfer-Encoding: {value}\r\n"), &chunked(""));
 
     assert_answers(
-        server.api(),
+        server.direct_api(),
         &[
             ("a length", push(&length(), BODY), &[TAKEN]),
             ("chunks", te("chunked"), &[TAKEN]),
@@ -232,7 +232,7 @@ async fn the_client_port_reads_each_request_in_one_way_or_not_at_all() {
     let with = |lines: &str| open(&format!("Host: localhost\r\n{lines}"));
 
     assert_answers(
-        server.clients(),
+        server.direct_clients(),
         &[
             ("a good one", with(""), &[UPGRADED]),
             ("no Host", open(""), &[NO_HOST]),
@@ -279,15 +279,15 @@ async fn an_answer_to_head_has_no_body_on_any_port() {
     let host = "Host: localhost\r\n";
 
     for (address, path, lines, status) in [
-        (server.clients(), "/ws", host, 405),
-        (server.clients(), "/none", host, 404),
-        (server.clients(), "/v1/push", "", 404),
-        (server.api(), "/healthz", host, 200),
-        (server.api(), "/metrics", host, 200),
-        (server.api(), "/none", host, 404),
-        (server.api(), "/v1/push", host, 405),
-        (server.api(), "/healthz", "", 400),
-        (server.api(), "/healthz", "Host: localhost\r\nContent-Length: x\r\n", 400),
+        (server.direct_clients(), "/ws", host, 405),
+        (server.direct_clients(), "/none", host, 404),
+        (server.direct_clients(), "/v1/push", "", 404),
+        (server.direct_api(), "/healthz", host, 200),
+        (server.direct_api(), "/metrics", host, 200),
+        (server.direct_api(), "/none", host, 404),
+        (server.direct_api(), "/v1/push", host, 405),
+        (server.direct_api(), "/healthz", "", 400),
+        (server.direct_api(), "/healthz", "Host: localhost\r\nContent-Length: x\r\n", 400),
     ] {
         let text = ask(address, &head(path, lines)).await;
         let (fields, body) = text.split_once("\r\n\r\n").expect("a whole head");
@@ -302,9 +302,9 @@ async fn an_answer_to_head_has_no_body_on_any_port() {
 async fn who_knows_one_port_only_is_told_of_the_other() {
     let server = Server::serve(&[]).await;
 
-    let pushed = Api::connect(server.clients()).await.post("/v1/push", BODY).await;
-    let page = Api::connect(server.clients()).await.get("/").await;
-    let web_socket = Api::connect(server.api()).await.get("/ws").await;
+    let pushed = Api::connect(server.direct_clients()).await.post("/v1/push", BODY).await;
+    let page = Api::connect(server.direct_clients()).await.get("/").await;
+    let web_socket = Api::connect(server.direct_api()).await.get("/ws").await;
 
     for (answer, code, port) in
         [(pushed, "path_unknown", "8001"), (page, "path_unknown", "8001"), (web_socket, "no_such_path", "8000")]
