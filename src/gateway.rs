@@ -2,6 +2,7 @@
 //! Starts what the gateway crate offers, says where it listens, and leaves by draining.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_gateway::{Gateway, GatewayConfig, StartError};
@@ -27,7 +28,18 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
             notice(config, Role::Gateway)
         );
         tracing::info!("{status}");
-        process::ready(&status);
+        // For systemd ready means that a logic node can link, which units may order after this one; for clients and load
+        // balancers it means that one has (`/readyz`).
+        process::ready(&format!("waits for a logic node; {status}"));
+        let gateway = Arc::new(gateway);
+        tokio::spawn({
+            let gateway = Arc::clone(&gateway);
+            async move {
+                gateway.told().await;
+                tracing::info!("ready: a logic node is linked");
+                process::status(&status);
+            }
+        });
         let signal = signals.end(|| reloads.again(&|new| reload(&gateway, &new.gateway))).await;
         signals.then(signal, longest_drain(&reloads.config().gateway), gateway.drain()).await?;
         Ok(ExitCode::SUCCESS)

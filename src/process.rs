@@ -49,6 +49,11 @@ pub fn ready(status: &str) {
     }
 }
 
+/// Tells systemd what `systemctl status` shows from now on.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
 /// Tells systemd that we leave, and for how long that may take whatever TimeoutStopSec says.
 fn stopping(takes_at_most: Duration) {
     let micros = u32::try_from(takes_at_most.as_micros()).unwrap_or(u32::MAX);

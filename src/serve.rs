@@ -34,6 +34,11 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
         let gateway = Arc::new(gateway);
         let logic = logic::start(&config.logic, vec![link], extras(&gateway, &reloads, args.demo)).await?;
         let api = logic.api_addr();
+        // Nobody is let in before; the link is in this process, so it takes some milliseconds.
+        let early = tokio::select! {
+            () = gateway.told() => None,
+            signal = signals.end(|| ()) => Some(signal),
+        };
         let protection = notice(config, Role::Serve);
         let (clients, calls) = (gateway::client_url(&gateway), logic::api_url(&logic));
         let status = format!("clients {clients}, push API {calls} (a page at /); {protection}");
@@ -55,7 +60,10 @@ pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
             certificates.1.apply();
             Ok(())
         };
-        let signal = signals.end(|| reloads.again(&both)).await;
+        let signal = match early {
+            Some(signal) => signal,
+            None => signals.end(|| reloads.again(&both)).await,
+        };
         let config = reloads.config();
         let takes_at_most = gateway::longest_drain(&config.gateway) + logic::longest_shutdown(&config.logic);
         let leave = async {

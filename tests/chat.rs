@@ -202,8 +202,8 @@ async fn too_many_requests_are_refused_with_the_time_to_wait() {
 /// What is said while no logic node is there waits for one, and is answered when none comes.
 #[tokio::test]
 async fn what_is_said_while_logic_is_away_waits_for_it() {
-    let patient = Server::gateway("g0", &[]).await;
-    let hasty = Server::gateway("g1", &[("TIDEGATE_GATEWAY__UPLINK__WAIT_MS", "300")]).await;
+    let patient = Server::gateway_alone("g0", &[]).await;
+    let hasty = Server::gateway_alone("g1", &[("TIDEGATE_GATEWAY__UPLINK__WAIT_MS", "300")]).await;
     let mut alice = Client::named(patient.clients(), "alice", "web").await;
     alice.join("r").await;
     alice.say(to_room(1, "r", &json!(1))).await;
@@ -222,7 +222,7 @@ async fn what_is_said_while_logic_is_away_waits_for_it() {
 /// The bound of `gateway.uplink.items`.
 #[tokio::test]
 async fn what_does_not_fit_is_refused() {
-    let gateway = Server::gateway("g0", &[("TIDEGATE_GATEWAY__UPLINK__ITEMS", "3")]).await;
+    let gateway = Server::gateway_alone("g0", &[("TIDEGATE_GATEWAY__UPLINK__ITEMS", "3")]).await;
     let mut clients = Vec::new();
     for number in 0..4 {
         let client = Client::connect(gateway.clients()).await;

@@ -41,7 +41,7 @@ async fn see_off(mut client: Client) -> (Instant, Value) {
 /// Rules E-3 and E-4.
 #[tokio::test]
 async fn sigterm_spreads_the_closes_and_exits_0() {
-    let mut gateway = Server::gateway("g0", &SLOW_LEAVE).await;
+    let mut gateway = Server::gateway_alone("g0", &SLOW_LEAVE).await;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(Client::connect(gateway.clients()).await);

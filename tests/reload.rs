@@ -125,7 +125,7 @@ async fn a_wrong_file_is_named_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_of_its_own_reloads_too_and_minds_its_own_tier() {
     let file = File::new("");
-    let gateway = Server::gateway("g1", &[file.env()]).await;
+    let gateway = Server::gateway_alone("g1", &[file.env()]).await;
     let mut client = Client::connect(gateway.clients()).await;
 
     file.write(&format!("[log]\nlevel = \"debug\"\n[logic.limits]\nmessages = 1\nin_flight = 7\n{}", key(OLD)));

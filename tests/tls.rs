@@ -193,7 +193,7 @@ async fn a_reload_that_is_refused_shows_no_new_certificate() {
     std::fs::write(&config, format!("[gateway.auth]\nmode = \"jwt\"\n{key}")).expect("a scratch file");
     std::fs::write(&secret, "a secret that is long enough for this").expect("a scratch file");
     let path = config.to_str().expect("a plain path");
-    let server = Server::gateway("g1", &settings(&issued, &[("TIDEGATE_CONFIG", path)])).await;
+    let server = Server::gateway_alone("g1", &settings(&issued, &[("TIDEGATE_CONFIG", path)])).await;
 
     let renewed = Authority::new("renewed");
     let new = renewed.issue("server", &["localhost", "127.0.0.1"]);
@@ -254,7 +254,7 @@ async fn the_backplane_takes_pushes_only_from_logic_nodes_that_prove_who_they_ar
     let (ca, theirs) = (fleet.ca(), stranger.ca());
     let of_gateway = fleet.issue("gateway", &["127.0.0.1"]);
     let (of_logic, of_stranger) = (fleet.issue("logic", &["logic"]), stranger.issue("logic", &["logic"]));
-    let gateway = Server::gateway("g0", &borrowed(&mutual("GATEWAY", &of_gateway, &ca))).await;
+    let gateway = Server::gateway_alone("g0", &borrowed(&mutual("GATEWAY", &of_gateway, &ca))).await;
     let mut client = Client::connect(gateway.clients()).await;
     let url = [format!("https://{}", gateway.backplane())];
 

@@ -198,6 +198,9 @@ fn kinds(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["event"].as_str().expect("an event")).collect()
 }
 
+/// Of a node, one after the other.
+const STARTS: usize = 12;
+
 const EVENTS: &str =
     "events = [\"connected\", \"disconnected\", \"joined\", \"left\", \"user_online\", \"user_offline\"]";
 
@@ -228,6 +231,23 @@ async fn a_life_is_told_in_order_and_a_user_who_is_back_in_time_was_never_gone()
     assert!(lines[6]["data"]["duration_ms"].is_u64() && lines[8]["data"]["code"] == 1006, "{lines:#?}");
     let ids: BTreeSet<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
     assert_eq!(ids.len(), lines.len(), "each event has an id of its own");
+}
+
+/// The client comes as soon as the start line is there, as one that has waited for the node would.
+#[tokio::test]
+async fn the_very_first_client_of_each_start_is_told_of() {
+    let hook = Hook::start(|_, _| (200, String::new())).await;
+    for start in 1..=STARTS {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let env = hook.env(folder.path(), "events = [\"connected\", \"user_online\"]");
+        let env: Vec<(&str, &str)> = env.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let server = Server::serve_at_once(&env).await;
+
+        let _alice = Client::named(server.direct_clients(), "alice", "web").await;
+
+        let told = story(&hook, "user_online", start).await;
+        assert_eq!(kinds(&told), ["connected", "user_online"].repeat(start), "start {start}");
+    }
 }
 
 #[tokio::test]

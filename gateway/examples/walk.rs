@@ -7,7 +7,7 @@
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use prost::Message;
-use tidegate_gateway::{Gateway, GatewayConfig, WriterKind};
+use tidegate_gateway::{BeforeLogic, Gateway, GatewayConfig, WriterKind};
 use tidegate_protocol::records::target::To;
 use tidegate_protocol::records::{EventsReply, EventsRequest, Lane, Push, PushBatch, PushReply, Target, path};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -59,6 +59,8 @@ async fn main() -> anyhow::Result<()> {
 fn config() -> GatewayConfig {
     let mut config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), buckets: 1, ..GatewayConfig::default() };
     config.handshake.lobbies = 1;
+    // Its clients come before its link.
+    config.handshake.before_logic = BeforeLogic::Admit;
     config.fanout.threads = 1;
     // What valgrind can count: it knows no io_uring.
     config.fanout.writer = WriterKind::Send;

@@ -36,9 +36,10 @@ mod uplink;
 mod writer;
 
 pub use config::{
-    AuthConfig, AuthMode, CompatConfig, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig, FanoutConfig,
-    GatewayConfig, HandshakeConfig, HeartbeatConfig, HookConfig, KeyConfig, LimitsConfig, MergeConfig, PendingConfig,
-    PresenceConfig, ProxyConfig, ProxyProtocol, ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
+    AuthConfig, AuthMode, BeforeLogic, CompatConfig, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig,
+    FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, HookConfig, KeyConfig, LimitsConfig, MergeConfig,
+    PendingConfig, PresenceConfig, ProxyConfig, ProxyProtocol, ReconnectConfig, TokenAlgorithm, UplinkConfig,
+    WriterKind,
 };
 pub use live::is_live;
 pub use node::{Gateway, StartError};

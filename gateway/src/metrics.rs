@@ -116,7 +116,7 @@ fn sent_up(node: &Node) -> [(&'static str, &'static str, u64); 5] {
         ("uplink_refused", "The same, refused for lack of room", uplink.refused.load(Relaxed)),
         ("uplink_given_up", "The same, given up for lack of a logic node", uplink.given_up.load(Relaxed)),
         ("claims_dropped", "Device claims that gave way to what clients said", uplink.unclaimed.load(Relaxed)),
-        ("events_dropped", "Events that gave way to what clients said", uplink.wanted.dropped.load(Relaxed)),
+        ("events_dropped", "Events that gave way to what clients said", uplink.told.wanted.dropped.load(Relaxed)),
     ]
 }
 

@@ -72,13 +72,10 @@ fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Resp
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "text/plain", "ok\n".into()),
-        "/readyz" if node.is_draining() => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready: draining\n".into())
-        }
-        "/readyz" if node.connections() >= node.connections_max => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ready: gateway.connections_max reached\n".into())
-        }
-        "/readyz" => text(StatusCode::OK, "text/plain", "ready\n".into()),
+        "/readyz" => match missing(node) {
+            Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("not ready: {why}\n")),
+            None => text(StatusCode::OK, "text/plain", "ready\n".into()),
+        },
         "/metrics" => {
             let mut out = String::new();
             crate::metrics::write(node, &mut out);
@@ -91,6 +88,25 @@ fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Resp
         }
         _ => text(StatusCode::NOT_FOUND, "text/plain", "here are /healthz, /readyz and /metrics\n".into()),
     }
+}
+
+/// Why new clients should not be sent here.
+fn missing(node: &Node) -> Option<String> {
+    if node.is_draining() {
+        return Some("draining".into());
+    }
+    if node.connections() >= node.connections_max {
+        return Some("gateway.connections_max reached".into());
+    }
+    if node.awaits_logic() {
+        return Some(
+            "no logic node has said yet what it wants to hear; logic nodes dial this gateway's backplane".into(),
+        );
+    }
+    // Logic nodes may be away for a moment. What clients say waits for them so long, and so does this.
+    let alone = node.uplink.told.alone_for()?;
+    let is_long = alone.as_millis() >= u128::from(node.config.uplink.wait_ms);
+    is_long.then(|| format!("no logic node is linked for {} s: pushes do not reach clients here", alone.as_secs()))
 }
 
 fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

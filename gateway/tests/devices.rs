@@ -228,6 +228,11 @@ async fn claims_give_way_to_what_clients_say() {
         c.uplink.items = 4;
     })
     .await;
+    // A logic node that judges, and never answers.
+    let mut logic = Logic::link(&gateway).await;
+    let wants = Wants { devices: true, ..Wants::default() };
+    let request = UplinkRequest { logic: 7, wants: Some(wants), ..UplinkRequest::default() };
+    let _: UplinkReply = logic.ask(path::UPLINK, &request).await.expect("an answer");
     let mut all = Vec::new();
     for user in ["a", "b", "c", "d", "e"] {
         all.push(Client::bearing(&gateway, &good(&json!({"sub": user, "rooms": ["*"]}))).await);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tidegate_gateway::{Gateway, GatewayConfig};
+use tidegate_gateway::{BeforeLogic, Gateway, GatewayConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -51,6 +51,8 @@ async fn a_reload_concerns_those_who_come_and_a_bad_one_nobody() {
     let mut config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), ..GatewayConfig::default() };
     config.tls.cert = path("a.crt");
     config.tls.key = path("a.key");
+    // It is tested alone.
+    config.handshake.before_logic = BeforeLogic::Admit;
     let gateway = Gateway::start(config).await.expect("a gateway");
     let mut stays = connect(&gateway, &old).await.expect("the old certificate");
 

@@ -22,7 +22,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prost::Message;
 use tidegate_protocol::records::{self, GatewayInfo, Wants, path};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -127,6 +127,11 @@ pub struct Link {
     seats: Arc<Semaphore>,
     /// Answers to what its clients said.
     pub outgoing: Outgoing,
+    /// Told when the link has come up.
+    pub came_up: Notify,
+    /// The epoch in which the gateway has been told what it must know before clients come; until then it is not asked what
+    /// they say, by which it would let them in.
+    briefed: watch::Sender<u64>,
     metrics: LinkMetrics,
 }
 
@@ -316,6 +321,8 @@ impl Link {
             questions: Semaphore::new(QUESTIONS_MAX),
             seats: Arc::new(Semaphore::new(seats)),
             outgoing: Outgoing::default(),
+            came_up: Notify::new(),
+            briefed: watch::Sender::new(0),
             metrics,
         }
     }
@@ -337,6 +344,23 @@ impl Link {
     pub fn account(&self) -> (u64, Option<GatewayInfo>) {
         let account = self.account.lock();
         (account.epoch, account.info.clone())
+    }
+
+    /// The gateway knows in this epoch what it must know before clients come.
+    pub fn brief(&self, epoch: u64) {
+        self.briefed.send_if_modified(|old| std::mem::replace(old, epoch) != epoch);
+    }
+
+    /// Whether it does in its present epoch.
+    #[must_use]
+    pub fn is_briefed(&self) -> bool {
+        *self.briefed.borrow() == self.account.lock().epoch
+    }
+
+    /// Resolves when it does in this epoch.
+    async fn is_briefed_in(&self, epoch: u64) {
+        // The sender lives in self, so this ends only by the value.
+        let _ = self.briefed.subscribe().wait_for(|briefed| *briefed == epoch).await;
     }
 
     fn identity(&self) -> Identity {

@@ -1,6 +1,7 @@
 //! Users who are not to be let in for a time: this node's copy of the fleet's blocks, and the talk that keeps all copies alike.
 //! A new block goes to every gateway at once (`api::order`); what is here is told to gateways that have not heard it (they
 //! have restarted, or were away), and what gateways have heard from other nodes is asked of them.
+//! A gateway that has just started hears all of it before clients may come ([`Link::brief`]).
 //! Gateways enforce; nothing here is on the way of a client. What a change means is `tidegate_protocol::blocks`.
 
 use std::sync::Arc;
@@ -10,16 +11,20 @@ use parking_lot::Mutex;
 use tidegate_protocol::blocks::{Applied, Blocks};
 use tidegate_protocol::limits::{BLOCKS_MAX, QUERY_PAGE_MAX};
 use tidegate_protocol::records::{Block, CommandRequest, QueryKind, QueryRequest};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::backplane::{Link, LinkState};
+use crate::interest::GatewayIndex;
 use crate::node::Node;
 
 /// How often the links are looked at; nothing is sent when nothing has changed.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Looks between two in which what is over is forgotten.
-const LOOKS_A_PRUNE: u32 = 40;
+/// How often what is over is forgotten.
+const PRUNE: Duration = Duration::from_secs(10);
+
+/// So long a node that has just started waits for what gateways know, before it tells others what it knows.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// The blocks.
 pub struct BlockTable {
@@ -103,48 +108,96 @@ struct Talk {
     heard: u64,
 }
 
-/// Keeps the copies alike for as long as the node lives.
+/// Keeps the copies alike for as long as the node lives: a talk with each gateway, none of which waits for another.
 pub async fn run(node: Arc<Node>) {
-    let mut talks = vec![Talk::default(); node.fleet.links().len()];
+    let heard = Arc::new(Heard::of(node.fleet.links().len()));
+    for link in node.fleet.links() {
+        tokio::spawn(talk(Arc::clone(&node), Arc::clone(link), Arc::clone(&heard)));
+    }
+    let mut rounds = interval(PRUNE);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        node.blocks.prune();
+    }
+}
+
+/// Which gateways have said what they know. A node that has just started knows nothing by itself, and what it told a gateway
+/// that has just started too would be as little.
+struct Heard {
+    gateways: Mutex<Vec<bool>>,
+    since: Instant,
+}
+
+impl Heard {
+    fn of(gateways: usize) -> Self {
+        Self { gateways: Mutex::new(vec![false; gateways]), since: Instant::now() }
+    }
+
+    fn note(&self, gateway: GatewayIndex) {
+        if let Some(heard) = self.gateways.lock().get_mut(gateway.get()) {
+            *heard = true;
+        }
+    }
+
+    /// Whether every gateway has been heard that can be; those that do not answer are not waited for longer than [`SETTLE`].
+    fn is_complete(&self, links: &[Arc<Link>]) -> bool {
+        let gateways = self.gateways.lock();
+        let is_away = |link: &Link| matches!(link.state(), LinkState::Down(_));
+        self.since.elapsed() >= SETTLE || links.iter().zip(&*gateways).all(|(link, heard)| *heard || is_away(link))
+    }
+}
+
+async fn talk(node: Arc<Node>, link: Arc<Link>, heard: Arc<Heard>) {
+    let mut talk = Talk::default();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut round = 0_u32;
     loop {
-        looks.tick().await;
-        round = round.wrapping_add(1);
-        if round.is_multiple_of(LOOKS_A_PRUNE) {
-            node.blocks.prune();
+        tokio::select! {
+            _ = looks.tick() => {}
+            () = link.came_up.notified() => {}
         }
-        for (link, talk) in node.fleet.links().iter().zip(&mut talks) {
-            if link.state() == LinkState::Up {
-                // A gateway that does not answer is asked again at the next look.
-                let _ = converse(&node, link, talk).await;
-            }
+        if link.state() == LinkState::Up {
+            // A gateway that does not answer is asked again at the next look.
+            let _ = converse(&node, &link, &mut talk, &heard).await;
         }
     }
 }
 
-async fn converse(node: &Node, link: &Link, talk: &mut Talk) -> Option<()> {
+async fn converse(node: &Node, link: &Link, talk: &mut Talk, heard: &Heard) -> Option<()> {
     let (epoch, info) = link.account();
     let info = info?;
     if talk.epoch != epoch {
         *talk = Talk { epoch, ..Talk::default() };
     }
     let deadline = node.fleet.request_deadline();
-    if info.blocks != talk.heard {
+    while info.blocks > talk.heard {
         let cursor = talk.heard.to_string();
         let limit = u32::try_from(QUERY_PAGE_MAX).unwrap_or(u32::MAX);
         let request = QueryRequest { kind: QueryKind::Blocks.into(), cursor, limit, ..QueryRequest::default() };
         let reply = link.query(&request, deadline).await.ok()?;
         node.blocks.hear(reply.blocks);
-        talk.heard = reply.cursor.parse().ok()?;
+        let reached = reply.cursor.parse().ok()?;
+        if reached <= talk.heard {
+            break;
+        }
+        talk.heard = reached;
     }
-    let (blocks, reached) = node.blocks.since(talk.told);
-    if !blocks.is_empty() {
+    heard.note(link.index);
+    if !heard.is_complete(node.fleet.links()) {
+        return None;
+    }
+    loop {
+        let (blocks, reached) = node.blocks.since(talk.told);
+        if blocks.is_empty() {
+            talk.told = reached;
+            break;
+        }
         let request = CommandRequest { blocks, ..CommandRequest::default() };
         link.command(&request, deadline).await.ok()?;
+        talk.told = reached;
     }
-    talk.told = reached;
+    link.brief(epoch);
     Some(())
 }
 

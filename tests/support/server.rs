@@ -42,12 +42,23 @@ impl Server {
         server.found(&["clients", "api"]).await
     }
 
+    /// The same, as soon as the start line is there.
+    pub async fn serve_at_once(env: &[(&str, &str)]) -> Self {
+        Self::start(&["serve", "--listen", ANY_PORT, "--api", ANY_PORT], env).located(&["clients", "api"]).await
+    }
+
     /// A gateway of its own.
     pub async fn gateway(name: &str, env: &[(&str, &str)]) -> Self {
         let mut all = vec![("TIDEGATE_GATEWAY__NAME", name)];
         all.extend(behind_front(env));
         let args = ["gateway", "--listen", ANY_PORT, "--backplane", ANY_PORT, "--ops", ANY_PORT];
         Self::start(&args, &all).found(&["clients", "backplane", "ops"]).await
+    }
+
+    /// The same without a logic node, which lets clients in all the same.
+    pub async fn gateway_alone(name: &str, env: &[(&str, &str)]) -> Self {
+        let alone = [env, &[("TIDEGATE_GATEWAY__HANDSHAKE__BEFORE_LOGIC", "admit")]].concat();
+        Self::gateway(name, &alone).await
     }
 
     /// A logic node over these gateways.
@@ -139,10 +150,13 @@ impl Server {
         self
     }
 
-    /// Waits for the start line's addresses and for readiness.
+    /// Waits for the start line's addresses, and for readiness. A gateway is ready once a logic node is linked, so its
+    /// clients wait for that, and not this.
     async fn found(self, wanted: &[&str]) -> Self {
         let mut found = self.located(wanted).await;
-        found.ready().await;
+        if found.api.is_some() {
+            found.ready().await;
+        }
         if let Some(kind) = Kind::asked_for() {
             let gateways: Vec<_> = found.clients.iter().map(|_| front::of(&found)).collect();
             let apis: Vec<_> = found.api.into_iter().collect();

@@ -59,7 +59,7 @@ impl Drive {
             return Ok(None);
         }
         // Who was let in with less than everything, by a hook, or who would have been asked about under the new name.
-        if cold.user.is_some() || cold.badge.is_some() || node.config.hook.required || node.uplink.asks() {
+        if cold.user.is_some() || cold.badge.is_some() || node.config.hook.required || node.uplink.told.asks() {
             return Err((403, "this connection cannot be that user's"));
         }
         if !cold.rooms.is_empty() || hot.outbox.lock().is_some() {

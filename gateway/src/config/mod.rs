@@ -3,6 +3,7 @@
 //! its field, and a tidy test holds that `docs/operations.md` lists every one. Parsing and precedence live in the binary.
 
 mod auth;
+mod before_logic;
 mod compat;
 mod devices;
 mod hook;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 pub use self::auth::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
+pub use self::before_logic::BeforeLogic;
 pub use self::compat::CompatConfig;
 pub use self::devices::{DevicePolicy, DevicesConfig};
 pub use self::hook::HookConfig;
@@ -103,6 +105,8 @@ pub struct HandshakeConfig {
     pub rate_max: u32,
     /// How late timers may run before fewer are accepted.
     pub lag_ms: u32,
+    /// What becomes of clients that come before a logic node has said what it wants to hear.
+    pub before_logic: BeforeLogic,
 }
 
 /// `[gateway.merge]`
@@ -276,6 +280,7 @@ impl Default for HandshakeConfig {
             lobbies: 0,
             rate_max: 0,
             lag_ms: 50,
+            before_logic: BeforeLogic::Wait,
         }
     }
 }

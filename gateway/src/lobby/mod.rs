@@ -7,6 +7,7 @@
 mod admit;
 mod asked;
 pub(crate) mod introduce;
+pub(crate) mod threshold;
 mod unnamed;
 
 use std::collections::VecDeque;
@@ -160,6 +161,7 @@ impl Lobby {
     /// Runs until the gateway stops.
     pub async fn run(mut self) {
         let node = Arc::clone(&self.node);
+        self.linger(&node).await;
         let set = match poll::watch(&self.epoll) {
             Ok(set) => set,
             Err(error) => {
@@ -295,10 +297,18 @@ impl Lobby {
     fn turn_away(&mut self, node: &Node, fd: OwnedFd) {
         let retry_after_s = node.admission.lock().refuse();
         node.totals.turned_away.fetch_add(1, Ordering::Relaxed);
-        node.refused(Refusal::Overloaded { retry_after_s });
+        let is_early = node.awaits_logic();
+        let refusal =
+            if is_early { Refusal::NotReady { retry_after_s } } else { Refusal::Overloaded { retry_after_s } };
+        node.refused(refusal);
         if node.tls.is_some() {
             // Nothing can be said before the TLS handshake.
             return;
+        }
+        if is_early {
+            self.response.clear();
+            refusal.response(&mut self.response);
+            return hang_up(&fd, &self.response, &mut self.discard);
         }
         hang_up(&fd, &self.overloaded[retry_after_s as usize - 1], &mut self.discard);
     }
@@ -325,6 +335,10 @@ impl Lobby {
     fn look_at(&mut self, node: &Node, stranger: Stranger, deadline: Millis) {
         if !node.is_accepting() {
             return self.refuse(node, &stranger.fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
+        }
+        if node.awaits_logic() {
+            let retry_after_s = node.admission.lock().refuse();
+            return self.refuse(node, &stranger.fd, Refusal::NotReady { retry_after_s });
         }
         // Guests count too: their files are as real.
         if node.sockets() >= node.connections_max {

@@ -76,7 +76,7 @@ impl Node {
     /// Has logic tell the other gateways of a newcomer's claim. Where that finds no room, or no logic node that knows how, the
     /// rule holds at this gateway only.
     pub(super) fn claim(&self, table: &Table, index: u16, slot: u32, rule: DeviceRule) {
-        if !self.uplink.judges() {
+        if !self.uplink.told.judges() {
             return;
         }
         let Some(from) = sender::describe(self, table, index, slot, false) else { return };

@@ -22,7 +22,7 @@ use crate::barred::Barred;
 use crate::bucket::Bucket;
 use crate::bucket::drive::Drive;
 use crate::clock::{Clock, unix_ms};
-use crate::config::GatewayConfig;
+use crate::config::{BeforeLogic, GatewayConfig};
 use crate::counters::Totals;
 use crate::fanout::Fanout;
 use crate::hook::Door;
@@ -30,7 +30,7 @@ use crate::identity::{Badges, Platforms};
 use crate::interest::Interest;
 use crate::live::Live;
 use crate::lobby::introduce::Proxies;
-use crate::lobby::{self, Lobby};
+use crate::lobby::{self, Lobby, threshold};
 use crate::merge::Merger;
 use crate::merge::press::Press;
 use crate::ops::MetricsText;
@@ -104,6 +104,8 @@ impl Gateway {
             config.pending.bytes = config.pending.bytes.max(128 << 20);
             config.limits.control_per_s = config.limits.control_per_s.max(10_000);
             config.limits.partial_bytes_total = config.limits.partial_bytes_total.max(1 << 30);
+            // It is used alone.
+            config.handshake.before_logic = BeforeLogic::Admit;
         }
         let listener = lobby::bind(config.listen, config.user_timeout_ms(), config.pending.kernel_bytes)
             .map_err(|error| StartError::Bind { address: config.listen, what: "clients", error })?;
@@ -119,6 +121,10 @@ impl Gateway {
         }
         if !node.config.presence.rooms.is_empty() {
             tokio::spawn(presence::run(Arc::clone(&node)));
+        }
+        if node.awaits_logic() {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { threshold::warn(&node).await });
         }
         let listener = Arc::new(listener);
         #[expect(clippy::cast_possible_truncation, reason = "as many as doors, which `lobbies` bounds")]
@@ -213,6 +219,12 @@ impl Gateway {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.node.name
+    }
+
+    /// Resolves once a logic node has said what it wants to hear. Before, clients are treated as
+    /// `handshake.before_logic` says.
+    pub async fn told(&self) {
+        self.node.uplink.told.heard().await;
     }
 
     /// Most connections it takes.

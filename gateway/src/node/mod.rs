@@ -27,7 +27,7 @@ use crate::backplane::Links;
 use crate::barred::Barred;
 use crate::bucket::Bucket;
 use crate::clock::Clock;
-use crate::config::GatewayConfig;
+use crate::config::{BeforeLogic, GatewayConfig};
 use crate::counters::Totals;
 use crate::fanout::Fanout;
 use crate::hook::Door;
@@ -153,6 +153,12 @@ impl Node {
     #[must_use]
     pub fn is_accepting(&self) -> bool {
         self.accepting.load(Ordering::Relaxed)
+    }
+
+    /// Whether no logic node has said yet what it wants to hear, and strangers have to wait for that.
+    #[must_use]
+    pub fn awaits_logic(&self) -> bool {
+        self.config.handshake.before_logic != BeforeLogic::Admit && !self.uplink.told.is_told()
     }
 
     /// Whether the gateway is leaving.

@@ -99,7 +99,7 @@ impl Wanted {
 
 /// Tells of it, if someone wants to hear. The connection must still be in the table.
 pub(crate) fn tell(node: &Node, table: &Table, index: u16, slot: u32, happened: Happened<'_>) {
-    if !node.uplink.wanted.has(happened) {
+    if !node.uplink.told.wanted.has(happened) {
         return;
     }
     let Some(from) = sender::describe(node, table, index, slot, false) else { return };
@@ -162,7 +162,7 @@ mod tests {
             uplink.mention(For::Name(&[user]), records::Sender::default(), event(), 0);
         }
 
-        assert_eq!((uplink.kept().0, uplink.wanted.dropped.load(Ordering::Relaxed)), (6, 4));
+        assert_eq!((uplink.kept().0, uplink.told.wanted.dropped.load(Ordering::Relaxed)), (6, 4));
         let said = What::Send(records::Send::default());
         let whose = super::super::Whose::Nobody;
         assert!(uplink.say(For::Name(b"alice"), records::Sender::default(), said, whose, 0).is_ok());

@@ -111,7 +111,7 @@ impl<T> Lanes<T> {
     }
 
     /// What some logic node wants.
-    pub fn wants(&self) -> impl Iterator<Item = &Wants> {
+    pub fn wants(&self) -> impl Iterator<Item = &Wants> + Clone {
         self.lanes.values().map(|lane| &lane.wants)
     }
 

@@ -1,21 +1,22 @@
 //! The way up: what clients say goes to logic nodes as items, and what those answer comes back here. A gateway dials nobody,
 //! so items travel in answers to a request that each logic node keeps open (docs/adr/0019).
-//! Parts: [`lanes`] (who gets what, until when it is kept), `answer` (what an answer does), `events` (what nobody said).
+//! Parts: [`lanes`] (who gets what, until when it is kept), `told` (what logic nodes want to hear), `answer` (what an answer does), `events` (what nobody said).
 //! Invariant: each item is answered to whoever waits for it exactly once, be it by a refusal.
 
 mod answer;
 pub(crate) mod events;
 pub mod lanes;
 pub(crate) mod sender;
+mod told;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_protocol::records::{Item, Sender, Wants, item::What};
 use tokio::sync::Notify;
 
-use self::events::Wanted;
 use self::lanes::Lanes;
+use self::told::Told;
 use crate::clock::{Millis, unix_ms};
 use crate::config::UplinkConfig;
 
@@ -88,14 +89,8 @@ pub struct Uplink {
     /// Told when something is said.
     spoken: Notify,
     wait_ms: u32,
-    /// Whether some logic node asks about strangers; the last word while none is linked, so that a hook that was there is
-    /// not forgotten with its node.
-    asks: AtomicBool,
-    /// Whether every logic node judges between a user's connections at several gateways; the last word while none is linked.
-    /// One that does not know the question would never answer it.
-    judges: AtomicBool,
-    /// Events that logic wants.
-    pub wanted: Wanted,
+    /// What logic nodes want to hear.
+    pub told: Told,
     /// Items taken in since the start.
     pub offered: AtomicU64,
     /// Items refused because too much was kept.
@@ -118,9 +113,7 @@ impl Uplink {
             lanes: Mutex::new(Lanes::new(config.items, config.bytes)),
             spoken: Notify::new(),
             wait_ms: config.wait_ms,
-            asks: AtomicBool::new(false),
-            judges: AtomicBool::new(true),
-            wanted: Wanted::default(),
+            told: Told::default(),
             offered: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             unclaimed: AtomicU64::new(0),
@@ -172,7 +165,7 @@ impl Uplink {
     /// Sends an event up, unless that would leave clients less than half of the room.
     pub(crate) fn mention(&self, whom: For<'_>, from: Sender, what: What, now: Millis) {
         if self.say_beside(whom, from, what, Whose::Nobody, now).is_err() {
-            self.wanted.dropped.fetch_add(1, Ordering::Relaxed);
+            self.told.wanted.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -188,9 +181,7 @@ impl Uplink {
         let token = {
             let mut lanes = self.lanes.lock();
             let token = lanes.ask(node, owner, wants);
-            self.asks.store(lanes.wants().any(|wants| wants.connects), Ordering::Relaxed);
-            self.judges.store(lanes.wants().all(|wants| wants.devices), Ordering::Relaxed);
-            self.wanted.set(lanes.wants());
+            self.told.learn(lanes.wants());
             token
         };
         let deadline = tokio::time::Instant::now() + hold;
@@ -217,18 +208,22 @@ impl Uplink {
         {
             let mut lanes = self.lanes.lock();
             lanes.hang_up(owner, now);
-            // With nobody left the last word counts: events wait for the node's return as everything does.
-            if lanes.nodes() > 0 {
-                self.judges.store(lanes.wants().all(|wants| wants.devices), Ordering::Relaxed);
-                self.wanted.set(lanes.wants());
-            }
+            self.told.learn(lanes.wants());
         }
         self.spoken.notify_waiters();
     }
 
     /// Who has waited too long for a logic node; to be told.
     pub(crate) fn expire(&self, now: Millis) -> Vec<Whose> {
-        let late = self.lanes.lock().expire(self.wait_ms, now);
+        let late = {
+            let mut lanes = self.lanes.lock();
+            let nodes = lanes.nodes();
+            let late = lanes.expire(self.wait_ms, now);
+            if lanes.nodes() < nodes {
+                self.told.learn(lanes.wants());
+            }
+            late
+        };
         self.given_up.fetch_add(late.len() as u64, Ordering::Relaxed);
         late
     }
@@ -243,26 +238,6 @@ impl Uplink {
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.lanes.lock().nodes()
-    }
-
-    /// Whether a logic node wants to be asked about strangers.
-    #[must_use]
-    pub fn asks(&self) -> bool {
-        self.asks.load(Ordering::Relaxed)
-    }
-
-    /// Whether logic nodes judge between a user's connections at several gateways.
-    #[must_use]
-    pub fn judges(&self) -> bool {
-        self.judges.load(Ordering::Relaxed)
-    }
-
-    /// Headers of strangers that it wants to see.
-    #[must_use]
-    pub fn wanted_headers(&self) -> Vec<String> {
-        let lanes = self.lanes.lock();
-        let headers = lanes.wants().find(|wants| wants.connects).map(|wants| wants.headers.clone());
-        headers.unwrap_or_default()
     }
 
     pub(crate) fn take(&self, node: u64, sequence: u64) -> Option<Whose> {

@@ -15,7 +15,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use serde_json::Value;
-use tidegate_gateway::{Gateway, GatewayConfig};
+use tidegate_gateway::{BeforeLogic, Gateway, GatewayConfig};
 use tidegate_protocol::records::target::To;
 use tidegate_protocol::records::{EventsReply, EventsRequest, Push, PushBatch, PushReply, Target, path};
 use tokio::net::TcpStream;
@@ -23,9 +23,10 @@ use tokio::net::TcpStream;
 /// Longest any single answer may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A gateway on free ports.
+/// A gateway on free ports, which is tested alone: it lets clients in although no logic node has said what it wants.
 pub async fn gateway(change: impl FnOnce(&mut GatewayConfig)) -> Gateway {
     let mut config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), buckets: 64, ..GatewayConfig::default() };
+    config.handshake.before_logic = BeforeLogic::Admit;
     change(&mut config);
     Gateway::start(config).await.expect("a gateway starts on a free port")
 }

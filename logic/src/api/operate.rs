@@ -124,7 +124,7 @@ pub fn health() -> Answer {
     with_type(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
 }
 
-/// `GET /readyz`: 200 while at least one gateway is linked, known and not leaving.
+/// `GET /readyz`: 200 while at least one gateway is linked, knows and is known, and is not leaving.
 pub fn readiness(node: &Node) -> Answer {
     let mut missing = Vec::new();
     let mut able = 0;
@@ -132,6 +132,9 @@ pub fn readiness(node: &Node) -> Answer {
         match link.state() {
             LinkState::Up if link.account().1.is_some_and(|info| info.is_draining) => {
                 missing.push(format!("gateway {}: draining", link.name));
+            }
+            LinkState::Up if !link.is_briefed() => {
+                missing.push(format!("gateway {}: it has not been told yet who is blocked", link.name));
             }
             LinkState::Up if node.interest.is_known(link.index) => able += 1,
             LinkState::Up => missing.push(format!("gateway {}: its interest is not complete yet", link.name)),

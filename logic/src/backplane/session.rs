@@ -106,6 +106,7 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
         lane.begin(session.epoch);
         *link.line.lock() = Some(session.line.clone());
         link.queue.open();
+        link.came_up.notify_one();
         tracing::info!(gateway = %link.name, epoch = session.epoch, "link is up");
 
         let opened = Instant::now();

@@ -1,4 +1,5 @@
 //! What clients say at one gateway: fetched one held request after another, and answered in batches beside it.
+//! The first request tells a gateway that clients may come, so it leaves when the gateway knows who is blocked.
 //! Invariant: a page is handed on before the next request leaves, because that request says it has arrived. An answer that
 //! could not be delivered ends the connection: the gateway then hands the item over again.
 
@@ -77,6 +78,7 @@ fn fitting(waiting: &[(u64, Answer)]) -> usize {
 /// Listens until the connection cannot go on; gives why. `Ok` means that the gateway has another epoch.
 pub(super) async fn listen(shared: &Shared, link: &Arc<Link>, line: &Line, epoch: u64) -> Result<(), CallError> {
     link.outgoing.clear();
+    link.is_briefed_in(epoch).await;
     let hold_ms = shared.config.hold_ms.saturating_mul(10);
     let deadline = Duration::from_millis(u64::from(hold_ms) + u64::from(shared.config.request_ms));
     let mut taken = 0;

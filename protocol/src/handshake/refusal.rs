@@ -68,6 +68,8 @@ pub enum Refusal {
     HookRefused,
     #[error("the service that says who may connect cannot be asked; try again in {retry_after_s} s")]
     HookUnavailable { retry_after_s: u32 },
+    #[error("this gateway has just started and is not ready yet; try again in {retry_after_s} s")]
+    NotReady { retry_after_s: u32 },
     #[error("the request head did not arrive in time; send it at once after connecting")]
     HandshakeTimeout,
     #[error("this gateway holds as many connections as it may; try again in {retry_after_s} s")]
@@ -170,6 +172,7 @@ impl Refusal {
             Self::Blocked => fault(403, "Forbidden", "blocked"),
             Self::HookRefused => fault(403, "Forbidden", "hook_refused"),
             Self::HookUnavailable { retry_after_s } => unavailable("hook_unavailable", *retry_after_s),
+            Self::NotReady { retry_after_s } => unavailable("not_ready", *retry_after_s),
             Self::HandshakeTimeout => {
                 Facts { is_retryable: true, ..fault(408, "Request Timeout", "handshake_timeout") }
             }

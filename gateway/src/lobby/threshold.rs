@@ -1,0 +1,47 @@
+//! Strangers who come before a logic node has said what it wants to hear: they wait in the kernel's accept queue, for as long
+//! as a handshake may take; those who come later are refused by name (docs/adr/0028).
+//! Invariants: the queue is kept from filling; nobody waits here without end.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Lobby;
+use crate::config::BeforeLogic;
+use crate::node::Node;
+
+/// Time between looks at the queue of those who wait.
+const LOOK_MS: u32 = 50;
+impl Lobby {
+    /// Takes nobody in until a logic node has spoken, or for as long as those who came first may wait.
+    pub(super) async fn linger(&mut self, node: &Node) {
+        if node.config.handshake.before_logic != BeforeLogic::Wait {
+            return;
+        }
+        let patience = sleep(Duration::from_millis(node.config.handshake.deadline_ms.into()));
+        tokio::pin!(patience);
+        let mut looks = node.clock.beats(LOOK_MS, 0);
+        while node.awaits_logic() && node.is_accepting() {
+            tokio::select! {
+                biased;
+                () = node.stopped() => return,
+                () = node.uplink.told.heard() => return,
+                () = &mut patience => return,
+                _ = looks.tick() => drop(self.hold_back(node)),
+            }
+        }
+    }
+}
+
+/// Says so in the log when no logic node comes.
+pub async fn warn(node: &Node) {
+    let patience = sleep(Duration::from_millis(node.config.handshake.deadline_ms.into()));
+    tokio::select! {
+        () = node.stopped() => {}
+        () = node.uplink.told.heard() => {}
+        () = patience => tracing::warn!(
+            "no logic node has said what it wants to hear, so clients get 503 until one does; logic nodes dial this \
+             gateway's backplane (logic.gateways)"
+        ),
+    }
+}
