@@ -4,6 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use crate::out;
+
 /// Why the process ends.
 #[derive(Debug)]
 pub enum Failure {
@@ -21,12 +23,12 @@ impl Failure {
         match self {
             Self::Usage(problems) => {
                 for problem in problems {
-                    eprintln!("error: {problem}");
+                    out::remark(&format!("error: {problem}"));
                 }
                 ExitCode::from(2)
             }
             Self::Failed(error) => {
-                eprintln!("error: {error:#}");
+                out::remark(&format!("error: {error:#}"));
                 ExitCode::from(1)
             }
             Self::Interrupted => ExitCode::from(1),

@@ -19,7 +19,9 @@ static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 pub fn start(config: &LogConfig) {
     let (level, handle) = reload::Layer::new(filter(config.level));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colour);
+    // What cannot be written is lost: a node must not end because whoever read its log has.
+    let lines =
+        fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(colour).log_internal_errors(false);
     let log = tracing_subscriber::registry().with(level);
     match config.format {
         LogFormat::Text => log.with(lines).init(),

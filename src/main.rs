@@ -1,6 +1,9 @@
 //! The one binary: reads the command line and the configuration, refuses what is unsafe, and runs one command.
 //! Tells the story in order; each step has a file of its own.
 
+// A reader that stops reading must not end in a panic: `out` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod agent;
 mod cli;
 mod config;
@@ -11,6 +14,7 @@ mod gateway;
 mod keys;
 mod log;
 mod logic;
+mod out;
 mod process;
 mod reload;
 mod serve;
@@ -41,9 +45,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => serve::run(settled(given, Role::Serve)?, args),
         Command::Gateway(_) => gateway::run(settled(given, Role::Gateway)?),
         Command::Logic(_) => logic::run(settled(given, Role::Logic)?),
-        Command::Config(ConfigCommand::Show { json }) => Ok(show(&load()?, json)),
+        Command::Config(ConfigCommand::Show { json }) => show(&load()?, json),
         Command::Config(ConfigCommand::Check) => check(&load()?),
-        Command::Doctor(args) => Ok(doctor::run(&args.root, args.need, args.json)),
+        Command::Doctor(args) => doctor::run(&args.root, args.need, args.json),
         Command::Keys(KeysCommand::Create(args)) => keys::create(args),
         Command::Keys(KeysCommand::Inspect) => keys::inspect(&load()?),
         Command::Agent(args) => agent::run(load()?.config, args),
@@ -56,27 +60,24 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 /// The configuration of a process that opens listeners: safe to expose, and the log started as it says.
 fn settled(given: Given, role: Role) -> Result<Reloads, Failure> {
     let loaded = config::load(&given).map_err(Failure::Usage)?;
-    refuse_exposure(&loaded, role)?;
+    refuse(&loaded, role)?;
     log::start(&loaded.config.log);
     Ok(Reloads::new(given, role, loaded))
 }
 
-fn refuse_exposure(loaded: &Loaded, role: Role) -> Result<(), Failure> {
+fn refuse(loaded: &Loaded, role: Role) -> Result<(), Failure> {
     let refusals = exposure::refusals(&loaded.config, role);
     if refusals.is_empty() { Ok(()) } else { Err(Failure::Usage(refusals)) }
 }
 
-fn show(loaded: &Loaded, json: bool) -> ExitCode {
-    if json {
-        println!("{:#}", config::show::json(loaded));
-    } else {
-        print!("{}", config::show::text(loaded));
-    }
-    ExitCode::SUCCESS
+fn show(loaded: &Loaded, json: bool) -> Result<ExitCode, Failure> {
+    let text = if json { format!("{:#}\n", config::show::json(loaded)) } else { config::show::text(loaded) };
+    out::answer(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn check(loaded: &Loaded) -> Result<ExitCode, Failure> {
-    refuse_exposure(loaded, Role::Any)?;
-    println!("ok");
+    refuse(loaded, Role::Any)?;
+    out::answer("ok\n")?;
     Ok(ExitCode::SUCCESS)
 }

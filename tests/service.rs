@@ -22,6 +22,10 @@ struct Service {
 
 impl Service {
     fn start(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_with(&[arguments, &["-q"]].concat(), variables, Stdio::inherit())
+    }
+
+    fn start_with(arguments: &[&str], variables: &[(&str, &str)], log: Stdio) -> Self {
         let folder = tempfile::tempdir().expect("a scratch folder");
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).expect("a free name");
@@ -30,7 +34,7 @@ impl Service {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
             command.env_remove(name);
         }
-        command.args(["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "-q"]).args(arguments);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"]).args(arguments).stderr(log);
         command.env("NOTIFY_SOCKET", &path).envs(variables.iter().copied()).stdin(Stdio::null());
         Self { child: command.spawn().expect("the binary was built"), socket, _folder: folder }
     }
@@ -75,6 +79,21 @@ fn it_is_ready_when_it_listens_and_says_when_it_leaves() {
     assert!(ready.contains("STATUS=clients ws://127.0.0.1:"), "{ready}");
     // 60 s of drain.spread_max_ms and 10 of margin, 5 s of http.shutdown_ms and of margin.
     assert!(stopping.contains("EXTEND_TIMEOUT_USEC=80000000"), "{stopping}");
+    assert_eq!(service.ended().code(), Some(0));
+}
+
+/// `tidegate serve 2>&1 | head`: whoever read the log has gone.
+#[test]
+fn a_node_outlives_the_reader_of_its_log() {
+    let (log, writer) = std::io::pipe().expect("a pipe");
+    let mut service = Service::start_with(&["--log-level", "debug"], &[], writer.into());
+    service.hears("READY=1");
+
+    drop(log);
+    // Is logged, as the end is.
+    kill_process(Pid::from_child(&service.child), Signal::HUP).expect("the process lives");
+    service.terminate();
+
     assert_eq!(service.ended().code(), Some(0));
 }
 

@@ -69,6 +69,16 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Prints an answer of some lines to stdout. That nobody reads any more (`… | head`) is no failure, and no panic.
+pub fn answer(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output cannot be written to")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes the folder of this process for `name`; it is there already when two parts share it.
 pub fn scratch(name: &str) -> anyhow::Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("tidegate-{name}-{}", std::process::id()));

@@ -3,6 +3,9 @@
 //! Knows nothing of the gateway's inside: it speaks WebSocket, HTTP and `/metrics` like anybody else.
 //! Invariant: every client's every message is checked; latency alone is sampled.
 
+// A reader that stops reading must not end in a panic: `ending` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod clock;
 pub mod distribution;
 pub mod ending;

@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::distribution::Distribution;
+use crate::ending;
 use crate::machine::Machine;
 use crate::process::Usage;
 use crate::swarm::ledger::Standing;
@@ -215,11 +216,8 @@ pub fn distribution_line(name: &str, unit: &str, distribution: &Distribution) ->
 
 /// Prints JSON or lines.
 pub fn print(json: bool, outcome: &impl Serialize, lines: &[String]) -> anyhow::Result<ExitCode> {
-    if json {
-        println!("{}", serde_json::to_string(outcome)?);
-    } else {
-        lines.iter().for_each(|line| println!("{line}"));
-    }
+    let text = if json { serde_json::to_string(outcome)? } else { lines.join("\n") };
+    ending::answer(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -72,24 +72,23 @@ pub fn refusals(config: &Config, role: Role) -> Vec<String> {
     out
 }
 
-/// How protected this is, for the line at start.
-pub fn notice(config: &Config, role: Role) -> &'static str {
+/// How protected this is, for the line at start: who can reach it, and what each who comes has to show.
+pub fn notice(config: &Config, role: Role) -> String {
     let open = (role.has_clients() && is_open(config.gateway.listen))
         || (role.has_api() && is_open(config.logic.api))
         || (role.has_backplane() && (is_open(config.gateway.backplane) || is_open(config.gateway.ops)));
-    let proven = match role {
-        Role::Gateway => is_backplane_proven(config),
-        Role::Serve | Role::Logic | Role::Any => !config.logic.keys.is_empty(),
-    };
-    match (open, proven) {
-        (false, false) => "loopback only, no keys needed",
-        (false, true) => "loopback only, keys required",
-        (true, false) if config.gateway.auth.mode == AuthMode::None => {
-            "reachable from other machines, clients name themselves"
-        }
-        (true, false) => "reachable from other machines, tokens required",
-        (true, true) => "reachable from other machines, keys required",
+    let mut words = vec![if open { "reachable from other machines" } else { "loopback only" }];
+    if role.has_clients() {
+        let are_known = config.gateway.auth.mode != AuthMode::None;
+        words.push(if are_known { "clients need tokens" } else { "clients need no tokens" });
     }
+    if role.has_api() {
+        words.push(if config.logic.keys.is_empty() { "the API needs no keys" } else { "the API needs keys" });
+    }
+    if role.has_backplane() {
+        words.push(if is_backplane_proven(config) { "logic has to prove itself" } else { "logic need prove nothing" });
+    }
+    words.join(", ")
 }
 
 /// Whether logic nodes must prove that they belong to the fleet.
@@ -115,7 +114,8 @@ mod tests {
             assert_eq!(refusals(&Config::default(), role), Vec::<String>::new());
         }
 
-        assert_eq!(notice(&Config::default(), Role::Serve), "loopback only, no keys needed");
+        let said = notice(&Config::default(), Role::Serve);
+        assert_eq!(said, "loopback only, clients need no tokens, the API needs no keys");
     }
 
     #[test]
@@ -148,7 +148,9 @@ mod tests {
         config.gateway.auth.mode = AuthMode::Jwt;
 
         assert_eq!(refusals(&config, Role::Serve), Vec::<String>::new());
-        assert_eq!(notice(&config, Role::Gateway), "reachable from other machines, tokens required");
+        let said = notice(&config, Role::Gateway);
+        assert_eq!(said, "reachable from other machines, clients need tokens, logic need prove nothing");
+        assert!(notice(&config, Role::Serve).contains("clients need tokens, the API needs no keys"));
     }
 
     #[test]
@@ -160,7 +162,8 @@ mod tests {
         config.gateway.backplane_tls.cert = "gateway.crt".into();
 
         assert_eq!(refusals(&config, Role::Gateway), Vec::<String>::new());
-        assert_eq!(notice(&config, Role::Gateway), "reachable from other machines, keys required");
+        let said = notice(&config, Role::Gateway);
+        assert_eq!(said, "reachable from other machines, clients need no tokens, logic has to prove itself");
     }
 
     #[test]

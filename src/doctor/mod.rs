@@ -19,19 +19,18 @@ use check::Verdict;
 use machine::Machine;
 use report::Report;
 
+use crate::failure::Failure;
+use crate::out;
+
 /// Runs all checks, prints the report, and gives 0 for ok, 1 for warnings, 2 for failures.
-pub fn run(root: &Path, need: Need, json: bool) -> ExitCode {
+pub fn run(root: &Path, need: Need, json: bool) -> Result<ExitCode, Failure> {
     let report = examine(&Machine::new(root), need);
-    if json {
-        println!("{:#}", report.json());
-    } else {
-        print!("{}", report.text());
-    }
-    match report.verdict() {
+    out::answer(&if json { format!("{:#}\n", report.json()) } else { report.text() })?;
+    Ok(match report.verdict() {
         Verdict::Ok | Verdict::Unknown => ExitCode::SUCCESS,
         Verdict::Warn => ExitCode::from(1),
         Verdict::Fail => ExitCode::from(2),
-    }
+    })
 }
 
 fn examine(machine: &Machine, need: Need) -> Report {

@@ -16,6 +16,7 @@ use self::format::ApiKey;
 use crate::cli::KeysCreate;
 use crate::config::Loaded;
 use crate::failure::Failure;
+use crate::out;
 
 /// Longest input that can be a key.
 const INPUT_BYTES_MAX: u64 = 4 * 1024;
@@ -80,17 +81,17 @@ pub fn create(args: KeysCreate) -> Result<ExitCode, Failure> {
         return Err(Failure::Usage(problems));
     }
     if args.json {
-        println!("{:#}", serde_json::json!({ "key": key.reveal(), "config": entry }));
+        out::answer(&format!("{:#}\n", serde_json::json!({ "key": key.reveal(), "config": entry })))?;
         return Ok(ExitCode::SUCCESS);
     }
     let snippet = toml::to_string(&Snippet { logic: Section { keys: vec![entry] } });
-    println!(
+    out::answer(&format!(
         "# The key, shown this once: give it to the caller, who sends it as Authorization: Bearer <key>.\n{}\n\n\
          # Add this to the configuration file or to the file that logic.keys_file names, on every logic node, then reload\n\
-         # (SIGHUP, systemctl reload). A caller changes over without a gap while the old entry of its id stands beside it.\n{}",
+         # (SIGHUP, systemctl reload). A caller changes over without a gap while the old entry of its id stands beside it.\n{}\n",
         key.reveal(),
         snippet.context("a key of plain values is TOML")?.trim_end()
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,7 +103,8 @@ pub fn inspect(loaded: &Loaded) -> Result<ExitCode, Failure> {
         Err(error) => (error.to_string(), error == format::FormatError::Foreign),
     };
     let sha256 = format::sha256_hex(&text);
-    println!("format: {format}\nsha256: {sha256}\nhere:   {}", standing(&loaded.config.logic, &sha256, Moment::now()));
+    let here = standing(&loaded.config.logic, &sha256, Moment::now());
+    out::answer(&format!("format: {format}\nsha256: {sha256}\nhere:   {here}\n"))?;
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -125,7 +127,7 @@ fn standing(config: &LogicConfig, sha256: &str, now: Moment) -> String {
 fn read_key() -> Result<String, Failure> {
     let mut input = std::io::stdin();
     if input.is_terminal() {
-        eprintln!("paste the key, then Ctrl-D:");
+        out::remark("paste the key, then Ctrl-D:");
     }
     let mut text = String::new();
     let read = input.by_ref().take(INPUT_BYTES_MAX).read_to_string(&mut text);

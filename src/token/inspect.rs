@@ -16,23 +16,20 @@ use tidegate_logic::Moment;
 
 use crate::config::Loaded;
 use crate::failure::Failure;
+use crate::out;
 
 /// Says of a token what it is. Exit code 1 when it is not accepted.
 pub fn inspect(loaded: &Loaded, file: Option<&Path>) -> Result<ExitCode, Failure> {
     let token = read(file)?;
     for (name, part) in ["header", "claims"].into_iter().zip(token.split('.')) {
-        println!("{name}: {}", shown(part));
+        out::answer(&format!("{name}: {}\n", shown(part)))?;
     }
-    Ok(match verdict(&loaded.config.gateway.auth, &token) {
-        Ok(claims) => {
-            println!("verdict: {}", accepted(&claims, Moment::now()));
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            println!("verdict: refused: {why}");
-            ExitCode::FAILURE
-        }
-    })
+    let (verdict, code) = match verdict(&loaded.config.gateway.auth, &token) {
+        Ok(claims) => (accepted(&claims, Moment::now()), ExitCode::SUCCESS),
+        Err(why) => (format!("refused: {why}"), ExitCode::FAILURE),
+    };
+    out::answer(&format!("verdict: {verdict}\n"))?;
+    Ok(code)
 }
 
 /// What a gateway of this configuration makes of a token now.
@@ -67,7 +64,7 @@ fn read(file: Option<&Path>) -> Result<String, Failure> {
         }
         None => {
             if std::io::stdin().is_terminal() {
-                eprintln!("paste the token, then Ctrl-D:");
+                out::remark("paste the token, then Ctrl-D:");
             }
             let read = std::io::stdin().take(most).read_to_string(&mut text);
             read.context("standard input cannot be read as text")?

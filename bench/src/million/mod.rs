@@ -21,7 +21,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::distribution::exact_quantile;
 use crate::report::{self, Bound, Detail, Process, Report, number};
-use crate::{clock, sockets};
+use crate::{clock, ending, sockets};
 use account::{Look, Sockets};
 use budget::SERVER_KERNEL_BYTES;
 use interrupt::Interrupt;
@@ -112,13 +112,13 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
     let needed = budget::check(&shape, Look::now(&[], &[]).available_bytes)?;
     ensure!(options.pushes > 0, "--pushes: without a push there is nothing to check");
     let amiss = settings::check(options.connections, options.strict_settings)?;
-    eprintln!(
+    ending::say(&format!(
         "{} connections: {} gateway and {} client processes, {} of memory at most",
         number(options.connections as f64),
         shape.processes(),
         shape.processes(),
         gigabytes(needed as f64)
-    );
+    ));
     let mut outcome = Report::new("million");
     outcome.commands.push(std::env::args().collect::<Vec<_>>().join(" "));
     outcome.part("settings", &amiss);

@@ -33,7 +33,7 @@ pub(super) fn check(connections: u64, strict: bool) -> anyhow::Result<Vec<Settin
     let (one, both) = (examine(connections)?, examine(2 * connections)?);
     let amiss = amiss(one, both);
     for setting in &amiss {
-        eprintln!("{}", setting.line());
+        crate::ending::say(&setting.line());
     }
     let fatal = amiss.iter().filter(|setting| strict || setting.verdict == "fail").count();
     ensure!(

@@ -97,7 +97,10 @@ pub(super) fn stand(
     let (_, rest_s) = crowd.dial(name, ALL, shape, options)?;
     let ramp_s = first_s + rest_s;
     let rate = number((shape.connections as f64 / ramp_s).round());
-    eprintln!("{name}: {} connections open after {ramp_s:.1} s, {rate} a second", number(shape.connections as f64));
+    crate::ending::say(&format!(
+        "{name}: {} connections open after {ramp_s:.1} s, {rate} a second",
+        number(shape.connections as f64)
+    ));
     let full = look(&held, &pids)?;
     interrupt.pause(options.hold)?;
     let (broadcasts, down_s) = (Vec::new(), 0.0);
@@ -107,7 +110,7 @@ pub(super) fn stand(
         interrupt.pause(options.every)?;
         let broadcast = crowd.broadcast(servers, sequence, options.size as usize, &mut stood.faults)?;
         let (ms, share) = (broadcast.first_to_last_ms, number(broadcast.receivers as f64));
-        eprintln!("{name}: push {} reached {share} clients, first to last {ms:.0} ms", sequence + 1);
+        crate::ending::say(&format!("{name}: push {} reached {share} clients, first to last {ms:.0} ms", sequence + 1));
         stood.broadcasts.push(broadcast);
     }
     let started_ns = clock::now_ns();

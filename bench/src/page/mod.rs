@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 
+use crate::ending;
 use crate::report::Report;
 use figure::Figures;
 use html::Html;
@@ -50,7 +51,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
     let page = page(&title, &reports);
     std::fs::write(&options.out, &page).with_context(|| format!("cannot write {}", options.out.display()))?;
     let sections = if reports.len() == 1 { "1 report".to_owned() } else { format!("{} reports", reports.len()) };
-    println!("{}: {sections}, {} kB", options.out.display(), page.len() / 1_000);
+    ending::answer(&format!("{}: {sections}, {} kB", options.out.display(), page.len() / 1_000))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -126,19 +126,19 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     report.commands.push(std::env::args().collect::<Vec<_>>().join(" "));
     let (course, mut rows) = (Course::new(options), Vec::new());
     if is_asked(BARE) {
-        eprintln!("bare loop …");
+        ending::say("bare loop …");
         rows.push(course.bare(&mut report).context("the bare loop")?);
     }
     for peer in PEERS.into_iter().filter(|peer| is_asked(peer.name())) {
         let program = match peer.find(&kit) {
             Ok(program) => program,
             Err(missing) => {
-                eprintln!("{}: skipped: {missing}", peer.name());
+                ending::say(&format!("{}: skipped: {missing}", peer.name()));
                 report.skipped.push(format!("{}: {missing}", peer.name()));
                 continue;
             }
         };
-        eprintln!("{} {} …", peer.name(), program.version);
+        ending::say(&format!("{} {} …", peer.name(), program.version));
         // A peer that fails is a line of the report; the others still run.
         match course.run(peer, &program, &kit, &mut report) {
             Ok(row) => rows.push(row),

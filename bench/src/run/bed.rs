@@ -130,7 +130,12 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         if self.keep {
-            eprintln!("kept: clients {}, api http://{}, logs {}", self.url(), self.api, self.logs.display());
+            ending::say(&format!(
+                "kept: clients {}, api http://{}, logs {}",
+                self.url(),
+                self.api,
+                self.logs.display()
+            ));
             return;
         }
         for Server { child, .. } in &mut self.servers {

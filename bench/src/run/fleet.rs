@@ -169,7 +169,12 @@ fn arguments(clients: SocketAddr, backplane: SocketAddr, ops: SocketAddr) -> Vec
 impl Drop for Fleet {
     fn drop(&mut self) {
         if self.keep {
-            eprintln!("kept: clients {:?}, api http://{}, logs {}", self.urls(), self.api, self.logs.display());
+            ending::say(&format!(
+                "kept: clients {:?}, api http://{}, logs {}",
+                self.urls(),
+                self.api,
+                self.logs.display()
+            ));
             return;
         }
         let mut children: Vec<&mut Child> = self.gateways.iter_mut().map(|gateway| &mut gateway.child).collect();

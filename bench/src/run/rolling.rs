@@ -129,7 +129,7 @@ fn settle(clients: &mut Returning, count: u64, published: u32, what: &str) -> an
         let Standing { open, behind, refused, failed, .. } = &standing;
         if clock::now_ns() > deadline_ns {
             ensure!(*open == count, "{what}: {open} of {count} open; refused {refused:?}, failed {failed:?}");
-            eprintln!("{what}: {behind} clients are behind");
+            crate::ending::say(&format!("{what}: {behind} clients are behind"));
             return Ok(standing);
         }
         clock::pause(LOOK);

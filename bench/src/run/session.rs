@@ -218,7 +218,7 @@ fn announcement(publish: &[&str]) -> String {
 pub(super) fn connections(asked: Option<u64>, default: u64) -> anyhow::Result<u64> {
     let most = sockets::connections_per_process()?;
     if default > most && asked.is_none() {
-        eprintln!("{default} connections do not fit: the open-files limit allows {most}");
+        crate::ending::say(&format!("{default} connections do not fit: the open-files limit allows {most}"));
     }
     Ok(asked.unwrap_or(default.min(most)))
 }

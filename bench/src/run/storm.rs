@@ -70,7 +70,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         report.bounded("strangers refused", refused, "", Bound::Exactly(0.0));
     }
     report.figure("slowest stranger", strangers.slowest_ms, "ms");
-    strangers.refused.iter().take(3).for_each(|why| eprintln!("a stranger was refused: {why}"));
+    strangers.refused.iter().take(3).for_each(|why| crate::ending::say(&format!("a stranger was refused: {why}")));
     if !options.kill {
         let used = fleet.usages()?.into_iter().zip(usages);
         report.processes =

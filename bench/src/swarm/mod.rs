@@ -227,7 +227,7 @@ pub fn main(options: &Options) -> anyhow::Result<ExitCode> {
     let ready = crew.ready(|open| bar.set_position(open))?;
     bar.finish_and_clear();
     ensure!(ready.open > 0, "no client could connect: {:?}", ready.oddities);
-    eprintln!("{} of {} clients open after {:.1} s", ready.open, ready.connections, ready.ramp_s);
+    crate::ending::say(&format!("{} of {} clients open after {:.1} s", ready.open, ready.connections, ready.ramp_s));
     clock::pause(options.hold);
     let tally = crew.report(&options.expect, SETTLE_MS).context("the swarm did not report")?;
     report::print(options.json_lines, &tally, &tally.lines())?;
