@@ -1,5 +1,5 @@
 //! `tidegate logic`: the tier that answers the push API, as a process of its own.
-//! Dials the gateways it was told of; none at all is a mistake worth a sentence rather than a server that loses pushes.
+//! Dials the gateways it was told of.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,12 +14,6 @@ use crate::reload::Reloads;
 
 /// Runs until a signal.
 pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
-    if reloads.config().logic.gateways.is_empty() {
-        return Err(Failure::Usage(vec![
-            "logic needs to know its gateways: give --gateway http://127.0.0.1:8002 (repeatable) or set logic.gateways"
-                .into(),
-        ]));
-    }
     process::raise_open_files();
     process::live(async {
         let mut signals = Signals::listen()?;

@@ -11,6 +11,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod gateway;
+mod judge;
 mod keys;
 mod log;
 mod logic;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use cli::{Cli, Command, ConfigCommand, KeysCommand, TokenCommand};
-use config::exposure::{self, Role};
+use config::exposure::Role;
 use config::{Given, Loaded};
 use failure::Failure;
 use reload::Reloads;
@@ -66,7 +67,7 @@ fn settled(given: Given, role: Role) -> Result<Reloads, Failure> {
 }
 
 fn refuse(loaded: &Loaded, role: Role) -> Result<(), Failure> {
-    let refusals = exposure::refusals(&loaded.config, role);
+    let refusals = judge::refusals(&loaded.config, role);
     if refusals.is_empty() { Ok(()) } else { Err(Failure::Usage(refusals)) }
 }
 

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tidegate_logic::{KeyConfig, MetricsText, Moment};
 use toml::Value;
 
-use crate::config::exposure::{self, Role};
+use crate::config::exposure::Role;
 use crate::config::{self, Config, Given, Loaded};
-use crate::log;
+use crate::{judge, log};
 
 /// Puts a configuration in force at the tiers of this process; the error says what is wrong, and then nothing has changed.
 pub type Apply<'a> = &'a dyn Fn(&Config) -> Result<(), Vec<String>>;
@@ -94,7 +94,7 @@ impl Reloads {
 
     fn read(&self) -> Result<Loaded, Vec<String>> {
         let loaded = config::load(&self.given)?;
-        let refusals = exposure::refusals(&loaded.config, self.role);
+        let refusals = judge::refusals(&loaded.config, self.role);
         if refusals.is_empty() { Ok(loaded) } else { Err(refusals) }
     }
 

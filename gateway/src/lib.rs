@@ -29,6 +29,7 @@ mod pace;
 mod poll;
 mod presence;
 mod query;
+mod refusals;
 mod rooms;
 mod tick;
 mod tls;
@@ -44,4 +45,5 @@ pub use config::{
 pub use live::is_live;
 pub use node::{Gateway, StartError};
 pub use ops::MetricsText;
+pub use refusals::refusals;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};

@@ -21,6 +21,7 @@ mod presence;
 mod problem;
 mod push;
 mod receipt;
+mod refusals;
 mod route;
 mod uplink;
 mod upstream;
@@ -44,6 +45,7 @@ pub use crate::config::{
 pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::live::is_live;
 pub use crate::node::{Extras, MetricsText};
+pub use crate::refusals::refusals;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 /// Reads a push as the API reads a body, within the default limits, and says how many messages it has; none when it would be
@@ -107,7 +109,7 @@ impl Logic {
     /// # Errors
     /// [`StartError`]. A gateway that cannot be reached is none: it is dialled until it can.
     pub async fn start(config: LogicConfig, links: Vec<GatewayLink>, extras: Extras) -> Result<Self, StartError> {
-        let problems = config.problems();
+        let problems = refusals(&config);
         if !problems.is_empty() {
             return Err(StartError::Config(problems));
         }

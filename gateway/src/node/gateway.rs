@@ -36,6 +36,7 @@ use crate::merge::press::Press;
 use crate::ops::MetricsText;
 use crate::pace::Spare;
 use crate::presence::{self, Watched};
+use crate::refusals::refusals;
 use crate::rooms::Rooms;
 use crate::tick;
 use crate::tls::Terminal;
@@ -91,7 +92,7 @@ impl Gateway {
 
     /// The same on a clock that may have run for long.
     pub(crate) fn start_on(mut config: GatewayConfig, clock: Clock) -> Result<Self, StartError> {
-        let problems = config.problems();
+        let problems = refusals(&config);
         if !problems.is_empty() {
             return Err(StartError::Config(problems.join("; ")));
         }

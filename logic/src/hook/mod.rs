@@ -71,6 +71,14 @@ impl Failure {
 }
 
 impl Hook {
+    /// Whether [`Hook::start`] would take a configuration.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn judge(config: &HookConfig) -> Result<(), String> {
+        if config.is_on() { post::by_webhook(config).map(drop) } else { Ok(()) }
+    }
+
     /// The hook of a configuration that has one.
     ///
     /// # Errors
