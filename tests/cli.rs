@@ -1,4 +1,5 @@
-//! The command line as an operator meets it: configuration, refusals, exit codes, `doctor`. Opens no listener.
+//! The command line as an operator meets it: configuration, refusals, exit codes, help, `doctor`. Opens no listener.
+//! That `config check` refuses what a start refuses is in `refusals.rs`.
 
 use std::process::{Command, Output};
 
@@ -143,4 +144,109 @@ fn help_of_every_command_ends_with_examples() {
 
         assert!(stdout(&output).contains("Examples:\n  tidegate"), "{command}: {}", stdout(&output));
     }
+}
+
+/// `--help` is as wide as the terminal; an example that was wrapped cannot be pasted.
+#[test]
+fn no_example_of_any_help_is_wrapped_at_any_width() {
+    let commands: [&[&str]; 14] = [
+        &[],
+        &["serve"],
+        &["gateway"],
+        &["logic"],
+        &["agent"],
+        &["doctor"],
+        &["config"],
+        &["keys"],
+        &["keys", "create"],
+        &["token"],
+        &["token", "mint"],
+        &["bench"],
+        &["bench", "million"],
+        &["bench", "run"],
+    ];
+    for command in commands {
+        let examples = |columns: &str| {
+            let output = tidegate(&[command, &["--help"]].concat(), &[("COLUMNS", columns)]);
+            let text = stdout(&output);
+            let at = text.find("Examples:").or_else(|| text.find("Start here:"));
+            at.map(|at| text[at..].to_owned()).unwrap_or_default()
+        };
+
+        let narrow = examples("80");
+
+        assert_eq!(narrow, examples("100"), "{command:?}");
+        assert_eq!(narrow, examples("120"), "{command:?}");
+        assert!(narrow.lines().all(|line| line.len() <= 80), "{command:?}: {narrow}");
+    }
+}
+
+#[test]
+fn an_address_without_its_ip_is_answered_with_what_to_write() {
+    for arguments in [
+        ["serve", "--listen", "8000"],
+        ["serve", "--api", ":8000"],
+        ["gateway", "--backplane", "localhost:8000"],
+        ["gateway", "--ops", "8000"],
+        ["logic", "--api", "8000"],
+        ["config", "check", "--set=gateway.listen=8000"],
+    ] {
+        let output = tidegate(&arguments, &[]);
+
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains("write 127.0.0.1:8000 "), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+/// `… | head`: the reader closes the pipe before everything is written.
+#[test]
+fn a_reader_that_stops_reading_is_no_failure() {
+    let (_folder, path) = scratch(
+        "[gateway.auth]\nmode = \"jwt\"\n[[gateway.auth.keys]]\nalgorithm = \"HS256\"\n\
+         secret = \"a secret that is long enough for this\"\n",
+    );
+    let commands: [&[&str]; 9] = [
+        &["config", "show"],
+        &["config", "show", "--json"],
+        &["config", "check"],
+        &["doctor", "--json", "--root", "/nowhere"],
+        &["doctor", "--root", "/nowhere"],
+        &["token", "mint", "-c", &path, "--sub", "ann"],
+        &["keys", "create", "--id", "a", "--scopes", "push"],
+        &["--help"],
+        &["agent", "--help"],
+    ];
+    for arguments in commands {
+        for is_stderr_closed_too in [false, true] {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+            if is_stderr_closed_too {
+                command.stderr(writer.try_clone().expect("a second end"));
+            }
+            command.args(arguments).stdin(std::process::Stdio::null()).stdout(writer);
+            drop(reader);
+
+            let status = command.status().expect("the binary was built");
+
+            assert_eq!(status.code(), Some(0), "{arguments:?}");
+        }
+    }
+}
+
+/// What is wrong is said on standard error, and its exit code holds also when nobody reads that.
+#[test]
+fn a_refusal_that_nobody_reads_keeps_its_exit_code() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["config", "check", "--set", "gateway.merge.min_ms=0"]).stderr(writer);
+    drop(reader);
+
+    assert_eq!(command.status().expect("the binary was built").code(), Some(2));
+}
+
+#[test]
+fn the_agents_variable_stops_no_other_command() {
+    let output = tidegate(&["config", "check"], &[("TIDEGATE_AGENT_TOKEN", "a token")]);
+
+    assert_eq!((stdout(&output).as_str(), output.status.code()), ("ok\n", Some(0)), "{}", stderr(&output));
 }

@@ -12,7 +12,7 @@ pub use agent::Args as Agent;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tidegate_logic::Scope;
 
-use crate::config::{Given, LogFormat, LogLevel};
+use crate::config::{Given, LogFormat, LogLevel, address};
 use crate::demo::Speed;
 use crate::doctor::Need;
 use crate::keys::When;
@@ -83,10 +83,10 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// Where clients connect [default: 127.0.0.1:8000]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub listen: Option<SocketAddr>,
     /// Where the push API and the page are served [default: 127.0.0.1:8001]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub api: Option<SocketAddr>,
     /// Replay 10,000 real flights through the push API, one room per origin airport
     #[arg(long)]
@@ -102,13 +102,13 @@ pub struct Serve {
 #[derive(Debug, Args)]
 pub struct Gateway {
     /// Where clients connect [default: 127.0.0.1:8000]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub listen: Option<SocketAddr>,
     /// Where logic nodes connect, HTTP/2 [default: 127.0.0.1:8002]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub backplane: Option<SocketAddr>,
     /// Where health and metrics are served [default: 127.0.0.1:8003]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub ops: Option<SocketAddr>,
     /// Answer each message with itself, for conformance suites
     #[arg(long)]
@@ -118,7 +118,7 @@ pub struct Gateway {
 #[derive(Debug, Args)]
 pub struct Logic {
     /// Where the push API is served [default: 127.0.0.1:8001]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address::parse)]
     pub api: Option<SocketAddr>,
     /// Backplane of a gateway, such as http://10.0.0.5:8002; may be repeated
     #[arg(long = "gateway", value_name = "URL", action = ArgAction::Append)]
@@ -232,6 +232,25 @@ mod tests {
     #[test]
     fn the_command_line_has_no_contradictions() {
         Cli::command().debug_assert();
+    }
+
+    /// Every flag that reads a variable: that one is no key of the configuration.
+    #[test]
+    fn variables_of_flags_are_known_to_the_configuration() {
+        fn variables(command: &clap::Command, out: &mut Vec<String>) {
+            let names = command.get_arguments().filter_map(|argument| argument.get_env());
+            out.extend(names.map(|name| name.to_string_lossy().into_owned()));
+            command.get_subcommands().for_each(|command| variables(command, out));
+        }
+        let mut found = Vec::new();
+
+        variables(&Cli::command(), &mut found);
+
+        found.sort();
+        found.dedup();
+        let mut known = crate::config::VARIABLES_OF_FLAGS.to_vec();
+        known.sort_unstable();
+        assert_eq!(found, known);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use super::show::is_secret;
 
 const PREFIX: &str = "TIDEGATE_";
 
-/// Variables that are not keys: the configuration file itself (read by `cli`).
-const OTHERS: [&str; 1] = ["TIDEGATE_CONFIG"];
+/// Variables that stand for flags and not for keys; `cli` reads them.
+pub const OTHERS: [&str; 2] = ["TIDEGATE_CONFIG", "TIDEGATE_AGENT_TOKEN"];
 
 /// Reads the variables that start with `TIDEGATE_`.
 pub fn read(
@@ -19,7 +19,7 @@ pub fn read(
     problems: &mut Vec<String>,
 ) -> Vec<Setting> {
     let mut ours: Vec<(String, String)> =
-        variables.filter(|(name, _)| name.starts_with(PREFIX) && !is_foreign(name)).collect();
+        variables.filter(|(name, _)| name.starts_with(PREFIX) && !is_foreign(name, schema)).collect();
     ours.sort();
     let mut found: Vec<Setting> = Vec::new();
     for (name, text) in ours {
@@ -78,16 +78,40 @@ fn name_of(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
 
-/// Variables with our prefix that others set: tests, and the links that Kubernetes puts into each pod when a Service is
-/// called `tidegate` or `tidegate-…` (`TIDEGATE_SERVICE_HOST`, `TIDEGATE_PORT_8000_TCP_ADDR`, …).
-fn is_foreign(name: &str) -> bool {
+/// Whether a variable with our prefix is not meant for the configuration: what only flags read, tests, what Kubernetes puts into
+/// each pod for a Service that is called `tidegate` or `tidegate-…`, and names that no key could have. A name that is a key, or
+/// nearly one, is ours.
+fn is_foreign(name: &str, schema: &Schema) -> bool {
     let rest = &name[PREFIX.len()..];
-    if OTHERS.contains(&name) || rest.starts_with("TEST_") {
+    let key = key_of(name);
+    if schema.kind(&key).is_some() {
+        return false;
+    }
+    if OTHERS.contains(&name) || rest.starts_with("TEST_") || is_service_link(rest) {
         return true;
     }
-    let link = |word: &str| rest.starts_with(word) || rest.contains(&format!("_{word}"));
-    let port_of_link =
-        rest.split_once("PORT_").is_some_and(|(_, after)| after.starts_with(|c: char| c.is_ascii_digit()));
-    !rest.contains("__")
-        && (link("SERVICE_HOST") || link("SERVICE_PORT") || port_of_link || rest == "PORT" || rest.ends_with("_PORT"))
+    // Every key is in a section, so its variable has a double underscore.
+    let is_in_section = schema.is_section(key.split('_').next().unwrap_or_default());
+    !rest.contains("__") && !is_in_section && schema.nearest(&key).is_none()
+}
+
+/// `SERVICE_HOST`, `SERVICE_PORT`, `SERVICE_PORT_HTTP`, `PORT`, `PORT_8000_TCP`, `PORT_8000_TCP_ADDR`, after the rest of the
+/// Service's name if it has one (`SUPPORT_`, which has a PORT of its own).
+fn is_service_link(rest: &str) -> bool {
+    let begins = |at: &usize| *at == 0 || rest[..*at].ends_with('_');
+    let mut tails = (0..rest.len()).filter(|at| rest.is_char_boundary(*at)).filter(begins).map(|at| &rest[at..]);
+    tails.any(|tail| {
+        matches!(tail, "SERVICE_HOST" | "SERVICE_PORT" | "PORT")
+            || tail.strip_prefix("SERVICE_PORT_").is_some_and(|port| !port.is_empty())
+            || tail.strip_prefix("PORT_").is_some_and(is_port_of_link)
+    })
+}
+
+/// `8000_TCP`, `8000_TCP_ADDR` and the like.
+fn is_port_of_link(text: &str) -> bool {
+    let mut parts = text.split('_');
+    let is_port = parts.next().is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_protocol = parts.next().is_some_and(|word| matches!(word, "TCP" | "UDP" | "SCTP"));
+    let is_detail = parts.next().is_none_or(|word| matches!(word, "PROTO" | "PORT" | "ADDR"));
+    is_port && is_protocol && is_detail && parts.next().is_none()
 }

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::Deserialize;
 use tidegate_protocol::json::Objects;
 use toml::Value;
 
 use super::Config;
+use super::address;
 use super::keys_file;
 use super::schema::Schema;
 use super::show::is_secret;
@@ -95,6 +97,12 @@ fn alone(schema: &Schema, setting: &Setting) -> Result<(), String> {
         return Err(format!("{origin}: {key}: {}", error.message()));
     }
     let got = value.as_ref().map_or_else(String::new, |value| format!(" = {value}"));
+    if let (Some(Value::String(default)), Some(Value::String(text))) = (at(schema.defaults(), key), value)
+        && default.parse::<SocketAddr>().is_ok()
+        && let Err(advice) = address::parse(text)
+    {
+        return Err(format!("{origin}: {key}{got}: {advice}; the default is \"{default}\""));
+    }
     let hint = match at(schema.defaults(), key) {
         Some(default) if !matches!(default, Value::Array(list) if list.is_empty()) => {
             format!("; the default is {default}")

@@ -5,6 +5,7 @@
 //! `LogicConfig` is therefore a file key, a variable, a `--set` and a line of `config show` without a change here.
 //! Does not judge what is safe to expose (see `exposure`) nor print (see `show`).
 
+pub mod address;
 mod env;
 pub mod exposure;
 mod file;
@@ -19,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_gateway::GatewayConfig;
 use tidegate_logic::LogicConfig;
 
+#[cfg(test)]
+pub use env::OTHERS as VARIABLES_OF_FLAGS;
 pub use merge::{Loaded, Origin, Setting};
 use schema::Schema;
 

@@ -105,9 +105,61 @@ fn variables_that_kubernetes_and_tests_set_are_left_alone() {
         ("TIDEGATE_GATEWAY_PORT_8000_TCP_ADDR", "10.0.0.1"),
         ("TIDEGATE_TEST_FILES", "1"),
         ("TIDEGATE_CONFIG", "/x"),
+        ("TIDEGATE_AGENT_TOKEN", "a token"),
+        // Not of ours at all, but of a deployment that is called so.
+        ("TIDEGATE_VERSION", "1.2"),
+        ("TIDEGATE_API_KEY", "a key"),
     ];
 
     assert!(load_from(&Given::default(), variables(&env)).is_ok());
+}
+
+/// As Kubernetes names them for Services `tidegate-support`, `tidegate-report` and the like, with and without names of ports.
+#[test]
+fn links_of_services_with_a_port_in_their_names_are_left_alone() {
+    for service in ["", "SUPPORT_", "REPORT_", "TRANSPORT_", "PORT_", "GATEWAY_OPS_", "SERVICE_"] {
+        for link in [
+            "SERVICE_HOST",
+            "SERVICE_PORT",
+            "SERVICE_PORT_HTTP",
+            "PORT",
+            "PORT_8000_TCP",
+            "PORT_8000_TCP_PROTO",
+            "PORT_8000_TCP_PORT",
+            "PORT_8000_TCP_ADDR",
+            "PORT_53_UDP_ADDR",
+        ] {
+            let name = format!("TIDEGATE_{service}{link}");
+
+            let loaded = load_from(&Given::default(), variables(&[(&name, "tcp://10.0.0.1:8000")]));
+
+            assert!(loaded.is_ok(), "{name}: {loaded:?}");
+        }
+    }
+}
+
+/// A key with a single underscore, one without its section, one of a section that is not there.
+#[test]
+fn a_variable_that_nearly_is_a_key_is_named() {
+    for name in ["TIDEGATE_LOG_LEVEL", "TIDEGATE_GATEWAY_NAME", "TIDEGATE_LISTEN", "TIDEGATE_LOGC__API"] {
+        let problems = load_from(&Given::default(), variables(&[(name, "x")])).expect_err(name);
+
+        assert!(problems[0].contains(name), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_port_alone_is_answered_with_an_address_whoever_says_it() {
+    let (_folder, given) = file("[gateway]\nlisten = \"8000\"\n");
+    let env = [("TIDEGATE_LOGIC__API", ":8001")];
+
+    let problems = load_from(&given, variables(&env)).expect_err("two ports");
+
+    assert!(
+        problems.iter().any(|p| p.contains("gateway.listen") && p.contains("write 127.0.0.1:8000 ")),
+        "{problems:?}"
+    );
+    assert!(problems.iter().any(|p| p.contains("logic.api") && p.contains("write 127.0.0.1:8001 ")), "{problems:?}");
 }
 
 #[test]
