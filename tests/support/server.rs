@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,7 +31,7 @@ pub struct Server {
     /// Whether the push API speaks TLS.
     is_api_tls: bool,
     /// The proxy before it, when `TIDEGATE_TEST_FRONT` asks for one.
-    front: Option<Front>,
+    front: OnceLock<Front>,
 }
 
 const ANY_PORT: &str = "127.0.0.1:0";
@@ -58,13 +59,19 @@ impl Server {
     /// The same without a logic node, which lets clients in all the same.
     pub async fn gateway_alone(name: &str, env: &[(&str, &str)]) -> Self {
         let alone = [env, &[("TIDEGATE_GATEWAY__HANDSHAKE__BEFORE_LOGIC", "admit")]].concat();
-        Self::gateway(name, &alone).await
+        let gateway = Self::gateway(name, &alone).await;
+        gateway.stand_behind_a_front().await;
+        gateway
     }
 
     /// A logic node over these gateways.
     pub async fn logic(gateways: &[&Self], env: &[(&str, &str)]) -> Self {
         let urls: Vec<String> = gateways.iter().map(|gateway| format!("http://{}", gateway.backplane())).collect();
-        Self::logic_of(&urls, env).await
+        let logic = Self::logic_of(&urls, env).await;
+        for gateway in gateways {
+            gateway.stand_behind_a_front().await;
+        }
+        logic
     }
 
     /// A logic node over the gateways at these backplane URLs.
@@ -120,7 +127,7 @@ impl Server {
             backplane: None,
             ops: None,
             is_api_tls: false,
-            front: None,
+            front: OnceLock::new(),
         }
     }
 
@@ -153,16 +160,21 @@ impl Server {
     /// Waits for the start line's addresses, and for readiness. A gateway is ready once a logic node is linked, so its
     /// clients wait for that, and not this.
     async fn found(self, wanted: &[&str]) -> Self {
-        let mut found = self.located(wanted).await;
+        let found = self.located(wanted).await;
         if found.api.is_some() {
             found.ready().await;
-        }
-        if let Some(kind) = Kind::asked_for() {
-            let gateways: Vec<_> = found.clients.iter().map(|_| front::of(&found)).collect();
-            let apis: Vec<_> = found.api.into_iter().collect();
-            found.front = Some(Front::start(kind, Balance::LeastConnections, &gateways, &apis).await);
+            found.stand_behind_a_front().await;
         }
         found
+    }
+
+    /// Puts a proxy before this process, where one is asked for, once it is ready: a proxy that looks passes nobody on before.
+    async fn stand_behind_a_front(&self) {
+        let Some(kind) = Kind::asked_for().filter(|_| self.front.get().is_none()) else { return };
+        self.ready().await;
+        let gateways: Vec<_> = self.clients.iter().map(|_| front::of(self)).collect();
+        let apis: Vec<_> = self.api.into_iter().collect();
+        let _ = self.front.set(Front::start(kind, Balance::LeastConnections, &gateways, &apis).await);
     }
 
     async fn ready(&self) {
@@ -180,7 +192,7 @@ impl Server {
 
     /// Where clients connect: the proxy before this process, if there is one.
     pub fn clients(&self) -> SocketAddr {
-        self.front.as_ref().map_or_else(|| self.direct_clients(), Front::clients)
+        self.front.get().map_or_else(|| self.direct_clients(), Front::clients)
     }
 
     /// Where this process itself takes clients.
@@ -191,7 +203,7 @@ impl Server {
     /// The push API: of the proxy before this process, if there is one.
     pub fn api(&self) -> SocketAddr {
         let direct = self.direct_api();
-        self.front.as_ref().map_or(direct, Front::api)
+        self.front.get().map_or(direct, Front::api)
     }
 
     /// The push API of this process itself.
@@ -287,7 +299,11 @@ impl Server {
                 .iter()
                 .filter_map(|&(name, address)| address.map(|_| name))
                 .collect();
-        Self::spawn(args, std::mem::take(&mut self.env)).found(&wanted).await
+        let again = Self::spawn(args, std::mem::take(&mut self.env)).found(&wanted).await;
+        if self.front.get().is_some() {
+            again.stand_behind_a_front().await;
+        }
+        again
     }
 
     /// The exit status, once it ends by itself.

@@ -101,7 +101,7 @@ fn describe_health(call: &mut Describe<'_>) {
 
 fn describe_readiness(call: &mut Describe<'_>) {
     call.summary("Can this node do its job?")
-        .text("Ready while at least one gateway is linked, known and not leaving, and the node itself stays.")
+        .text("Ready while at least one gateway is linked, known, told who is blocked and not leaving, and the node itself stays.")
         .answers::<Readiness>(200, "It can.", json!({"ready": true, "missing": []}))
         .answers::<Readiness>(
             503,
