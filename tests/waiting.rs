@@ -58,7 +58,7 @@ async fn provoke<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, said: &[u8], 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_that_is_not_answered_takes_no_processor() {
     for (code, said) in faults() {
-        let server = Server::gateway("g1", &[("TIDEGATE_GATEWAY__LIMITS__CONTROL_PER_S", "20")]).await;
+        let server = Server::gateway_alone("g1", &[("TIDEGATE_GATEWAY__LIMITS__CONTROL_PER_S", "20")]).await;
         let mut held = Vec::new();
         for _ in 0..CLIENTS {
             let stream = TcpStream::connect(server.direct_clients()).await.expect("the gateway listens");
@@ -109,7 +109,7 @@ async fn a_kick_that_is_not_answered_takes_no_processor() {
 #[tokio::test]
 async fn a_drain_whose_closes_are_not_answered_takes_no_processor() {
     let no_delay = [("TIDEGATE_GATEWAY__DRAIN__DELAY_MS", "0"), ("TIDEGATE_GATEWAY__DRAIN__SPREAD_MS", "1")];
-    let gateway = Server::gateway("g1", &no_delay).await;
+    let gateway = Server::gateway_alone("g1", &no_delay).await;
     let mut held = Vec::new();
     for _ in 0..CLIENTS {
         held.push(Raw::open(gateway.direct_clients(), "/ws").await);
@@ -128,7 +128,7 @@ async fn a_drain_whose_closes_are_not_answered_takes_no_processor() {
 #[tokio::test]
 async fn a_client_that_stops_half_way_takes_no_processor() {
     let pings = [("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", "1000"), ("TIDEGATE_GATEWAY__HEARTBEAT__PONG_MS", "9000")];
-    let gateway = Server::gateway("g1", &pings).await;
+    let gateway = Server::gateway_alone("g1", &pings).await;
     let mut held = Vec::new();
     for _ in 0..CLIENTS {
         let mut in_a_message = Raw::open(gateway.direct_clients(), "/ws").await;
@@ -151,7 +151,7 @@ async fn a_client_that_stops_half_way_takes_no_processor() {
 #[tokio::test]
 async fn a_client_that_asks_and_does_not_read_takes_no_processor() {
     let bounds = [("TIDEGATE_GATEWAY__PENDING__AGE_MS", "60000"), ("TIDEGATE_GATEWAY__LIMITS__REQUESTS_PER_S", "0")];
-    let gateway = Server::gateway("g1", &bounds).await;
+    let gateway = Server::gateway_alone("g1", &bounds).await;
     let piece = masked(0x81, br#"{"type":"PING","data":{"note":"a note that comes back"}}"#).repeat(200);
     let mut held = Vec::new();
     for is_half_closed in [false, true] {
@@ -260,7 +260,7 @@ fn raise_files() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closes_that_wait_a_second_are_measured_and_cheap() {
     raise_files();
-    let gateway = Server::gateway("g1", &[]).await;
+    let gateway = Server::gateway_alone("g1", &[]).await;
     let mut clients = Vec::new();
     for _ in 0..size("TIDEGATE_TEST_CLOSES", 100) {
         clients.push(Raw::open(gateway.direct_clients(), "/ws").await);
@@ -284,7 +284,7 @@ async fn closes_that_wait_a_second_are_measured_and_cheap() {
 /// Processor time of a drain whose clients answer after a while.
 async fn drained(clients: usize, answer_after: Duration) -> Duration {
     let spread = [("TIDEGATE_GATEWAY__DRAIN__DELAY_MS", "0"), ("TIDEGATE_GATEWAY__DRAIN__SPREAD_MS", "2000")];
-    let mut gateway = Server::gateway("g1", &spread).await;
+    let mut gateway = Server::gateway_alone("g1", &spread).await;
     let mut seen_off = JoinSet::new();
     for _ in 0..clients {
         let mut client = Raw::open(gateway.direct_clients(), "/ws").await;
