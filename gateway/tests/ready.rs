@@ -1,4 +1,4 @@
-//! A gateway whose logic node has not spoken yet (docs/adr/0030): who comes early waits or is refused by name, and is treated by
+//! A gateway whose logic node has not spoken yet (docs/adr/0031): who comes early waits or is refused by name, and is treated by
 //! what logic says and not by guesses; `/readyz` says so; and what the last logic node wanted stays known.
 
 mod support;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Until then nobody knows which headers a connect hook wants, which events a service, and who is blocked (docs/adr/0030).
+/// Until then nobody knows which headers a connect hook wants, which events a service, and who is blocked (docs/adr/0031).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BeforeLogic {

@@ -1,5 +1,5 @@
 //! Strangers who come before a logic node has said what it wants to hear: they wait in the kernel's accept queue, for as long
-//! as a handshake may take; those who come later are refused by name (docs/adr/0030).
+//! as a handshake may take; those who come later are refused by name (docs/adr/0031).
 //! Invariants: the queue is kept from filling; nobody waits here without end.
 
 use std::time::Duration;
