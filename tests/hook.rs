@@ -94,6 +94,25 @@ async fn the_services_word_makes_the_connection() {
     assert_eq!(client.items(1).await, [json!(1)]);
 }
 
+/// Rules C-6 and C-8: a renamed user refreshes with the token of its own `sub`, and the service's rights stay.
+#[tokio::test]
+async fn a_refresh_keeps_the_services_word() {
+    let word = json!({"accept": true, "user": "alice-of-acme", "grant": {"rooms": ["acme:*"]}}).to_string();
+    let hook = Hook::start(move |_, _| (200, word.clone())).await;
+    let (gateway, _logic) = fleet(hook.address, 0).await;
+    let path = format!("/ws?token={}", token("alice"));
+    let mut client = Client::open_with(gateway.clients(), &path, &[]).await;
+    assert_eq!(client.hello["user"], "alice-of-acme");
+
+    client.say(json!({"type": "REFRESH", "id": 1, "data": {"token": token("alice")}})).await;
+    let refreshed = client.expect("REFRESHED").await;
+
+    assert!(refreshed["expires_ms"].is_u64(), "{refreshed}");
+    client.join("acme:sales").await;
+    client.join("lobby").await;
+    assert_eq!(hook.got().len(), 1, "the service is not asked again");
+}
+
 /// Rule C-8: the question is signed, says who asks for what, and holds no token.
 #[tokio::test]
 async fn the_question_is_signed_and_holds_no_token() {

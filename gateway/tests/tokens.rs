@@ -195,3 +195,17 @@ fn keys_that_cannot_be_meant_are_refused_with_the_remedy() {
         assert!(!error.contains("hush-hush"), "{error}");
     }
 }
+
+#[test]
+fn a_key_set_is_read_by_names_alone() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = folder.path().join("jwks.json");
+    for set in [r#"[[]]"#, r#"{"keys":[["oct",null,"HS256"]]}"#, r#"{"keys":[[]]}"#, r#"{"keys":[],"keys":[]}"#] {
+        std::fs::write(&path, set).expect("a scratch file");
+        let config = AuthConfig { mode: AuthMode::Jwt, jwks: path.display().to_string(), ..AuthConfig::default() };
+
+        let error = Verifier::new(&config).expect_err(set).to_string();
+
+        assert!(error.contains("JSON Web Key Set"), "{set}: {error}");
+    }
+}
