@@ -116,24 +116,25 @@ async fn whoever_stops_half_way_is_gone_by_the_deadline() {
 }
 
 #[tokio::test]
-async fn beyond_the_bound_of_tls_handshakes_clients_are_hung_up_on() {
+async fn tls_handshakes_that_are_held_keep_nobody_out() {
     let (authority, issued) = authority();
     let server = Server::serve(&settings(&issued, &[("TIDEGATE_GATEWAY__HANDSHAKE__TLS_IN_FLIGHT", "2")])).await;
-    let (_one, _two) = (Raw::connect(server.clients()).await, Raw::connect(server.clients()).await);
+    let mut oldest = Raw::connect(server.clients()).await;
+    until("a handshake", PATIENCE, async || {
+        (server.metrics().await.sum("tidegate_gateway_tls_handshakes") == 1).then_some(())
+    })
+    .await;
+    let _newer = Raw::connect(server.clients()).await;
     until("two handshakes", PATIENCE, async || {
         (server.metrics().await.sum("tidegate_gateway_tls_handshakes") == 2).then_some(())
     })
     .await;
 
-    let mut third = Raw::connect(server.clients()).await;
-    assert!(third.is_gone_within(PATIENCE).await);
-    assert_eq!(server.metrics().await.sum("tidegate_gateway_tls_hung_up_total"), 1);
-    drop((_one, _two));
-    until("room again", PATIENCE, async || {
-        (server.metrics().await.sum("tidegate_gateway_tls_handshakes") == 0).then_some(())
-    })
-    .await;
     tls::client(&authority.connector(), server.clients(), "/ws").await;
+
+    assert!(oldest.is_gone_within(PATIENCE).await);
+    let evicted = server.metrics().await.sum_where("tidegate_gateway_evicted_total", "tls_handshakes");
+    assert_eq!(evicted, 1);
 }
 
 /// A client that does not read fills the pair inside and is then judged like any other.

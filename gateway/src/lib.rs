@@ -31,6 +31,7 @@ mod presence;
 mod query;
 mod refusals;
 mod rooms;
+mod shares;
 mod tick;
 mod tls;
 mod uplink;

@@ -32,6 +32,7 @@ struct Snapshot {
     dropped: Vec<(&'static str, u64)>,
     refused: Vec<(&'static str, u64)>,
     tokens_refused: Vec<(&'static str, u64)>,
+    evicted: Vec<(&'static str, u64)>,
 }
 
 impl Snapshot {
@@ -77,7 +78,7 @@ impl Snapshot {
             ("connections", "Open connections", node.connections() as i64),
             ("connections_deflate", "Open connections that take compressed frames", deflating as i64),
             ("connections_max", "Most connections taken", node.connections_max as i64),
-            ("handshakes", "Handshakes in flight", node.handshakes.load(Relaxed) as i64),
+            ("handshakes", "Handshakes in flight", node.handshakes.total() as i64),
             ("handshakes_max", "Most handshakes in flight", node.config.handshake.in_flight as i64),
             ("rooms", "Rooms with members", node.rooms.len() as i64),
             ("users", "Users with connections", node.users_present.load(Relaxed) as i64),
@@ -86,7 +87,7 @@ impl Snapshot {
             ("messages_gathered", "Messages that wait for their window", node.merger.gathered.load(Relaxed) as i64),
             ("windows_open", "Targets with an open window", i64::from(node.merger.open_windows.load(Relaxed))),
             ("window_ms", "Window of the target everyone", i64::from(node.merger.window_ms())),
-            ("partial_bytes", "Bytes of unfinished messages", node.partial_bytes.load(Relaxed) as i64),
+            ("partial_bytes", "Bytes of unfinished messages", node.unfinished.total() as i64),
             ("partial_bytes_max", "Most bytes of unfinished messages", node.live.partial_bytes_total() as i64),
             ("fanout_bytes", "Bytes of batches not yet walked", node.fanout.bytes() as i64),
             ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
@@ -104,7 +105,7 @@ impl Snapshot {
         counters.extend(sent_up(node));
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
         let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
-        Self { counters, gauges, dropped, refused, tokens_refused: node.auth.refusals() }
+        Self { counters, gauges, dropped, refused, tokens_refused: node.auth.refusals(), evicted: evicted(node) }
     }
 }
 
@@ -130,6 +131,18 @@ fn uplink(node: &Node) -> [(&'static str, &'static str, i64); 5] {
         ("uplink_bytes", "Bytes of it", bytes as i64),
         ("uplink_bytes_max", "Beyond this clients are told to try again", node.config.uplink.bytes as i64),
         ("uplink_nodes", "Logic nodes that listen to clients", node.uplink.nodes() as i64),
+    ]
+}
+
+/// Who had to make room in pools that all draw from.
+fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
+    vec![
+        ("unfinished", node.unfinished.evicted()),
+        ("handshakes", node.handshakes.evicted()),
+        ("unnamed", node.unnamed.evicted()),
+        ("tls_handshakes", node.tls.as_ref().map_or(0, Terminal::evicted)),
+        ("ops", node.ops_places.evicted()),
+        ("links", node.link_places.evicted()),
     ]
 }
 
@@ -185,7 +198,7 @@ fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
     ];
     let gauges = vec![
         ("token_keys", "Keys that tokens are verified with", node.auth.keys() as i64),
-        ("unnamed", "Connections that have yet to say who they are", node.unnamed.load(Relaxed) as i64),
+        ("unnamed", "Connections that have yet to say who they are", node.unnamed.total() as i64),
         ("unnamed_max", "Most of them", node.config.auth.unnamed_max as i64),
         ("grants", "Different grants that connections share", grants as i64),
         ("attributes", "Different sets of attributes that connections share", attributes as i64),
@@ -206,7 +219,8 @@ impl Collector for Snapshot {
         }
         labelled(&mut encoder, "messages_dropped", "Messages x connections dropped", "reason", &self.dropped)?;
         labelled(&mut encoder, "handshakes_refused", "Handshakes refused", "code", &self.refused)?;
-        labelled(&mut encoder, "tokens_refused", "Tokens of clients refused", "code", &self.tokens_refused)
+        labelled(&mut encoder, "tokens_refused", "Tokens of clients refused", "code", &self.tokens_refused)?;
+        labelled(&mut encoder, "evicted", "Holders that made room for newcomers", "pool", &self.evicted)
     }
 }
 

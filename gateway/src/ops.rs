@@ -14,11 +14,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_protocol::exposition::Exposition;
+use tidegate_protocol::places::Place;
+use tokio::sync::oneshot;
 
 use crate::node::{Node, StartError};
 
-/// Scrapers at once.
-const CONNECTIONS_MAX: usize = 64;
+/// Scrapers at once; one more takes the place of one that asks for nothing.
+pub(crate) const CONNECTIONS_MAX: usize = 64;
+
+/// Ends a connection by being dropped.
+pub(crate) type Holder = oneshot::Sender<()>;
 
 /// Appends metrics in Prometheus' text format, without an end mark.
 pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
@@ -31,7 +36,6 @@ pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> Result<Socket
     let bound = listener.local_addr().map_err(bind)?;
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
                 () = node.stopped() => return,
@@ -41,22 +45,31 @@ pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> Result<Socket
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            let (holder, evicted) = oneshot::channel();
+            // All are being served only while answers are made, which takes no time.
+            let Some(place) = node.ops_places.take(holder) else { continue };
             let (node, more) = (Arc::clone(&node), Arc::clone(&more));
             tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let response = respond(&node, &more, &request);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                let mut builder = http1::Builder::new();
-                builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5)).max_buf_size(16 * 1024);
-                // A scraper that breaks off is not our error.
-                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
-                drop(place);
+                tokio::select! {
+                    () = serve(&node, &more, &place, stream) => {}
+                    _ = evicted => {}
+                }
             });
         }
     });
     Ok(bound)
+}
+
+async fn serve(node: &Node, more: &MetricsText, place: &Arc<Place<Holder>>, stream: tokio::net::TcpStream) {
+    let service = service_fn(|request| {
+        let _served = place.serve();
+        let response = respond(node, more, &request);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5)).max_buf_size(16 * 1024);
+    // A scraper that breaks off is not our error.
+    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
 fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Response<Full<Bytes>> {

@@ -234,21 +234,25 @@ async fn anything_else_first_and_nothing_at_all_close_3500() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_without_a_name_are_bounded() {
-    let gateway = guarded(|c| c.auth.unnamed_max = 3).await;
+async fn of_those_without_a_name_the_oldest_makes_room() {
+    let gateway = guarded(|c| (c.auth.unnamed_max, c.handshake.lobbies) = (3, 1)).await;
     let mut waiting = Vec::new();
-    for _ in 0..3 {
+    for n in 1..=3 {
         waiting.push(Client::open(&gateway, "", None).await);
+        until("it waits", || metric(&gateway, "tidegate_gateway_unnamed ") == n).await;
     }
 
-    let refused = answer(&gateway, "", "").await;
-    waiting.pop();
-    until("one place is free", || metric(&gateway, "tidegate_gateway_unnamed ") == 2).await;
     let mut late = Client::open(&gateway, "", None).await;
+    let told = waiting[0].next().await;
+    let (code, reason) = waiting[0].closed_because().await;
     late.auth(&good(&json!({}))).await;
+    waiting[1].auth(&good(&json!({"sub": "bob"}))).await;
 
-    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("overloaded"), "{refused}");
+    assert_eq!((&told["data"]["code"], &told["data"]["retryable"]), (&json!("overloaded"), &json!(true)));
+    assert!(code == 3003 && reason.contains("overload"), "{code} {reason}");
     assert_eq!(late.greeted().await.hello["user"], "ann");
+    assert_eq!(waiting.remove(1).greeted().await.hello["user"], "bob");
+    assert_eq!(metric(&gateway, "tidegate_gateway_evicted_total{pool=\"unnamed\"}"), 1);
     Client::bearing(&gateway, &good(&json!({}))).await;
 }
 

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tidegate_protocol::places::Places;
 use tidegate_tls::Renewal;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -155,6 +156,7 @@ impl Logic {
             budget: Budget::new(config.limits.bodies_bytes),
             in_flight: Arc::new(Semaphore::new(config.limits.in_flight)),
             connections: Arc::new(Semaphore::new(config.limits.connections)),
+            places: Places::new(usize::MAX),
             metrics,
             upstream,
             events,

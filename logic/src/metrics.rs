@@ -87,6 +87,13 @@ pub struct HookLabels {
     pub result: &'static str,
 }
 
+/// Label set of [`Metrics::evicted`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoolLabels {
+    /// `connections` or `bodies`.
+    pub pool: &'static str,
+}
+
 /// Label set of [`Metrics::uplink_items`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ItemLabels {
@@ -110,6 +117,7 @@ pub struct Metrics {
     pub connections: Gauge,
     pub in_flight: Gauge,
     pub bodies_bytes: Gauge,
+    pub evicted: Family<PoolLabels, Counter>,
     pub dedupe_keys: Gauge,
     pub dedupe_bytes: Gauge,
     pub nonces_bytes: Gauge,
@@ -168,6 +176,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             in_flight: Gauge::default(),
             bodies_bytes: Gauge::default(),
+            evicted: Family::default(),
             dedupe_keys: Gauge::default(),
             dedupe_bytes: Gauge::default(),
             nonces_bytes: Gauge::default(),
@@ -235,6 +244,7 @@ impl Metrics {
             "Bytes of request bodies held (logic.limits.bodies_bytes)",
             self.bodies_bytes.clone(),
         );
+        r.register("tidegate_logic_evicted", "Holders that made room for newcomers, by pool", self.evicted.clone());
         r.register(
             "tidegate_logic_dedupe_keys",
             "Dedupe keys remembered (logic.dedupe.keys_max)",

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tidegate_protocol::places::Places;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::agents::Agents;
 use crate::api::body::Budget;
@@ -76,6 +77,8 @@ pub struct Node {
     pub in_flight: Arc<Semaphore>,
     /// API connections; a permit each.
     pub connections: Arc<Semaphore>,
+    /// The same connections, for the choice of one that makes room.
+    pub places: Arc<Places<oneshot::Sender<()>>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Business services.

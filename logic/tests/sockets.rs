@@ -113,25 +113,46 @@ async fn a_peer_that_sends_its_whole_body_first_still_reads_the_refusal() {
     assert!(read_to_end(&mut socket).await.starts_with("HTTP/1.1 413"));
 }
 
+/// Bodies that are begun and not ended hold all the room there is; the one that held most for longest makes some.
 #[tokio::test]
-async fn bodies_together_are_bounded_too() {
+async fn unfinished_bodies_make_room_for_whole_ones() {
     let gateway = FakeGateway::start(1).await;
     let mut small = config();
     small.limits.bodies_bytes = 2 * small.limits.body_bytes;
     let logic = node_with(small, &[&gateway]).await;
     let head = "POST /v1/push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1048576\r\n\r\n";
     let mut slow = Vec::new();
-    for _ in 0..2 {
+    for n in 1..=2 {
         slow.push(raw(&logic, &format!("{head}{}", " ".repeat(1024 * 1024 - 1))).await);
+        let held = format!("tidegate_logic_bodies_bytes {}\n", n * (1024 * 1024 - 1));
+        support::until(|| async { get(&logic, "/metrics").await.text().contains(&held) }).await;
     }
-    let held = format!("tidegate_logic_bodies_bytes {}\n", 2 * (1024 * 1024 - 1));
-    support::until(|| async { get(&logic, "/metrics").await.text().contains(&held) }).await;
 
-    let refused = post(&logic, "/v1/push", GOOD).await;
-    assert_eq!((refused.status.as_u16(), refused.code()), (503, "overloaded"));
+    let whole = post(&logic, "/v1/push", GOOD).await;
+    let told = read_to_end(&mut slow[0]).await;
 
-    drop(slow);
-    support::until(|| async { post(&logic, "/v1/push", GOOD).await.status == 202 }).await;
+    assert_eq!(whole.status, 202);
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("overloaded"), "{told}");
+    let metrics = get(&logic, "/metrics").await.text().to_owned();
+    assert!(metrics.contains("tidegate_logic_evicted_total{pool=\"bodies\"} 1\n"), "{metrics}");
+}
+
+/// Callers who connect and ask for nothing hold all places; who asks is answered long before their deadlines.
+#[tokio::test]
+async fn callers_who_ask_for_nothing_keep_nobody_out() {
+    let gateway = FakeGateway::start(1).await;
+    let mut few = config();
+    few.limits.connections = 3;
+    (few.http.header_ms, few.http.idle_ms) = (600_000, 600_000);
+    let logic = node_with(few, &[&gateway]).await;
+    let mut holders = Vec::new();
+    for _ in 0..10 {
+        holders.push(raw(&logic, "").await);
+    }
+
+    assert_eq!(post(&logic, "/v1/push", GOOD).await.status, 202);
+    let metrics = get(&logic, "/metrics").await.text().to_owned();
+    assert!(metrics.contains("tidegate_logic_evicted_total{pool=\"connections\"}"), "{metrics}");
 }
 
 /// reliability.md, threat 3: no socket stays open by saying nothing, little, or by not listening.

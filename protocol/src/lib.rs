@@ -13,6 +13,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod message;
+pub mod places;
 pub mod proxy;
 pub mod push;
 pub mod records;

@@ -19,12 +19,15 @@ use http::{Method, Request, Response, StatusCode, header};
 use prost::Message;
 use subtle::ConstantTimeEq;
 use tidegate_protocol::limits::BACKPLANE_BODY_BYTES_MAX;
+use tidegate_protocol::places::Place;
 use tidegate_protocol::records::{
     Answers, CommandRequest, EventsRequest, PushBatch, QueryRequest, UplinkRequest, WaitRequest, path,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 
 use crate::node::{Node, StartError};
+use crate::ops::Holder;
 use crate::{orders, query};
 
 /// Room for several full batches in flight, so that a batch never waits for a window update.
@@ -34,8 +37,8 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const FRAME_BYTES_MAX: u32 = 1024 * 1024;
 /// Requests of one logic node at once: one batch, one events request, and lists, waits and commands.
 const STREAMS_MAX: u32 = 256;
-/// Links at once; far above any fleet of logic nodes.
-const LINKS_MAX: usize = 256;
+/// Links at once; far above any fleet of logic nodes. One more takes the place of one that has proven nothing.
+pub(crate) const LINKS_MAX: usize = 256;
 /// From accept to the end of the HTTP/2 preface, and from there to the first authorised request: a stranger keeps no link.
 const PREFACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// From request head to the end of its body.
@@ -81,7 +84,6 @@ pub(crate) async fn listen(node: &Arc<Node>) -> Result<std::net::SocketAddr, Sta
     let bound = listener.local_addr().map_err(bind)?;
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        let places = Arc::new(tokio::sync::Semaphore::new(LINKS_MAX));
         loop {
             let accepted = tokio::select! {
                 () = node.stopped() => return,
@@ -89,13 +91,11 @@ pub(crate) async fn listen(node: &Arc<Node>) -> Result<std::net::SocketAddr, Sta
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                    let (holder, evicted) = oneshot::channel();
+                    let Some(place) = node.link_places.take(holder) else { continue };
                     let _ = stream.set_nodelay(true);
                     let node = Arc::clone(&node);
-                    tokio::spawn(async move {
-                        shake_hands(node, stream).await;
-                        drop(place);
-                    });
+                    tokio::spawn(shake_hands(node, place, evicted, stream));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "backplane: cannot accept");
@@ -108,17 +108,34 @@ pub(crate) async fn listen(node: &Arc<Node>) -> Result<std::net::SocketAddr, Sta
 }
 
 /// Lets a logic node prove who it is, where certificates are configured, and serves it.
-async fn shake_hands(node: Arc<Node>, stream: tokio::net::TcpStream) {
-    let Some(tls) = &node.backplane_tls else { return serve(node, stream).await };
-    match tokio::time::timeout(PREFACE, tls.acceptor().accept(stream)).await {
-        Ok(Ok(stream)) => serve(Arc::clone(&node), stream).await,
+async fn shake_hands(
+    node: Arc<Node>,
+    place: Arc<Place<Holder>>,
+    mut evicted: oneshot::Receiver<()>,
+    stream: tokio::net::TcpStream,
+) {
+    let Some(tls) = &node.backplane_tls else { return serve_in(node, Some((place, evicted)), stream).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(PREFACE, tls.acceptor().accept(stream)) => shaken,
+        _ = &mut evicted => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => serve_in(Arc::clone(&node), Some((place, evicted)), stream).await,
         Ok(Err(error)) => tracing::warn!(%error, "backplane: a logic node does not prove who it is"),
         Err(_) => tracing::warn!("backplane: a logic node is silent"),
     }
 }
 
-/// Serves one link until it ends or the gateway stops.
+/// Serves a link in memory.
 pub async fn serve<T>(node: Arc<Node>, io: T)
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    serve_in(node, None, io).await;
+}
+
+/// Serves one link until it ends or the gateway stops. In a place at the listener it is safe once it has proven itself.
+async fn serve_in<T>(node: Arc<Node>, place: Option<(Arc<Place<Holder>>, oneshot::Receiver<()>)>, io: T)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -130,7 +147,19 @@ where
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(8 * 1024)
         .max_concurrent_reset_streams(20);
-    let Ok(Ok(mut connection)) = tokio::time::timeout(PREFACE, builder.handshake::<_, Bytes>(io)).await else { return };
+    let (place, evicted) = place.unzip();
+    let mut evicted = std::pin::pin!(async move {
+        match evicted {
+            Some(evicted) => drop(evicted.await),
+            None => std::future::pending().await,
+        }
+    });
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(PREFACE, builder.handshake::<_, Bytes>(io)) => handshake,
+        () = &mut evicted => return,
+    };
+    let Ok(Ok(mut connection)) = handshake else { return };
+    let mut served = None;
     let owner = node.links.next_owner();
     let mut is_proven = false;
     let mut patience = std::pin::pin!(tokio::time::sleep(PREFACE));
@@ -140,6 +169,7 @@ where
                 tracing::warn!("backplane: a link without an authorised request is ended");
                 break;
             }
+            () = &mut evicted, if !is_proven => break,
             () = node.stopped() => {
                 connection.graceful_shutdown();
                 let _ = tokio::time::timeout(PREFACE, std::future::poll_fn(|cx| connection.poll_closed(cx))).await;
@@ -149,12 +179,16 @@ where
         };
         match next {
             Some(Ok((request, respond))) => {
-                is_proven = is_proven || authorize(&node, &request).is_ok();
+                if !is_proven && authorize(&node, &request).is_ok() {
+                    is_proven = true;
+                    served = place.as_ref().map(Place::serve);
+                }
                 tokio::spawn(answer(Arc::clone(&node), owner, request, respond));
             }
             Some(Err(_)) | None => break,
         }
     }
+    drop((served, place));
     node.uplink.hang_up(owner, node.clock.now());
     let held = node.interest.hang_up(owner);
     node.release(&held);

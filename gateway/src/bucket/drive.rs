@@ -15,11 +15,12 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::Deflate;
-use tidegate_protocol::ws::{self, Decoder, Deflater, Event, Inflater};
+use tidegate_protocol::ws::{self, Deflater, Event, Inflater};
 
 use super::outbox;
 use super::pending::Queued;
 use super::rate::Rates;
+use super::unfinished::Partial;
 use super::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
 use crate::counters::Delta;
@@ -75,13 +76,6 @@ pub struct Drive {
     pub(super) renamed: Option<(Identity, bytes::Bytes)>,
     /// Compresses echoes, in conformance profiles only.
     pub(super) echoes: Option<Deflater>,
-}
-
-/// A frame or message cut off in the middle.
-pub(super) struct Partial {
-    decoder: Decoder,
-    /// When its first byte came.
-    pub(super) since: Millis,
 }
 
 /// What reading a socket led to.
@@ -160,6 +154,7 @@ impl Drive {
                 swept = now;
                 self.sweep(&node);
             }
+            self.make_room_if_told(&node);
             self.read_again(&node);
             if !self.again.is_empty() {
                 bucket.wake.notify_one();
@@ -331,7 +326,7 @@ impl Drive {
                     return !self.is_flushed(node, slot, generation);
                 }
                 if !decoder.is_idle() {
-                    self.keep_partial(node, slot, generation, decoder, begun);
+                    self.keep_partial(node, slot, decoder, begun);
                 }
                 true
             }
@@ -345,29 +340,6 @@ impl Drive {
         }
         let table = node.buckets[self.index].table.read();
         table.find(slot, generation).and_then(|_| table.cold[slot as usize].deflate)
-    }
-
-    /// What a connection has left unfinished, and since when.
-    pub(super) fn take_partial(&mut self, node: &Node, slot: u32) -> (Decoder, Millis) {
-        match self.partial.remove(&slot) {
-            Some(partial) => {
-                node.partial_bytes.fetch_sub(partial.decoder.buffered_bytes(), Ordering::Relaxed);
-                (partial.decoder, partial.since)
-            }
-            None => (Decoder::default(), node.clock.now()),
-        }
-    }
-
-    /// Keeps what is unfinished, as long as all that is unfinished stays within the gateway's bound.
-    fn keep_partial(&mut self, node: &Node, slot: u32, generation: u32, decoder: Decoder, since: Millis) {
-        let bytes = decoder.buffered_bytes();
-        if node.partial_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > node.live.partial_bytes_total() {
-            node.partial_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            let reason = CloseReason::Overload;
-            self.begin_close(node, slot, generation, reason.code(), &reason.text(Some(1_000)));
-            return;
-        }
-        self.partial.insert(slot, Partial { decoder, since });
     }
 
     fn act(&mut self, node: &Node, slot: u32, generation: u32, event: &Event<'_>) {

@@ -18,6 +18,7 @@ mod speak;
 mod sweep;
 pub mod table;
 mod talk;
+mod unfinished;
 
 #[cfg(test)]
 mod closing_tests;
@@ -192,6 +193,11 @@ impl<S> Bucket<S> {
         }
         commands.list.push(command);
         drop(commands);
+        self.wake.notify_one();
+    }
+
+    /// Gives the task a turn.
+    pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
 

@@ -95,9 +95,9 @@ pub struct HandshakeConfig {
     pub deadline_ms: u32,
     /// Largest request head, in bytes.
     pub head_bytes: usize,
-    /// Most handshakes in flight; one more is answered 503.
+    /// Most handshakes in flight; for one more the oldest unfinished head is answered 503.
     pub in_flight: usize,
-    /// Most TLS handshakes in flight; one more is hung up on.
+    /// Most TLS handshakes in flight; for one more the oldest is hung up on.
     pub tls_in_flight: usize,
     /// Tasks that accept and shake hands; 0: one a core.
     pub lobbies: usize,
@@ -155,7 +155,7 @@ pub struct LimitsConfig {
     pub fragments: u32,
     /// Longest time from the first byte of a message to its last.
     pub message_ms: u32,
-    /// Most bytes of unfinished messages of all connections together.
+    /// Most bytes of unfinished messages of all connections together; beyond it whoever held most for longest goes.
     pub partial_bytes_total: usize,
     /// Most rooms of one connection.
     pub rooms: usize,

@@ -9,7 +9,6 @@
 //! only, so that what it sends meanwhile stays in the kernel.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::Ordering;
 
 use rustix::event::epoll;
 use tidegate_protocol::close::CloseReason;
@@ -48,8 +47,7 @@ impl Asked {
 impl Lobby {
     /// Asks about a guest, whose socket is in no set, and lets it wait.
     pub(super) fn ask_about(&mut self, node: &Node, fd: OwnedFd, asked: Asked, connect: Connect) {
-        if node.handshakes.fetch_add(1, Ordering::Relaxed) >= node.config.handshake.in_flight {
-            node.handshakes.fetch_sub(1, Ordering::Relaxed);
+        if !self.take_place(node) {
             let retry_after_s = node.admission.lock().refuse();
             return self.turn_down(node, &fd, &asked, Refusal::Overloaded { retry_after_s });
         }
@@ -63,10 +61,10 @@ impl Lobby {
             && node.uplink.say(For::Name(name.as_bytes()), from, What::Connect(connect), whose, now).is_ok();
         if !is_asked {
             self.free.push(slot);
-            node.handshakes.fetch_sub(1, Ordering::Relaxed);
+            node.handshakes.let_go(usize::from(self.index), 1);
             return self.turn_down(node, &fd, &asked, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
         }
-        self.deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), slot, number));
+        self.asked_deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), slot, number));
         self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Asked(Box::new(asked)), number });
     }
 
@@ -143,7 +141,7 @@ impl Lobby {
 }
 
 /// ERROR and close, framed. A client that may come back is told 3003, another 3500 or 3505.
-fn last_words(status: u16, code: &str, message: &str, is_retryable: bool) -> Vec<u8> {
+pub(super) fn last_words(status: u16, code: &str, message: &str, is_retryable: bool) -> Vec<u8> {
     let mut json = Vec::new();
     reply::error(&mut json, None, code, message, is_retryable);
     let mut words = ws::frame(ws::OpCode::Text, &json).to_vec();

@@ -1,12 +1,13 @@
 //! The lobby: where connections come in. One task a core accepts from the one listener, reads request heads, refuses or
 //! admits, and hands the socket to its bucket. A guest costs its socket and the bytes of an unfinished head; there is no
 //! task, timer or HTTP library object for it (docs/adr/0003). The checks are `protocol::handshake`'s.
-//! Invariants: every guest has a deadline and is gone by then; `guests` of all lobbies together stay within
-//! `handshake.in_flight`; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
+//! Invariants: every guest has a deadline and is gone by then; guests of all lobbies stay within their bounds, as `places`
+//! keeps them; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
 
 mod admit;
 mod asked;
 pub(crate) mod introduce;
+mod places;
 pub(crate) mod threshold;
 mod unnamed;
 
@@ -82,8 +83,10 @@ pub struct Lobby {
     epoll: OwnedFd,
     guests: Vec<Option<Guest>>,
     free: Vec<u32>,
-    /// Deadlines in order: (when, slot, number).
+    /// Deadlines of request heads in order: (when, slot, number).
     deadlines: VecDeque<(Millis, u32, u32)>,
+    /// The same for those about whom the hook is asked.
+    asked_deadlines: VecDeque<(Millis, u32, u32)>,
     /// The same for those who have to say who they are.
     unnamed_deadlines: VecDeque<(Millis, u32, u32)>,
     /// Inflates their first messages, once anyone compresses one.
@@ -146,6 +149,7 @@ impl Lobby {
             guests: Vec::new(),
             free: Vec::new(),
             deadlines: VecDeque::new(),
+            asked_deadlines: VecDeque::new(),
             unnamed_deadlines: VecDeque::new(),
             inflater: None,
             arrivals: 0,
@@ -191,9 +195,10 @@ impl Lobby {
                 },
                 Some(arrival) = self.shaken.recv() => self.greet(&node, arrival),
                 () = node.doors[usize::from(self.index)].knocked.notified() => self.heed_answers(&node),
-                _ = deadlines.tick(), if !(self.deadlines.is_empty() && self.unnamed_deadlines.is_empty()) => {}
+                _ = deadlines.tick(), if self.has_deadlines() => {}
                 _ = calm.tick() => {}
             }
+            self.make_room_if_told(&node);
             // By time and not by timer: a flood of strangers must not keep the deadlines from their turn.
             let now = node.clock.now();
             if since(now, looked) >= DEADLINES_MS {
@@ -360,15 +365,14 @@ impl Lobby {
 
     /// Gives a guest with an unfinished head a place to wait.
     fn seat(&mut self, node: &Node, stranger: Stranger, head: Vec<u8>, deadline: Millis) {
-        if node.handshakes.fetch_add(1, Ordering::Relaxed) >= node.config.handshake.in_flight {
-            node.handshakes.fetch_sub(1, Ordering::Relaxed);
+        if !self.take_place(node) {
             let retry_after_s = node.admission.lock().refuse();
             return self.refuse(node, &stranger.fd, Refusal::Overloaded { retry_after_s });
         }
         let (slot, number) = self.free_seat();
         if self.watch(&stranger.fd, slot, number).is_err() {
             self.free.push(slot);
-            node.handshakes.fetch_sub(1, Ordering::Relaxed);
+            node.handshakes.let_go(usize::from(self.index), 1);
             return;
         }
         // In order but for those whose TLS handshakes took differently long: their place is near the end.
@@ -397,7 +401,7 @@ impl Lobby {
     fn unseat(&mut self, node: &Node, slot: u32) -> Option<Guest> {
         let guest = self.guests[slot as usize].take()?;
         self.free.push(slot);
-        node.handshakes.fetch_sub(1, Ordering::Relaxed);
+        node.handshakes.let_go(usize::from(self.index), 1);
         Some(guest)
     }
 
@@ -423,7 +427,8 @@ impl Lobby {
     /// Puts a guest back where it was; its deadline still stands.
     fn reseat(&mut self, node: &Node, slot: u32, guest: Guest) {
         self.free.pop();
-        node.handshakes.fetch_add(1, Ordering::Relaxed);
+        // It was given back a moment ago.
+        let _ = node.handshakes.hold(usize::from(self.index), 1, usize::MAX);
         self.guests[slot as usize] = Some(guest);
     }
 
@@ -440,23 +445,22 @@ impl Lobby {
         hang_up(fd, &self.response, &mut self.discard);
     }
 
+    fn has_deadlines(&self) -> bool {
+        !(self.deadlines.is_empty() && self.asked_deadlines.is_empty() && self.unnamed_deadlines.is_empty())
+    }
+
     fn expire(&mut self, node: &Node) {
         let now = node.clock.now();
-        while let Some(&(deadline, slot, number)) = self.deadlines.front() {
-            let is_here = self.guests[slot as usize].as_ref().is_some_and(|g| g.number == number);
-            if is_here && !is_due(now, deadline) {
-                break;
+        while let Some(slot) = self.next_due(|lobby| &mut lobby.deadlines, now) {
+            if let Some(guest) = self.unseat(node, slot) {
+                let head = if let Stage::Head(head, _) = &guest.stage { &head[..] } else { &[] };
+                self.refuse_head(node, &guest.fd, head, Refusal::HandshakeTimeout);
             }
-            self.deadlines.pop_front();
-            if is_here && let Some(guest) = self.unseat(node, slot) {
-                match &guest.stage {
-                    Stage::Asked(asked) => {
-                        let late = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
-                        self.turn_down(node, &guest.fd, asked, late);
-                    }
-                    Stage::Head(head, _) => self.refuse_head(node, &guest.fd, head, Refusal::HandshakeTimeout),
-                    Stage::Unnamed(_) => self.refuse(node, &guest.fd, Refusal::HandshakeTimeout),
-                }
+        }
+        while let Some(slot) = self.next_due(|lobby| &mut lobby.asked_deadlines, now) {
+            if let Some(Guest { fd, stage: Stage::Asked(asked), .. }) = self.unseat(node, slot) {
+                let late = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
+                self.turn_down(node, &fd, &asked, late);
             }
         }
     }

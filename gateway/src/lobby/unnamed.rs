@@ -79,8 +79,7 @@ impl Lobby {
         unnamed: Unnamed,
         early: &[u8],
     ) -> Result<(), (OwnedFd, Refusal)> {
-        if node.unnamed.fetch_add(1, Ordering::Relaxed) >= node.config.auth.unnamed_max {
-            node.unnamed.fetch_sub(1, Ordering::Relaxed);
+        if !self.take_unnamed_place(node) {
             let retry_after_s = node.admission.lock().refuse();
             return Err((fd, Refusal::Overloaded { retry_after_s }));
         }
@@ -97,7 +96,7 @@ impl Lobby {
         let (slot, number) = self.free_seat();
         if self.watch(&fd, slot, number).is_err() {
             self.free.push(slot);
-            node.unnamed.fetch_sub(1, Ordering::Relaxed);
+            node.unnamed.let_go(usize::from(self.index), 1);
             return;
         }
         let deadline = node.clock.now().wrapping_add(node.config.auth.deadline_ms);
@@ -127,7 +126,7 @@ impl Lobby {
             Ok(_) | Err(_) => {
                 self.guests[slot as usize] = None;
                 self.free.push(slot);
-                node.unnamed.fetch_sub(1, Ordering::Relaxed);
+                node.unnamed.let_go(usize::from(self.index), 1);
             }
         }
     }
@@ -146,7 +145,7 @@ impl Lobby {
             Heard::Over(words) => Some((fd, words)),
             Heard::Named(claims, used) => self.name(node, fd, &unnamed, *claims, &bytes[used..]),
         };
-        node.unnamed.fetch_sub(1, Ordering::Relaxed);
+        node.unnamed.let_go(usize::from(self.index), 1);
         if let Some((fd, words)) = refused {
             super::hang_up(&fd, &words, &mut self.discard);
         }
@@ -195,18 +194,12 @@ impl Lobby {
     /// Lets those go who did not say who they are in time.
     pub(super) fn expire_unnamed(&mut self, node: &Node) {
         let now = node.clock.now();
-        while let Some(&(deadline, slot, number)) = self.unnamed_deadlines.front() {
-            let is_here = self.guests[slot as usize].as_ref().is_some_and(|g| g.number == number);
-            if is_here && !crate::clock::is_due(now, deadline) {
-                break;
-            }
-            self.unnamed_deadlines.pop_front();
-            if is_here && let Some(guest) = self.guests[slot as usize].take() {
-                self.free.push(slot);
-                node.unnamed.fetch_sub(1, Ordering::Relaxed);
-                let error = node.auth.refuse(TokenError::Missing);
-                super::hang_up(&guest.fd, &unauthorized(None, error), &mut self.discard);
-            }
+        while let Some(slot) = self.next_due(|lobby| &mut lobby.unnamed_deadlines, now) {
+            let Some(guest) = self.guests[slot as usize].take() else { continue };
+            self.free.push(slot);
+            node.unnamed.let_go(usize::from(self.index), 1);
+            let error = node.auth.refuse(TokenError::Missing);
+            super::hang_up(&guest.fd, &unauthorized(None, error), &mut self.discard);
         }
     }
 }

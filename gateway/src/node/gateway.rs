@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tidegate_protocol::handshake::Origins;
+use tidegate_protocol::places::Places;
 use tidegate_tls::{Renewal, TlsError};
 use tokio::sync::watch;
 
@@ -17,7 +18,7 @@ use super::Node;
 use crate::admission::{Admission, RATE_A_CORE};
 use crate::auth::{self, Auth};
 use crate::backlog::Backlog;
-use crate::backplane::Links;
+use crate::backplane::{self, Links};
 use crate::barred::Barred;
 use crate::bucket::Bucket;
 use crate::bucket::drive::Drive;
@@ -33,11 +34,12 @@ use crate::lobby::introduce::Proxies;
 use crate::lobby::{self, Lobby, threshold};
 use crate::merge::Merger;
 use crate::merge::press::Press;
-use crate::ops::MetricsText;
+use crate::ops::{self, MetricsText};
 use crate::pace::Spare;
 use crate::presence::{self, Watched};
 use crate::refusals::refusals;
 use crate::rooms::Rooms;
+use crate::shares::Shares;
 use crate::tick;
 use crate::tls::Terminal;
 use crate::uplink::Uplink;
@@ -190,14 +192,16 @@ impl Gateway {
             merger,
             links: Links::default(),
             doors: (0..lobbies.min(LOBBIES_MAX)).map(|_| Door::default()).collect(),
-            handshakes: AtomicUsize::new(0),
-            unnamed: AtomicUsize::new(0),
+            handshakes: Shares::new(lobbies.min(LOBBIES_MAX)),
+            unnamed: Shares::new(lobbies.min(LOBBIES_MAX)),
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
             backlog: Backlog::of(listen),
             spare: Spare::default(),
             users_present: AtomicU64::new(0),
-            partial_bytes: AtomicUsize::new(0),
+            unfinished: Shares::new(count),
             connections_max: connections_max(&config, count),
+            ops_places: Places::new(ops::CONNECTIONS_MAX),
+            link_places: Places::new(backplane::LINKS_MAX),
             refusals: Mutex::default(),
             connections: AtomicUsize::new(0),
             accepting: AtomicBool::new(true),

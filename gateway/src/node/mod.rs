@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_protocol::handshake::{Origins, Refusal};
 use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::places::Places;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
@@ -36,8 +37,10 @@ use crate::interest::Interest;
 use crate::live::Live;
 use crate::lobby::introduce::Proxies;
 use crate::merge::Merger;
+use crate::ops::Holder;
 use crate::pace::Spare;
 use crate::rooms::Rooms;
+use crate::shares::Shares;
 use crate::tls::Terminal;
 use crate::uplink::Uplink;
 
@@ -92,10 +95,10 @@ pub struct Node {
     pub links: Links,
     /// Where answers of the connect hook wait, one a lobby.
     pub(crate) doors: Box<[Door]>,
-    /// Guests of all lobbies.
-    pub handshakes: AtomicUsize,
-    /// Those who are let in but have not said who they are.
-    pub unnamed: AtomicUsize,
+    /// Guests, by lobby.
+    pub handshakes: Shares,
+    /// Those who are let in but have not said who they are, by lobby.
+    pub unnamed: Shares,
     /// How fast strangers are let in.
     pub admission: Mutex<Admission>,
     /// Those the kernel holds for us meanwhile.
@@ -104,10 +107,14 @@ pub struct Node {
     pub spare: Spare,
     /// Users with connections.
     pub users_present: AtomicU64,
-    /// Bytes of unfinished messages of all connections.
-    pub partial_bytes: AtomicUsize,
+    /// Bytes of unfinished messages, by bucket.
+    pub unfinished: Shares,
     /// Most connections.
     pub connections_max: usize,
+    /// Sockets of the ops listener.
+    pub(crate) ops_places: Arc<Places<Holder>>,
+    /// Links of the backplane; those that have proven themselves count as served.
+    pub(crate) link_places: Arc<Places<Holder>>,
     /// Refused handshakes by code.
     pub refusals: Mutex<HashMap<&'static str, u64>>,
     connections: AtomicUsize,
@@ -128,7 +135,7 @@ impl Node {
     /// Sockets of clients, whatever they have come to.
     #[must_use]
     pub fn sockets(&self) -> usize {
-        self.connections() + self.handshakes.load(Ordering::Relaxed) + self.unnamed.load(Ordering::Relaxed)
+        self.connections() + self.handshakes.total() + self.unnamed.total()
     }
 
     pub(crate) fn count_out(&self) {

@@ -17,17 +17,19 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tidegate_protocol::handshake::Refusal;
+use tidegate_protocol::places::{Place, Places};
 use tidegate_protocol::proxy::{self, Header};
 use tidegate_tls::{Renewal, Server, TlsConfig, TlsError, server_stream::TlsStream};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use self::shuttle::Shuttle;
 use crate::clock::Millis;
 use crate::lobby::introduce::{self, Stranger};
 use crate::node::Node;
+use crate::ops::Holder;
 
 /// What is in the kernel from the client to the gateway, decrypted; a client's message is small.
 const INBOUND_BYTES: usize = 16 * 1024;
@@ -45,20 +47,20 @@ pub(crate) struct Arrival {
 pub(crate) struct Terminal {
     server: Server,
     in_flight_max: usize,
-    in_flight: AtomicUsize,
+    in_flight: Arc<Places<Holder>>,
     open: AtomicUsize,
     failed: AtomicU64,
     hung_up: AtomicU64,
 }
 
-/// A counted handshake or connection; not counted any more when dropped.
+/// A connection past its handshake; not counted any more when dropped.
 #[derive(Debug)]
-struct Place(Arc<Node>, fn(&Terminal) -> &AtomicUsize);
+struct Open(Arc<Node>);
 
-impl Drop for Place {
+impl Drop for Open {
     fn drop(&mut self) {
         if let Some(terminal) = &self.0.tls {
-            self.1(terminal).fetch_sub(1, Relaxed);
+            terminal.open.fetch_sub(1, Relaxed);
         }
     }
 }
@@ -75,7 +77,7 @@ impl Terminal {
         Ok(Some(Self {
             server: Server::open(config, &["http/1.1"])?,
             in_flight_max,
-            in_flight: AtomicUsize::new(0),
+            in_flight: Places::new(in_flight_max),
             open: AtomicUsize::new(0),
             failed: AtomicU64::new(0),
             hung_up: AtomicU64::new(0),
@@ -92,7 +94,7 @@ impl Terminal {
 
     /// Handshakes in flight, most of them, and connections past them.
     pub fn counts(&self) -> (usize, usize, usize) {
-        (self.in_flight.load(Relaxed), self.in_flight_max, self.open.load(Relaxed))
+        (self.in_flight.held(), self.in_flight_max, self.open.load(Relaxed))
     }
 
     /// Handshakes that failed, and clients hung up on for want of a place.
@@ -100,10 +102,17 @@ impl Terminal {
         (self.failed.load(Relaxed), self.hung_up.load(Relaxed))
     }
 
-    fn enter(&self, node: &Arc<Node>) -> Option<Place> {
-        let held = self.in_flight.fetch_add(1, Relaxed);
-        let place = Place(Arc::clone(node), |terminal| &terminal.in_flight);
-        (held < self.in_flight_max && held + self.open.load(Relaxed) < node.connections_max).then_some(place)
+    /// Clients whose handshakes made room for others'.
+    pub fn evicted(&self) -> u64 {
+        self.in_flight.evicted()
+    }
+
+    /// A place among the handshakes, if need be the oldest one's.
+    fn enter(&self, node: &Node, holder: Holder) -> Option<Arc<Place<Holder>>> {
+        if self.in_flight.held() + self.open.load(Relaxed) >= node.connections_max {
+            return None;
+        }
+        self.in_flight.take(holder)
     }
 }
 
@@ -111,23 +120,34 @@ impl Terminal {
 /// a client that there is no place for.
 pub(crate) fn welcome(node: &Arc<Node>, fd: OwnedFd, door: &mpsc::Sender<Arrival>) {
     let Some(terminal) = &node.tls else { return };
-    let place = terminal.enter(node).filter(|_| node.is_accepting());
+    let (holder, evicted) = oneshot::channel();
+    let place = if node.is_accepting() { terminal.enter(node, holder) } else { None };
     let Some(place) = place else {
         terminal.hung_up.fetch_add(1, Relaxed);
         return;
     };
     let stream = std::net::TcpStream::from(fd);
     let (Ok(peer), Ok(stream)) = (stream.peer_addr(), TcpStream::from_std(stream)) else { return };
-    tokio::spawn(serve(Arc::clone(node), place, stream, peer, door.clone()));
+    let serve = serve(Arc::clone(node), place, evicted, (stream, peer), door.clone());
+    tokio::spawn(serve);
 }
 
 /// The life of one client.
-async fn serve(node: Arc<Node>, place: Place, stream: TcpStream, peer: SocketAddr, door: mpsc::Sender<Arrival>) {
+async fn serve(
+    node: Arc<Node>,
+    place: Arc<Place<Holder>>,
+    evicted: oneshot::Receiver<()>,
+    (stream, peer): (TcpStream, SocketAddr),
+    door: mpsc::Sender<Arrival>,
+) {
     let Some(terminal) = &node.tls else { return };
     let deadline_ms = node.config.handshake.deadline_ms;
     let deadline = node.clock.now().wrapping_add(deadline_ms);
     let late = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
-    let shaken = timeout_at(late, Box::pin(shake_hands(&node, stream, peer))).await;
+    let shaken = tokio::select! {
+        shaken = timeout_at(late, Box::pin(shake_hands(&node, stream, peer))) => shaken,
+        _ = evicted => return,
+    };
     let Ok(Some((stream, address))) = shaken else {
         terminal.failed.fetch_add(1, Relaxed);
         return;
@@ -141,7 +161,7 @@ async fn serve(node: Arc<Node>, place: Place, stream: TcpStream, peer: SocketAdd
         }
     };
     terminal.open.fetch_add(1, Relaxed);
-    let open = Place(Arc::clone(&node), |terminal| &terminal.open);
+    let open = Open(Arc::clone(&node));
     let arrival = Arrival { stranger: Stranger { fd: far, address: Some(address) }, deadline };
     // Waits while the lobby is busy; its queue is short on purpose.
     if !matches!(timeout_at(late, door.send(arrival)).await, Ok(Ok(()))) {

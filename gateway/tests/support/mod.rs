@@ -127,6 +127,35 @@ impl Client {
         self.socket.write_frame(Frame::text(Payload::Borrowed(text.as_bytes()))).await.expect("an open connection");
     }
 
+    /// Sends a text message in two fragments, the second once the gateway has read the first.
+    pub async fn say_in_two(&mut self, text: &[u8]) {
+        let (first, last) = text.split_at(text.len() / 2);
+        self.say_first(first).await;
+        self.say_last(last).await;
+    }
+
+    /// Sends the first fragment of a text message, and waits until the gateway has read it.
+    pub async fn say_first(&mut self, text: &[u8]) {
+        let first = Frame::new(false, OpCode::Text, None, Payload::Borrowed(text));
+        self.socket.write_frame(first).await.expect("an open connection");
+        let ping = Frame::new(true, OpCode::Ping, None, Payload::Borrowed(b"read"));
+        self.socket.write_frame(ping).await.expect("an open connection");
+        loop {
+            let frame = tokio::time::timeout(PATIENCE, self.socket.read_frame()).await.expect("an answer in time");
+            match frame.expect("an open connection").opcode {
+                OpCode::Pong => return,
+                OpCode::Close => panic!("closed in the middle of a message"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends the last fragment of a message.
+    pub async fn say_last(&mut self, text: &[u8]) {
+        let last = Frame::new(true, OpCode::Continuation, None, Payload::Borrowed(text));
+        self.socket.write_frame(last).await.expect("an open connection");
+    }
+
     /// Joins a room; gives its part of JOINED.
     pub async fn join(&mut self, room: &str) -> Value {
         self.say(&format!(r#"{{"type":"JOIN","id":1,"data":{{"room":"{room}"}}}}"#)).await;

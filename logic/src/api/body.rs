@@ -1,9 +1,9 @@
 //! Request bodies, bounded in size, time and in what all of them hold together.
 //! A body that is too large is refused by its declared length, or as soon as it passes the limit; the rest is not
-//! read. Invariant: `Budget::held` is the sum of what living [`Body`]s and [`Lines`] hold.
+//! read. Invariant: `Budget::held` is the sum of what living [`Body`]s and [`Lines`] hold that did not have to make room.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,66 +11,145 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{HttpConfig, LimitsConfig};
 use crate::problem::Refusal;
 
-/// Bytes that all bodies may hold together.
+/// Bytes that all bodies may hold together. When that is not enough, the body that has held most for longest without being
+/// whole makes room, in byte-milliseconds: callers that begin bodies and do not end them keep nobody else out.
 pub struct Budget {
-    held: AtomicUsize,
-    max: AtomicUsize,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// The sum over `holds`.
+    held: usize,
+    max: usize,
+    holds: HashMap<u64, Held>,
+    next: u64,
+    evicted: u64,
+}
+
+struct Held {
+    bytes: usize,
+    since: Instant,
+    /// Ends the reading of it by being dropped; none once it is whole and waits for nobody but us.
+    reading: Option<oneshot::Sender<()>>,
 }
 
 impl Budget {
     /// Nothing held yet.
     #[must_use]
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { held: AtomicUsize::new(0), max: AtomicUsize::new(max) })
+        let inner = Inner { held: 0, max, holds: HashMap::new(), next: 0, evicted: 0 };
+        Arc::new(Self { inner: Mutex::new(inner) })
     }
 
     /// Bytes held now.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.inner.lock().held
+    }
+
+    /// Bodies that made room for others.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.inner.lock().evicted
     }
 
     /// Another limit; what is held beyond it stays until it is given back.
     pub fn resize(&self, max: usize) {
-        self.max.store(max, Ordering::Relaxed);
+        self.inner.lock().max = max;
+    }
+}
+
+impl Inner {
+    /// Takes the heaviest unfinished body out; its number, unless there is none.
+    fn evict(&mut self) -> Option<u64> {
+        let weight = |held: &Held| held.bytes as u128 * (held.since.elapsed().as_millis() + 1);
+        let unfinished = self.holds.iter().filter(|(_, held)| held.reading.is_some());
+        let (&number, _) = unfinished.max_by_key(|(_, held)| weight(held))?;
+        self.evicted += 1;
+        self.held -= self.holds.remove(&number).map_or(0, |held| held.bytes);
+        Some(number)
     }
 }
 
 /// A part of the budget, given back on drop.
 struct Hold {
     budget: Arc<Budget>,
-    bytes: usize,
+    number: u64,
+    /// Resolves when this one has to make room.
+    evicted: oneshot::Receiver<()>,
 }
 
 impl Hold {
     fn new(budget: &Arc<Budget>) -> Self {
-        Self { budget: Arc::clone(budget), bytes: 0 }
+        let (reading, evicted) = oneshot::channel();
+        let mut inner = budget.inner.lock();
+        inner.next += 1;
+        let number = inner.next;
+        inner.holds.insert(number, Held { bytes: 0, since: Instant::now(), reading: Some(reading) });
+        drop(inner);
+        Self { budget: Arc::clone(budget), number, evicted }
     }
 
-    fn add(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let before = self.budget.held.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes += bytes;
-        let limit = self.budget.max.load(Ordering::Relaxed);
-        if before + bytes > limit {
-            return Err(Refusal::Overloaded { what: "memory for bodies (logic.limits.bodies_bytes)", limit });
+    fn add(&self, bytes: usize) -> Result<(), Refusal> {
+        let mut inner = self.budget.inner.lock();
+        let limit = inner.max;
+        let Some(own) = inner.holds.get_mut(&self.number) else { return Err(out_of_room(limit)) };
+        own.bytes += bytes;
+        inner.held += bytes;
+        while inner.held > limit {
+            if inner.evict().is_none_or(|number| number == self.number) {
+                return Err(out_of_room(limit));
+            }
         }
         Ok(())
     }
 
-    fn subtract(&mut self, bytes: usize) {
-        self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
-        self.bytes -= bytes;
+    fn subtract(&self, bytes: usize) {
+        let mut inner = self.budget.inner.lock();
+        if let Some(own) = inner.holds.get_mut(&self.number) {
+            own.bytes -= bytes;
+            inner.held -= bytes;
+        }
     }
+
+    /// The body is whole: what happens to it now is our affair, and it makes room for nobody.
+    fn finish(&self) {
+        if let Some(own) = self.budget.inner.lock().holds.get_mut(&self.number) {
+            own.reading = None;
+        }
+    }
+
+    /// The next piece of a body, unless it has to make room first.
+    async fn next(
+        &mut self,
+        incoming: &mut Incoming,
+        deadline: Instant,
+        limit_ms: u32,
+    ) -> Result<Option<Bytes>, Refusal> {
+        let limit = self.budget.inner.lock().max;
+        tokio::select! {
+            biased;
+            _ = &mut self.evicted => Err(out_of_room(limit)),
+            piece = next(incoming, deadline, limit_ms) => piece,
+        }
+    }
+}
+
+fn out_of_room(limit: usize) -> Refusal {
+    Refusal::Overloaded { what: "memory for bodies (logic.limits.bodies_bytes)", limit }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.budget.held.fetch_sub(self.bytes, Ordering::Relaxed);
+        let mut inner = self.budget.inner.lock();
+        inner.held -= inner.holds.remove(&self.number).map_or(0, |held| held.bytes);
     }
 }
 
@@ -99,13 +178,14 @@ pub async fn read(
     let deadline = Instant::now() + Duration::from_millis(u64::from(http.body_ms));
     let mut hold = Hold::new(budget);
     let mut bytes = BytesMut::new();
-    while let Some(data) = next(&mut incoming, deadline, http.body_ms).await? {
+    while let Some(data) = hold.next(&mut incoming, deadline, http.body_ms).await? {
         if bytes.len() + data.len() > limit {
             return Err(too_large);
         }
         hold.add(data.len())?;
         bytes.extend_from_slice(&data);
     }
+    hold.finish();
     Ok(Body { bytes: bytes.freeze(), _hold: hold })
 }
 
@@ -177,7 +257,7 @@ impl Lines {
                 return Err(Refusal::LineTooLarge { limit: self.line_max });
             }
             let deadline = self.deadline.min(Instant::now() + self.silence);
-            match next(&mut self.incoming, deadline, self.silence_ms).await? {
+            match self.hold.next(&mut self.incoming, deadline, self.silence_ms).await? {
                 None => self.is_ended = true,
                 Some(data) => {
                     self.seen_bytes += data.len();

@@ -3,7 +3,7 @@
 //! `envelope`, `query` (what came in), `push`, `batch`, `go_push`, `ask`, `steer`, `command`, `agents`, `operate`, `console` (what
 //! is done),
 //! `answer`, `paging` (what goes out), `socket` (deadlines), `framing` and `guard` (heads that can be read in one way only).
-//! Invariant: every spawned task holds a permit of `Node::connections`.
+//! Invariant: every spawned task holds a permit of `Node::connections` and a place of `Node::places`.
 
 mod agents;
 mod answer;
@@ -37,9 +37,10 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tidegate_protocol::places::Place;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use self::guard::Guard;
@@ -50,6 +51,8 @@ use crate::node::Node;
 
 /// Pause after a failed accept (out of files): long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a connection is looked for that could make room for a newcomer.
+const ROOM_EVERY: Duration = Duration::from_millis(50);
 /// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
 /// Requests of one HTTP/2 connection at once.
@@ -65,30 +68,49 @@ const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
 pub async fn serve(node: Arc<Node>, listener: TcpListener, mut leave: watch::Receiver<bool>) {
     let routes = Arc::new(Routes::new());
     loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&node.connections).acquire_owned() => permit,
-            _ = leave.changed() => return,
-        };
-        // The semaphore is never closed.
-        let Ok(permit) = permit else { return };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = leave.changed() => return,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let connection = Connection {
-                    node: Arc::clone(&node),
-                    routes: Arc::clone(&routes),
-                    leave: leave.clone(),
-                    _permit: permit,
-                };
-                tokio::spawn(connection.run(stream));
-            }
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an API connection");
                 sleep(ACCEPT_PAUSE).await;
+                continue;
             }
+        };
+        let permit = tokio::select! {
+            permit = permit(&node) => permit,
+            _ = leave.changed() => return,
+        };
+        let (holder, evicted) = oneshot::channel();
+        let (Some(permit), Some(place)) = (permit, node.places.take(holder)) else { return };
+        let connection =
+            Connection { node: Arc::clone(&node), routes: Arc::clone(&routes), leave: leave.clone(), place };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = connection.run(stream) => {}
+                _ = evicted => {}
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// A permit for a connection. When there is none left, a caller that asks for nothing at the moment has to go; the others are
+/// waited for.
+async fn permit(node: &Node) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(&node.connections).try_acquire_owned() {
+        return Some(permit);
+    }
+    loop {
+        node.places.make_room();
+        // Those whose requests end meanwhile can make room as well.
+        let permit = timeout(ROOM_EVERY, Arc::clone(&node.connections).acquire_owned()).await;
+        if let Ok(permit) = permit {
+            // The semaphore is never closed.
+            return permit.ok();
         }
     }
 }
@@ -123,7 +145,7 @@ struct Connection {
     node: Arc<Node>,
     routes: Arc<Routes>,
     leave: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    place: Arc<Place<oneshot::Sender<()>>>,
 }
 
 impl Connection {
@@ -150,7 +172,9 @@ impl Connection {
         let service = service_fn(|request| {
             let (node, routes, requests) = (Arc::clone(&self.node), Arc::clone(&self.routes), Arc::clone(&requests));
             let refused = requests.begin();
+            let served = self.place.serve();
             async move {
+                let _served = served;
                 let answer = match refused {
                     Some(refusal) => routes::refuse(&node, "none", &refusal),
                     None => routes.answer(&node, request).await,

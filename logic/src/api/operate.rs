@@ -2,7 +2,7 @@
 //! Reads only what the links' tasks have learnt; asks no gateway, so a slow one never slows a probe.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::{self, Relaxed};
 
 use http::header::{ACCEPT, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, json, with_type};
 use crate::backplane::{Link, LinkState};
-use crate::metrics::GatewayLabels;
+use crate::metrics::{GatewayLabels, PoolLabels};
 use crate::node::Node;
 
 /// One gateway as `/v1/gateways` and `/v1/stats` show it.
@@ -254,6 +254,9 @@ fn refresh(node: &Node) {
     m.connections.set(gauge(limits.connections.saturating_sub(node.connections.available_permits())));
     m.in_flight.set(gauge(limits.in_flight.saturating_sub(node.in_flight.available_permits())));
     m.bodies_bytes.set(gauge(node.budget.held()));
+    for (pool, evicted) in [("connections", node.places.evicted()), ("bodies", node.budget.evicted())] {
+        m.evicted.get_or_create(&PoolLabels { pool }).inner().store(evicted, Relaxed);
+    }
     m.hook_remembered.set(node.hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));
     m.devices_remembered.set(gauge(node.devices.remembered()));
     m.dedupe_keys.set(gauge(node.dedupe.len()));

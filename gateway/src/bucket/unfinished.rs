@@ -1,0 +1,93 @@
+//! Frames and messages cut off in the middle, and who has to go when all of them together pass the gateway's bound.
+//! Whoever comes last is not refused for it: the bucket that holds most lets those go that have held most for longest, in
+//! byte-milliseconds, so that neither many small ones that stay nor large ones that come and go keep an honest one out.
+//! Invariant: what `partial` holds of a bucket is what `node.unfinished` has it down for.
+
+use std::cmp::Reverse;
+
+use tidegate_protocol::close::CloseReason;
+use tidegate_protocol::ws::Decoder;
+
+use super::drive::Drive;
+use crate::clock::{Millis, since};
+use crate::node::Node;
+use crate::shares::Room;
+
+/// Of what a bucket holds, the part that it lets go at once: one look at all its holders has to serve for several.
+const LET_GO_PART: usize = 8;
+/// Advice to those who had to make room.
+const RETRY_AFTER_MS: u32 = 1_000;
+
+/// A frame or message cut off in the middle.
+pub(super) struct Partial {
+    decoder: Decoder,
+    /// When its first byte came.
+    pub(super) since: Millis,
+}
+
+impl Drive {
+    /// What a connection has left unfinished, and since when.
+    pub(super) fn take_partial(&mut self, node: &Node, slot: u32) -> (Decoder, Millis) {
+        match self.partial.remove(&slot) {
+            Some(partial) => {
+                node.unfinished.let_go(self.index, partial.decoder.buffered_bytes());
+                (partial.decoder, partial.since)
+            }
+            None => (Decoder::default(), node.clock.now()),
+        }
+    }
+
+    /// Keeps what is unfinished; if all that is unfinished is too much then, someone makes room, who may be this one.
+    pub(super) fn keep_partial(&mut self, node: &Node, slot: u32, decoder: Decoder, since: Millis) {
+        let bytes = decoder.buffered_bytes();
+        self.partial.insert(slot, Partial { decoder, since });
+        let room = node.unfinished.hold(self.index, bytes, node.live.partial_bytes_total());
+        self.heed(node, room);
+    }
+
+    /// Makes room if this bucket was told to.
+    pub(super) fn make_room_if_told(&mut self, node: &Node) {
+        let max = node.live.partial_bytes_total();
+        if node.unfinished.is_told(self.index, max) {
+            self.heed(node, Room::Own);
+        }
+    }
+
+    fn heed(&mut self, node: &Node, mut room: Room) {
+        while room == Room::Own && !self.partial.is_empty() {
+            self.make_room(node);
+            room = node.unfinished.turn(self.index, node.live.partial_bytes_total());
+        }
+        if let Room::Of(other) = room {
+            node.buckets[other].wake();
+        }
+    }
+
+    /// Lets those go that have held most for longest.
+    fn make_room(&mut self, node: &Node) {
+        let now = node.clock.now();
+        let wanted = node.unfinished.of(self.index) / LET_GO_PART;
+        let mut holders: Vec<(u64, usize, u32)> = self
+            .partial
+            .iter()
+            .map(|(slot, partial)| {
+                let bytes = partial.decoder.buffered_bytes();
+                (bytes as u64 * (u64::from(since(now, partial.since)) + 1), bytes, *slot)
+            })
+            .collect();
+        holders.sort_unstable_by_key(|holder| Reverse(*holder));
+        let mut gone = 0;
+        for (_, bytes, slot) in holders {
+            let _ = self.take_partial(node, slot);
+            if let Some(generation) = self.generation_of(node, slot) {
+                let reason = CloseReason::Overload;
+                self.begin_close(node, slot, generation, reason.code(), &reason.text(Some(RETRY_AFTER_MS)));
+            }
+            node.unfinished.count_evicted();
+            gone += bytes;
+            if gone > wanted {
+                return;
+            }
+        }
+    }
+}
