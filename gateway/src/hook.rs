@@ -76,7 +76,7 @@ pub(crate) fn question(upgrade: &Upgrade<'_>, head: &[u8], wanted: &[String]) ->
 }
 
 /// A stranger, as those behind the gateway know it.
-pub(crate) fn sender(node: &Node, fd: &OwnedFd, identity: &Identity) -> Sender {
+pub(crate) fn sender(fd: &OwnedFd, identity: &Identity) -> Sender {
     let badge = identity.badge.as_deref();
     let peer = || rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
     let address = identity.address.as_deref().copied().or_else(peer);
@@ -84,7 +84,7 @@ pub(crate) fn sender(node: &Node, fd: &OwnedFd, identity: &Identity) -> Sender {
     Sender {
         connection: Bytes::new(),
         user: identity.user.as_deref().unwrap_or_default().to_owned(),
-        platform: node.platforms.name(identity.platform),
+        platform: identity.platform.name().to_owned(),
         device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
         address: address.map_or_else(String::new, |a| a.to_string()),
         attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),

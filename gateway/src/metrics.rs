@@ -81,6 +81,7 @@ impl Snapshot {
             ("handshakes", "Handshakes in flight", node.handshakes.total() as i64),
             ("handshakes_max", "Most handshakes in flight", node.config.handshake.in_flight as i64),
             ("rooms", "Rooms with members", node.rooms.len() as i64),
+            ("platforms", "Different platforms of connections", node.platforms.counts().len() as i64),
             ("users", "Users with connections", node.users_present.load(Relaxed) as i64),
             ("messages_pending", "Messages x connections behind slow peers", sum.pending),
             ("pending_bytes", "Bytes behind slow peers", sum.pending_bytes),

@@ -90,7 +90,7 @@ fn connections(node: &Node, request: &QueryRequest) -> Result<QueryReply, Refuse
         let table = bucket.table.read();
         for slot in candidates(&table, request, room_id, from) {
             let cold = &table.cold[slot as usize];
-            if platform.is_some_and(|p| p != cold.platform)
+            if platform.as_ref().is_some_and(|p| p.id != cold.platform)
                 || room_id.is_some_and(|id| !cold.rooms.contains(&id))
                 || (!request.user.is_empty() && cold.user.as_deref() != Some(request.user.as_str()))
             {

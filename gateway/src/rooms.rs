@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use tidegate_protocol::records::InterestKind;
 
@@ -18,6 +18,7 @@ use crate::presence::Watched;
 pub const SHARDS: usize = 64;
 
 type Shard = HashMap<Arc<str>, Arc<Topic>, ahash::RandomState>;
+type Ids = HashSet<u32, ahash::RandomState>;
 
 /// All rooms with members.
 #[derive(Debug)]
@@ -25,6 +26,9 @@ pub struct Rooms {
     shards: Box<[Mutex<Shard>]>,
     hasher: ahash::RandomState,
     next_id: AtomicU32,
+    /// Numbers of the rooms there are. Clients make rooms and leave them; after four billion of them numbers begin anew, and a
+    /// room may have lived that long.
+    ids: Box<[Mutex<Ids>]>,
     count: AtomicUsize,
     max: usize,
     words: usize,
@@ -57,6 +61,7 @@ impl Rooms {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::new(),
             next_id: AtomicU32::new(1),
+            ids: (0..SHARDS).map(|_| Mutex::default()).collect(),
             count: AtomicUsize::new(0),
             max,
             words: buckets.div_ceil(64),
@@ -98,7 +103,7 @@ impl Rooms {
             self.count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = self.number();
         let name: Arc<str> = name.into();
         let version = interest.announce(InterestKind::Room, &name, true);
         let topic = Arc::new(Topic::new(Subject::Room(RoomSubject {
@@ -115,12 +120,27 @@ impl Rooms {
         Some(Entered { topic, version })
     }
 
+    /// A number that no room has.
+    fn number(&self) -> u32 {
+        loop {
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            if id != 0 && self.ids_with(id).lock().insert(id) {
+                return id;
+            }
+        }
+    }
+
+    fn ids_with(&self, id: u32) -> &Mutex<Ids> {
+        &self.ids[id as usize % SHARDS]
+    }
+
     /// Counts one member less; the last one ends the room.
     pub fn exit(&self, topic: &Arc<Topic>, interest: &Interest) {
         let Some(room) = topic.room() else { return };
         let mut shard = self.shard(&room.name).lock();
         if room.members.fetch_sub(1, Ordering::Relaxed) == 1 {
             shard.remove(&*room.name);
+            self.ids_with(room.id).lock().remove(&room.id);
             self.count.fetch_sub(1, Ordering::Relaxed);
             interest.announce(InterestKind::Room, &room.name, false);
         }
@@ -185,6 +205,21 @@ mod tests {
         assert_eq!((rooms.len(), interest.version()), (0, 2));
         let again = rooms.enter("r", &interest).expect("made anew");
         assert_ne!(again.topic.room().map(|r| r.epoch.clone()), first.topic.room().map(|r| r.epoch.clone()));
+    }
+
+    #[test]
+    fn numbers_that_begin_anew_pass_over_rooms_that_still_live() {
+        let (rooms, interest) = (Rooms::new(64, 10, "e"), Interest::new(100));
+        let id_of = |name| rooms.enter(name, &interest).and_then(|entered| Some(entered.topic.room()?.id));
+        let old = [id_of("a"), id_of("b")];
+        let gone = rooms.enter("c", &interest).expect("room for a third");
+        rooms.exit(&gone.topic, &interest);
+        rooms.next_id.store(u32::MAX, Ordering::Relaxed);
+
+        let new = [id_of("d"), id_of("e"), id_of("f")];
+
+        assert_eq!(old, [Some(1), Some(2)]);
+        assert_eq!(new, [Some(u32::MAX), Some(3), Some(4)], "0 is none, 1 and 2 are taken, 3 is free again");
     }
 
     #[test]

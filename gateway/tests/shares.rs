@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use support::{Client, Logic, PATIENCE, gateway};
-use tidegate_gateway::{Gateway, GatewayConfig};
+use tidegate_gateway::{DevicePolicy, Gateway, GatewayConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -209,6 +209,52 @@ async fn links_that_prove_nothing_keep_no_logic_node_out() {
     assert_eq!(ask(link().await).await, Some(404), "a newcomer gets through");
     assert_eq!(ask(first).await, Some(404), "and who has proven itself stays");
     assert!(evicted(&gateway, "links") > 0);
+}
+
+/// Clients choose the names of their platforms: whoever has left is forgotten.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_platforms_one_after_another_are_all_let_in() {
+    let gateway = gateway(|_| {}).await;
+    for round in 0..100 {
+        let mut clients = Vec::new();
+        for n in 0..100 {
+            let mut socket = TcpStream::connect(gateway.listen_addr()).await.expect("listening");
+            socket.write_all(head(&format!("?platform=x{round}-{n}")).as_bytes()).await.expect("open");
+            clients.push(socket);
+        }
+        for socket in &mut clients {
+            let mut answer = [0; 12];
+            tokio::time::timeout(LONG, socket.read_exact(&mut answer)).await.expect("in time").expect("answered");
+            assert_eq!(&answer, b"HTTP/1.1 101", "round {round}");
+        }
+        drop(clients);
+        until("they have left", || metric(&gateway, "tidegate_gateway_connections ") == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn platforms_that_strangers_hold_crowd_out_no_known_one() {
+    let gateway = gateway(|c| {
+        c.devices.platforms = [("kiosk".to_owned(), DevicePolicy::KeepNewest)].into();
+    })
+    .await;
+    let mut held = Vec::new();
+    for n in 0..238 {
+        held.push(Client::connect(&gateway, &format!("?platform=x{n}")).await);
+    }
+
+    let mut refused = TcpStream::connect(gateway.listen_addr()).await.expect("listening");
+    refused.write_all(head("?platform=y").as_bytes()).await.expect("open");
+    let refused = rest(refused).await;
+
+    assert!(refused.starts_with("HTTP/1.1 400") && refused.contains("bad_query"), "{refused}");
+    assert!(refused.contains("as many different platforms as it can") && refused.contains("agent"), "{refused}");
+    for known in ["agent", "web", "kiosk", "x0"] {
+        Client::connect(&gateway, &format!("?platform={known}")).await;
+    }
+    drop(held);
+    until("they have left", || metric(&gateway, "tidegate_gateway_connections ") == 0).await;
+    Client::connect(&gateway, "?platform=y").await;
 }
 
 /// The pools are each client's way in, so all of them show how near their bounds they are.

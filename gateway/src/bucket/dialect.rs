@@ -66,7 +66,7 @@ impl Drive {
             return Err((409, "Login comes first: this connection has joined rooms or has something to read"));
         }
         let platform = match platform {
-            None => cold.platform,
+            None => node.platforms.of(cold.platform),
             Some(name) => node.platforms.intern(name).ok_or((503, "one of too many different platforms"))?,
         };
         Ok(Some(Identity { user: Some(user.into()), platform, badge: None, join: Vec::new(), address: None }))

@@ -53,7 +53,7 @@ impl Drive {
             return Err(OTHER);
         }
         let cold = &mut table.cold[slot as usize];
-        let is_platform = platform.is_none_or(|p| p == Some(cold.platform));
+        let is_platform = platform.is_none_or(|p| p.is_some_and(|p| p.id == cold.platform));
         let Some(badge) = &mut cold.badge else { return Err(OTHER) };
         let by_hook = badge.attributes.by_hook();
         let sub = by_hook.and_then(|by_hook| by_hook.sub.as_deref()).or(cold.user.as_deref());

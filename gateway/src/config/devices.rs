@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::PLATFORMS_MAX;
+
 /// `[gateway.devices]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,6 +47,9 @@ impl DevicesConfig {
     pub(super) fn problems(&self, out: &mut Vec<String>) {
         if self.max == 0 {
             out.push("gateway.devices.max: at least 1".into());
+        }
+        if self.platforms.len() > PLATFORMS_MAX / 2 {
+            out.push(format!("gateway.devices.platforms: at most {}", PLATFORMS_MAX / 2));
         }
         for name in self.platforms.keys().filter(|name| !tidegate_protocol::limits::is_valid_platform(name)) {
             out.push(format!("gateway.devices.platforms: {name:?} cannot be a platform: 1 to 32 of a-z, 0-9, _ and -"));

@@ -20,7 +20,7 @@ pub use attributes::{Attributes, BYTES_MAX as ATTRIBUTE_BYTES_MAX, PAIRS_MAX as 
 pub use badge::{Badge, Badges};
 pub use by_hook::ByHook;
 pub use grant::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX, matches};
-pub use platforms::{Platform, Platforms};
+pub use platforms::{Named, PLATFORMS_MAX, Platform, Platforms};
 
 use crate::auth::{Claims, TokenError};
 
@@ -30,7 +30,7 @@ pub struct Identity {
     /// The user, when named.
     pub user: Option<Arc<str>>,
     /// The platform.
-    pub platform: Platform,
+    pub platform: Named,
     /// What a token says beyond that.
     pub badge: Option<Box<Badge>>,
     /// Rooms it is in from the start.
@@ -40,7 +40,9 @@ pub struct Identity {
 }
 
 const USER: &str = "user must be 1 to 128 bytes of UTF-8 without control characters, given once";
-const PLATFORM: &str = "platform must be 1 to 32 of a-z, 0-9, _ and -, given once, and not one of too many";
+const PLATFORM: &str = "platform must be 1 to 32 of a-z, 0-9, _ and -, given once";
+const CROWDED: &str = "this gateway has as many different platforms as it can; send one that all know (web, ios, android, desktop, \
+                       device, server, tv, watch, bot, agent) or that gateway.devices.platforms lists";
 
 impl Identity {
     /// The identity a client claims in its query, where `user` is the name of that parameter; anyone may claim any while
@@ -55,8 +57,8 @@ impl Identity {
             Some(_) => return Err(Refusal::BadQuery { what: USER }),
         };
         let platform = match platform_of(query)? {
-            None => Platform::default(),
-            Some(name) => platforms.intern(&name).ok_or(Refusal::BadQuery { what: PLATFORM })?,
+            None => Named::default(),
+            Some(name) => platforms.intern(&name).ok_or(Refusal::BadQuery { what: CROWDED })?,
         };
         Ok(Self { user, platform, badge: None, join: Vec::new(), address: None })
     }
@@ -73,7 +75,7 @@ impl Identity {
         badges: &Badges,
     ) -> Result<Self, TokenError> {
         let platform = match claims.platform.as_deref().or(said) {
-            None => Platform::default(),
+            None => Named::default(),
             Some(name) => platforms.intern(name).ok_or(TokenError::Claims("plat is one of too many different ones"))?,
         };
         let badge = badges.make(claims.device, claims.attributes, claims.grant, claims.expires_s);

@@ -53,7 +53,7 @@ impl Lobby {
         }
         let (slot, number) = self.free_seat();
         let data = epoll::EventData::new_u64(u64::from(number) << 32 | u64::from(slot));
-        let from = hook::sender(node, &fd, &asked.identity);
+        let from = hook::sender(&fd, &asked.identity);
         let whose = Whose::Guest { lobby: self.index, slot, number };
         let name = if from.user.is_empty() { from.address.clone() } else { from.user.clone() };
         let now = node.clock.now();

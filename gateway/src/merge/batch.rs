@@ -14,13 +14,13 @@ use super::topic::Topic;
 use crate::bucket::table::Cold;
 use crate::clock::Millis;
 use crate::counters::DropReason;
-use crate::identity::Platform;
+use crate::identity::Named;
 
 /// Who of a target's members a segment is for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Narrow {
-    /// Only these; empty: all.
-    pub platforms: SmallVec<[Platform; 8]>,
+    /// Only these; empty: all. As long as the batch is on its way, their numbers stay their own.
+    pub platforms: Vec<Named>,
     /// Whether platforms were named at all (those unknown here leave `platforms` empty).
     pub is_by_platform: bool,
     /// Not these, as (bucket, slot, generation), sorted.
@@ -39,7 +39,7 @@ impl Narrow {
         let has = |(name, value): &(String, String)| {
             who.badge.as_ref().is_some_and(|badge| badge.attributes.find(name) == Some(value.as_str()))
         };
-        (!self.is_by_platform || self.platforms.contains(&who.platform))
+        (!self.is_by_platform || self.platforms.iter().any(|platform| platform.id == who.platform))
             && self.except_connections.binary_search(&(bucket, slot, generation)).is_err()
             && !who.user.as_deref().is_some_and(is_excepted)
             && self.attributes.iter().all(has)
@@ -185,7 +185,7 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Attributes, Badges, Grant};
+    use crate::identity::{Attributes, Badges, Grant, Platform, Platforms};
 
     fn who(user: Option<&str>, platform: u8) -> Cold {
         Cold { user: user.map(Arc::from), platform: Platform(platform), ..Cold::default() }
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn narrowing_leaves_out_exactly_those_named() {
         let narrow = Narrow {
-            platforms: SmallVec::from_slice(&[Platform(1)]),
+            platforms: vec![Platforms::default().of(Platform(1))],
             is_by_platform: true,
             except_connections: vec![(0, 3, 9)],
             except_users: vec!["ann".into()],

@@ -11,7 +11,7 @@ use super::{Gateway, Node};
 use crate::bucket::of_user;
 use crate::clock::Clock;
 use crate::config::{DevicePolicy, GatewayConfig};
-use crate::identity::{Identity, Platform};
+use crate::identity::{Identity, Named};
 use crate::query::query;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -29,7 +29,7 @@ fn open(node: &Node, user: &str) -> UnixStream {
     near.set_nonblocking(true).expect("open");
     let identity = Identity {
         user: Some(Arc::from(user)),
-        platform: Platform::default(),
+        platform: Named::default(),
         badge: None,
         join: Vec::new(),
         address: None,

@@ -16,7 +16,7 @@ use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user};
 use crate::config::DevicePolicy;
-use crate::identity::{Identity, Platform};
+use crate::identity::{Identity, Named, Platform};
 use crate::node::Node;
 use crate::uplink::{For, Whose, sender};
 
@@ -37,13 +37,13 @@ impl Node {
         if self.blocks.is_barred(user) {
             return Err(Refusal::Blocked);
         }
-        let (policy, max) = self.policy(newcomer.platform);
+        let (policy, max) = self.policy(&newcomer.platform);
         let rule = match policy {
             DevicePolicy::KeepAll => None,
             DevicePolicy::KeepNewest => Some(DeviceRule::KeepNewest),
             DevicePolicy::RefuseNewer => Some(DeviceRule::RefuseNewer),
         };
-        let all = of_platform(table, user, newcomer.platform);
+        let all = of_platform(table, user, newcomer.platform.id);
         if all.len() >= max {
             return Err(Refusal::DeviceLimit);
         }
@@ -57,9 +57,9 @@ impl Node {
         }
     }
 
-    fn policy(&self, platform: Platform) -> (DevicePolicy, usize) {
+    fn policy(&self, platform: &Named) -> (DevicePolicy, usize) {
         let devices = self.live.devices();
-        (devices.of(&self.platforms.name(platform)), devices.max)
+        (devices.of(platform.name()), devices.max)
     }
 
     /// Asks the bucket's task to close those that must go. The newcomer ranks behind them, also when they came within the
@@ -94,14 +94,14 @@ impl Node {
         let rule = DeviceRule::try_from(claim.rule).map_err(|_| Refused::Bad("unknown rule of devices".into()))?;
         let id = <[u8; 16]>::try_from(&*newcomer.connection);
         let id = u128::from_be_bytes(id.map_err(|_| Refused::Bad("a connection id is 16 bytes".into()))?);
-        // A platform that nobody here has ever had.
+        // A platform that nobody here has.
         let Some(platform) = self.platforms.find(&newcomer.platform) else { return Ok(()) };
         let device = (!newcomer.device.is_empty()).then_some(newcomer.device.as_str());
         let bucket = &self.buckets[usize::from(of_user(&newcomer.user, self.buckets.len()))];
         let mut losers = Vec::new();
         {
             let table = bucket.table.read();
-            for (slot, generation) in of_platform(&table, &newcomer.user, platform) {
+            for (slot, generation) in of_platform(&table, &newcomer.user, platform.id) {
                 if !compete(device, device_of(&table, slot)) {
                     continue;
                 }

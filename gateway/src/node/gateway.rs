@@ -179,7 +179,7 @@ impl Gateway {
             buckets,
             interest: Interest::new(INTEREST_LOG),
             uplink: Uplink::new(&config.uplink),
-            platforms: Platforms::default(),
+            platforms: Platforms::knowing(config.devices.platforms.keys().map(String::as_str)),
             auth,
             badges: Badges::default(),
             blocks: Barred::default(),

@@ -98,9 +98,9 @@ impl Node {
         identity: Identity,
         deflate: Option<Deflate>,
     ) -> (u32, u32, u64) {
-        let (slot, generation) = table.insert(fd, identity.platform, self.clock.moment());
+        let (slot, generation) = table.insert(fd, identity.platform.id, self.clock.moment());
         self.connections.fetch_add(1, Ordering::Relaxed);
-        self.platforms.count_in(identity.platform);
+        self.platforms.count_in(identity.platform.id);
         bucket.count_in();
         if let Some(deflate) = deflate {
             bucket.admit_deflate(table, slot, deflate);
