@@ -92,7 +92,7 @@ pub(crate) fn sender(fd: &OwnedFd, identity: &Identity) -> Sender {
 }
 
 /// Who a stranger is by the hook's word: its name wins, rights add to those of a token, attributes win over a token's. Where
-/// no token is needed, a grant is all that the stranger may do, and without one it may do everything.
+/// no token is needed, a grant is all that the stranger may do, and without one it may do what all strangers may.
 ///
 /// # Errors
 /// What of the verdict cannot be carried out.

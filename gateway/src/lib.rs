@@ -39,10 +39,11 @@ mod writer;
 
 pub use config::{
     AuthConfig, AuthMode, BeforeLogic, CompatConfig, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig,
-    FanoutConfig, GatewayConfig, HandshakeConfig, HeartbeatConfig, HookConfig, KeyConfig, LimitsConfig, MergeConfig,
-    PendingConfig, PresenceConfig, ProxyConfig, ProxyProtocol, ReconnectConfig, TokenAlgorithm, UplinkConfig,
-    WriterKind,
+    FanoutConfig, Freedom, GatewayConfig, HandshakeConfig, HeartbeatConfig, HookConfig, KeyConfig, LimitsConfig,
+    MergeConfig, OpenConfig, OpenGrantConfig, PendingConfig, PresenceConfig, ProxyConfig, ProxyProtocol,
+    ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
+pub use identity::is_exposed;
 pub use live::is_live;
 pub use node::{Gateway, StartError};
 pub use ops::MetricsText;

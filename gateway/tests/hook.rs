@@ -131,6 +131,26 @@ async fn the_hook_says_who_comes_in_and_what_it_may() {
     assert_eq!(client.join("secret").await["error"]["code"], "forbidden", "its grant is all it may do");
 }
 
+/// Without a token and without a grant of the hook's, it may what all strangers may, whatever else the hook says of it.
+#[tokio::test]
+async fn where_other_machines_come_in_the_hook_names_and_does_not_give_everything() {
+    let gateway = gateway(|c| (c.listen, c.hook.required) = (([0, 0, 0, 0], 0).into(), true)).await;
+    let pairs = vec![Pair { name: "lang".into(), value: "de".into() }];
+    let _hook = Hook::link(&gateway, move |from| match from.user.as_str() {
+        "ann" => Some(Verdict { attributes: pairs.clone(), ..accept() }),
+        _ => Some(accept()),
+    })
+    .await;
+
+    for user in ["ann", "bob"] {
+        let mut client = Client::connect(&gateway, &format!("?user={user}")).await;
+        client.say(r#"{"type":"SEND","id":1,"data":{"to":{"room":"lobby"},"data":1}}"#).await;
+        assert_eq!(client.next().await["data"]["code"], "forbidden", "{user}");
+        assert!(client.join("lobby").await["seq"].is_u64());
+        assert_eq!(client.hello["user"], user);
+    }
+}
+
 #[tokio::test]
 async fn rights_of_the_hook_add_to_the_tokens() {
     let gateway = gateway(|c| c.auth = config()).await;

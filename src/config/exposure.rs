@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use tidegate_gateway::AuthMode;
+use tidegate_gateway::{AuthMode, Freedom, OpenConfig, is_exposed};
 
 use super::Config;
 
@@ -41,10 +41,10 @@ pub fn refusals(config: &Config, role: Role) -> Vec<String> {
     let are_clients_known = gateway.auth.mode != AuthMode::None;
     if role.has_clients() && is_open(gateway.listen) && !are_clients_known && !config.auth.allow_open {
         out.push(format!(
-            "gateway.listen = {} can be reached from other machines, where any client may take any name: set \
-             gateway.auth.mode = \"jwt\" and keys, or auth.allow_open = true if that is meant, or listen on 127.0.0.1 \
-             behind a proxy that knows its users",
-            gateway.listen
+            "gateway.listen = {} can be reached from other machines, where {}: set gateway.auth.mode = \"jwt\" and keys, or \
+             auth.allow_open = true if that is meant, or listen on 127.0.0.1 behind a proxy that knows its users",
+            gateway.listen,
+            risk(&gateway.open)
         ));
     }
     if role.has_api() && is_open(config.logic.api) && config.logic.keys.is_empty() {
@@ -72,6 +72,27 @@ pub fn refusals(config: &Config, role: Role) -> Vec<String> {
     out
 }
 
+/// What strangers may do to each other where nobody proves who they are.
+fn risk(open: &OpenConfig) -> String {
+    if open.free == Freedom::Always {
+        return "anyone may take any name, admin's too, read every room and SEND to everyone in your service's place \
+                (gateway.open.free = \"always\")"
+            .into();
+    }
+    let grant = &open.grant;
+    let mut may = Vec::new();
+    if open.names {
+        may.push("take any name, admin's too, and get what is pushed to that user");
+    }
+    if !grant.rooms.is_empty() {
+        may.push("join and read the rooms of gateway.open.grant.rooms, which by default are all");
+    }
+    if !(grant.speak.is_empty() && grant.users.is_empty() && grant.routes.is_empty()) {
+        may.push("SEND where gateway.open.grant lets them");
+    }
+    if may.is_empty() { "anyone may connect without a token".into() } else { format!("anyone may {}", may.join(", ")) }
+}
+
 /// How protected this is, for the line at start: who can reach it, and what each who comes has to show.
 pub fn notice(config: &Config, role: Role) -> String {
     let open = (role.has_clients() && is_open(config.gateway.listen))
@@ -97,7 +118,7 @@ fn is_backplane_proven(config: &Config) -> bool {
 }
 
 fn is_open(address: SocketAddr) -> bool {
-    !address.ip().to_canonical().is_loopback()
+    is_exposed(address)
 }
 
 #[cfg(test)]
@@ -139,6 +160,25 @@ mod tests {
             assert!(problem.contains(remedy), "{problem} does not name {remedy}");
         }
         assert_eq!(left.len(), 1, "the API still has no keys: {left:?}");
+    }
+
+    #[test]
+    fn the_refusal_of_an_open_listener_says_what_strangers_could_do() {
+        let mut config = Config::default();
+        config.gateway.listen = open(8000);
+        let said = |config: &Config| refusals(config, Role::Gateway).concat();
+
+        let by_default = said(&config);
+        config.gateway.open.names = true;
+        config.gateway.open.grant.speak = vec!["chat:*".into()];
+        let more = said(&config);
+        config.gateway.open.free = Freedom::Always;
+        let all = said(&config);
+
+        assert!(by_default.contains("join and read the rooms") && !by_default.contains("SEND"), "{by_default}");
+        assert!(!by_default.contains("any name"), "{by_default}");
+        assert!(more.contains("take any name, admin's too") && more.contains("SEND where"), "{more}");
+        assert!(all.contains("any name") && all.contains("SEND to everyone"), "{all}");
     }
 
     #[test]

@@ -62,6 +62,9 @@ impl Drive {
         if cold.user.is_some() || cold.badge.is_some() || node.config.hook.required || node.uplink.told.asks() {
             return Err((403, "this connection cannot be that user's"));
         }
+        if !node.open.takes_names() {
+            return Err((403, "this gateway takes nobody's own word for a name"));
+        }
         if !cold.rooms.is_empty() || hot.outbox.lock().is_some() {
             return Err((409, "Login comes first: this connection has joined rooms or has something to read"));
         }

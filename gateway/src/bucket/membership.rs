@@ -40,7 +40,7 @@ impl Joined {
 /// Puts a connection into a room that it asks for itself, if it may join it.
 pub(crate) fn request(node: &Node, table: &mut Table, index: u16, slot: u32, room: &str, version: &mut u64) -> Joined {
     let is_in = || node.rooms.id(room).is_some_and(|id| table.is_in(slot, id));
-    if limits::is_valid_name(room) && !table.cold[slot as usize].may(Act::Join, room) && !is_in() {
+    if limits::is_valid_name(room) && !table.cold[slot as usize].may(&node.open, Act::Join, room) && !is_in() {
         return FORBIDDEN;
     }
     enter(node, table, index, slot, room, version)

@@ -161,7 +161,7 @@ impl Drive {
                 return Ok(());
             }
             let cold = &table.cold[slot as usize];
-            if needs.is_some_and(|(act, name)| !cold.may(act, name) || is_barred(node, cold, act, name)) {
+            if needs.is_some_and(|(act, name)| !cold.may(&node.open, act, name) || is_barred(node, cold, act, name)) {
                 return Err(No::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));

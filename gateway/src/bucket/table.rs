@@ -18,7 +18,7 @@ use super::expiry::Expiries;
 use super::pending::Pending;
 use super::slots::SlotSet;
 use crate::clock::{Coarse, Millis, Moment};
-use crate::identity::{Act, Badge, Platform};
+use crate::identity::{Act, Badge, Open, Platform};
 use crate::merge::topic::Topic;
 
 /// What the flush needs of a connection, packed: two fit a cache line. `S` is its socket, or what stands for one.
@@ -53,7 +53,7 @@ pub struct Cold {
     pub platform: Platform,
     /// permessage-deflate, if it was negotiated.
     pub deflate: Option<Deflate>,
-    /// What its token says beyond user and platform; none: it needed no token, and may do everything.
+    /// What its token says beyond user and platform; none: it needed no token, and may do what all such may.
     pub badge: Option<Box<Badge>>,
     /// The client's address, where the socket's peer is a proxy or this process itself.
     pub address: Option<Box<SocketAddr>>,
@@ -64,8 +64,9 @@ const _: () = assert!(size_of::<Cold>() <= 72, "part of every connection's budge
 impl Cold {
     /// Whether the connection may do that with the room, user or route of this name.
     #[must_use]
-    pub fn may(&self, act: Act, name: &str) -> bool {
-        self.badge.as_ref().is_none_or(|badge| badge.grant.allows(act, self.user.as_deref(), name))
+    pub fn may(&self, open: &Open, act: Act, name: &str) -> bool {
+        let user = self.user.as_deref();
+        self.badge.as_ref().map_or_else(|| open.allows(act, user, name), |badge| badge.grant.allows(act, user, name))
     }
 }
 

@@ -7,6 +7,7 @@ mod before_logic;
 mod compat;
 mod devices;
 mod hook;
+mod open;
 mod presence;
 mod proxy;
 mod uplink;
@@ -21,6 +22,7 @@ pub use self::before_logic::BeforeLogic;
 pub use self::compat::CompatConfig;
 pub use self::devices::{DevicePolicy, DevicesConfig};
 pub use self::hook::HookConfig;
+pub use self::open::{Freedom, OpenConfig, OpenGrantConfig};
 pub use self::presence::PresenceConfig;
 pub use self::proxy::{ProxyConfig, ProxyProtocol};
 pub use self::uplink::UplinkConfig;
@@ -59,6 +61,8 @@ pub struct GatewayConfig {
     pub handshake: HandshakeConfig,
     /// How clients prove who they are.
     pub auth: AuthConfig,
+    /// What clients may do that need to prove nothing.
+    pub open: OpenConfig,
     /// One user, many devices.
     pub devices: DevicesConfig,
     /// The merge window.
@@ -252,6 +256,7 @@ impl Default for GatewayConfig {
             echo: false,
             handshake: HandshakeConfig::default(),
             auth: AuthConfig::default(),
+            open: OpenConfig::default(),
             devices: DevicesConfig::default(),
             merge: MergeConfig::default(),
             heartbeat: HeartbeatConfig::default(),
@@ -387,6 +392,7 @@ impl GatewayConfig {
             out.push("gateway.buckets: at most 65535".into());
         }
         self.auth.problems(&mut out);
+        self.open.grant.problems(&mut out);
         self.devices.problems(&mut out);
         if self.handshake.tls_in_flight == 0 {
             out.push("gateway.handshake.tls_in_flight: at least 1".into());

@@ -34,22 +34,24 @@ const _: () = assert!(size_of::<Badge>() <= 48, "part of every named connection'
 pub struct Badges {
     grants: Pool<Grant>,
     attributes: Pool<Attributes>,
-    everything: Arc<Grant>,
+    /// What may be done without a token.
+    open: Arc<Grant>,
     nothing: Arc<Attributes>,
 }
 
 impl Default for Badges {
     fn default() -> Self {
-        Self {
-            grants: Pool::new(SHARED_MAX),
-            attributes: Pool::new(SHARED_MAX),
-            everything: Arc::new(Grant::everything()),
-            nothing: Arc::default(),
-        }
+        Self::beside(Arc::new(Grant::everything()))
     }
 }
 
 impl Badges {
+    /// No badges yet; those who need no token may do that much.
+    #[must_use]
+    pub fn beside(open: Arc<Grant>) -> Self {
+        Self { grants: Pool::new(SHARED_MAX), attributes: Pool::new(SHARED_MAX), open, nothing: Arc::default() }
+    }
+
     /// A badge of what a token says.
     #[must_use]
     pub fn make(&self, device: Option<Box<str>>, attributes: Attributes, grant: Grant, expires_s: u32) -> Badge {
@@ -69,10 +71,10 @@ impl Badges {
         self.grants.share(grant)
     }
 
-    /// A badge of a client that needed no token: it may do everything.
+    /// A badge of a client that needed no token.
     #[must_use]
     pub fn open(&self) -> Badge {
-        let (attributes, grant) = (Arc::clone(&self.nothing), Arc::clone(&self.everything));
+        let (attributes, grant) = (Arc::clone(&self.nothing), Arc::clone(&self.open));
         Badge { device: None, attributes, grant, expires_s: 0, since_s: unix_s() }
     }
 

@@ -6,6 +6,7 @@ mod attributes;
 mod badge;
 mod by_hook;
 mod grant;
+mod open;
 mod platforms;
 mod pool;
 
@@ -20,6 +21,7 @@ pub use attributes::{Attributes, BYTES_MAX as ATTRIBUTE_BYTES_MAX, PAIRS_MAX as 
 pub use badge::{Badge, Badges};
 pub use by_hook::ByHook;
 pub use grant::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX, matches};
+pub use open::{Open, is_exposed};
 pub use platforms::{Named, PLATFORMS_MAX, Platform, Platforms};
 
 use crate::auth::{Claims, TokenError};
@@ -46,13 +48,14 @@ const CROWDED: &str = "this gateway has as many different platforms as it can; s
 
 impl Identity {
     /// The identity a client claims in its query, where `user` is the name of that parameter; anyone may claim any while
-    /// there is no authentication.
+    /// there is no authentication, if its word is enough.
     ///
     /// # Errors
-    /// `BadQuery` names the parameter that cannot be a user or platform.
-    pub fn claimed(query: &str, user: &str, platforms: &Platforms) -> Result<Self, Refusal> {
+    /// `BadQuery` names the parameter that cannot be a user or platform; `NameNotTaken`.
+    pub fn claimed(query: &str, user: &str, open: &Open, platforms: &Platforms) -> Result<Self, Refusal> {
         let user = match parameter(query, user, USER)? {
             None => None,
+            Some(_) if !open.takes_names() => return Err(Refusal::NameNotTaken),
             Some(user) if limits::is_valid_name(&user) => Some(Arc::from(user.as_ref())),
             Some(_) => return Err(Refusal::BadQuery { what: USER }),
         };

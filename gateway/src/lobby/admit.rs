@@ -107,7 +107,7 @@ enum Newcomer {
 fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
     if !node.auth.is_required() {
         let user = if upgrade.path == CHAT { "user_id" } else { "user" };
-        return Identity::claimed(upgrade.query, user, &node.platforms).map(Newcomer::Known);
+        return Identity::claimed(upgrade.query, user, &node.open, &node.platforms).map(Newcomer::Known);
     }
     let said = platform_of(upgrade.query)?;
     let Some(token) = token(node, upgrade)? else {

@@ -27,7 +27,7 @@ use crate::config::{BeforeLogic, GatewayConfig};
 use crate::counters::Totals;
 use crate::fanout::Fanout;
 use crate::hook::Door;
-use crate::identity::{Badges, Platforms};
+use crate::identity::{Badges, Open, Platforms};
 use crate::interest::Interest;
 use crate::live::Live;
 use crate::lobby::introduce::Proxies;
@@ -163,10 +163,8 @@ impl Gateway {
             0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
             n => n,
         };
-        let lobbies = match config.handshake.lobbies {
-            0 => cores,
-            n => n,
-        };
+        let lobbies = if config.handshake.lobbies == 0 { cores } else { config.handshake.lobbies }.min(LOBBIES_MAX);
+        let open = Open::of(&config);
         let watched = Watched::new(&config.presence, config.limits.rooms_total);
         let node = Node {
             name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
@@ -181,7 +179,8 @@ impl Gateway {
             uplink: Uplink::new(&config.uplink),
             platforms: Platforms::knowing(config.devices.platforms.keys().map(String::as_str)),
             auth,
-            badges: Badges::default(),
+            badges: Badges::beside(open.grant()),
+            open,
             blocks: Barred::default(),
             origins,
             proxies: Proxies::new(&config.proxy),
@@ -191,9 +190,9 @@ impl Gateway {
             fanout,
             merger,
             links: Links::default(),
-            doors: (0..lobbies.min(LOBBIES_MAX)).map(|_| Door::default()).collect(),
-            handshakes: Shares::new(lobbies.min(LOBBIES_MAX)),
-            unnamed: Shares::new(lobbies.min(LOBBIES_MAX)),
+            doors: (0..lobbies).map(|_| Door::default()).collect(),
+            handshakes: Shares::new(lobbies),
+            unnamed: Shares::new(lobbies),
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
             backlog: Backlog::of(listen),
             spare: Spare::default(),

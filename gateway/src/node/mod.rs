@@ -32,7 +32,7 @@ use crate::config::{BeforeLogic, GatewayConfig};
 use crate::counters::Totals;
 use crate::fanout::Fanout;
 use crate::hook::Door;
-use crate::identity::{Badges, Platforms};
+use crate::identity::{Badges, Open, Platforms};
 use crate::interest::Interest;
 use crate::live::Live;
 use crate::lobby::introduce::Proxies;
@@ -73,6 +73,8 @@ pub struct Node {
     pub platforms: Platforms,
     /// Whether clients are who they say.
     pub(crate) auth: Auth,
+    /// What clients may do that need to prove nothing.
+    pub open: Open,
     /// What tokens say, shared where it is alike.
     pub badges: Badges,
     /// Users who are not to be let in, or not into a room.

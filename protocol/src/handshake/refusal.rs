@@ -56,6 +56,11 @@ pub enum Refusal {
     OriginNotAllowed,
     #[error("the query is not usable: {what}")]
     BadQuery { what: &'static str },
+    #[error(
+        "clients of this gateway have no names of their own choice; leave ?user= out, or have the operator set \
+         gateway.auth.mode = \"jwt\", or gateway.open.names = true if anyone may take any name"
+    )]
+    NameNotTaken,
     #[error("the token was not accepted: {what}")]
     Unauthorized { code: &'static str, what: &'static str },
     #[error("this user is connected on this platform or device already, and the operator lets the older one stay")]
@@ -159,6 +164,7 @@ impl Refusal {
             Self::KeyInvalid => bad_request("key_invalid"),
             Self::OriginNotAllowed => fault(403, "Forbidden", "origin_not_allowed"),
             Self::BadQuery { .. } => bad_request("bad_query"),
+            Self::NameNotTaken => fault(403, "Forbidden", "name_not_taken"),
             // RFC 6750 section 3: an error is named only where a token was presented.
             Self::Unauthorized { code: "token_missing", .. } => {
                 Facts { headers: "WWW-Authenticate: Bearer\r\n", ..fault(401, "Unauthorized", "token_missing") }
