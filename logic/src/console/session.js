@@ -16,6 +16,7 @@ export const session = {
   more: "", // what changes twice a second: when it is tried again
   url: "", // of the gateway
   user: "",
+  isNameless: false, // a try without the name, because a browser is not told that names are refused (403)
   token: "", // where the gateway wants one: the first message
   answered: "", // the last address at which a gateway did answer
   wants: "", // what the person has to do before it can work: "token", or "address" while nothing answers at this one
@@ -52,7 +53,7 @@ function become(state, text, more = "") {
 export function connect() {
   session.timers.splice(0).forEach(clearTimeout);
   const url = new URL(session.url);
-  if (session.user) url.searchParams.set("user", session.user);
+  if (session.user && !session.isNameless) url.searchParams.set("user", session.user);
   url.searchParams.set("platform", "web");
   Object.assign(session, { goaway: null, openedAt: 0, rtt: null });
   if (session.wants === "token" && !session.token) return become("asking", "Waiting for a token");
@@ -89,7 +90,7 @@ export function disconnect() {
 export function reconnect(changes) {
   leaveSocket();
   if (changes.url !== undefined && changes.url !== session.url) session.wants = "";
-  Object.assign(session, changes);
+  Object.assign(session, { isNameless: false }, changes);
   connect();
 }
 
@@ -121,7 +122,10 @@ function closed({ code, reason }) {
   session.code = code;
   const said = parseOr(reason, null)?.reason ?? reason;
   if (code === TOKEN_REFUSED) return tokenRefused(said, wasOpen);
-  if (code === 1006 && session.answered !== session.url) session.wants = "address";
+  if (code === 1006 && session.answered !== session.url) {
+    session.wants = "address";
+    session.isNameless = !session.isNameless && session.user !== "";
+  }
   session.why = wasOpen || code !== 1006 ? `Closed ${code}${said ? ` (${said})` : ""}` : "No connection";
   if (wasOpen) tell("note", "note", "", session.why);
   if (next.stop) return become("closed", `${session.why}, for good`);
@@ -205,7 +209,8 @@ const handlers = {
     session.timers.splice(0).forEach(clearTimeout);
     Object.assign(session, { wants: "", refused: "" });
     Object.assign(session, { hello: data, advice: data.reconnect, skew: data.time_ms - Date.now(), openedAt: performance.now() });
-    become("open", data.user ? `Connected as ${data.user}` : "Connected, anonymous");
+    const anonymous = session.isNameless ? "Connected, anonymous: no names here without tokens" : "Connected, anonymous";
+    become("open", data.user ? `Connected as ${data.user}` : anonymous);
     const rooms = [...session.rooms.keys()];
     if (rooms.length) send("JOIN", { rooms });
     // After the page has settled, so that its own start is not measured.
