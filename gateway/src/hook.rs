@@ -117,7 +117,7 @@ pub(crate) fn apply(node: &Node, mut identity: Identity, verdict: Verdict) -> Re
     let attributes = Attributes::of(&pairs).ok_or("its attributes are too many, or not plain text")?;
     let grant = verdict.grant.map(|more| granted(&more).ok_or("its patterns are too many or too long")).transpose()?;
     let made = match identity.badge.take() {
-        None => node.badges.make(None, attributes, grant.unwrap_or_else(Grant::everything), 0),
+        None => node.badges.make(None, attributes, grant.unwrap_or_else(|| node.open.grant()), 0),
         Some(old) => {
             let by_hook = ByHook { sub, grant: grant.map(|grant| node.badges.grant(grant)), attributes };
             let laid_over = by_hook.over((*old.grant).clone(), &old.attributes);

@@ -34,24 +34,16 @@ const _: () = assert!(size_of::<Badge>() <= 48, "part of every named connection'
 pub struct Badges {
     grants: Pool<Grant>,
     attributes: Pool<Attributes>,
-    /// What may be done without a token.
-    open: Arc<Grant>,
     nothing: Arc<Attributes>,
 }
 
 impl Default for Badges {
     fn default() -> Self {
-        Self::beside(Arc::new(Grant::everything()))
+        Self { grants: Pool::new(SHARED_MAX), attributes: Pool::new(SHARED_MAX), nothing: Arc::default() }
     }
 }
 
 impl Badges {
-    /// No badges yet; those who need no token may do that much.
-    #[must_use]
-    pub fn beside(open: Arc<Grant>) -> Self {
-        Self { grants: Pool::new(SHARED_MAX), attributes: Pool::new(SHARED_MAX), open, nothing: Arc::default() }
-    }
-
     /// A badge of what a token says.
     #[must_use]
     pub fn make(&self, device: Option<Box<str>>, attributes: Attributes, grant: Grant, expires_s: u32) -> Badge {
@@ -69,13 +61,6 @@ impl Badges {
     #[must_use]
     pub fn grant(&self, grant: Grant) -> Arc<Grant> {
         self.grants.share(grant)
-    }
-
-    /// A badge of a client that needed no token.
-    #[must_use]
-    pub fn open(&self) -> Badge {
-        let (attributes, grant) = (Arc::clone(&self.nothing), Arc::clone(&self.open));
-        Badge { device: None, attributes, grant, expires_s: 0, since_s: unix_s() }
     }
 
     /// Different grants and different sets of attributes that are shared, and the most of each.

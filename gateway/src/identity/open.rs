@@ -3,7 +3,6 @@
 //! Invariant: it concerns connections without a badge alone.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use super::grant::{Act, Grant};
 use crate::config::{Freedom, GatewayConfig};
@@ -12,7 +11,7 @@ use crate::config::{Freedom, GatewayConfig};
 #[derive(Debug, Default)]
 pub struct Open {
     /// None: everything.
-    grant: Option<Arc<Grant>>,
+    grant: Option<Grant>,
     takes_no_names: bool,
 }
 
@@ -30,7 +29,7 @@ impl Open {
         }
         // A hook that has to be asked says yes to names too.
         let takes_no_names = !(config.open.names || config.hook.required);
-        Self { grant: Some(Arc::new(config.open.grant.grant())), takes_no_names }
+        Self { grant: Some(config.open.grant.grant()), takes_no_names }
     }
 
     /// Whether a client's word is enough for its name.
@@ -41,8 +40,8 @@ impl Open {
 
     /// The whole grant, for those who get a badge without a token.
     #[must_use]
-    pub fn grant(&self) -> Arc<Grant> {
-        self.grant.clone().unwrap_or_else(|| Arc::new(Grant::everything()))
+    pub fn grant(&self) -> Grant {
+        self.grant.clone().unwrap_or_else(Grant::everything)
     }
 
     /// Whether that may be done with what has this name.

@@ -179,7 +179,7 @@ impl Gateway {
             uplink: Uplink::new(&config.uplink),
             platforms: Platforms::knowing(config.devices.platforms.keys().map(String::as_str)),
             auth,
-            badges: Badges::beside(open.grant()),
+            badges: Badges::default(),
             open,
             blocks: Barred::default(),
             origins,
