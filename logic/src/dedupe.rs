@@ -66,7 +66,7 @@ struct Table<T: Outcome> {
     entries: HashMap<Hashed, Entry<T>, RandomState>,
     /// Claims by age, those that were passed over behind the others; one whose number is no longer the key's was released.
     order: VecDeque<Claimed>,
-    /// The same of each owner, without times. May have some that are not remembered any more.
+    /// The same of each owner that are still remembered, by number and without times.
     owners: HashMap<Owner, VecDeque<(u64, Hashed)>, RandomState>,
     next: u64,
     /// What the entries cost, by [`Table::cost`].
@@ -262,10 +262,9 @@ impl<T: Outcome> Table<T> {
         let Some(entry) = self.entries.remove(&key) else { return };
         self.bytes = self.bytes.saturating_sub(Self::cost(&entry));
         let Some(owned) = entry.owner.and_then(|owner| self.owners.get_mut(&owner)) else { return };
-        while let Some((number, key)) = owned.front()
-            && self.entries.get(key).is_none_or(|entry| entry.number != *number)
-        {
-            owned.pop_front();
+        // By age at the front, released at the back: not many have to move.
+        if let Ok(at) = owned.binary_search_by_key(&number, |(number, _)| *number) {
+            owned.remove(at);
         }
         if let (true, Some(owner)) = (owned.is_empty(), entry.owner) {
             self.owners.remove(&owner);

@@ -218,3 +218,21 @@ fn a_nonce_costs_at_most_what_the_manual_says() {
 
     assert!(Table::cost(&entry) <= 288, "{}", Table::cost(&entry));
 }
+
+#[tokio::test]
+async fn keys_that_were_released_take_no_memory_and_none_of_their_owners_share() {
+    let memory = memory(1_000, 100);
+    let now = Instant::now();
+    first(memory.claim_owned(ANYONE, "ann", "kept", now)).expect("free").settle(&Receipt::new("01".into()));
+    let bytes = memory.bytes();
+
+    // Messages to somebody who is not there.
+    for n in 0..1_000 {
+        drop(first(memory.claim_owned(ANYONE, "ann", &format!("in vain {n}"), now)).expect("free"));
+    }
+
+    let table = memory.table.lock();
+    assert_eq!((table.bytes, table.owners.values().map(VecDeque::len).sum::<usize>()), (bytes, 1));
+    drop(table);
+    assert!(first(memory.claim_owned(ANYONE, "ann", "kept", now)).is_none(), "it is remembered");
+}
