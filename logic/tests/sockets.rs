@@ -155,6 +155,30 @@ async fn callers_who_ask_for_nothing_keep_nobody_out() {
     assert!(metrics.contains("tidegate_logic_evicted_total{pool=\"connections\"}"), "{metrics}");
 }
 
+/// A command's lines come for as long as agents answer; a newcomer waits for the end of them rather than cause it.
+#[tokio::test]
+async fn whoever_is_told_line_by_line_makes_room_for_nobody() {
+    let gateway = FakeGateway::start(1).await;
+    let known = gateway.connect_user("ann");
+    let mut one = config();
+    one.limits.connections = 1;
+    let logic = node_with(one, &[&gateway]).await;
+    gateway.acked(known).await;
+    let body = r#"{"command":"info","expect":"all","timeout_ms":1000}"#;
+    let head = "POST /v1/agents/ann/command HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    let mut lines = raw(&logic, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+    let mut begun = [0; 12];
+    lines.read_exact(&mut begun).await.expect("it begins once the command is sent");
+    assert_eq!(&begun, b"HTTP/1.1 200");
+
+    let probe = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut newcomer = raw(&logic, probe).await;
+
+    let (told, answer) = tokio::join!(read_to_end(&mut lines), read_to_end(&mut newcomer));
+    assert!(told.ends_with("0\r\n\r\n"), "cut off: {told}");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
 /// reliability.md, threat 3: no socket stays open by saying nothing, little, or by not listening.
 #[tokio::test]
 async fn slow_peers_are_gone_by_their_deadlines() {

@@ -50,6 +50,36 @@ impl HttpBody for Body {
     }
 }
 
+/// A body with something that lives until it is handed over, or nobody takes it any more.
+pub struct Kept<T> {
+    body: Body,
+    _kept: T,
+}
+
+impl<T> Kept<T> {
+    /// Keeps it as long as the body.
+    pub const fn new(body: Body, kept: T) -> Self {
+        Self { body, _kept: kept }
+    }
+}
+
+impl<T: Unpin> HttpBody for Kept<T> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// A document.
 pub fn json(status: StatusCode, document: &impl Serialize) -> Answer {
     // Our documents are structs of strings and numbers, which serialise without fail.

@@ -43,6 +43,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use self::answer::Kept;
 use self::guard::Guard;
 use self::routes::Routes;
 use self::socket::{Requests, Socket};
@@ -174,13 +175,13 @@ impl Connection {
             let refused = requests.begin();
             let served = self.place.serve();
             async move {
-                let _served = served;
                 let answer = match refused {
                     Some(refusal) => routes::refuse(&node, "none", &refusal),
                     None => routes.answer(&node, request).await,
                 };
                 requests.end();
-                Ok::<_, Infallible>(answer)
+                // Lines that come one by one are served to their end.
+                Ok::<_, Infallible>(answer.map(|body| Kept::new(body, served)))
             }
         });
         let builder = builder(&live);
