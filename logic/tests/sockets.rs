@@ -203,6 +203,24 @@ async fn slow_peers_are_gone_by_their_deadlines() {
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
+/// A 408 that nobody has asked for would be taken for the answer to the next request.
+#[tokio::test]
+async fn an_empty_line_behind_a_request_is_no_head_that_is_late() {
+    let gateway = FakeGateway::start(1).await;
+    let mut short = config();
+    (short.http.header_ms, short.http.idle_ms) = (500, 4_000);
+    let logic = node_with(short, &[&gateway]).await;
+    let mut socket = raw(&logic, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let mut answer = String::new();
+    while !answer.ends_with("ok\n") {
+        answer.push(char::from(socket.read_u8().await.expect("an answer")));
+    }
+
+    socket.write_all(b"\r\n").await.expect("written");
+
+    assert_eq!(read_to_end(&mut socket).await, "");
+}
+
 /// Publishers keep connections: only a head that has begun is in a hurry.
 #[tokio::test]
 async fn a_kept_connection_may_idle_but_its_next_head_may_not_dawdle() {

@@ -77,7 +77,9 @@ impl<S: AsyncRead + Unpin> Guard<S> {
 
     /// Whether a head has begun; of a peer that has said nothing nobody waits for an answer.
     fn is_begun(&self) -> bool {
-        self.framing.awaits_head() && !self.held.is_empty() && !self.held.starts_with(b"PRI ")
+        // Some clients end a body with an empty line that belongs to nothing.
+        let held = self.held.trim_ascii_start();
+        self.framing.awaits_head() && !held.is_empty() && !held.starts_with(b"PRI ")
     }
 }
 
