@@ -92,8 +92,12 @@ impl Lane {
         }
         let Some(batch) = self.read(self.pace.limit()).await else { return self.pause(STUCK_PAUSE).await };
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
-            // It is behind us already: read with those before it.
-            self.cursor = self.cursor.max(last_there);
+            // It is behind us already: read with those before it, or damaged. That is counted and kept beside the spool, in
+            // which the next start must not find it again.
+            if self.damaged > self.cursor {
+                self.sink.hand_in(Work::Done { lane: self.lane, up_to: self.damaged }).await;
+            }
+            self.cursor = self.cursor.max(last_there).max(self.damaged);
             return GO_ON;
         };
         self.state().head_ms.store(first.taken_ms, Ordering::Relaxed);

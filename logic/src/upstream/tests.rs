@@ -380,6 +380,9 @@ async fn messages_that_are_damaged_while_the_node_runs_are_counted_and_the_other
     until("five counted", || sink.metrics.damaged.get_or_create(&sink.labels).get() == 5).await;
     assert_eq!(sink.standing().books.waiting, Amount::default());
     upstream.stop(Duration::from_secs(5)).await;
+    drop(upstream);
+    let (_spool, found) = Spool::open(&bed.folder.path().join("robots.redb"), 1).expect("opens");
+    assert_eq!(found.damage, None, "they are counted once");
 }
 
 #[tokio::test]
