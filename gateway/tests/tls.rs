@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tidegate_gateway::{BeforeLogic, Gateway, GatewayConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -70,4 +72,37 @@ async fn a_reload_concerns_those_who_come_and_a_bad_one_nobody() {
     while !heard.ends_with(&[0x8a, 1, b'!']) {
         assert_ne!(stays.read_buf(&mut heard).await.expect("still open"), 0, "the pong comes first");
     }
+}
+
+/// Each newcomer must not throw out one that is nearly through: everybody would begin again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_storm_of_honest_clients_handshakes_that_have_begun_are_finished() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let trusted = issue(folder.path());
+    let mut config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), ..GatewayConfig::default() };
+    (config.tls.cert, config.tls.key) = (path("a.crt"), path("a.key"));
+    config.handshake.tls_in_flight = 16;
+    config.handshake.before_logic = BeforeLogic::Admit;
+    let gateway = Arc::new(Gateway::start(config).await.expect("a gateway"));
+
+    let mut storm = JoinSet::new();
+    for _ in 0..300 {
+        let (gateway, trusted) = (Arc::clone(&gateway), trusted.clone());
+        storm.spawn(async move {
+            loop {
+                if let Ok(stream) = connect(&gateway, &trusted).await {
+                    return stream;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+    }
+    let through = storm.join_all().await.len();
+
+    let mut metrics = String::new();
+    gateway.metrics_text(&mut metrics);
+    let name = "tidegate_gateway_evicted_total{pool=\"tls_handshakes\"}";
+    let evicted = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
+    assert!(evicted.is_some_and(|evicted| evicted < through / 2), "{evicted:?} of {through}");
 }

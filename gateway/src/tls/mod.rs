@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tidegate_protocol::handshake::Refusal;
-use tidegate_protocol::places::{Place, Places};
+use tidegate_protocol::places::{Place, Places, Served};
 use tidegate_protocol::proxy::{self, Header};
 use tidegate_tls::{Renewal, Server, TlsConfig, TlsError, server_stream::TlsStream};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::shuttle::Shuttle;
 use crate::clock::Millis;
@@ -33,6 +33,8 @@ use crate::ops::Holder;
 
 /// What is in the kernel from the client to the gateway, decrypted; a client's message is small.
 const INBOUND_BYTES: usize = 16 * 1024;
+/// How long nobody takes a newcomer's place: several round trips, and a part of `handshake.deadline_ms`.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// A client past its TLS handshake, for the lobby.
 #[derive(Debug)]
@@ -128,14 +130,16 @@ pub(crate) fn welcome(node: &Arc<Node>, fd: OwnedFd, door: &mpsc::Sender<Arrival
     };
     let stream = std::net::TcpStream::from(fd);
     let (Ok(peer), Ok(stream)) = (stream.peer_addr(), TcpStream::from_std(stream)) else { return };
-    let serve = serve(Arc::clone(node), place, evicted, (stream, peer), door.clone());
+    // From here on and not from the task's first turn, which in a storm comes late.
+    let fresh = place.serve();
+    let serve = serve(Arc::clone(node), (place, fresh), evicted, (stream, peer), door.clone());
     tokio::spawn(serve);
 }
 
 /// The life of one client.
 async fn serve(
     node: Arc<Node>,
-    place: Arc<Place<Holder>>,
+    (place, fresh): (Arc<Place<Holder>>, Served<Holder>),
     evicted: oneshot::Receiver<()>,
     (stream, peer): (TcpStream, SocketAddr),
     door: mpsc::Sender<Arrival>,
@@ -145,7 +149,7 @@ async fn serve(
     let deadline = node.clock.now().wrapping_add(deadline_ms);
     let late = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
     let shaken = tokio::select! {
-        shaken = timeout_at(late, Box::pin(shake_hands(&node, stream, peer))) => shaken,
+        shaken = timeout_at(late, Box::pin(shake_hands_in(fresh, &node, stream, peer))) => shaken,
         _ = evicted => return,
     };
     let Ok(Some((stream, address))) = shaken else {
@@ -170,6 +174,22 @@ async fn serve(
     drop((place, door));
     Shuttle::new(stream, near).await;
     drop(open);
+}
+
+/// A newcomer keeps its place for a while, whoever comes: in a storm of honest clients each would else throw out one that is
+/// nearly through, and the work done for it would be lost.
+async fn shake_hands_in(
+    fresh: Served<Holder>,
+    node: &Node,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
+    let mut shaken = std::pin::pin!(shake_hands(node, stream, peer));
+    if let Ok(shaken) = timeout(FRESH, &mut shaken).await {
+        return shaken;
+    }
+    drop(fresh);
+    shaken.await
 }
 
 /// What a proxy says first, then TLS; none when either is wrong.
