@@ -29,6 +29,10 @@ impl Site {
         let env: Vec<(&str, &str)> = kind.gateway_settings().into_iter().chain(env.iter().copied()).collect();
         let gateways = [Server::gateway("g0", &env).await, Server::gateway("g1", &env).await];
         let logic = Server::logic(&[&gateways[0], &gateways[1]], &[]).await;
+        // HAProxy asks once before it begins, and passes nobody on for two seconds to a gateway that was not ready then.
+        for gateway in &gateways {
+            gateway.ready().await;
+        }
         let of = [front::of(&gateways[0]), front::of(&gateways[1])];
         let front = Front::start(kind, balance, &of, &[logic.direct_api()]).await;
         Self { gateways, logic, front }

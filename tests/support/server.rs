@@ -177,7 +177,8 @@ impl Server {
         let _ = self.front.set(Front::start(kind, Balance::LeastConnections, &gateways, &apis).await);
     }
 
-    async fn ready(&self) {
+    /// Waits until `/readyz` says yes: a gateway, until a logic node has told it what it wants.
+    pub async fn ready(&self) {
         if self.is_api_tls && self.ops.is_none() {
             // It listens, or there would be no start line; what it says is the test's to read.
             return;
