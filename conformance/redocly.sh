@@ -76,6 +76,7 @@ fetch
 cd "$scratch"
 "$home/node_modules/.bin/redocly" lint openapi.json --format=json --max-problems=1000 >report.json 2>lint.log ||
   [ -s report.json ] || die "the linter failed: $(tail -n 5 lint.log)"
+# shellcheck disable=SC2016 # what stands in the quotes is JavaScript
 node -e '
   const { totals, problems } = JSON.parse(require("fs").readFileSync("report.json", "utf8"));
   for (const p of problems) console.error(`${p.severity} ${p.ruleId} at ${p.location?.[0]?.pointer}: ${p.message}`);
