@@ -1,6 +1,6 @@
 //! One lane of a sink: sends its messages in order, one request at a time, and does not go on before the sink has them or
 //! they are dead letters. A user is in one lane, so that user's order holds whatever fails.
-//! Decisions are `pace`'s; this file waits, reads, posts and books.
+//! Decisions are `pace`'s and `search`'s; this file waits, reads, posts and books.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::answer::{self, Action, Actions};
 use super::ledger::Burial;
 use super::pace::{Asked, Pace, Step};
+use super::search::Search;
 use super::sink::{Sink, Work, unix_ms};
 use super::spool::{Dead, SpoolError, Stored};
 use super::webhook::{Answer, Said};
@@ -28,7 +29,7 @@ const EXPIRE_MAX: usize = 256;
 pub async fn run(sink: Arc<Sink>, lane: u16, actions: Arc<dyn Actions>, leave: watch::Receiver<bool>) {
     let pace = Pace::new(&sink.config);
     let mut committed = sink.lanes[usize::from(lane)].committed.subscribe();
-    let mut lane = Lane { sink, lane, actions, leave, pace, cursor: 0, damaged: 0 };
+    let mut lane = Lane { sink, lane, actions, leave, pace, search: Search::default(), cursor: 0, damaged: 0 };
     let linger = Duration::from_millis(u64::from(lane.sink.config.linger_ms));
     loop {
         let mut last = *committed.borrow_and_update();
@@ -56,6 +57,7 @@ struct Lane {
     actions: Arc<dyn Actions>,
     leave: watch::Receiver<bool>,
     pace: Pace,
+    search: Search,
     /// Number of the last message that is behind us.
     cursor: u64,
     /// Number of the last message that was found damaged.
@@ -90,6 +92,10 @@ impl Lane {
         if !held.is_zero() {
             return self.pause(held).await;
         }
+        if self.pace.wants_another(self.sink.taken.load(Ordering::Relaxed)) {
+            self.try_another().await;
+            return GO_ON;
+        }
         let Some(batch) = self.read(self.pace.limit()).await else { return self.pause(STUCK_PAUSE).await };
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
             // It is behind us already: read with those before it, or damaged. That is counted and kept beside the spool, in
@@ -120,8 +126,42 @@ impl Lane {
                     self.sink.hold(after);
                 }
                 let taken = self.sink.taken.load(Ordering::Relaxed);
+                self.search.behind(first);
                 let step = self.pace.later(asked, &trouble, after, taken, unix_ms(), fastrand::f64());
                 self.follow(step, &batch, trouble.label()).await
+            }
+        }
+    }
+
+    /// Sends another user's first message while the lane's own first fails. If the sink has it, it is alive, and the next
+    /// failure is the message's own; if not, nothing is said about either.
+    async fn try_another(&mut self) {
+        let (sink, lane, mut search) = (Arc::clone(&self.sink), self.lane, std::mem::take(&mut self.search));
+        let look = tokio::task::spawn_blocking(move || {
+            let found = search.next(&sink.spool, lane);
+            (search, found)
+        });
+        let Ok((search, found)) = look.await else { return };
+        self.search = search;
+        let Ok(Some(message)) = found else { return };
+        let (sink, batch) = (Arc::clone(&self.sink), std::slice::from_ref(&message));
+        match self.post(batch).await {
+            Answer::Taken(said) => {
+                self.act(&said, batch).await;
+                sink.taken.fetch_add(1, Ordering::Relaxed);
+                let (sender, written) = oneshot::channel();
+                let is_queued = sink.hand_in(Work::Take { lane, number: message.number, sender }).await;
+                // Else it stays where it is and is sent again in its turn.
+                if is_queued && written.await.unwrap_or(false) {
+                    self.delivered(batch);
+                    sink.ledger.delivered(batch);
+                }
+            }
+            Answer::Never(_) => self.search.failed(&message),
+            Answer::Later { trouble, after } => {
+                self.search.failed(&message);
+                sink.count(&sink.metrics.retries, trouble.label());
+                after.into_iter().for_each(|after| sink.hold(after));
             }
         }
     }
@@ -191,15 +231,19 @@ impl Lane {
     }
 
     async fn taken(&mut self, asked: Asked, batch: &[Stored]) {
-        let sink = &self.sink;
-        sink.taken.fetch_add(1, Ordering::Relaxed);
-        sink.metrics.delivered.get_or_create(&sink.labels).inc_by(batch.len() as u64);
-        sink.note(None);
+        self.sink.taken.fetch_add(1, Ordering::Relaxed);
+        self.delivered(batch);
         self.pace.taken(asked);
         self.cursor = asked.last;
-        self.state().waiting.fetch_sub(batch.len() as u64, Ordering::Relaxed);
         self.sink.hand_in(Work::Done { lane: self.lane, up_to: asked.last }).await;
         self.sink.ledger.delivered(batch);
+    }
+
+    fn delivered(&self, batch: &[Stored]) {
+        let sink = &self.sink;
+        sink.metrics.delivered.get_or_create(&sink.labels).inc_by(batch.len() as u64);
+        sink.note(None);
+        self.state().waiting.fetch_sub(batch.len() as u64, Ordering::Relaxed);
     }
 
     async fn follow(&mut self, step: Step, batch: &[Stored], reason: &'static str) -> Flow {

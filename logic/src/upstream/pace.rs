@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A sink that is down must not make dead letters, a message that it chokes on must not hold its lane for ever. So a failure
-//! counts against a message only if the sink took something else since the failure before. Invariant: a message is given up
+//! counts against a message only if the sink took something else since the failure before; while nothing else is under way, the
+//! lane tries another user's message for that. Invariant: a message is given up
 //! only when it was alone in its request, or is older than `age_max_ms` and has failed twice (a clock that jumps ahead makes
 //! everything look old).
 
@@ -70,6 +71,8 @@ pub struct Pace {
     blamed: u32,
     /// What the sink had taken at the last failure.
     others: u64,
+    /// Whether another's message may tell what the last failure was due to; not asked yet.
+    is_open: bool,
     /// Whose messages were given up, how many, when the last.
     strikes: VecDeque<(u32, u32, u64)>,
 }
@@ -89,6 +92,7 @@ impl Pace {
             failures: 0,
             blamed: 0,
             others: 0,
+            is_open: false,
             strikes: VecDeque::new(),
         }
     }
@@ -107,7 +111,7 @@ impl Pace {
 
     /// The sink has them.
     pub fn taken(&mut self, asked: Asked) {
-        (self.failures, self.blamed) = (0, 0);
+        (self.failures, self.blamed, self.is_open) = (0, 0, false);
         if asked.last >= self.suspects_to {
             self.limit = self.most;
         }
@@ -116,6 +120,7 @@ impl Pace {
     /// The first message is a dead letter now.
     pub fn buried(&mut self) {
         (self.failures, self.blamed, self.limit, self.suspects_to) = (0, 0, self.most, 0);
+        self.is_open = false;
     }
 
     /// The sink will never take this request.
@@ -139,10 +144,11 @@ impl Pace {
         chance: f64,
     ) -> Step {
         self.failures = self.failures.saturating_add(1);
-        if self.failures > 1 && taken != self.others {
-            self.blamed += 1;
-        }
+        let is_blamed = self.failures > 1 && taken != self.others;
+        self.blamed += u32::from(is_blamed);
         self.others = taken;
+        let is_silence = !matches!(trouble, Trouble::Status(_));
+        self.is_open = self.failures > 1 && (asked.messages == 1 || is_silence);
         if asked.messages == 1 && self.blamed >= self.attempts_of(asked.shard, now_ms) {
             self.strike(asked.shard, now_ms);
             return Step::Bury(trouble.words());
@@ -150,11 +156,17 @@ impl Pace {
         if self.failures > 1 && now_ms.saturating_sub(asked.oldest_ms) > self.age_max_ms {
             return Step::Expire;
         }
-        // Silence and refused connections say nothing about the messages.
-        if self.failures > 1 && matches!(trouble, Trouble::Status(_)) && asked.messages > 1 {
+        // Silence and refused connections say nothing about the messages, unless others got through.
+        if self.failures > 1 && (!is_silence || is_blamed) && asked.messages > 1 {
             self.suspect(asked);
         }
         Step::Wait(self.back_off(chance).max(after.unwrap_or_default()))
+    }
+
+    /// Whether another user's message is to be tried before the lane's first: once a failure, when the sink has taken nothing
+    /// since, so that only that can tell a sink that is down from one that chokes on the first.
+    pub fn wants_another(&mut self, taken: u64) -> bool {
+        std::mem::take(&mut self.is_open) && taken == self.others
     }
 
     /// Failures that a message of this user has: half as many for each that was given up lately, so that a user whose every
@@ -330,6 +342,33 @@ mod tests {
         }
 
         assert_eq!(sizes, [100, 100, 50, 25, 12, 6, 3, 1]);
+    }
+
+    #[test]
+    fn another_is_tried_once_a_failure_from_the_second_on_while_nothing_is_taken() {
+        let mut pace = pace();
+        pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        assert!(!pace.wants_another(0), "one failure is nothing");
+
+        pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        assert!(pace.wants_another(0) && !pace.wants_another(0));
+        pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        assert!(!pace.wants_another(1), "something was taken");
+        pace.later(asked(2, 2), &TROUBLE, None, 1, 0, 0.0);
+        assert!(!pace.wants_another(1), "halves come first");
+        pace.later(asked(2, 2), &Trouble::Timeout, None, 1, 0, 0.0);
+        pace.taken(asked(2, 2));
+        assert!(!pace.wants_another(1), "it was taken");
+    }
+
+    #[test]
+    fn silence_shrinks_batches_when_others_get_through() {
+        let mut pace = pace();
+        for taken in 0..3 {
+            pace.later(asked(100, 100), &Trouble::Timeout, None, taken, 0, 0.0);
+        }
+
+        assert_eq!(pace.limit(), 50);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Work {
     Put { shard: u32, taken_ms: u64, line: Bytes, sender: Option<oneshot::Sender<Outcome>> },
     /// A lane's messages up to this number are delivered.
     Done { lane: u16, up_to: u64 },
+    /// A message is delivered before those ahead of it in its lane; told when that is on the disk.
+    Take { lane: u16, number: u64, sender: oneshot::Sender<bool> },
     /// A message is given up, booked by the ledger like those that make room for it; told when it is on the disk.
     Bury { lane: u16, dead: Dead, made_room: Vec<Grave>, sender: oneshot::Sender<bool> },
     /// Dead letters are messages again, booked by the ledger.

@@ -74,6 +74,8 @@ pub enum Change {
     Put(Stored),
     /// The sink has the lane's messages up to this number.
     Done { lane: u16, up_to: u64 },
+    /// The sink has this one, before those ahead of it in the lane.
+    Take { lane: u16, number: u64 },
     /// A message is given up.
     Bury { lane: u16, dead: Dead },
     /// A dead letter is a message again, under a new number.
@@ -269,6 +271,10 @@ impl Spool {
                     })?;
                     settle(stock, *lane, *up_to, gone);
                 }
+                Change::Take { lane, number } => {
+                    let gone = messages.remove((*lane, *number))?.is_some();
+                    stock.waiting = stock.waiting.saturating_sub(u64::from(gone));
+                }
                 Change::Bury { lane, dead } => {
                     let gone = messages.remove((*lane, dead.message.number))?.is_some();
                     settle(stock, *lane, dead.message.number, u64::from(gone));
@@ -306,6 +312,23 @@ impl Spool {
                 out.messages.push(message);
             }
             Ok(out)
+        })
+    }
+
+    /// Shows a lane's messages after a number, as they lie there, until it has seen enough.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn each(&self, lane: u16, after: u64, mut is_enough: impl FnMut(u64, &[u8]) -> bool) -> Result<(), SpoolError> {
+        self.look(|database| {
+            let messages = database.begin_read()?.open_table(MESSAGES)?;
+            for entry in messages.range((lane, after + 1)..=(lane, u64::MAX))? {
+                let (key, value) = entry?;
+                if is_enough(key.value().1, value.value()) {
+                    break;
+                }
+            }
+            Ok(())
         })
     }
 

@@ -84,6 +84,7 @@ fn firsts(got: &[super::hook::Got]) -> HashMap<String, Vec<u64>> {
     out
 }
 
+mod poison;
 mod shares;
 
 #[tokio::test]

@@ -85,6 +85,7 @@ fn changes(batch: &[Work], kept: &mut [(u16, u64)], next: &mut u64) -> Vec<Chang
                 out.push(Change::Put(Stored { number: number(), shard, taken_ms, line }));
             }
             Work::Done { lane, up_to } => out.push(Change::Done { lane: *lane, up_to: *up_to }),
+            Work::Take { lane, number, .. } => out.push(Change::Take { lane: *lane, number: *number }),
             Work::Bury { lane, dead, made_room, .. } => {
                 out.push(Change::Bury { lane: *lane, dead: dead.clone() });
                 out.extend(made_room.iter().map(|grave| Change::Forget { number: grave.number }));
@@ -158,6 +159,9 @@ fn settle(sink: &Sink, batch: &mut Vec<Work>, mut number: u64, failed: bool) {
                 if failed {
                     sink.ledger.unbury(dead.grave(), &made_room);
                 }
+                let _ = sender.send(!failed);
+            }
+            Work::Take { sender, .. } => {
                 let _ = sender.send(!failed);
             }
             Work::Done { .. } | Work::Close => {}
