@@ -7,7 +7,7 @@ use tidegate_protocol::close::CloseReason;
 
 use super::drive::Drive;
 use super::table::Table;
-use crate::clock::{Millis, Moment, age_of, coarse, is_due, since, since_coarse};
+use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
 use crate::live::LiveRates;
 use crate::node::Node;
 
@@ -115,7 +115,7 @@ fn judge(table: &Table, node: &Node, has_pending: bool, moment: Moment) -> (Slot
         if quiet >= soonest {
             let pinged = table.cold[i].pinged;
             let waited = since_coarse(moment, pinged);
-            let is_unanswered = pinged != 0 && u64::from(age_of(&hot.seen, now)) >= waited;
+            let is_unanswered = is_unanswered(moment, pinged, age_of(&hot.seen, now));
             if is_unanswered && quiet >= heartbeat.pong_ms && waited >= u64::from(heartbeat.pong_ms) {
                 dead.push((slot, generation));
             } else if !is_unanswered && quiet >= jittered(heartbeat.idle_ms, slot, generation) {
@@ -130,6 +130,12 @@ fn judge(table: &Table, node: &Node, has_pending: bool, moment: Moment) -> (Slot
         }
     }
     (idle, dead, slow)
+}
+
+/// Whether nothing has come since the ping. A pong may come in the millisecond of its ping, and a ping is kept as up to
+/// 64 ms earlier than it was; nobody is pinged who was heard of that lately.
+fn is_unanswered(now: Moment, pinged: Coarse, silent_ms: u32) -> bool {
+    pinged != 0 && u64::from(silent_ms) > since_coarse(now, pinged)
 }
 
 /// `ms` ± 20 %, the same for a connection's whole life (rule L-2).
@@ -153,6 +159,17 @@ mod tests {
     fn gateway(age: Duration) -> Gateway {
         let config = GatewayConfig { listen: "127.0.0.1:0".parse().expect("an address"), ..GatewayConfig::default() };
         Gateway::start_on(config, Clock::start().started_earlier(age)).expect("starts")
+    }
+
+    #[test]
+    fn a_pong_in_the_millisecond_of_its_ping_is_an_answer() {
+        for pinged in 100_000..100_128 {
+            let now = pinged + 8_000;
+            let heard = |at: Moment| is_unanswered(now, coarse(pinged), u32::try_from(now - at).expect("seconds"));
+
+            assert!(!heard(pinged) && !heard(pinged + 1), "pinged at {pinged}");
+            assert!(heard(pinged - 20_000), "pinged at {pinged}");
+        }
     }
 
     #[tokio::test]
