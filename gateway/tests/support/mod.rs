@@ -31,6 +31,22 @@ pub async fn gateway(change: impl FnOnce(&mut GatewayConfig)) -> Gateway {
     Gateway::start(config).await.expect("a gateway starts on a free port")
 }
 
+/// Waits until a counter of the walks is at `expected`: a walk counts what it wrote when it is through, so that clients may
+/// have it a moment before.
+pub async fn counted(gateway: &Gateway, name: &str, expected: u64) {
+    let begun = std::time::Instant::now();
+    loop {
+        let mut text = String::new();
+        gateway.metrics_text(&mut text);
+        let found = text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok());
+        if found == Some(expected) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{name}is {found:?}, and not {expected}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// A client.
 pub struct Client {
     socket: WebSocket<TokioIo<Upgraded>>,
