@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde_json::Value;
 use support::{Client, Logic, PATIENCE, counted, gateway, push};
