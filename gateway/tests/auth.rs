@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::tokens::{attacks, claims, config, good, hs, now_s};
-use support::{Client, Logic, PATIENCE, gateway, push};
+use support::{Client, Logic, PATIENCE, gateway, metric, push, until};
 use tidegate_gateway::auth::TOKEN_BYTES_MAX;
 use tidegate_gateway::{Gateway, GatewayConfig};
 use tidegate_protocol::records::target::To;
@@ -43,21 +43,6 @@ fn escaped(token: &str) -> String {
         .collect()
 }
 
-fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut text = String::new();
-    gateway.metrics_text(&mut text);
-    let line = text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok());
-    line.unwrap_or_else(|| panic!("no metric {name}"))
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// Rule C-4: the attack set at the first two doors.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_attack_is_401_before_the_upgrade() {
@@ -81,7 +66,7 @@ async fn every_attack_is_401_before_the_upgrade() {
 
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(huge.starts_with("HTTP/1.1 431") || huge.is_empty(), "{huge}");
-    assert_eq!(metric(&gateway, "tidegate_gateway_connections "), 0);
+    assert_eq!(metric(&gateway, "tidegate_gateway_connections"), 0);
     assert!(metric(&gateway, "tidegate_gateway_tokens_refused_total{code=\"token_claims\"}") > 20);
 }
 
@@ -108,7 +93,7 @@ async fn every_attack_closes_3500_after_the_upgrade() {
 
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(huge.closed().await, 1009);
-    until("nobody is left waiting", || metric(&gateway, "tidegate_gateway_unnamed ") == 0).await;
+    until("nobody is left waiting", PATIENCE, || metric(&gateway, "tidegate_gateway_unnamed") == 0).await;
 }
 
 /// Rule C-4: the three doors.
@@ -129,7 +114,7 @@ async fn a_good_token_names_its_bearer_at_each_door() {
         assert_eq!(client.hello["user"], "ann", "whatever the query says");
         assert_eq!(client.next().await["data"]["items"][0], 1);
     }
-    assert_eq!(metric(&gateway, "tidegate_gateway_tokens_accepted_total "), 3);
+    assert_eq!(metric(&gateway, "tidegate_gateway_tokens_accepted_total"), 3);
 }
 
 /// Rule C-4: as long as it is documented to be.
@@ -202,8 +187,8 @@ async fn nothing_is_pushed_to_those_who_have_no_name_yet() {
     let gateway = guarded(|_| {}).await;
     let mut logic = Logic::link(&gateway).await;
     let mut client = Client::open(&gateway, "", None).await;
-    until("it waits", || metric(&gateway, "tidegate_gateway_unnamed ") == 1).await;
-    assert_eq!(metric(&gateway, "tidegate_gateway_connections "), 0);
+    until("it waits", PATIENCE, || metric(&gateway, "tidegate_gateway_unnamed") == 1).await;
+    assert_eq!(metric(&gateway, "tidegate_gateway_connections"), 0);
 
     logic.push(vec![push(To::All(true), &["\"secret\""])]).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -212,7 +197,7 @@ async fn nothing_is_pushed_to_those_who_have_no_name_yet() {
     let mut client = client.greeted().await;
     logic.push(vec![push(To::All(true), &["\"known\""])]).await;
     assert_eq!(client.next().await["data"]["items"][0], "known");
-    until("it has moved", || metric(&gateway, "tidegate_gateway_unnamed ") == 0).await;
+    until("it has moved", PATIENCE, || metric(&gateway, "tidegate_gateway_unnamed") == 0).await;
 }
 
 /// Rule C-4: AUTH comes first, and in time.
@@ -239,7 +224,7 @@ async fn of_those_without_a_name_the_oldest_makes_room() {
     let mut waiting = Vec::new();
     for n in 1..=3 {
         waiting.push(Client::open(&gateway, "", None).await);
-        until("it waits", || metric(&gateway, "tidegate_gateway_unnamed ") == n).await;
+        until("it waits", PATIENCE, || metric(&gateway, "tidegate_gateway_unnamed") == n).await;
     }
 
     let mut late = Client::open(&gateway, "", None).await;
@@ -317,7 +302,7 @@ async fn a_connection_ends_with_its_token_unless_it_is_refreshed() {
     assert_eq!(refreshed, json!({"type": "REFRESHED", "id": "r", "data": {"expires_ms": later * 1_000}}));
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(goes_on.join("late").await["online"], 1, "it lives, and the new grant counts");
-    assert_eq!(metric(&gateway, "tidegate_gateway_expired_closed_total "), 1);
+    assert_eq!(metric(&gateway, "tidegate_gateway_expired_closed_total"), 1);
 }
 
 /// Rule C-6: a refused REFRESH changes nothing.
@@ -370,8 +355,8 @@ async fn a_reload_exchanges_keys_and_limits_or_leaves_both() {
     let mut client = Client::bearing(&gateway, &token).await;
     client.join("a").await;
     assert_eq!(client.join("b").await["error"]["code"], "limit");
-    assert_eq!(metric(&gateway, "tidegate_gateway_token_key_reloads_total "), 1);
-    assert_eq!(metric(&gateway, "tidegate_gateway_token_key_failures_total "), 1);
+    assert_eq!(metric(&gateway, "tidegate_gateway_token_key_reloads_total"), 1);
+    assert_eq!(metric(&gateway, "tidegate_gateway_token_key_failures_total"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -389,10 +374,13 @@ async fn a_key_set_that_changes_is_read_again_and_a_broken_one_is_not_taken() {
     assert!(answer(&gateway, "", &door).await.contains("token_key_unknown"));
 
     std::fs::write(&path, "{").expect("a scratch file");
-    until("the broken one is looked at", || metric(&gateway, "tidegate_gateway_token_key_failures_total ") == 1).await;
-    assert_eq!(metric(&gateway, "tidegate_gateway_token_keys "), 1, "the old one stays");
+    until("the broken one is looked at", PATIENCE, || {
+        metric(&gateway, "tidegate_gateway_token_key_failures_total") == 1
+    })
+    .await;
+    assert_eq!(metric(&gateway, "tidegate_gateway_token_keys"), 1, "the old one stays");
     std::fs::write(&path, set("hs")).expect("a scratch file");
-    until("the new one is taken", || metric(&gateway, "tidegate_gateway_token_key_reloads_total ") == 1).await;
+    until("the new one is taken", PATIENCE, || metric(&gateway, "tidegate_gateway_token_key_reloads_total") == 1).await;
 
     Client::bearing(&gateway, &good(&json!({}))).await;
 }

@@ -4,7 +4,7 @@ mod support;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde_json::Value;
-use support::{Client, Logic, PATIENCE, counted, gateway, push};
+use support::{Client, Logic, PATIENCE, counted, gateway, metric, push};
 use tidegate_gateway::Gateway;
 use tidegate_protocol::records::target::To;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -131,13 +131,6 @@ fn rows(n: usize) -> String {
     format!("[{}]", (0..n).map(row).collect::<Vec<_>>().join(","))
 }
 
-fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut text = String::new();
-    gateway.metrics_text(&mut text);
-    let value = text.lines().find_map(|l| l.strip_prefix("tidegate_gateway_")?.strip_prefix(name)?.trim().parse().ok());
-    value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
-}
-
 /// Rule M-5.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answer_to_an_offer_says_that_messages_stand_by_themselves() {
@@ -154,7 +147,7 @@ async fn the_answer_to_an_offer_says_that_messages_stand_by_themselves() {
     for plain in [strange, none] {
         assert!(!plain.response.contains("Extensions"), "{}", plain.response);
     }
-    assert_eq!(metric(&gateway, "connections_deflate "), 1);
+    assert_eq!(metric(&gateway, "tidegate_gateway_connections_deflate"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,12 +194,14 @@ async fn a_mixed_audience_gets_identical_items_from_two_encodings() {
             assert_eq!(frame.json(), *message);
         }
     }
-    assert_eq!(metric(&gateway, "frames_encoded_total "), 2 * 2);
-    assert_eq!(metric(&gateway, "frames_deflated_total "), 2);
-    counted(&gateway, "tidegate_gateway_frames_written_total ", 2 * 40).await;
-    counted(&gateway, "tidegate_gateway_messages_written_total ", 21 * 40).await;
-    let (before, after) =
-        (metric(&gateway, "deflate_bytes_before_total "), metric(&gateway, "deflate_bytes_after_total "));
+    assert_eq!(metric(&gateway, "tidegate_gateway_frames_encoded_total"), 2 * 2);
+    assert_eq!(metric(&gateway, "tidegate_gateway_frames_deflated_total"), 2);
+    counted(&gateway, "tidegate_gateway_frames_written_total", 2 * 40).await;
+    counted(&gateway, "tidegate_gateway_messages_written_total", 21 * 40).await;
+    let (before, after) = (
+        metric(&gateway, "tidegate_gateway_deflate_bytes_before_total"),
+        metric(&gateway, "tidegate_gateway_deflate_bytes_after_total"),
+    );
     assert!(after * 3 < before, "{after} of {before}");
 }
 
@@ -220,21 +215,21 @@ async fn only_what_someone_takes_is_compressed() {
 
     logic.push(vec![push(To::All(true), &[&rows])]).await;
     ann.next().await;
-    assert_eq!(metric(&gateway, "frames_deflated_total "), 0, "nobody takes it");
+    assert_eq!(metric(&gateway, "tidegate_gateway_frames_deflated_total"), 0, "nobody takes it");
 
     let client = bare.insert(Bare::connect(&gateway, Some("permessage-deflate")).await);
     logic.push(vec![push(To::User("ann".into()), &[&rows])]).await;
     ann.next().await;
-    assert_eq!(metric(&gateway, "frames_deflated_total "), 0, "the user does not take it");
+    assert_eq!(metric(&gateway, "tidegate_gateway_frames_deflated_total"), 0, "the user does not take it");
 
     logic.push(vec![push(To::All(true), &["1"])]).await;
     ann.next().await;
     assert!(!client.next().await.is_compressed(), "too small");
-    assert_eq!(metric(&gateway, "frames_deflated_total "), 0);
+    assert_eq!(metric(&gateway, "tidegate_gateway_frames_deflated_total"), 0);
 
     logic.push(vec![push(To::All(true), &[&rows])]).await;
     assert!(client.next().await.is_compressed());
-    assert_eq!(metric(&gateway, "frames_deflated_total "), 1);
+    assert_eq!(metric(&gateway, "tidegate_gateway_frames_deflated_total"), 1);
 }
 
 /// Rule M-5: requests may come compressed, cut anywhere; the answers are plain.
@@ -276,7 +271,7 @@ async fn what_breaks_the_extensions_rules_closes_by_its_code() {
         assert_eq!(got, code, "{what}: {text}");
         assert!(text.contains(words), "{what}: {text}");
     }
-    assert_eq!(metric(&gateway, "violations_total "), 6);
+    assert_eq!(metric(&gateway, "tidegate_gateway_violations_total"), 6);
 }
 
 /// 10 MB from 10 KB, from 200 clients at once: what a gateway keeps is bounded by its threads, not by what it was sent.
@@ -301,7 +296,7 @@ async fn bombs_leave_no_memory_behind() {
     // Each would be 10 MB, and 64 KiB where the limit alone held.
     let grown = resident_bytes().saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes for 200 bombs");
-    assert_eq!(metric(&gateway, "partial_bytes "), 0);
+    assert_eq!(metric(&gateway, "tidegate_gateway_partial_bytes"), 0);
 }
 
 /// Resident memory of this process.
@@ -324,7 +319,7 @@ async fn a_slow_client_of_compressed_frames_is_told_what_it_missed() {
     let mut sent = 0;
     // Rows that hardly compress, so that the kernel's buffers are full soon.
     let mut random = 7u64;
-    while metric(&gateway, "messages_dropped_total{reason=\"slow\"} ") < 20 {
+    while metric(&gateway, "tidegate_gateway_messages_dropped_total{reason=\"slow\"}") < 20 {
         let mut row = || {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             format!("{random:016x}")
@@ -355,9 +350,9 @@ async fn a_slow_client_of_compressed_frames_is_told_what_it_missed() {
     }
 
     assert!(compressed > 0 && missing >= 20);
-    let of = |name: &str| metric(&gateway, name);
-    counted(&gateway, "tidegate_gateway_messages_pending ", 0).await;
-    let dropped = of("messages_dropped_total{reason=\"slow\"} ");
-    assert_eq!((of("messages_pending "), of("pending_bytes "), dropped), (0, 0, missing));
-    counted(&gateway, "tidegate_gateway_messages_written_total ", of("messages_queued_total ") - dropped).await;
+    let of = |name: &str| metric(&gateway, &format!("tidegate_gateway_{name}"));
+    counted(&gateway, "tidegate_gateway_messages_pending", 0).await;
+    let dropped = of("messages_dropped_total{reason=\"slow\"}");
+    assert_eq!((of("messages_pending"), of("pending_bytes"), dropped), (0, 0, missing));
+    counted(&gateway, "tidegate_gateway_messages_written_total", of("messages_queued_total") - dropped).await;
 }

@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use serde_json::json;
 use support::tokens::{config, good};
-use support::{Client, Logic, gateway};
+use support::{Client, Logic, gateway, metric};
 use tidegate_gateway::{DevicePolicy, Gateway, GatewayConfig};
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::answer::Outcome;
@@ -238,13 +238,6 @@ async fn claims_give_way_to_what_clients_say() {
         all.push(Client::bearing(&gateway, &good(&json!({"sub": user, "rooms": ["*"]}))).await);
     }
 
-    assert_eq!(metric(&gateway, "tidegate_gateway_claims_dropped_total "), 2);
-    assert_eq!(metric(&gateway, "tidegate_gateway_uplink_items_total "), 3);
-}
-
-fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut text = String::new();
-    gateway.metrics_text(&mut text);
-    let line = text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok());
-    line.unwrap_or_else(|| panic!("no metric {name}"))
+    assert_eq!(metric(&gateway, "tidegate_gateway_claims_dropped_total"), 2);
+    assert_eq!(metric(&gateway, "tidegate_gateway_uplink_items_total"), 3);
 }

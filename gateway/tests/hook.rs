@@ -4,12 +4,11 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
 use support::tokens::{config, good};
-use support::{Client, Logic, PATIENCE, gateway, push};
+use support::{Client, Logic, PATIENCE, gateway, metric, push, until};
 use tidegate_gateway::{Gateway, GatewayConfig};
 use tidegate_protocol::records::answer::Outcome;
 use tidegate_protocol::records::item::What;
@@ -64,15 +63,7 @@ impl Hook {
     }
 
     async fn until_asked(&self, n: usize) {
-        until("as many questions", || self.asked.lock().len() >= n).await;
-    }
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        until("as many questions", PATIENCE, || self.asked.lock().len() >= n).await;
     }
 }
 
@@ -106,13 +97,6 @@ fn head(query: &str, headers: &str) -> String {
         "GET /ws{query} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
-}
-
-fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut text = String::new();
-    gateway.metrics_text(&mut text);
-    let line = text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok());
-    line.unwrap_or_else(|| panic!("no metric {name}"))
 }
 
 #[tokio::test]
@@ -234,7 +218,7 @@ async fn a_refusal_is_the_hooks_own_status_and_code() {
 }
 
 fn gateway_connections(gateway: &Gateway) -> u64 {
-    metric(gateway, "tidegate_gateway_connections ")
+    metric(gateway, "tidegate_gateway_connections")
 }
 
 #[tokio::test]
@@ -294,7 +278,7 @@ async fn nobody_comes_in_while_the_hook_cannot_be_asked() {
         assert!(text.starts_with("HTTP/1.1 503 "), "{why}: {text}");
         assert!(text.contains("\"code\":\"hook_unavailable\"") && text.contains("Retry-After: "), "{why}: {text}");
     }
-    assert_eq!(metric(&silent, "tidegate_gateway_handshakes "), 0);
+    assert_eq!(metric(&silent, "tidegate_gateway_handshakes"), 0);
 }
 
 #[tokio::test]
@@ -325,11 +309,11 @@ async fn one_who_leaves_while_it_is_asked_about_is_gone() {
     let mut socket = TcpStream::connect(gateway.listen_addr()).await.expect("listening");
     socket.write_all(head("", "").as_bytes()).await.expect("sent");
     hook.until_asked(1).await;
-    assert_eq!(metric(&gateway, "tidegate_gateway_handshakes "), 1);
+    assert_eq!(metric(&gateway, "tidegate_gateway_handshakes"), 1);
 
     drop(socket);
 
-    until("the place is free again", || metric(&gateway, "tidegate_gateway_handshakes ") == 0).await;
+    until("the place is free again", PATIENCE, || metric(&gateway, "tidegate_gateway_handshakes") == 0).await;
 }
 
 #[tokio::test]

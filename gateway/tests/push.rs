@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{Client, Logic, counted, gateway, push};
+use support::{Client, Logic, counted, gateway, metric, push};
 use tidegate_protocol::records::target::To;
 use tidegate_protocol::records::{Lane, Narrow, Push, WaitReply, WaitRequest, path};
 
@@ -98,12 +98,10 @@ async fn a_burst_is_encoded_once_a_tick() {
         }
         assert!(frames <= 3, "{frames} frames");
     }
-    let mut text = String::new();
-    gateway.metrics_text(&mut text);
-    let encoded = metric(&text, "tidegate_gateway_frames_encoded_total");
+    let encoded = metric(&gateway, "tidegate_gateway_frames_encoded_total");
     assert!((2..=3).contains(&encoded), "{encoded}");
-    counted(&gateway, "tidegate_gateway_frames_written_total ", encoded * 20).await;
-    counted(&gateway, "tidegate_gateway_messages_written_total ", 2_000).await;
+    counted(&gateway, "tidegate_gateway_frames_written_total", encoded * 20).await;
+    counted(&gateway, "tidegate_gateway_messages_written_total", 2_000).await;
 }
 
 /// One write per connection per tick, however many rooms.
@@ -125,22 +123,18 @@ async fn rooms_of_one_connection_leave_in_one_write() {
     for _ in 0..20 {
         client.next().await;
     }
-    let writes = || {
-        let mut text = String::new();
-        gateway.metrics_text(&mut text);
-        metric(&text, "tidegate_gateway_writes_total")
-    };
+    let writes = || metric(&gateway, "tidegate_gateway_writes_total");
     // On a busy machine the walk may begin between two flushes of a tick, and takes the rest with a second write.
     let mut messages = 2 + 20;
     for round in 1.. {
-        counted(&gateway, "tidegate_gateway_messages_written_total ", messages).await;
+        counted(&gateway, "tidegate_gateway_messages_written_total", messages).await;
         let before = writes();
         logic.push(to_all("2")).await;
         for _ in 0..20 {
             assert_eq!(client.next().await["data"]["items"][0], 2);
         }
         messages += 20;
-        counted(&gateway, "tidegate_gateway_messages_written_total ", messages).await;
+        counted(&gateway, "tidegate_gateway_messages_written_total", messages).await;
         let took = writes() - before;
         if took == 1 {
             break;
@@ -213,12 +207,6 @@ async fn a_batch_with_one_bad_push_is_refused_whole() {
     assert_eq!(bad, Err(400));
     assert_eq!(client.next().await["data"]["items"][0], 1);
     assert_eq!(client.next().await["data"]["items"][0], 2);
-}
-
-fn metric(text: &str, name: &str) -> u64 {
-    text.lines()
-        .find_map(|l| l.strip_prefix(name)?.trim().parse().ok())
-        .unwrap_or_else(|| panic!("no {name} in\n{text}"))
 }
 
 /// Rules S-3 and M-2: a ready-made message is a frame of its own, urgent, and takes no number.

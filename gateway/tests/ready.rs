@@ -5,9 +5,8 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use support::{Client, Logic, PATIENCE, gateway};
+use support::{Client, Logic, PATIENCE, gateway, metric, until};
 use tidegate_gateway::{BeforeLogic, Gateway, GatewayConfig};
 use tidegate_protocol::records::item::What;
 use tidegate_protocol::records::{UplinkReply, UplinkRequest, Wants, path};
@@ -52,20 +51,6 @@ async fn all_of(mut socket: TcpStream) -> String {
     let mut text = Vec::new();
     timeout(PATIENCE, socket.read_to_end(&mut text)).await.expect("answered and closed").expect("a whole answer");
     String::from_utf8_lossy(&text).into_owned()
-}
-
-fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut text = String::new();
-    gateway.metrics_text(&mut text);
-    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).expect("a metric of this name")
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
@@ -152,7 +137,7 @@ async fn the_queue_of_those_who_wait_does_not_fill() {
         strangers.push(knock(&gateway).await);
     }
 
-    until("all but two are refused", || metric(&gateway, "tidegate_gateway_turned_away_total") == 6).await;
+    until("all but two are refused", PATIENCE, || metric(&gateway, "tidegate_gateway_turned_away_total") == 6).await;
 
     let refused = all_of(strangers.remove(0)).await;
     assert!(refused.contains("not_ready"), "{refused}");
@@ -195,10 +180,10 @@ async fn what_the_last_logic_node_wanted_stays_known_when_it_is_lost() {
     let mut logic = Logic::link(&gateway).await;
     say(&mut logic, everything(), 0).await;
     drop(logic);
-    until("the loss", || metric(&gateway, "tidegate_gateway_uplink_nodes") == 0).await;
+    until("the loss", PATIENCE, || metric(&gateway, "tidegate_gateway_uplink_nodes") == 0).await;
 
     let _stranger = knock(&gateway).await;
-    until("a question", || metric(&gateway, "tidegate_gateway_uplink_kept") == 1).await;
+    until("a question", PATIENCE, || metric(&gateway, "tidegate_gateway_uplink_kept") == 1).await;
     let mut next = Logic::link(&gateway).await;
     let heard = say(&mut next, everything(), 5_000).await;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::{Client, Logic, PATIENCE, gateway};
+use support::{Client, Logic, PATIENCE, gateway, metric, until};
 use tidegate_gateway::{DevicePolicy, Gateway, GatewayConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,23 +23,8 @@ fn head(query: &str) -> String {
     )
 }
 
-fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let mut text = String::new();
-    gateway.metrics_text(&mut text);
-    let line = text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse().ok());
-    line.unwrap_or_else(|| panic!("no metric {name}"))
-}
-
 fn evicted(gateway: &Gateway, pool: &str) -> u64 {
     metric(gateway, &format!("tidegate_gateway_evicted_total{{pool=\"{pool}\"}}"))
-}
-
-async fn until(what: &str, condition: impl Fn() -> bool) {
-    let begun = std::time::Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < LONG, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// A connection that has sent the first `bytes` of a message and means to keep it at that.
@@ -94,8 +79,8 @@ async fn messages_of_3_kb_arrive_while_1022_clients_hold_all_room_for_unfinished
             }
         });
     }
-    let full = metric(&gateway, "tidegate_gateway_partial_bytes_max ") / 100 * 98;
-    until("the room is taken", || metric(&gateway, "tidegate_gateway_partial_bytes ") >= full).await;
+    let full = metric(&gateway, "tidegate_gateway_partial_bytes_max") / 100 * 98;
+    until("the room is taken", LONG, || metric(&gateway, "tidegate_gateway_partial_bytes") >= full).await;
 
     let mut arrived = 0;
     for _ in 0..100 {
@@ -104,8 +89,8 @@ async fn messages_of_3_kb_arrive_while_1022_clients_hold_all_room_for_unfinished
 
     assert_eq!(arrived, 100);
     assert!(evicted(&gateway, "unfinished") > 0 && told.load(Ordering::Relaxed) > 0);
-    let most = metric(&gateway, "tidegate_gateway_partial_bytes_max ") / 8 * 9 + 64 * 1024;
-    assert!(metric(&gateway, "tidegate_gateway_partial_bytes ") <= most);
+    let most = metric(&gateway, "tidegate_gateway_partial_bytes_max") / 8 * 9 + 64 * 1024;
+    assert!(metric(&gateway, "tidegate_gateway_partial_bytes") <= most);
     holders.abort_all();
 }
 
@@ -116,11 +101,11 @@ async fn holders_in_another_bucket_make_room_too() {
     let mut holders = Vec::new();
     for n in 1..=2_u64 {
         holders.push(hold(&gateway, "?user=mallory", 60_000).await);
-        until("it is held", || metric(&gateway, "tidegate_gateway_partial_bytes ") >= n * 60_000).await;
+        until("it is held", LONG, || metric(&gateway, "tidegate_gateway_partial_bytes") >= n * 60_000).await;
     }
     // Room for less than what the honest ones are about to begin, and more than what is soft of the bound.
     let mut tight = GatewayConfig::default();
-    tight.limits.partial_bytes_total = metric(&gateway, "tidegate_gateway_partial_bytes ") as usize + 12_000;
+    tight.limits.partial_bytes_total = metric(&gateway, "tidegate_gateway_partial_bytes") as usize + 12_000;
     gateway.reload(&tight).expect("no contradiction");
     let mut honest = Vec::new();
     for user in ["?user=a", "?user=b", "?user=c", "?user=d"] {
@@ -129,7 +114,7 @@ async fn holders_in_another_bucket_make_room_too() {
         honest.push(client);
     }
 
-    until("one has gone", || evicted(&gateway, "unfinished") == 1).await;
+    until("one has gone", LONG, || evicted(&gateway, "unfinished") == 1).await;
     for client in &mut honest {
         client.say_last(br#"{"type":"PING"}"#).await;
         assert_eq!(client.next().await["type"], "PONG");
@@ -144,7 +129,7 @@ async fn the_oldest_of_those_who_do_not_finish_their_heads_makes_room() {
         let mut socket = TcpStream::connect(gateway.listen_addr()).await.expect("listening");
         socket.write_all(b"GET /ws HT").await.expect("open");
         holders.push(socket);
-        until("it waits", || metric(&gateway, "tidegate_gateway_handshakes ") == n).await;
+        until("it waits", LONG, || metric(&gateway, "tidegate_gateway_handshakes") == n).await;
     }
     let mut honest = TcpStream::connect(gateway.listen_addr()).await.expect("listening");
     let head = head("");
@@ -228,7 +213,7 @@ async fn ten_thousand_platforms_one_after_another_are_all_let_in() {
             assert_eq!(&answer, b"HTTP/1.1 101", "round {round}");
         }
         drop(clients);
-        until("they have left", || metric(&gateway, "tidegate_gateway_connections ") == 0).await;
+        until("they have left", LONG, || metric(&gateway, "tidegate_gateway_connections") == 0).await;
     }
 }
 
@@ -253,7 +238,7 @@ async fn platforms_that_strangers_hold_crowd_out_no_known_one() {
         Client::connect(&gateway, &format!("?platform={known}")).await;
     }
     drop(held);
-    until("they have left", || metric(&gateway, "tidegate_gateway_connections ") == 0).await;
+    until("they have left", LONG, || metric(&gateway, "tidegate_gateway_connections") == 0).await;
     Client::connect(&gateway, "?platform=y").await;
 }
 

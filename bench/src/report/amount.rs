@@ -2,6 +2,7 @@
 //! For lines that are read; JSON keeps what was measured.
 
 use super::number;
+use super::table::cell_text;
 
 /// Units that grow into others: their steps, smallest first, each in the smallest.
 const TIMES: [(&str, f64); 3] = [("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
@@ -27,13 +28,9 @@ pub fn amount(value: f64, unit: &str) -> String {
     format!("{} {name}{suffix}", digits(smallest / size))
 }
 
+/// What is whole is said whole.
 fn digits(value: f64) -> String {
-    match value.abs() {
-        _ if value.fract() == 0.0 => number(value),
-        small if small < 10.0 => format!("{value:.2}"),
-        middle if middle < 100.0 => format!("{value:.1}"),
-        _ => number(value.round()),
-    }
+    if value.fract() == 0.0 { number(value) } else { cell_text(value) }
 }
 
 #[cfg(test)]

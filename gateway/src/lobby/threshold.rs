@@ -12,6 +12,7 @@ use crate::node::Node;
 
 /// Time between looks at the queue of those who wait.
 const LOOK_MS: u32 = 50;
+
 impl Lobby {
     /// Takes nobody in until a logic node has spoken, or for as long as those who came first may wait.
     pub(super) async fn linger(&mut self, node: &Node) {

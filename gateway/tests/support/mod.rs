@@ -31,20 +31,27 @@ pub async fn gateway(change: impl FnOnce(&mut GatewayConfig)) -> Gateway {
     Gateway::start(config).await.expect("a gateway starts on a free port")
 }
 
+/// A metric's value, by its name and labels.
+pub fn metric(gateway: &Gateway, name: &str) -> u64 {
+    let mut text = String::new();
+    gateway.metrics_text(&mut text);
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+}
+
+/// Waits for a condition that nothing announces.
+pub async fn until(what: &str, patience: Duration, condition: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < patience, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// Waits until a counter of the walks is at `expected`: a walk counts what it wrote when it is through, so that clients may
 /// have it a moment before.
 pub async fn counted(gateway: &Gateway, name: &str, expected: u64) {
-    let begun = std::time::Instant::now();
-    loop {
-        let mut text = String::new();
-        gateway.metrics_text(&mut text);
-        let found = text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok());
-        if found == Some(expected) {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{name}is {found:?}, and not {expected}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(&format!("{name} = {expected}"), PATIENCE, || metric(gateway, name) == expected).await;
 }
 
 /// A client.
