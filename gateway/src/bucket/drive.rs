@@ -20,6 +20,7 @@ use tidegate_protocol::ws::{self, Deflater, Event, Inflater};
 use super::outbox;
 use super::pending::Queued;
 use super::rate::Rates;
+use super::sweep::ping_interval;
 use super::unfinished::Partial;
 use super::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
@@ -66,6 +67,10 @@ pub struct Drive {
     /// Malformed messages in a row, by slot (rule E-1).
     pub(super) bad_json: HashMap<u32, u8, ahash::RandomState>,
     pub(super) paused: HashMap<u32, bool, ahash::RandomState>,
+    /// By neighbours: before when the sweep need not look at them.
+    pub(super) quiet_until: Vec<Millis>,
+    /// When pings were last sent.
+    pub(super) ping_turn: Millis,
     /// How much each connection asks for, by slot.
     pub(super) requests: Rates<u32>,
     /// How many commands each connection answers, by slot.
@@ -93,7 +98,12 @@ impl Drive {
     #[must_use]
     pub fn new(node: Arc<Node>, index: usize) -> Self {
         let LiveRates { requests, replies, user_sends } = node.live.rates();
+        // Not all buckets at once; the first of them at its first sweep.
+        let buckets = node.buckets.len();
+        #[expect(clippy::cast_possible_truncation, reason = "at most the interval")]
+        let ahead = (ping_interval(&node) as usize * (buckets - index) / buckets) as u32;
         Self {
+            ping_turn: node.clock.now().wrapping_sub(ahead),
             requests: Rates::new(requests),
             replies: Rates::new(replies),
             user_sends: Rates::new(user_sends),
@@ -105,6 +115,7 @@ impl Drive {
             chatty: HashMap::default(),
             chatty_since: 0,
             again: Vec::new(),
+            quiet_until: Vec::new(),
             bad_json: HashMap::default(),
             paused: HashMap::default(),
             renamed: None,

@@ -1,7 +1,7 @@
-//! Places of guests, and who gives his up when all are taken: the oldest of whom something is awaited that only he can
-//! send. So strangers who hold places and say nothing cannot keep out those who come after them. Whoever waits for the
-//! connect hook's word keeps his place: the delay is not his.
-//! Invariant: a place is held exactly while its guest is in `guests`, or on his way there or out.
+//! Places of guests, and which guest leaves when all are taken: the one from whom something has been awaited for longest. So
+//! strangers who hold places and say nothing cannot keep out those who come after them. A guest that waits for the connect
+//! hook's word keeps its place: the delay is not its fault.
+//! Invariant: a place is held exactly while its guest is in `guests`, or on its way there or out.
 
 use std::collections::VecDeque;
 
