@@ -28,7 +28,7 @@ struct Kind {
     /// Arguments of the swarm.
     clients: String,
     has_token: bool,
-    /// RSS of the gateway for each, in bytes.
+    /// RSS of the gateway for each, in bytes; a tenth above the most that was measured where rooms are its own.
     bound: f64,
 }
 
@@ -55,7 +55,7 @@ fn kinds() -> Vec<Kind> {
             "with a token, a platform, two attributes and three rooms of its own",
             format!("{proven} --room-pattern own-{{i}} --room-pattern team-{{i}} --room-pattern pair-{{i}}"),
             true,
-            2_200.0,
+            2_400.0,
         ),
     ]
 }
