@@ -5,8 +5,8 @@ CARGO ?= cargo
 SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install deploy/install $(wildcard conformance/*.sh tests/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
-# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too. So do others, which
-# would take longer: `make verify` runs them all. --workspace, so that nothing is compiled anew for another choice of features.
+# Tests that look at what clients and services see, and at no socket: they hold behind a proxy too. `make verify` runs more of
+# them. --workspace, so that nothing is compiled anew for another choice of features.
 PROXIED ?= push chat authorization
 
 .PHONY: help test verify flaky test-proxied proxies fmt clippy unit openapi page doc shell build bench micro scale guard
@@ -14,7 +14,7 @@ PROXIED ?= push chat authorization
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
-test: fmt clippy proxies unit test-proxied openapi doc shell ## what every change has to pass, in ten minutes from cold
+test: fmt clippy proxies unit doc shell ## what every change has to pass, in ten minutes from cold
 
 verify: ## what takes longer: Autobahn, the page in Chromium, the API thoroughly, everything behind both proxies, the guard
 	conformance/verify.sh
