@@ -3,7 +3,7 @@
 //! takes a key twice and keeps the last. Wrapped in [`Objects`] neither passes, at any depth.
 //! A file of its own because it is nothing but passing on. Invariant: what it wraps it wraps whole, so nothing beneath is read
 //! unwrapped; what serde keeps aside first (`untagged`, `flatten`, `tag`) would be, so these attributes are not used on what
-//! comes from outside (`tests/tidy.rs` holds that).
+//! comes from outside (`tests/tidy/main.rs` holds that).
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
