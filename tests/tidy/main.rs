@@ -1,7 +1,9 @@
 //! The part of the house style that a machine can keep, so that reviews are about design.
 //! Each test is one rule over the whole tree; a list of exceptions may only shrink.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod pages;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -333,119 +335,4 @@ fn rule_ids_are_read_as_written() {
     assert_eq!(rule_in_force("- **C-3** now"), None);
     assert_eq!(rules_tested("    /// Rules C-1 and M-12: both."), ["C-1", "M-12"]);
     assert_eq!(rules_tested("// Rule C-1."), Vec::<String>::new());
-}
-
-/// Path below the root and contents of every page that somebody reads in a browser.
-fn pages() -> Vec<(String, String)> {
-    let output = Command::new("git").args(["ls-files", "*.md"]).current_dir(root()).output();
-    let listed = output.ok().filter(|output| output.status.success()).map(|output| output.stdout).unwrap_or_default();
-    let names = String::from_utf8(listed).expect("names in UTF-8");
-    names.lines().filter_map(|name| Some((name.to_owned(), fs::read_to_string(root().join(name)).ok()?))).collect()
-}
-
-/// The text of a page between its fenced blocks.
-fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let mut is_fenced = false;
-    text.lines().enumerate().filter(move |(_, line)| {
-        let is_fence = line.trim_start().starts_with("```");
-        is_fenced ^= is_fence;
-        !is_fenced && !is_fence
-    })
-}
-
-/// What follows `](` up to `)`, in each link of a line.
-fn links(line: &str) -> impl Iterator<Item = &str> {
-    line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
-}
-
-/// The anchors that GitHub gives the headings of a page.
-fn anchors(text: &str) -> BTreeSet<String> {
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let headings = prose(text).filter(|(_, line)| line.starts_with('#'));
-    let slugs = headings.map(|(_, line)| {
-        let kept = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-        kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>()
-    });
-    let numbered = slugs.map(|slug| {
-        let before = seen.entry(slug.clone()).and_modify(|count| *count += 1).or_default();
-        if *before == 0 { slug } else { format!("{slug}-{before}") }
-    });
-    numbered.collect()
-}
-
-#[test]
-fn every_link_of_a_page_leads_somewhere() {
-    let mut dead = Vec::new();
-    for (name, text) in pages() {
-        let folder = Path::new(&name).parent().unwrap_or(Path::new("")).to_owned();
-        for (number, link) in prose(&text).flat_map(|(number, line)| links(line).map(move |link| (number + 1, link))) {
-            if link.contains("://") || link.starts_with("mailto:") {
-                continue;
-            }
-            let (path, anchor) = link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
-            let file = if path.is_empty() { root().join(&name) } else { root().join(&folder).join(path) };
-            let is_anchor = |anchor: &str| fs::read_to_string(&file).is_ok_and(|text| anchors(&text).contains(anchor));
-            if !file.exists() || anchor.is_some_and(|anchor| !is_anchor(anchor)) {
-                dead.push(format!("{name}:{number}: {link}"));
-            }
-        }
-    }
-
-    assert_none("these links lead nowhere", &dead);
-}
-
-#[test]
-fn every_test_that_a_page_names_is_there() {
-    let sources = sources();
-    let is_there = |file: &str, name: &str| {
-        let is_file = |path: &str| path == file || path.ends_with(&format!("/{file}"));
-        sources.iter().any(|(path, text)| is_file(path) && text.contains(&format!("fn {name}(")))
-    };
-    let mut absent = Vec::new();
-    for (page, text) in pages() {
-        for (number, line) in prose(&text) {
-            let codes = line.split('`').skip(1).step_by(2);
-            let named = codes.filter_map(|code| code.split_once("::")).filter(|(file, _)| file.ends_with(".rs"));
-            let wrong = named.filter(|(file, name)| !is_there(file, name));
-            absent.extend(wrong.map(|(file, name)| format!("{page}:{}: {file}::{name}", number + 1)));
-        }
-    }
-
-    assert_none("these tests are not there", &absent);
-}
-
-#[test]
-fn each_decision_has_a_number_of_its_own() {
-    let decisions: Vec<(String, String)> = pages()
-        .into_iter()
-        .filter_map(|(name, text)| Some((name.strip_prefix("docs/adr/")?.to_owned(), text)))
-        .collect();
-    let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
-    let mut wrong = Vec::new();
-    for (name, text) in &decisions {
-        let number = name.split('-').next().unwrap_or_default().to_owned();
-        if !text.starts_with(&format!("# {}. ", number.trim_start_matches('0'))) {
-            wrong.push(format!("{name}: its title has another number"));
-        }
-        *numbers.entry(number).or_default() += 1;
-    }
-    wrong.extend(numbers.iter().filter(|(_, count)| **count > 1).map(|(number, _)| format!("{number} stands twice")));
-    for (name, text) in sources() {
-        let named = text.split("ADR ").skip(1).chain(text.split("docs/adr/").skip(1));
-        let named = named.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
-        let unknown = named.filter(|number| !number.is_empty() && !numbers.contains_key(&format!("{number:0>4}")));
-        wrong.extend(unknown.map(|number| format!("{name}: there is no decision {number}")));
-    }
-
-    assert!(decisions.len() > 20, "the decisions were not found");
-    assert_none("decisions", &wrong);
-}
-
-#[test]
-fn anchors_are_those_that_github_gives() {
-    let page = "# One\n## SEND → SENT\n```\n# no heading\n```\n### It\n### It\n";
-
-    assert_eq!(anchors(page), ["one", "send--sent", "it", "it-1"].map(str::to_owned).into());
-    assert_eq!(links("see [a](b.md#c) and [d](e)").collect::<Vec<_>>(), ["b.md#c", "e"]);
 }
