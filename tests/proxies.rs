@@ -1,4 +1,4 @@
-//! Behind proxies (docs/operations.md): whose word about a client's address is taken, and the shipped configurations of nginx
+//! Behind proxies (deploy/README.md): whose word about a client's address is taken, and the shipped configurations of nginx
 //! and HAProxy, run by the real programs before two gateways and a logic node.
 
 mod support;

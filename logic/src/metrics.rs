@@ -1,4 +1,4 @@
-//! Every metric of a logic node, by name; `docs/operations.md` explains each to an operator.
+//! Every metric of a logic node, by name; `docs/reference/metrics.md` explains each to an operator.
 //! Labels are enums and configured gateway names, never rooms, users or connections. Gauges of bounds are set at
 //! scrape time by `api::operate`, so nothing on the hot path keeps them.
 

@@ -66,9 +66,10 @@ fn gather(folder: &Path, files: &mut Vec<(String, String)>) {
     }
 }
 
-/// A page of `docs/`, if it is written yet.
-fn page(name: &str) -> Option<String> {
-    fs::read_to_string(root().join("docs").join(name)).ok()
+/// A page of `docs/`.
+fn page(name: &str) -> String {
+    let path = root().join("docs").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn assert_none(rule: &str, offenders: &[String]) {
@@ -230,7 +231,7 @@ fn nothing_is_left_for_later_in_the_sources() {
 /// A rule is a table row or list item of `docs/protocol.md` with its id (`C-3`) and the word `now` for its status.
 #[test]
 fn every_rule_of_the_protocol_in_force_has_a_test() {
-    let Some(page) = page("protocol.md") else { return };
+    let page = page("protocol.md");
     let rules: BTreeSet<String> = page.lines().filter_map(rule_in_force).collect();
     let tested: BTreeSet<String> = sources().iter().flat_map(|(_, text)| text.lines().flat_map(rules_tested)).collect();
 
@@ -262,25 +263,58 @@ fn is_rule_id(word: &str) -> bool {
     })
 }
 
+/// Every key with its default.
+fn defaults() -> serde_json::Map<String, serde_json::Value> {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).args(["config", "show", "--json"]).output();
+    let keys: serde_json::Value = serde_json::from_slice(&output.expect("the binary was built").stdout).expect("JSON");
+    let keys = keys.as_object().expect("an object of keys").clone();
+    assert!(keys.len() > 30, "`config show` lists every key");
+    keys
+}
+
 #[test]
 fn every_configuration_key_has_a_line_for_operators() {
-    let Some(page) = page("operations.md") else { return };
-    let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).args(["config", "show", "--json"]).output();
-    let output = output.expect("the binary was built");
-    let keys: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let page = page("reference/configuration.md");
 
-    let keys = keys.as_object().expect("an object of keys");
-    let unlisted: Vec<String> = keys.keys().filter(|key| !page.contains(&format!("`{key}`"))).cloned().collect();
-    assert!(keys.len() > 30, "`config show` lists every key");
-    assert_none("docs/operations.md does not mention these keys in backticks", &unlisted);
+    let unlisted: Vec<String> = defaults().keys().filter(|key| !page.contains(&format!("`{key}`"))).cloned().collect();
+    assert_none("docs/reference/configuration.md does not mention these keys in backticks", &unlisted);
+}
+
+#[test]
+fn defaults_are_told_to_operators_as_they_are() {
+    let page = page("reference/configuration.md");
+    let defaults = defaults();
+    let told = page.lines().filter_map(key_and_default);
+    let told: Vec<(&str, String)> = told.filter(|(key, _)| defaults.contains_key(*key)).collect();
+
+    let wrong = told.iter().filter_map(|(key, told)| {
+        let is = match &defaults[*key]["value"] {
+            serde_json::Value::String(text) if text.is_empty() || text.contains("**") => return None,
+            serde_json::Value::String(text) => text.clone(),
+            number_or_bool @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => number_or_bool.to_string(),
+            _ => return None,
+        };
+        // What 0 stands for is told behind a colon.
+        let is_told = *told == is || told.starts_with(&format!("{is}: "));
+        (!is_told).then(|| format!("{key}: {is}, told as {told}"))
+    });
+    assert!(told.len() > 100, "the tables of keys were not found");
+    assert_none("docs/reference/configuration.md tells other defaults", &wrong.collect::<Vec<_>>());
+}
+
+/// Of a row such as ``| `gateway.merge.max_ms` | 1,000 | … |``, its key and its default without ornament.
+fn key_and_default(line: &str) -> Option<(&str, String)> {
+    let mut cells = line.strip_prefix("| `")?.split('|');
+    let key = cells.next()?.trim().strip_suffix('`')?;
+    let default = cells.next()?.trim().replace([',', '`', '"'], "");
+    (!default.is_empty()).then_some((key, default))
 }
 
 /// `(limits.in_flight)` is no key: whoever reads it looks for it in vain.
 #[test]
 fn keys_in_texts_are_whole_keys() {
-    let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).args(["config", "show", "--json"]).output();
-    let keys: serde_json::Value = serde_json::from_slice(&output.expect("the binary was built").stdout).expect("JSON");
-    let keys: Vec<&String> = keys.as_object().expect("an object of keys").keys().collect();
+    let defaults = defaults();
+    let keys: Vec<&String> = defaults.keys().collect();
     // A section is named like a key, and a section that is a list is no key itself.
     let is_key = |word: &str| {
         let section = format!("{word}.");

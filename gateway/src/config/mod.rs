@@ -1,6 +1,6 @@
 //! What an operator may set on a gateway; the section `[gateway]` of the configuration file.
 //! Plain values with their defaults; durations in milliseconds, sizes in bytes. The meaning of each key stands on
-//! its field, and a tidy test holds that `docs/operations.md` lists every one. Parsing and precedence live in the binary.
+//! its field, and a tidy test holds that `docs/reference/configuration.md` lists every one. Parsing and precedence live in the binary.
 
 mod auth;
 mod before_logic;

@@ -1,4 +1,4 @@
-//! What is counted of commands; part of [`crate::metrics::Metrics`], explained in `docs/operations.md`.
+//! What is counted of commands; part of [`crate::metrics::Metrics`], explained in `docs/reference/metrics.md`.
 //! Gauges are set at scrape time.
 
 use prometheus_client::encoding::EncodeLabelSet;

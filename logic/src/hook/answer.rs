@@ -97,7 +97,7 @@ pub fn read(body: &[u8]) -> Result<Verdict, String> {
     let answer: Answer = json::from_slice(body).map_err(|error| {
         let what =
             if json::is_of_empty_list(&error) { json::EMPTY_LIST } else { "not JSON of the form that is asked for" };
-        format!("{what} (docs/operations.md; line {}, column {})", error.line(), error.column())
+        format!("{what} (docs/guides/connect-hook.md; line {}, column {})", error.line(), error.column())
     })?;
     if answer.accept { accepted(answer) } else { refused(answer) }
 }

@@ -1,4 +1,4 @@
-//! Metrics of the upstream, by configured sink; registered by `crate::metrics`, explained in `docs/operations.md`.
+//! Metrics of the upstream, by configured sink; registered by `crate::metrics`, explained in `docs/reference/metrics.md`.
 //! Gauges are set at scrape time from the ledgers.
 
 use prometheus_client::encoding::EncodeLabelSet;
