@@ -19,7 +19,7 @@ const SIZE: usize = 4_096;
 const SECONDS: f64 = 15.0;
 /// Phases with stalled clients, each between two without. The p99 of phases alike differs by a fifth on a small machine, so
 /// that two of them tell nothing of a tenth.
-const TURNS: usize = 6;
+const TURNS: u32 = 6;
 /// Heap around the pending bytes: the queue's own entries and the frames that hold them alive.
 const OVERHEAD: f64 = 2.0;
 
@@ -30,7 +30,10 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
         ("TIDEGATE_GATEWAY__PENDING__AGE_MS", AGE_MS.to_string()),
     ];
     let clients = ["--receive-bytes", RECEIVE_BYTES, "--rooms", "tide"];
-    let mut session = Session::start(Bed::split(options, &environment)?, count, &clients, report)?;
+    // One for the warm-up, one to settle in, one a phase.
+    let publishers = 2 + 2 * TURNS + 1;
+    let bed = Bed::split(options, &environment)?;
+    let mut session = Session::with_publishers(bed, count, publishers, &clients, report)?;
     let size = options.size.unwrap_or(SIZE);
     session.warm_up("room:tide", size, report)?;
     let rate = options.rate.unwrap_or(RATE);
