@@ -4,10 +4,8 @@
 //! Knows nothing of logic but the records of `tidegate-protocol`; never dials anyone.
 
 mod admission;
-pub mod auth;
 mod backlog;
 pub mod backplane;
-mod barred;
 pub mod bucket;
 mod clock;
 mod config;
@@ -15,7 +13,6 @@ mod counters;
 mod drain;
 pub mod fanout;
 mod hook;
-pub mod identity;
 mod interest;
 mod live;
 pub mod lobby;
@@ -31,6 +28,7 @@ mod presence;
 mod query;
 mod refusals;
 mod rooms;
+pub mod session;
 mod shares;
 mod tick;
 mod tls;
@@ -43,9 +41,9 @@ pub use config::{
     MergeConfig, OpenConfig, OpenGrantConfig, PendingConfig, PresenceConfig, ProxyConfig, ProxyProtocol,
     ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
-pub use identity::is_exposed;
 pub use live::is_live;
 pub use node::{Gateway, StartError};
 pub use ops::MetricsText;
 pub use refusals::refusals;
+pub use session::is_exposed;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};

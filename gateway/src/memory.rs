@@ -18,12 +18,12 @@ use crate::bucket::{Bucket, of_user};
 use crate::clock::{Clock, Millis};
 use crate::counters::Totals;
 use crate::fanout::Fanout;
-use crate::identity::Platform;
 use crate::interest::Interest;
 use crate::merge::press::Press;
 use crate::merge::topic::Topic;
 use crate::merge::{Incoming, Merger, Private};
 use crate::rooms::Rooms;
+use crate::session::Platform;
 use crate::writer::Writer;
 use crate::{DeflateConfig, MergeConfig};
 

@@ -6,8 +6,8 @@ use tidegate_protocol::handshake::Origins;
 use tidegate_tls::Server;
 
 use crate::WriterKind;
-use crate::auth::Verifier;
 use crate::config::GatewayConfig;
+use crate::session::auth::Verifier;
 use crate::writer::ring;
 
 /// Why a gateway must not start with this configuration, each a sentence that names its key; empty when all is well.

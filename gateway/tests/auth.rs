@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::tokens::{attacks, claims, config, good, hs, now_s};
 use support::{Client, Logic, PATIENCE, gateway, metric, push, until};
-use tidegate_gateway::auth::TOKEN_BYTES_MAX;
+use tidegate_gateway::session::auth::TOKEN_BYTES_MAX;
 use tidegate_gateway::{Gateway, GatewayConfig};
 use tidegate_protocol::records::target::To;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -5,8 +5,8 @@ mod support;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 use support::tokens::{attacks, by_file, claims, config, good, keys, now_s, private, signed};
-use tidegate_gateway::auth::{AHEAD_S_MAX, TokenError, Verifier};
-use tidegate_gateway::identity::Act;
+use tidegate_gateway::session::Act;
+use tidegate_gateway::session::auth::{AHEAD_S_MAX, TokenError, Verifier};
 use tidegate_gateway::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
 
 fn verifier() -> Verifier {

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use tidegate_gateway::AuthConfig;
-use tidegate_gateway::auth::{Claims, TOKEN_BYTES_MAX, Verifier};
+use tidegate_gateway::session::auth::{Claims, TOKEN_BYTES_MAX, Verifier};
 use tidegate_logic::Moment;
 
 use crate::config::Loaded;

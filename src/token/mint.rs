@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
-use tidegate_gateway::auth::AHEAD_S_MAX;
+use tidegate_gateway::session::auth::AHEAD_S_MAX;
 use tidegate_gateway::{AuthConfig, TokenAlgorithm};
 use tidegate_logic::Moment;
 

@@ -13,8 +13,8 @@ use tidegate_protocol::ws;
 use super::drive::Drive;
 use super::text_frame;
 use crate::counters::Delta;
-use crate::identity::Identity;
 use crate::node::Node;
+use crate::session::Identity;
 use crate::uplink::Expects;
 use crate::writer::{KernelWriter, Writer};
 

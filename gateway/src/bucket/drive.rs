@@ -25,10 +25,10 @@ use super::unfinished::Partial;
 use super::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
 use crate::counters::Delta;
-use crate::identity::Identity;
 use crate::live::LiveRates;
 use crate::node::Node;
 use crate::poll;
+use crate::session::Identity;
 use crate::writer::KernelWriter;
 
 /// The buffer every readable socket is read into.

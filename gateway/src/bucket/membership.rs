@@ -13,8 +13,8 @@ use super::outbox;
 use super::pending::{Pending, Queued};
 use super::table::Table;
 use crate::counters::{Delta, DropReason};
-use crate::identity::Act;
 use crate::node::Node;
+use crate::session::Act;
 use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
 

@@ -8,9 +8,9 @@ use tidegate_protocol::reply;
 
 use super::drive::Drive;
 use super::text_frame;
-use crate::auth::{Claims, TokenError};
 use crate::clock::unix_s;
 use crate::node::Node;
+use crate::session::auth::{Claims, TokenError};
 
 /// A token for somebody else is no refresh.
 const OTHER: TokenError = TokenError::Claims("REFRESH needs a token for the same sub, plat and dev as the one before");

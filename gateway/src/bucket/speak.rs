@@ -12,8 +12,8 @@ use tidegate_protocol::reply;
 use super::drive::Drive;
 use super::table::Cold;
 use super::text_frame;
-use crate::identity::Act;
 use crate::node::Node;
+use crate::session::Act;
 use crate::uplink::{Expects, For, Whose, sender};
 
 /// Why something is not carried up; each is an ERROR.

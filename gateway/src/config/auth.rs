@@ -1,4 +1,4 @@
-//! `[gateway.auth]`: how clients prove who they are. Plain values; reading keys is [`crate::auth`]'s.
+//! `[gateway.auth]`: how clients prove who they are. Plain values; reading keys is [`crate::session::auth`]'s.
 //! Invariant: `Debug` and errors never show a secret.
 
 use std::fmt;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::PLATFORMS_MAX;
+use crate::session::PLATFORMS_MAX;
 
 /// `[gateway.devices]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX};
+use crate::session::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX};
 
 /// `[gateway.open]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

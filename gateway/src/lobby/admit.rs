@@ -11,10 +11,10 @@ use super::asked::Asked;
 use super::introduce::{Introduction, Stranger, cause, peer_of};
 use super::unnamed::Unnamed;
 use super::{Lobby, RETRY_AFTER_S};
-use crate::auth::TokenError;
 use crate::hook;
-use crate::identity::{Identity, platform_of};
 use crate::node::Node;
+use crate::session::auth::TokenError;
+use crate::session::{Identity, platform_of};
 
 /// Where `user_id` names the user, for the dialect of bare messages.
 const CHAT: &str = "/chat";

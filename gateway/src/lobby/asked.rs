@@ -19,8 +19,8 @@ use tidegate_protocol::ws;
 
 use super::{Guest, Lobby, RETRY_AFTER_S, Stage, hang_up};
 use crate::hook;
-use crate::identity::Identity;
 use crate::node::Node;
+use crate::session::Identity;
 use crate::uplink::{For, Whose};
 
 /// A client about whom the hook has been asked.

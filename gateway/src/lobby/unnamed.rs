@@ -25,9 +25,9 @@ use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 
 use super::asked::Asked;
 use super::{Guest, Lobby, Stage};
-use crate::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
-use crate::identity::Identity;
 use crate::node::Node;
+use crate::session::Identity;
+use crate::session::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
 
 /// Longest first message: a token, escaped at worst, and what is around it.
 const MESSAGE_BYTES_MAX: usize = 2 * TOKEN_BYTES_MAX;

@@ -14,7 +14,7 @@ use super::topic::Topic;
 use crate::bucket::table::Cold;
 use crate::clock::Millis;
 use crate::counters::DropReason;
-use crate::identity::Named;
+use crate::session::Named;
 
 /// Who of a target's members a segment is for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Attributes, Badges, Grant, Platform, Platforms};
+    use crate::session::{Attributes, Badges, Grant, Platform, Platforms};
 
     fn who(user: Option<&str>, platform: u8) -> Cold {
         Cold { user: user.map(Arc::from), platform: Platform(platform), ..Cold::default() }

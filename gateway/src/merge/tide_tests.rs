@@ -20,7 +20,7 @@ use crate::bucket::Bucket;
 use crate::clock::{Clock, Millis};
 use crate::counters::Totals;
 use crate::fanout::Fanout;
-use crate::identity::Platform;
+use crate::session::Platform;
 use crate::writer::Writer;
 use crate::{DeflateConfig, MergeConfig};
 

@@ -11,8 +11,8 @@ use super::{Gateway, Node};
 use crate::bucket::of_user;
 use crate::clock::Clock;
 use crate::config::{DevicePolicy, GatewayConfig};
-use crate::identity::{Identity, Named};
 use crate::query::query;
+use crate::session::{Identity, Named};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE_MS: u64 = 60_000;

@@ -16,8 +16,8 @@ use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user};
 use crate::config::DevicePolicy;
-use crate::identity::{Identity, Named, Platform};
 use crate::node::Node;
+use crate::session::{Identity, Named, Platform};
 use crate::uplink::{For, Whose, sender};
 
 /// How a newcomer comes in.

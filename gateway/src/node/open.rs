@@ -20,8 +20,8 @@ use crate::bucket::table::{Hot, Table};
 use crate::bucket::{Bucket, Command, membership, of_user, outbox};
 use crate::clock::unix_ms;
 use crate::counters::Delta;
-use crate::identity::Identity;
 use crate::interest::Held;
+use crate::session::Identity;
 use crate::uplink::events::{self, Happened};
 use crate::writer::{KernelWriter, Writer};
 

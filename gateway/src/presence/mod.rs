@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tidegate_protocol::records;
 
 use crate::PresenceConfig;
-use crate::identity::matches;
 use crate::merge::topic::{RoomSubject, Tally, Topic};
+use crate::session::matches;
 
 /// Which rooms' members are told, and which rooms have something to tell.
 #[derive(Debug, Default)]

@@ -5,19 +5,19 @@
 //! that are here; no check costs more than the bound on a token's size allows.
 
 mod claims;
+mod current;
 mod error;
 mod jwks;
 mod keys;
-mod live;
 mod object;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub use claims::{AHEAD_S_MAX, Claims};
+pub(crate) use current::{Auth, watch};
 pub use error::TokenError;
 pub use keys::KeyError;
-pub(crate) use live::{Auth, watch};
 
 use self::claims::Expected;
 use self::keys::Keyring;

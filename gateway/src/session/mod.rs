@@ -3,12 +3,14 @@
 //! What is kept of it for the connection's life beside user and platform is its [`Badge`].
 
 mod attributes;
-mod badge;
+pub mod auth;
+pub(crate) mod blocklist;
 mod by_hook;
 mod grant;
+mod held;
+mod interner;
 mod open;
 mod platforms;
-mod pool;
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -18,13 +20,13 @@ use tidegate_protocol::handshake::{self, Refusal};
 use tidegate_protocol::limits;
 
 pub use attributes::{Attributes, BYTES_MAX as ATTRIBUTE_BYTES_MAX, PAIRS_MAX as ATTRIBUTES_MAX};
-pub use badge::{Badge, Badges};
 pub use by_hook::ByHook;
 pub use grant::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX, matches};
+pub use held::{Badge, Badges};
 pub use open::{Open, is_exposed};
 pub use platforms::{Named, PLATFORMS_MAX, Platform, Platforms};
 
-use crate::auth::{Claims, TokenError};
+use crate::session::auth::{Claims, TokenError};
 
 /// Who is connecting, checked.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::attributes::Attributes;
 use super::grant::Grant;
-use super::pool::Pool;
+use super::interner::Pool;
 use crate::clock::unix_s;
 
 /// Most different grants, and most different sets of attributes, that are shared.
