@@ -16,9 +16,9 @@ use tidegate_gateway::bucket::pending::Pending;
 use tidegate_gateway::bucket::table::{Cold, Table};
 use tidegate_gateway::bucket::{Bucket, of_user};
 use tidegate_gateway::memory::{MemoryGateway, To};
-use tidegate_gateway::merge::batch::{Narrow, Segment};
-use tidegate_gateway::merge::topic::{RoomSubject, Subject, Topic};
-use tidegate_gateway::merge::window::{Bounds, Window};
+use tidegate_gateway::topic::batch::{Narrow, Segment};
+use tidegate_gateway::topic::window::{Bounds, Window};
+use tidegate_gateway::topic::{RoomSubject, Subject, Topic};
 use tidegate_protocol::records::Lane;
 
 /// Files that are not connections.

@@ -1,5 +1,5 @@
-//! The tier that holds the connections. A push comes in at [`backplane`], gathers in [`merge`], is encoded once and cut
-//! into one job a bucket in [`fanout`], and leaves through [`bucket::flush`] with one write per connection.
+//! The tier that holds the connections. A push comes in at [`backplane`], gathers in [`deliver::merge`], is encoded once and cut
+//! into one job a bucket in [`deliver::fanout`], and leaves through [`bucket::flush`] with one write per connection.
 //! Connections come in at [`lobby`] and live in a [`bucket`], which reads, answers and sweeps them.
 //! Knows nothing of logic but the records of `tidegate-protocol`; never dials anyone.
 
@@ -10,14 +10,13 @@ pub mod bucket;
 mod clock;
 mod config;
 mod counters;
+pub mod deliver;
 mod drain;
-pub mod fanout;
 mod hook;
 mod interest;
 mod live;
 pub mod lobby;
 pub mod memory;
-pub mod merge;
 mod metrics;
 mod node;
 mod ops;
@@ -32,6 +31,7 @@ pub mod session;
 mod shares;
 mod tick;
 mod tls;
+pub mod topic;
 mod uplink;
 mod writer;
 

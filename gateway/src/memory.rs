@@ -17,13 +17,13 @@ use crate::bucket::farewell::leave_all;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{Clock, Millis};
 use crate::counters::Totals;
-use crate::fanout::Fanout;
+use crate::deliver::fanout::Fanout;
+use crate::deliver::merge::compressor::Press;
+use crate::deliver::merge::{Incoming, Merger, Private};
 use crate::interest::Interest;
-use crate::merge::press::Press;
-use crate::merge::topic::Topic;
-use crate::merge::{Incoming, Merger, Private};
 use crate::rooms::Rooms;
 use crate::session::Platform;
+use crate::topic::Topic;
 use crate::writer::Writer;
 use crate::{DeflateConfig, MergeConfig};
 

@@ -17,9 +17,9 @@ use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
 use crate::clock::unix_ms;
 use crate::counters::Delta;
-use crate::merge::topic::Topic;
 use crate::node::Node;
 use crate::query::locate;
+use crate::topic::Topic;
 use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
 

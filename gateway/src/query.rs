@@ -14,8 +14,8 @@ use crate::bucket::table::Table;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{age_of, unix_ms};
 use crate::lobby::introduce;
-use crate::merge::topic::Topic;
 use crate::node::Node;
+use crate::topic::Topic;
 
 /// Answers a query.
 pub(crate) fn query(node: &Node, request: &QueryRequest) -> Result<QueryReply, Refused> {

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use tidegate_protocol::records::InterestKind;
 
 use crate::interest::Interest;
-use crate::merge::topic::{RoomSubject, Subject, Topic};
 use crate::presence::Watched;
+use crate::topic::{RoomSubject, Subject, Topic};
 
 /// Shards, so that joins in different buckets rarely meet.
 pub const SHARDS: usize = 64;

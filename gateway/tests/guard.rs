@@ -10,8 +10,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_gateway::bucket::pending::Pending;
 use tidegate_gateway::bucket::table::{Cold, Hot, Table};
-use tidegate_gateway::merge::batch::Segment;
-use tidegate_gateway::merge::topic::{Subject, Topic};
+use tidegate_gateway::topic::batch::Segment;
+use tidegate_gateway::topic::{Subject, Topic};
 use tidegate_protocol::records::Lane;
 
 /// Most heap bytes of an anonymous, healthy connection.

@@ -18,11 +18,11 @@ use super::{Refused, encode};
 use crate::bucket::{Bucket, of_user};
 use crate::clock::Millis;
 use crate::counters::DropReason;
-use crate::merge::batch::{Narrow, Waiter};
-use crate::merge::control::{self, Control};
-use crate::merge::topic::Topic;
-use crate::merge::{Incoming, Merger, Private};
+use crate::deliver::merge::ready::{self, Control};
+use crate::deliver::merge::{Incoming, Merger, Private};
 use crate::node::Node;
+use crate::topic::Topic;
+use crate::topic::batch::{Narrow, Waiter};
 
 /// Pushes applied before others get a turn.
 const PUSHES_A_TURN: usize = 64;
@@ -109,7 +109,7 @@ fn apply(node: &Node, push: &Push, now: Millis) -> Receipt {
         let incoming = Incoming { messages: &push.messages, lane, expires_at, narrow, waiter: waits };
         topics.iter().for_each(|topic| node.merger.push(topic, &incoming, now));
     } else {
-        let frame = control::frame(&push.control);
+        let frame = ready::frame(&push.control);
         let control = Control { frame: &frame, lane, expires_at, narrow, waiter: waits };
         topics.iter().for_each(|topic| node.merger.control(topic, &control));
     }

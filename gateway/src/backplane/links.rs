@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::merge::batch::Waiter;
+use crate::topic::batch::Waiter;
 
 /// Logic nodes remembered; a restarted one is a new one.
 const LOGICS_MAX: usize = 256;

@@ -12,7 +12,7 @@ use super::Command;
 use super::outbox::{drain, send_last};
 use super::tests::{Act, BYTES_MAX, Script, all, batch, bucket_of, segment, walk};
 use crate::counters::Delta;
-use crate::merge::batch::{Audience, Batch, Waiter};
+use crate::topic::batch::{Audience, Batch, Waiter};
 
 /// The kernel answers a telling with an event, and the event calls `drain`.
 #[test]

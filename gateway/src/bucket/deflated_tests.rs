@@ -12,7 +12,7 @@ use super::outbox::drain;
 use super::pending::{Pending, Queued};
 use super::tests::{Act, BYTES_MAX, Script, all, balanced, batch, bucket_of, segment, walk};
 use crate::counters::Delta;
-use crate::merge::batch::{Audience, Batch, Segment};
+use crate::topic::batch::{Audience, Batch, Segment};
 
 /// What the handshake makes of an offer.
 fn negotiated(offer: &str) -> Deflate {

@@ -19,8 +19,8 @@ use super::table::{Hot, Table};
 use super::{Bucket, Command};
 use crate::clock::{Clock, Millis};
 use crate::counters::{Delta, DropReason};
-use crate::merge::batch::{Audience, Batch, Segment, Tally};
-use crate::merge::topic::Topic;
+use crate::topic::Topic;
+use crate::topic::batch::{Audience, Batch, Segment, Tally};
 use crate::writer::{Writer, Writes};
 
 /// Writes under one hold of the read lock: about a millisecond.

@@ -42,7 +42,7 @@ use tokio::sync::Notify;
 
 use self::table::Table;
 use crate::counters::BucketCounters;
-use crate::fanout::Inbox;
+use crate::deliver::fanout::Inbox;
 
 /// What others ask of a bucket's task.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use tidegate_protocol::ws;
 
 use crate::clock::{Millis, is_due};
 use crate::counters::{Delta, DropReason};
-use crate::merge::batch::Segment;
-use crate::merge::topic::Topic;
+use crate::topic::Topic;
+use crate::topic::batch::Segment;
 
 /// Accounted size of a GAP that waits.
 const GAP_BYTES: usize = 96;

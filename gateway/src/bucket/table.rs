@@ -18,8 +18,8 @@ use super::expiry::Expiries;
 use super::pending::Pending;
 use super::slots::SlotSet;
 use crate::clock::{Coarse, Millis, Moment};
-use crate::merge::topic::Topic;
 use crate::session::{Act, Badge, Open, Platform};
+use crate::topic::Topic;
 
 /// What the flush needs of a connection, packed: two fit a cache line. `S` is its socket, or what stands for one.
 #[derive(Debug)]

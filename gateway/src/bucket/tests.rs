@@ -22,10 +22,10 @@ use super::pending::{Pending, Queued};
 use crate::clock::Clock;
 use crate::counters::{Delta, DropReason};
 use crate::interest::Interest;
-use crate::merge::batch::{Audience, Batch, Segment, Tally};
-use crate::merge::topic::{Subject, Topic};
 use crate::rooms::Rooms;
 use crate::session::Platform;
+use crate::topic::batch::{Audience, Batch, Segment, Tally};
+use crate::topic::{Subject, Topic};
 use crate::writer::Writer;
 
 pub(super) const BYTES_MAX: usize = 8_192;

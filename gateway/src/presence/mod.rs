@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tidegate_protocol::records;
 
 use crate::PresenceConfig;
-use crate::merge::topic::{RoomSubject, Tally, Topic};
 use crate::session::matches;
+use crate::topic::{RoomSubject, Tally, Topic};
 
 /// Which rooms' members are told, and which rooms have something to tell.
 #[derive(Debug, Default)]

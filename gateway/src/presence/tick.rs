@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::records::{Lane, Sender, item::What};
 use tidegate_protocol::{records, reply};
 
-use crate::merge::control::{self, Control};
-use crate::merge::topic::Topic;
+use crate::deliver::merge::ready::{self, Control};
 use crate::node::Node;
+use crate::topic::Topic;
 use crate::uplink::{For, Whose};
 
 /// Runs until the gateway stops.
@@ -45,7 +45,7 @@ fn send_up(node: &Node, tally: &records::Tally) -> bool {
 
 /// Who reads too slowly does without: the next frame says how many there are just the same.
 fn tell_members(node: &Node, topic: &Arc<Topic>, tally: &records::Tally) {
-    let frame = control::frame(&text(tally));
+    let frame = ready::frame(&text(tally));
     let control = Control { frame: &frame, lane: Lane::Bulk, expires_at: 0, narrow: None, waiter: None };
     node.totals.presence_frames.fetch_add(1, Ordering::Relaxed);
     node.merger.control(topic, &control);

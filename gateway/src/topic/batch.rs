@@ -10,7 +10,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tidegate_protocol::records::Lane;
 
-use super::topic::Topic;
+use super::Topic;
 use crate::bucket::table::Cold;
 use crate::clock::Millis;
 use crate::counters::DropReason;

@@ -13,14 +13,14 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 use tidegate_protocol::records::Lane;
 
-use super::press::Press;
-use super::topic::Topic;
+use super::compressor::Press;
 use super::{Incoming, Merger};
 use crate::bucket::Bucket;
 use crate::clock::{Clock, Millis};
 use crate::counters::Totals;
-use crate::fanout::Fanout;
+use crate::deliver::fanout::Fanout;
 use crate::session::Platform;
+use crate::topic::Topic;
 use crate::writer::Writer;
 use crate::{DeflateConfig, MergeConfig};
 

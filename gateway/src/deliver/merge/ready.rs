@@ -11,10 +11,10 @@ use smallvec::smallvec;
 use tidegate_protocol::records::Lane;
 use tidegate_protocol::ws::{self, OpCode};
 
-use super::batch::{Batch, Narrow, Segment, Tally, Waiter};
-use super::topic::Topic;
 use super::{Merger, Private};
 use crate::clock::Millis;
+use crate::topic::Topic;
+use crate::topic::batch::{Batch, Narrow, Segment, Tally, Waiter};
 
 /// A ready-made message.
 #[derive(Debug)]

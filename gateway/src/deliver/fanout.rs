@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::bucket::Bucket;
 use crate::bucket::flush::{Scratch, Walk};
 use crate::clock::Clock;
-use crate::merge::batch::Batch;
+use crate::topic::batch::Batch;
 use crate::writer::ring::{self, RingWriter};
 use crate::writer::{KernelWriter, Writer};
 use crate::{FanoutConfig, WriterKind};

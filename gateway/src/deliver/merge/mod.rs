@@ -3,12 +3,8 @@
 //! and hands batches to `fanout`. Invariants: flushes are serialised by the sluice, so batches of a topic reach every bucket in
 //! the order of their numbers; numbers are given at the flush, so what expired before has none.
 
-pub mod batch;
-pub mod control;
-pub mod press;
-pub mod topic;
-pub mod window;
-
+pub mod compressor;
+pub mod ready;
 #[cfg(test)]
 mod tide_tests;
 
@@ -25,14 +21,14 @@ use tidegate_protocol::push::{self, Numbering};
 use tidegate_protocol::records::Lane;
 use tokio::sync::Notify;
 
-use self::batch::{Audience, Batch, Narrow, Segment, Tally, Waiter};
-use self::press::Press;
-use self::topic::{Gather, Item, Subject, Topic};
-use self::window::{Bounds, Step};
+use self::compressor::Press;
 use crate::bucket::Bucket;
 use crate::clock::{Millis, is_due, since};
 use crate::counters::{Delta, DropReason, Totals};
-use crate::fanout::Fanout;
+use crate::deliver::fanout::Fanout;
+use crate::topic::batch::{Audience, Batch, Narrow, Segment, Tally, Waiter};
+use crate::topic::window::{Bounds, Step, Window};
+use crate::topic::{Gather, Item, Subject, Topic};
 
 /// Messages with a time to live share a frame when theirs end within this time of each other; the frame keeps the earliest.
 const EXPIRY_SPREAD_MS: u32 = 1_000;
@@ -245,7 +241,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
         };
         let mut private = self.private.lock();
         let gather = topic.gather.lock();
-        let is_idle = gather.items.is_empty() && gather.window == window::Window::Slack;
+        let is_idle = gather.items.is_empty() && gather.window == Window::Slack;
         if is_idle && private.get(&key).is_some_and(|t| Arc::ptr_eq(t, topic)) {
             private.remove(&key);
         }

@@ -2,6 +2,9 @@
 //! its window and its numbering. Rooms' topics live as long as the room has members; users' and connections' only
 //! while a window is open. Who the members are is the buckets' business.
 
+pub mod batch;
+pub mod window;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -11,8 +14,8 @@ use tidegate_protocol::push::Subject as PushSubject;
 use tidegate_protocol::records::Lane;
 use tidegate_protocol::reply::GapSubject;
 
-use super::batch::{Narrow, Waiter};
-use super::window::Window;
+use self::batch::{Narrow, Waiter};
+use self::window::Window;
 use crate::clock::{Millis, is_due};
 
 /// One target with its window.
