@@ -1,5 +1,5 @@
 //! The tier that holds the connections. A push comes in at [`backplane`], gathers in [`deliver::merge`], is encoded once and cut
-//! into one job a bucket in [`deliver::fanout`], and leaves through [`bucket::flush`] with one write per connection.
+//! into one job a bucket in [`deliver::fanout`], and leaves through [`bucket::walk`] with one write per connection.
 //! Connections come in at [`lobby`] and live in a [`bucket`], which reads, answers and sweeps them.
 //! Knows nothing of logic but the records of `tidegate-protocol`; never dials anyone.
 
@@ -9,6 +9,7 @@ pub mod backplane;
 pub mod bucket;
 mod clock;
 mod config;
+mod connection;
 mod counters;
 pub mod deliver;
 mod drain;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 
-use crate::bucket::rate::Rate;
 use crate::config::{DevicesConfig, GatewayConfig};
+use crate::connection::rate::Rate;
 
 /// Replies of a connection for each request that it may make.
 const REPLIES: u32 = 20;

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use tidegate_protocol::records::{InterestKind, Lane};
 
-use crate::bucket::farewell::leave_all;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{Clock, Millis};
+use crate::connection::close::leave_all;
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::compressor::Press;

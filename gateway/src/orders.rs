@@ -11,11 +11,11 @@ use tidegate_protocol::records::{Block, CommandReply, CommandRequest, Move};
 use tidegate_protocol::reply;
 
 use crate::backplane::Refused;
-use crate::bucket::membership::{self, Joined};
 use crate::bucket::pending::Queued;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
 use crate::clock::unix_ms;
+use crate::connection::membership::{self, Joined};
 use crate::counters::Delta;
 use crate::node::Node;
 use crate::query::locate;

@@ -1,24 +1,14 @@
 //! A bucket: a shard of the connections, the unit of everything. One `RwLock`ed [`table`], one epoll set, one task that
-//! drives it ([`drive`]), one inbox of batches that the fan-out threads walk ([`flush`]). No task, timer, channel or idle
+//! drives it (`connection`), one inbox of batches that the fan-out threads walk ([`walk`]). No task, timer, channel or idle
 //! buffer per connection. Writers of the table: the task (remove, join, leave) and the lobbies (insert); readers: walks,
 //! lookups, stats.
 
-mod dialect;
-pub mod drive;
 pub mod expiry;
-pub(crate) mod farewell;
-pub mod flush;
-pub(crate) mod membership;
 pub mod outbox;
 pub mod pending;
-pub(crate) mod rate;
-mod refresh;
 pub mod slots;
-mod speak;
-mod sweep;
 pub mod table;
-mod talk;
-mod unfinished;
+pub mod walk;
 
 #[cfg(test)]
 mod closing_tests;
@@ -102,13 +92,13 @@ pub struct Bucket<S = OwnedFd> {
     pub inbox: Inbox,
     /// What the walks and the task have counted.
     pub counters: CachePadded<BucketCounters>,
-    epoll: OwnedFd,
+    pub(crate) epoll: OwnedFd,
     live: AtomicUsize,
     /// Of them, those that take frames compressed for everyone; agrees with the table's set.
     deflating: AtomicUsize,
     /// What others ask of the task and it has not looked at.
     commands: Mutex<Commands>,
-    wake: Notify,
+    pub(crate) wake: Notify,
 }
 
 impl<S> Bucket<S> {
@@ -202,7 +192,7 @@ impl<S> Bucket<S> {
     }
 
     /// Takes what was asked for, in order.
-    fn take_commands(&self) -> Vec<Command> {
+    pub(crate) fn take_commands(&self) -> Vec<Command> {
         let mut commands = self.commands.lock();
         if !commands.closing.is_empty() {
             commands.closing = HashSet::default();

@@ -16,9 +16,9 @@ use tidegate_protocol::push::{Numbering, Subject as PushSubject, encode};
 use tidegate_protocol::records::Lane;
 
 use super::Bucket;
-use super::flush::{Scratch, Walk};
 use super::outbox::{drain, send_last};
 use super::pending::{Pending, Queued};
+use super::walk::{Scratch, Walk};
 use crate::clock::Clock;
 use crate::counters::{Delta, DropReason};
 use crate::interest::Interest;

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
 use crate::bucket::Bucket;
-use crate::bucket::flush::{Scratch, Walk};
+use crate::bucket::walk::{Scratch, Walk};
 use crate::clock::Clock;
 use crate::topic::batch::Batch;
 use crate::writer::ring::{self, RingWriter};

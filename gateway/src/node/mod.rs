@@ -2,9 +2,7 @@
 //! and ends it all in `gateway`.
 //! Invariants: `connections` is the sum of the buckets' live connections; nothing is opened once `accepting` is off.
 
-mod devices;
 mod gateway;
-mod open;
 
 #[cfg(test)]
 mod aged_tests;
@@ -119,11 +117,11 @@ pub struct Node {
     pub(crate) link_places: Arc<Places<Holder>>,
     /// Refused handshakes by code.
     pub refusals: Mutex<HashMap<&'static str, u64>>,
-    connections: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
     accepting: AtomicBool,
     draining: AtomicBool,
     /// Anonymous connections so far: whose turn it is among the buckets.
-    opened: AtomicUsize,
+    pub(crate) opened: AtomicUsize,
     stop: watch::Sender<bool>,
 }
 

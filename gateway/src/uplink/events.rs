@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::records::{self, Wants, item::What};
 
-use super::{For, sender};
+use super::For;
 use crate::bucket::table::Table;
+use crate::connection::sender;
 use crate::node::Node;
 
 /// What happened to a connection.

@@ -6,7 +6,6 @@
 mod answer;
 pub(crate) mod events;
 pub mod lanes;
-pub(crate) mod sender;
 mod told;
 
 use std::sync::atomic::{AtomicU64, Ordering};

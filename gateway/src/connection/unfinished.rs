@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::ws::Decoder;
 
-use super::drive::Drive;
+use super::event_loop::Drive;
 use crate::clock::{Millis, since};
 use crate::node::Node;
 use crate::shares::Room;

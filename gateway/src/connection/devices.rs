@@ -16,9 +16,10 @@ use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user};
 use crate::config::DevicePolicy;
+use crate::connection::sender;
 use crate::node::Node;
 use crate::session::{Identity, Named, Platform};
-use crate::uplink::{For, Whose, sender};
+use crate::uplink::{For, Whose};
 
 /// How a newcomer comes in.
 #[derive(Debug, Default)]

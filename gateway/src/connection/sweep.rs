@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use tidegate_protocol::close::CloseReason;
 
-use super::drive::Drive;
-use super::table::Table;
+use super::event_loop::Drive;
+use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
 use crate::live::LiveRates;
 use crate::node::Node;

@@ -8,9 +8,9 @@ use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::ws::{self, Violation};
 
-use super::drive::Drive;
-use super::outbox;
-use super::table::{Removed, Table};
+use super::event_loop::Drive;
+use crate::bucket::outbox;
+use crate::bucket::table::{Removed, Table};
 use crate::counters::Delta;
 use crate::interest::Interest;
 use crate::node::Node;

@@ -10,8 +10,8 @@ use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::message::{Recipient, Send};
 use tidegate_protocol::ws;
 
-use super::drive::Drive;
-use super::text_frame;
+use super::event_loop::Drive;
+use crate::bucket::text_frame;
 use crate::counters::Delta;
 use crate::node::Node;
 use crate::session::Identity;

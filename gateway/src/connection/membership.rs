@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tidegate_protocol::limits;
 use tidegate_protocol::reply::JoinedRoom;
 
-use super::outbox;
-use super::pending::{Pending, Queued};
-use super::table::Table;
+use crate::bucket::outbox;
+use crate::bucket::pending::{Pending, Queued};
+use crate::bucket::table::Table;
 use crate::counters::{Delta, DropReason};
 use crate::node::Node;
 use crate::session::Act;

@@ -17,12 +17,12 @@ use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::Deflate;
 use tidegate_protocol::ws::{self, Deflater, Event, Inflater};
 
-use super::outbox;
-use super::pending::Queued;
 use super::rate::Rates;
 use super::sweep::ping_interval;
 use super::unfinished::Partial;
-use super::{Bucket, Command};
+use crate::bucket::outbox;
+use crate::bucket::pending::Queued;
+use crate::bucket::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
 use crate::counters::Delta;
 use crate::live::LiveRates;

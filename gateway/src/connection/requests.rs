@@ -11,11 +11,11 @@ use tidegate_protocol::message::{self, BadRequest, Request, Verb};
 use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
-use super::drive::Drive;
+use super::event_loop::Drive;
 use super::membership::{self, Joined};
-use super::outbox;
-use super::pending::Queued;
-use super::text_frame;
+use crate::bucket::outbox;
+use crate::bucket::pending::Queued;
+use crate::bucket::text_frame;
 use crate::clock::unix_ms;
 use crate::counters::Delta;
 use crate::node::Node;

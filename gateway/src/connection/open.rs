@@ -13,14 +13,15 @@ use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::reply::{self, Hello, Reconnect};
 use tidegate_protocol::ws;
 
-use super::Node;
 use super::devices::Way;
 use crate::bucket::pending::{Pending, Queued};
 use crate::bucket::table::{Hot, Table};
-use crate::bucket::{Bucket, Command, membership, of_user, outbox};
+use crate::bucket::{Bucket, Command, of_user, outbox};
 use crate::clock::unix_ms;
+use crate::connection::membership;
 use crate::counters::Delta;
 use crate::interest::Held;
+use crate::node::Node;
 use crate::session::Identity;
 use crate::uplink::events::{self, Happened};
 use crate::writer::{KernelWriter, Writer};

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::close::{self, CloseReason};
 use tidegate_protocol::reply;
 
-use super::drive::Drive;
-use super::text_frame;
+use super::event_loop::Drive;
+use crate::bucket::text_frame;
 use crate::clock::unix_s;
 use crate::node::Node;
 use crate::session::auth::{Claims, TokenError};

@@ -9,12 +9,13 @@ use tidegate_protocol::message::{Members, Recipient, Reply, Send};
 use tidegate_protocol::records::{self, Ask, AskKind, Target, item::What, target::To};
 use tidegate_protocol::reply;
 
-use super::drive::Drive;
-use super::table::Cold;
-use super::text_frame;
+use super::event_loop::Drive;
+use crate::bucket::table::Cold;
+use crate::bucket::text_frame;
+use crate::connection::sender;
 use crate::node::Node;
 use crate::session::Act;
-use crate::uplink::{Expects, For, Whose, sender};
+use crate::uplink::{Expects, For, Whose};
 
 /// Why something is not carried up; each is an ERROR.
 enum No {

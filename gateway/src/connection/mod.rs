@@ -1,0 +1,16 @@
+//! The life of a connection: how it is opened, what it asks for, which rooms it is in, how its silence is noticed and how it ends.
+//! One task a bucket lives through it ([`event_loop`]); what it lives on is the bucket's table.
+
+pub(crate) mod close;
+mod devices;
+mod dialect;
+pub(crate) mod event_loop;
+pub(crate) mod membership;
+mod open;
+pub(crate) mod rate;
+mod refresh;
+mod requests;
+mod send;
+pub(crate) mod sender;
+mod sweep;
+mod unfinished;
