@@ -14,7 +14,7 @@ use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict, answer::Outcome};
 use tokio::sync::Notify;
 
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::session::{Act, Attributes, ByHook, Grant, Identity};
 
 /// Bytes of a fingerprint: enough that no two clients have the same.

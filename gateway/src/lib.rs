@@ -12,25 +12,21 @@ mod config;
 mod connection;
 mod counters;
 pub mod deliver;
-mod drain;
+mod gateway;
 mod hook;
 mod interest;
 mod live;
 pub mod lobby;
 pub mod memory;
 mod metrics;
-mod node;
 mod ops;
 mod orders;
-mod pace;
 mod poll;
 mod presence;
 mod query;
-mod refusals;
 mod rooms;
 pub mod session;
 mod shares;
-mod tick;
 mod tls;
 pub mod topic;
 mod uplink;
@@ -42,9 +38,9 @@ pub use config::{
     MergeConfig, OpenConfig, OpenGrantConfig, PendingConfig, PresenceConfig, ProxyConfig, ProxyProtocol,
     ReconnectConfig, TokenAlgorithm, UplinkConfig, WriterKind,
 };
+pub use gateway::check::refusals;
+pub use gateway::{Gateway, StartError};
 pub use live::is_live;
-pub use node::{Gateway, StartError};
 pub use ops::MetricsText;
-pub use refusals::refusals;
 pub use session::is_exposed;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};

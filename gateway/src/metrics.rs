@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::admission::Queue;
 use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::tls::Terminal;
 
 /// Appends the gateway's metrics as text, without the end mark.

@@ -17,7 +17,8 @@ use tidegate_protocol::exposition::Exposition;
 use tidegate_protocol::places::Place;
 use tokio::sync::oneshot;
 
-use crate::node::{Node, StartError};
+use crate::gateway::StartError;
+use crate::gateway::node::Node;
 
 /// Scrapers at once; one more takes the place of one that asks for nothing.
 pub(crate) const CONNECTIONS_MAX: usize = 64;

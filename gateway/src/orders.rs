@@ -17,7 +17,7 @@ use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
 use crate::clock::unix_ms;
 use crate::connection::membership::{self, Joined};
 use crate::counters::Delta;
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::query::locate;
 use crate::topic::Topic;
 use crate::uplink::events::{self, Happened};

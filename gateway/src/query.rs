@@ -13,8 +13,8 @@ use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{age_of, unix_ms};
+use crate::gateway::node::Node;
 use crate::lobby::introduce;
-use crate::node::Node;
 use crate::topic::Topic;
 
 /// Answers a query.

@@ -20,7 +20,7 @@ use crate::clock::Millis;
 use crate::counters::DropReason;
 use crate::deliver::merge::ready::{self, Control};
 use crate::deliver::merge::{Incoming, Merger, Private};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::topic::Topic;
 use crate::topic::batch::{Narrow, Waiter};
 

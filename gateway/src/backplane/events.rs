@@ -10,8 +10,8 @@ use tidegate_protocol::limits::INTEREST_PAGE;
 use tidegate_protocol::records::{self, EventsReply, EventsRequest, GatewayInfo, InterestKind, PlatformCount};
 
 use crate::counters;
+use crate::gateway::node::Node;
 use crate::interest::{Change, Since};
-use crate::node::Node;
 use crate::rooms::SHARDS;
 
 /// Longest a request is held.

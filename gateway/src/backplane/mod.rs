@@ -26,7 +26,8 @@ use tidegate_protocol::records::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use crate::node::{Node, StartError};
+use crate::gateway::StartError;
+use crate::gateway::node::Node;
 use crate::ops::Holder;
 use crate::{orders, query};
 

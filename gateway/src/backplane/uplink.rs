@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidegate_protocol::records::{Answers, UplinkReply, UplinkRequest};
 
 use super::Refused;
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::uplink;
 
 /// Longest a request is held.

@@ -17,7 +17,7 @@ use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user};
 use crate::config::DevicePolicy;
 use crate::connection::sender;
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::session::{Identity, Named, Platform};
 use crate::uplink::{For, Whose};
 

@@ -13,7 +13,7 @@ use tidegate_protocol::ws;
 use super::event_loop::Drive;
 use crate::bucket::text_frame;
 use crate::counters::Delta;
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::session::Identity;
 use crate::uplink::Expects;
 use crate::writer::{KernelWriter, Writer};

@@ -13,7 +13,7 @@ use crate::bucket::outbox;
 use crate::bucket::pending::{Pending, Queued};
 use crate::bucket::table::Table;
 use crate::counters::{Delta, DropReason};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::session::Act;
 use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;

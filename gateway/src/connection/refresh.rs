@@ -9,7 +9,7 @@ use tidegate_protocol::reply;
 use super::event_loop::Drive;
 use crate::bucket::text_frame;
 use crate::clock::unix_s;
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::session::auth::{Claims, TokenError};
 
 /// A token for somebody else is no refresh.

@@ -18,7 +18,7 @@ use crate::bucket::pending::Queued;
 use crate::bucket::text_frame;
 use crate::clock::unix_ms;
 use crate::counters::Delta;
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::uplink::Expects;
 use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;

@@ -13,7 +13,7 @@ use super::event_loop::Drive;
 use crate::bucket::table::Cold;
 use crate::bucket::text_frame;
 use crate::connection::sender;
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::session::Act;
 use crate::uplink::{Expects, For, Whose};
 

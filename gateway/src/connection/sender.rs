@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tidegate_protocol::records::{Pair, Sender};
 
 use crate::bucket::table::Table;
+use crate::gateway::node::Node;
 use crate::lobby::introduce;
-use crate::node::Node;
 
 /// Describes the connection in `slot`. Its address costs a system call, so it is told only where someone wants it.
 pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_address: bool) -> Option<Sender> {

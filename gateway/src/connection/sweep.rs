@@ -9,8 +9,8 @@ use tidegate_protocol::close::CloseReason;
 use super::event_loop::Drive;
 use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
+use crate::gateway::node::Node;
 use crate::live::LiveRates;
-use crate::node::Node;
 
 /// A ping without a payload: FIN and opcode 9, length 0 (RFC 6455 section 5.5.2).
 const PING: [u8; 2] = [0x89, 0];
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::config::GatewayConfig;
-    use crate::node::Gateway;
+    use crate::gateway::Gateway;
 
     /// A gateway of this age that serves nobody.
     fn gateway(age: Duration) -> Gateway {

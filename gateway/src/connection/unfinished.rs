@@ -10,7 +10,7 @@ use tidegate_protocol::ws::Decoder;
 
 use super::event_loop::Drive;
 use crate::clock::{Millis, since};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::shares::Room;
 
 /// Of what a bucket holds, the part that it lets go at once: one look at all its holders has to serve for several.

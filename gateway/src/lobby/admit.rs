@@ -11,8 +11,8 @@ use super::asked::Asked;
 use super::introduce::{Introduction, Stranger, cause, peer_of};
 use super::unnamed::Unnamed;
 use super::{Lobby, RETRY_AFTER_S};
+use crate::gateway::node::Node;
 use crate::hook;
-use crate::node::Node;
 use crate::session::auth::TokenError;
 use crate::session::{Identity, platform_of};
 

@@ -29,7 +29,7 @@ use self::asked::Asked;
 use self::unnamed::Unnamed;
 use crate::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::poll;
 use crate::tls::{self, Arrival};
 use introduce::Stranger;

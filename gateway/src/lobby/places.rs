@@ -10,7 +10,7 @@ use tidegate_protocol::handshake::Refusal;
 use super::asked::last_words;
 use super::{Lobby, RETRY_AFTER_S, Stage, hang_up};
 use crate::clock::{Millis, is_due};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::shares::{Room, Shares};
 
 /// Lets the oldest of a kind go; false when there is none here.

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::Lobby;
 use crate::config::BeforeLogic;
-use crate::node::Node;
+use crate::gateway::node::Node;
 
 /// Time between looks at the queue of those who wait.
 const LOOK_MS: u32 = 50;

@@ -25,7 +25,7 @@ use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 
 use super::asked::Asked;
 use super::{Guest, Lobby, Stage};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::session::Identity;
 use crate::session::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
 

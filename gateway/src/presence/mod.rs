@@ -3,10 +3,6 @@
 //! with the rooms (`merge::topic`), where they cost nothing to keep.
 //! Invariants: a room is on the list once; a room that has changed is on the list or its change is in the figures told last.
 
-mod tick;
-
-pub(crate) use self::tick::run;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

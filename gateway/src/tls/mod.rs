@@ -27,8 +27,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::shuttle::Shuttle;
 use crate::clock::Millis;
+use crate::gateway::node::Node;
 use crate::lobby::introduce::{self, Stranger};
-use crate::node::Node;
 use crate::ops::Holder;
 
 /// What is in the kernel from the client to the gateway, decrypted; a client's message is small.

@@ -6,7 +6,7 @@ use tidegate_protocol::reply;
 
 use super::{Expects, Whose};
 use crate::bucket::text_frame;
-use crate::node::Node;
+use crate::gateway::node::Node;
 
 /// Hands answers of a logic node to those who wait for them; of items that are no longer its own they are passed over.
 pub(crate) fn settle(node: &Node, logic: u64, answers: Vec<Answer>) {

@@ -10,7 +10,7 @@ use tidegate_protocol::records::{self, Wants, item::What};
 use super::For;
 use crate::bucket::table::Table;
 use crate::connection::sender;
-use crate::node::Node;
+use crate::gateway::node::Node;
 
 /// What happened to a connection.
 #[derive(Clone, Copy, Debug)]

@@ -14,7 +14,7 @@ use super::keys::{self, KeyError};
 use super::{Claims, TokenError, Verifier};
 use crate::clock::unix_s;
 use crate::config::{AuthConfig, AuthMode};
-use crate::node::Node;
+use crate::gateway::node::Node;
 
 /// Time between looks at the files.
 const LOOK: Duration = Duration::from_secs(2);

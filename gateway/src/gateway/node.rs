@@ -2,13 +2,6 @@
 //! and ends it all in `gateway`.
 //! Invariants: `connections` is the sum of the buckets' live connections; nothing is opened once `accepting` is off.
 
-mod gateway;
-
-#[cfg(test)]
-mod aged_tests;
-
-pub use self::gateway::{Gateway, StartError};
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -28,12 +21,12 @@ use crate::config::{BeforeLogic, GatewayConfig};
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
+use crate::gateway::drain_rate::Spare;
 use crate::hook::Door;
 use crate::interest::Interest;
 use crate::live::Live;
 use crate::lobby::introduce::Proxies;
 use crate::ops::Holder;
-use crate::pace::Spare;
 use crate::rooms::Rooms;
 use crate::session::auth::Auth;
 use crate::session::blocklist::Barred;
@@ -118,11 +111,11 @@ pub struct Node {
     /// Refused handshakes by code.
     pub refusals: Mutex<HashMap<&'static str, u64>>,
     pub(crate) connections: AtomicUsize,
-    accepting: AtomicBool,
-    draining: AtomicBool,
+    pub(super) accepting: AtomicBool,
+    pub(super) draining: AtomicBool,
     /// Anonymous connections so far: whose turn it is among the buckets.
     pub(crate) opened: AtomicUsize,
-    stop: watch::Sender<bool>,
+    pub(super) stop: watch::Sender<bool>,
 }
 
 impl Node {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::admission::LOOK_MS;
 use crate::clock::{CALM_MS, since};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::uplink;
 
 /// Time between two looks for blocks that are over.

@@ -1,6 +1,16 @@
 //! The handle that starts and ends a gateway. The order of [`Gateway::start`] is the order in which the parts depend on
 //! each other.
 
+pub(crate) mod check;
+mod drain;
+pub(crate) mod drain_rate;
+mod housekeeping;
+pub(crate) mod node;
+mod presence;
+
+#[cfg(test)]
+mod aged_tests;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -14,7 +24,7 @@ use tidegate_protocol::places::Places;
 use tidegate_tls::{Renewal, TlsError};
 use tokio::sync::watch;
 
-use super::Node;
+use self::node::Node;
 use crate::admission::{Admission, RATE_A_CORE};
 use crate::backlog::Backlog;
 use crate::backplane::{self, Links};
@@ -26,21 +36,20 @@ use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::deliver::merge::compressor::Press;
+use crate::gateway::check::refusals;
+use crate::gateway::drain_rate::Spare;
 use crate::hook::Door;
 use crate::interest::Interest;
 use crate::live::Live;
 use crate::lobby::introduce::Proxies;
 use crate::lobby::{self, Lobby, threshold};
 use crate::ops::{self, MetricsText};
-use crate::pace::Spare;
-use crate::presence::{self, Watched};
-use crate::refusals::refusals;
+use crate::presence::Watched;
 use crate::rooms::Rooms;
 use crate::session::auth::{self, Auth};
 use crate::session::blocklist::Barred;
 use crate::session::{Badges, Open, Platforms};
 use crate::shares::Shares;
-use crate::tick;
 use crate::tls::Terminal;
 use crate::uplink::Uplink;
 
@@ -118,7 +127,7 @@ impl Gateway {
         for index in 0..node.buckets.len() {
             tokio::spawn(Drive::new(Arc::clone(&node), index).run());
         }
-        tokio::spawn(tick::run(Arc::clone(&node)));
+        tokio::spawn(housekeeping::run(Arc::clone(&node)));
         if node.auth.is_required() {
             tokio::spawn(auth::watch(Arc::clone(&node)));
         }
@@ -301,7 +310,7 @@ impl Gateway {
 
     /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes at the pace of the fleet, then stops.
     pub async fn drain(&self) {
-        crate::drain::run(&self.node).await;
+        drain::run(&self.node).await;
         let _ = self.node.stop.send(true);
         self.node.fanout.stop();
         let threads = std::mem::take(&mut *self.threads.lock());

@@ -9,7 +9,7 @@ use tidegate_protocol::records::{Lane, Sender, item::What};
 use tidegate_protocol::{records, reply};
 
 use crate::deliver::merge::ready::{self, Control};
-use crate::node::Node;
+use crate::gateway::node::Node;
 use crate::topic::Topic;
 use crate::uplink::{For, Whose};
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tidegate_protocol::records::{QueryKind, QueryRequest};
 
-use super::{Gateway, Node};
+use super::Gateway;
+use super::node::Node;
 use crate::bucket::of_user;
 use crate::clock::Clock;
 use crate::config::{DevicePolicy, GatewayConfig};

@@ -9,8 +9,8 @@ use tidegate_protocol::reply;
 
 use crate::bucket::{Bucket, outbox, text_frame};
 use crate::counters::Delta;
-use crate::node::Node;
-use crate::pace::Pace;
+use crate::gateway::drain_rate::Pace;
+use crate::gateway::node::Node;
 use crate::writer::KernelWriter;
 
 /// Time between rounds of closes.
