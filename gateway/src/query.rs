@@ -166,6 +166,6 @@ fn room_info(topic: &Topic) -> Option<RoomInfo> {
         users: room.users.load(Ordering::Relaxed),
         seq: topic.gather.lock().seq,
         epoch: room.epoch.to_string(),
-        told: crate::presence::told(room),
+        told: crate::rooms::presence::told(room),
     })
 }

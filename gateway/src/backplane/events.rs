@@ -11,8 +11,8 @@ use tidegate_protocol::records::{self, EventsReply, EventsRequest, GatewayInfo, 
 
 use crate::counters;
 use crate::gateway::node::Node;
-use crate::interest::{Change, Since};
 use crate::rooms::SHARDS;
+use crate::rooms::interest::{Change, Since};
 
 /// Longest a request is held.
 const HOLD_MS_MAX: u32 = 30_000;

@@ -13,8 +13,8 @@ use crate::bucket::outbox;
 use crate::bucket::table::{Removed, Table};
 use crate::counters::Delta;
 use crate::gateway::node::Node;
-use crate::interest::Interest;
 use crate::rooms::Rooms;
+use crate::rooms::interest::Interest;
 use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
 

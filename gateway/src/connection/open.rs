@@ -21,7 +21,7 @@ use crate::clock::unix_ms;
 use crate::connection::membership;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
-use crate::interest::Held;
+use crate::rooms::interest::Held;
 use crate::session::Identity;
 use crate::uplink::events::{self, Happened};
 use crate::writer::{KernelWriter, Writer};

@@ -3,6 +3,9 @@
 //! Who the members are is each bucket's own knowledge (`bucket::table`); the numbering is the topic's.
 //! Invariant: a room is here exactly while it has members; its interest is announced and withdrawn under the same lock.
 
+pub(crate) mod interest;
+pub(crate) mod presence;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -10,8 +13,8 @@ use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use tidegate_protocol::records::InterestKind;
 
-use crate::interest::Interest;
-use crate::presence::Watched;
+use crate::rooms::interest::Interest;
+use crate::rooms::presence::Watched;
 use crate::topic::{RoomSubject, Subject, Topic};
 
 /// Shards, so that joins in different buckets rarely meet.

@@ -120,8 +120,8 @@ pub(crate) fn told(room: &RoomSubject) -> Option<records::ToldRoom> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interest::Interest;
     use crate::rooms::Rooms;
+    use crate::rooms::interest::Interest;
 
     fn rooms(patterns: &[&str], listed_max: usize) -> (Rooms, Interest) {
         let rooms = patterns.iter().map(ToString::to_string).collect();
