@@ -1,10 +1,9 @@
 //! The tier that holds the connections. A push comes in at [`backplane`], gathers in [`deliver::merge`], is encoded once and cut
 //! into one job a bucket in [`deliver::fanout`], and leaves through [`bucket::walk`] with one write per connection.
-//! Connections come in at [`lobby`] and live in a [`bucket`], which reads, answers and sweeps them.
+//! Connections come in at `accept` and live in a [`bucket`], which reads, answers and sweeps them.
 //! Knows nothing of logic but the records of `tidegate-protocol`; never dials anyone.
 
-mod admission;
-mod backlog;
+mod accept;
 pub mod backplane;
 pub mod bucket;
 mod clock;
@@ -13,9 +12,7 @@ mod connection;
 mod counters;
 pub mod deliver;
 mod gateway;
-mod hook;
 mod live;
-pub mod lobby;
 pub mod memory;
 mod metrics;
 mod ops;
@@ -25,7 +22,6 @@ mod query;
 mod rooms;
 pub mod session;
 mod shares;
-mod tls;
 pub mod topic;
 mod uplink;
 mod writer;

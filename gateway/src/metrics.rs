@@ -10,11 +10,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::admission::Queue;
+use crate::accept::admission::Queue;
+use crate::accept::tls::Terminal;
 use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
 use crate::gateway::node::Node;
-use crate::tls::Terminal;
 
 /// Appends the gateway's metrics as text, without the end mark.
 pub(crate) fn write(node: &Node, out: &mut String) {

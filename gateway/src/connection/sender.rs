@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use tidegate_protocol::records::{Pair, Sender};
 
+use crate::accept::proxy_header;
 use crate::bucket::table::Table;
 use crate::gateway::node::Node;
-use crate::lobby::introduce;
 
 /// Describes the connection in `slot`. Its address costs a system call, so it is told only where someone wants it.
 pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_address: bool) -> Option<Sender> {
@@ -13,14 +13,15 @@ pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_a
     let fd = hot.fd.as_ref()?;
     let id = node.connection_id(index, slot, hot.generation);
     let badge = cold.badge.as_deref();
-    let address = with_address.then(|| cold.address.as_deref().copied().or_else(|| introduce::peer_of(fd))).flatten();
+    let address =
+        with_address.then(|| cold.address.as_deref().copied().or_else(|| proxy_header::peer_of(fd))).flatten();
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     Some(Sender {
         connection: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
         user: cold.user.as_deref().unwrap_or_default().to_owned(),
         platform: node.platforms.name(cold.platform),
         device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
-        address: address.map_or_else(String::new, introduce::shown),
+        address: address.map_or_else(String::new, proxy_header::shown),
         attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     })
 }

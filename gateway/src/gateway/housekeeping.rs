@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::admission::LOOK_MS;
+use crate::accept::admission::LOOK_MS;
 use crate::clock::{CALM_MS, since};
 use crate::gateway::node::Node;
 use crate::uplink;

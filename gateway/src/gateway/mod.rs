@@ -25,8 +25,12 @@ use tidegate_tls::{Renewal, TlsError};
 use tokio::sync::watch;
 
 use self::node::Node;
-use crate::admission::{Admission, RATE_A_CORE};
-use crate::backlog::Backlog;
+use crate::accept::admission::{Admission, RATE_A_CORE};
+use crate::accept::backlog::Backlog;
+use crate::accept::hook::Door;
+use crate::accept::proxy_header::Proxies;
+use crate::accept::tls::Terminal;
+use crate::accept::{Lobby, before_logic, listener};
 use crate::backplane::{self, Links};
 use crate::bucket::Bucket;
 use crate::clock::{Clock, unix_ms};
@@ -38,10 +42,7 @@ use crate::deliver::merge::Merger;
 use crate::deliver::merge::compressor::Press;
 use crate::gateway::check::refusals;
 use crate::gateway::drain_rate::Spare;
-use crate::hook::Door;
 use crate::live::Live;
-use crate::lobby::introduce::Proxies;
-use crate::lobby::{self, Lobby, threshold};
 use crate::ops::{self, MetricsText};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -50,7 +51,6 @@ use crate::session::auth::{self, Auth};
 use crate::session::blocklist::Barred;
 use crate::session::{Badges, Open, Platforms};
 use crate::shares::Shares;
-use crate::tls::Terminal;
 use crate::uplink::Uplink;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
@@ -119,7 +119,7 @@ impl Gateway {
             // It is used alone.
             config.handshake.before_logic = BeforeLogic::Admit;
         }
-        let listener = lobby::bind(config.listen, config.user_timeout_ms(), config.pending.kernel_bytes)
+        let listener = listener::bind(config.listen, config.user_timeout_ms(), config.pending.kernel_bytes)
             .map_err(|error| StartError::Bind { address: config.listen, what: "clients", error })?;
         let listen = local_address(&listener)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -136,7 +136,7 @@ impl Gateway {
         }
         if node.awaits_logic() {
             let node = Arc::clone(&node);
-            tokio::spawn(async move { threshold::warn(&node).await });
+            tokio::spawn(async move { before_logic::warn(&node).await });
         }
         let listener = Arc::new(listener);
         #[expect(clippy::cast_possible_truncation, reason = "as many as doors, which `lobbies` bounds")]

@@ -12,8 +12,11 @@ use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::places::Places;
 use tokio::sync::watch;
 
-use crate::admission::Admission;
-use crate::backlog::Backlog;
+use crate::accept::admission::Admission;
+use crate::accept::backlog::Backlog;
+use crate::accept::hook::Door;
+use crate::accept::proxy_header::Proxies;
+use crate::accept::tls::Terminal;
 use crate::backplane::Links;
 use crate::bucket::Bucket;
 use crate::clock::Clock;
@@ -22,9 +25,7 @@ use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::gateway::drain_rate::Spare;
-use crate::hook::Door;
 use crate::live::Live;
-use crate::lobby::introduce::Proxies;
 use crate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -32,7 +33,6 @@ use crate::session::auth::Auth;
 use crate::session::blocklist::Barred;
 use crate::session::{Badges, Open, Platforms};
 use crate::shares::Shares;
-use crate::tls::Terminal;
 use crate::uplink::Uplink;
 
 /// What the tasks of a gateway share.

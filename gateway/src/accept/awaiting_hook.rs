@@ -18,8 +18,8 @@ use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
 use super::{Guest, Lobby, RETRY_AFTER_S, Stage, hang_up};
+use crate::accept::hook;
 use crate::gateway::node::Node;
-use crate::hook;
 use crate::session::Identity;
 use crate::uplink::{For, Whose};
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use tidegate_protocol::handshake::Refusal;
 
-use super::asked::last_words;
+use super::awaiting_hook::last_words;
 use super::{Lobby, RETRY_AFTER_S, Stage, hang_up};
 use crate::clock::{Millis, is_due};
 use crate::gateway::node::Node;

@@ -4,12 +4,17 @@
 //! Invariants: every guest has a deadline and is gone by then; guests of all lobbies stay within their bounds, as `places`
 //! keeps them; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
 
-mod admit;
-mod asked;
-pub(crate) mod introduce;
-mod places;
-pub(crate) mod threshold;
-mod unnamed;
+pub(crate) mod admission;
+mod awaiting_hook;
+pub(crate) mod backlog;
+pub(crate) mod before_logic;
+mod handshake;
+pub(crate) mod hook;
+pub(crate) mod listener;
+mod permits;
+pub(crate) mod proxy_header;
+pub(crate) mod tls;
+mod unauthenticated;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,19 +25,19 @@ use std::sync::atomic::Ordering;
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, sockopt};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use tidegate_protocol::handshake::Refusal;
 use tidegate_protocol::ws::Inflater;
 use tokio::sync::mpsc;
 
-use self::asked::Asked;
-use self::unnamed::Unnamed;
-use crate::admission::RETRY_AFTER_MAX_S;
+use self::awaiting_hook::Asked;
+use self::tls::Arrival;
+use self::unauthenticated::Unnamed;
+use crate::accept::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
 use crate::gateway::node::Node;
 use crate::poll;
-use crate::tls::{self, Arrival};
-use introduce::Stranger;
+use proxy_header::Stranger;
 
 /// Connections taken from the kernel before the guests get a turn: at first, and while more wait than one turn takes.
 /// An accept costs a sixth of a handshake, so in a storm the kernel's queue is emptied faster than guests are served.
@@ -103,29 +108,6 @@ pub struct Lobby {
     door: mpsc::Sender<Arrival>,
     /// What the refused are told, by seconds to wait less one; made once.
     overloaded: Box<[Vec<u8>]>,
-}
-
-/// Binds the listener all lobbies share.
-///
-/// # Errors
-/// The system's, for example when the address is in use.
-pub fn bind(address: SocketAddr, user_timeout_ms: u32, unsent_bytes: u32) -> io::Result<OwnedFd> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM.nonblocking().cloexec(),
-        Some(socket2::Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    // Inherited by every accepted socket. Frames leave at once, they were merged before; a peer that does not acknowledge
-    // what was written, or whose window stays shut, ends after this time (rule L-3).
-    socket.set_tcp_nodelay(true)?;
-    sockopt::set_tcp_user_timeout(&socket, user_timeout_ms)?;
-    // What a slow peer leaves unsent in the kernel is bounded too; beyond it the bytes wait in `Pending`, where lanes rule.
-    socket.set_tcp_notsent_lowat(unsent_bytes)?;
-    socket.bind(&address.into())?;
-    // The kernel cuts this to somaxconn; `tidegate doctor` says when that is too small.
-    socket.listen(65_535)?;
-    Ok(socket.into())
 }
 
 impl Lobby {

@@ -5,7 +5,7 @@
 //! Invariants: handshakes stay within `handshake.tls_in_flight`, each ends by `handshake.deadline_ms`; with those that
 //! are open they stay within `connections_max`.
 
-mod shuttle;
+mod relay;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,10 +25,10 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::shuttle::Shuttle;
+use self::relay::Shuttle;
+use crate::accept::proxy_header::{self, Stranger};
 use crate::clock::Millis;
 use crate::gateway::node::Node;
-use crate::lobby::introduce::{self, Stranger};
 use crate::ops::Holder;
 
 /// What is in the kernel from the client to the gateway, decrypted; a client's message is small.
@@ -222,7 +222,7 @@ async fn shake_hands(
 async fn introduction(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Refusal> {
     let mut bytes = Vec::with_capacity(128);
     loop {
-        match proxy::header(&bytes).map_err(introduce::refusal)? {
+        match proxy::header(&bytes).map_err(proxy_header::refusal)? {
             Header::Complete { source, .. } => return Ok(source),
             Header::Incomplete => {
                 let read = bytes.len();

@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll;
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
-use super::asked::Asked;
-use super::introduce::{Introduction, Stranger, cause, peer_of};
-use super::unnamed::Unnamed;
+use super::awaiting_hook::Asked;
+use super::proxy_header::{Introduction, Stranger, cause, peer_of};
+use super::unauthenticated::Unnamed;
 use super::{Lobby, RETRY_AFTER_S};
+use crate::accept::hook;
 use crate::gateway::node::Node;
-use crate::hook;
 use crate::session::auth::TokenError;
 use crate::session::{Identity, platform_of};
 

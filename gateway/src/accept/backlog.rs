@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use parking_lot::{Mutex, MutexGuard};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::admission::Queue;
+use crate::accept::admission::Queue;
 
 const AF_NETLINK: i32 = 16;
 const NETLINK_SOCK_DIAG: i32 = 4;

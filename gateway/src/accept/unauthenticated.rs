@@ -23,7 +23,7 @@ use tidegate_protocol::records::Connect;
 use tidegate_protocol::reply;
 use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 
-use super::asked::Asked;
+use super::awaiting_hook::Asked;
 use super::{Guest, Lobby, Stage};
 use crate::gateway::node::Node;
 use crate::session::Identity;
