@@ -1,11 +1,14 @@
 //! The gateway's end of the backplane: an HTTP/2 server for logic nodes, over TCP or an in-memory pipe alike.
 //! This file is the transport: listening, who may speak, bodies in and out, one task a request. What the requests do
-//! is in [`apply`] (pushes and waits), [`events`] (interest), [`uplink`] (what clients say) and `query` (lists and commands).
+//! is in [`push`] (pushes and waits), [`interest`], [`uplink`] (what clients say), [`query`] (lists) and [`commands`].
 //! Invariants: a body is read whole and decoded before anything is applied; a link that ends holds back no reply.
 
-mod apply;
-mod events;
+pub(crate) mod answers;
+mod commands;
+mod interest;
 mod links;
+mod push;
+pub(crate) mod query;
 mod uplink;
 
 pub use links::Links;
@@ -29,7 +32,6 @@ use tokio::sync::oneshot;
 use crate::gateway::StartError;
 use crate::gateway::node::Node;
 use crate::ops::Holder;
-use crate::{orders, query};
 
 /// Room for several full batches in flight, so that a batch never waits for a window update.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
@@ -219,13 +221,13 @@ async fn handle(node: &Arc<Node>, owner: u64, request: Request<RecvStream>) -> R
         .await
         .map_err(|_| Refused::Bad("body took longer than 10 s".into()))??;
     match parts.uri.path() {
-        path::PUSH => Ok(apply::push(node, decode::<PushBatch>(body)?).await?),
-        path::WAIT => Ok(encode(&apply::wait(node, decode::<WaitRequest>(body)?).await)),
-        path::EVENTS => Ok(encode(&events::events(node, owner, &decode::<EventsRequest>(body)?).await)),
+        path::PUSH => Ok(push::push(node, decode::<PushBatch>(body)?).await?),
+        path::WAIT => Ok(encode(&push::wait(node, decode::<WaitRequest>(body)?).await)),
+        path::EVENTS => Ok(encode(&interest::events(node, owner, &decode::<EventsRequest>(body)?).await)),
         path::UPLINK => Ok(encode(&uplink::listen(node, owner, decode::<UplinkRequest>(body)?).await)),
         path::ANSWERS => uplink::answers(node, decode::<Answers>(body)?).map(|()| Bytes::new()),
         path::QUERY => Ok(encode(&query::query(node, &decode::<QueryRequest>(body)?)?)),
-        path::COMMAND => Ok(encode(&orders::command(node, &decode::<CommandRequest>(body)?).await?)),
+        path::COMMAND => Ok(encode(&commands::command(node, &decode::<CommandRequest>(body)?).await?)),
         _ => Err(Refused::Unknown),
     }
 }

@@ -6,7 +6,6 @@ use tidegate_protocol::records::{Answers, UplinkReply, UplinkRequest};
 
 use super::Refused;
 use crate::gateway::node::Node;
-use crate::uplink;
 
 /// Longest a request is held.
 const HOLD_MS_MAX: u32 = 30_000;
@@ -27,6 +26,6 @@ pub(super) fn answers(node: &Node, answers: Answers) -> Result<(), Refused> {
     if answers.epoch != node.epoch {
         return Err(Refused::Conflict("this gateway has another epoch: it has restarted"));
     }
-    uplink::settle(node, answers.logic, answers.answers);
+    super::answers::settle(node, answers.logic, answers.answers);
     Ok(())
 }

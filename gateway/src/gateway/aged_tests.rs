@@ -9,10 +9,10 @@ use tidegate_protocol::records::{QueryKind, QueryRequest};
 
 use super::Gateway;
 use super::node::Node;
+use crate::backplane::query::query;
 use crate::bucket::of_user;
 use crate::clock::Clock;
 use crate::config::{DevicePolicy, GatewayConfig};
-use crate::query::query;
 use crate::session::{Identity, Named};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -3,7 +3,6 @@
 //! Parts: [`lanes`] (who gets what, until when it is kept), `told` (what logic nodes want to hear), `answer` (what an answer does), `events` (what nobody said).
 //! Invariant: each item is answered to whoever waits for it exactly once, be it by a refusal.
 
-mod answer;
 pub(crate) mod events;
 pub mod lanes;
 mod told;
@@ -18,8 +17,6 @@ use self::lanes::Lanes;
 use self::told::Told;
 use crate::clock::{Millis, unix_ms};
 use crate::config::UplinkConfig;
-
-pub(crate) use self::answer::{give_up, settle};
 
 /// Which reply a client expects.
 #[derive(Clone, Debug, PartialEq, Eq)]

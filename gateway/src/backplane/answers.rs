@@ -4,9 +4,9 @@ use tidegate_protocol::compat;
 use tidegate_protocol::records::{Answer, Declined, answer::Outcome};
 use tidegate_protocol::reply;
 
-use super::{Expects, Whose};
 use crate::bucket::text_frame;
 use crate::gateway::node::Node;
+use crate::uplink::{Expects, Whose};
 
 /// Hands answers of a logic node to those who wait for them; of items that are no longer its own they are passed over.
 pub(crate) fn settle(node: &Node, logic: u64, answers: Vec<Answer>) {

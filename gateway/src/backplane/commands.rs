@@ -11,6 +11,7 @@ use tidegate_protocol::records::{Block, CommandReply, CommandRequest, Move};
 use tidegate_protocol::reply;
 
 use crate::backplane::Refused;
+use crate::backplane::query::locate;
 use crate::bucket::pending::Queued;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
@@ -18,7 +19,6 @@ use crate::clock::unix_ms;
 use crate::connection::membership::{self, Joined};
 use crate::counters::Delta;
 use crate::gateway::node::Node;
-use crate::query::locate;
 use crate::topic::Topic;
 use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
