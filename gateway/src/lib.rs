@@ -14,8 +14,7 @@ pub mod deliver;
 mod gateway;
 mod live;
 pub mod memory;
-mod metrics;
-mod ops;
+mod operate;
 mod poll;
 mod rooms;
 pub mod session;
@@ -33,6 +32,6 @@ pub use config::{
 pub use gateway::check::refusals;
 pub use gateway::{Gateway, StartError};
 pub use live::is_live;
-pub use ops::MetricsText;
+pub use operate::ops::MetricsText;
 pub use session::is_exposed;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 
 use crate::gateway::StartError;
 use crate::gateway::node::Node;
-use crate::ops::Holder;
+use crate::operate::ops::Holder;
 
 /// Room for several full batches in flight, so that a batch never waits for a window update.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;

@@ -43,7 +43,7 @@ use crate::deliver::merge::compressor::Press;
 use crate::gateway::check::refusals;
 use crate::gateway::drain_rate::Spare;
 use crate::live::Live;
-use crate::ops::{self, MetricsText};
+use crate::operate::ops::{self, MetricsText};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::rooms::presence::Watched;
@@ -264,7 +264,7 @@ impl Gateway {
 
     /// Appends the gateway's metrics in Prometheus' text format, without an end mark.
     pub fn metrics_text(&self, out: &mut String) {
-        crate::metrics::write(&self.node, out);
+        crate::operate::metrics::write(&self.node, out);
     }
 
     /// Serves the backplane on its TCP address; gives the address bound.
@@ -291,7 +291,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Bind`].
     pub async fn serve_ops(&self, more: MetricsText) -> Result<SocketAddr, StartError> {
-        crate::ops::listen(&self.node, more).await
+        crate::operate::ops::listen(&self.node, more).await
     }
 
     /// Puts another configuration in force as far as that goes while connections live: keys and expectations of tokens (files

@@ -26,7 +26,7 @@ use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::gateway::drain_rate::Spare;
 use crate::live::Live;
-use crate::ops::Holder;
+use crate::operate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::session::auth::Auth;

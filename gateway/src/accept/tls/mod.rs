@@ -29,7 +29,7 @@ use self::relay::Shuttle;
 use crate::accept::proxy_header::{self, Stranger};
 use crate::clock::Millis;
 use crate::gateway::node::Node;
-use crate::ops::Holder;
+use crate::operate::ops::Holder;
 
 /// What is in the kernel from the client to the gateway, decrypted; a client's message is small.
 const INBOUND_BYTES: usize = 16 * 1024;

@@ -92,7 +92,7 @@ fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Resp
         },
         "/metrics" => {
             let mut out = String::new();
-            crate::metrics::write(node, &mut out);
+            crate::operate::metrics::write(node, &mut out);
             more(&mut out);
             let accept = request.headers().get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok());
             let format = Exposition::accepted(accept);
