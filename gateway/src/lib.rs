@@ -6,23 +6,23 @@
 mod accept;
 pub mod backplane;
 pub mod bucket;
+mod budget;
 mod clock;
 mod config;
 mod connection;
 mod counters;
 pub mod deliver;
 mod gateway;
-mod live;
 pub mod memory;
 mod operate;
 mod poll;
 mod rooms;
 pub mod session;
-mod shares;
 pub mod topic;
 mod uplink;
 mod writer;
 
+pub use config::settings::is_live;
 pub use config::{
     AuthConfig, AuthMode, BeforeLogic, CompatConfig, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig,
     FanoutConfig, Freedom, GatewayConfig, HandshakeConfig, HeartbeatConfig, HookConfig, KeyConfig, LimitsConfig,
@@ -31,7 +31,6 @@ pub use config::{
 };
 pub use gateway::check::refusals;
 pub use gateway::{Gateway, StartError};
-pub use live::is_live;
 pub use operate::ops::MetricsText;
 pub use session::is_exposed;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};

@@ -9,9 +9,9 @@ use tidegate_protocol::handshake::Refusal;
 
 use super::awaiting_hook::last_words;
 use super::{Lobby, RETRY_AFTER_S, Stage, hang_up};
+use crate::budget::{Room, Shares};
 use crate::clock::{Millis, is_due};
 use crate::gateway::node::Node;
-use crate::shares::{Room, Shares};
 
 /// Lets the oldest of a kind go; false when there is none here.
 type Dismiss = fn(&mut Lobby, &Node) -> bool;

@@ -10,6 +10,7 @@ mod hook;
 mod open;
 mod presence;
 mod proxy;
+pub(crate) mod settings;
 mod uplink;
 
 use std::net::SocketAddr;

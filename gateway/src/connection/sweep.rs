@@ -9,8 +9,8 @@ use tidegate_protocol::close::CloseReason;
 use super::event_loop::Drive;
 use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
+use crate::config::settings::LiveRates;
 use crate::gateway::node::Node;
-use crate::live::LiveRates;
 
 /// A ping without a payload: FIN and opcode 9, length 0 (RFC 6455 section 5.5.2).
 const PING: [u8; 2] = [0x89, 0];

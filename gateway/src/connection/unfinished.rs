@@ -9,9 +9,9 @@ use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::ws::Decoder;
 
 use super::event_loop::Drive;
+use crate::budget::Room;
 use crate::clock::{Millis, since};
 use crate::gateway::node::Node;
-use crate::shares::Room;
 
 /// Of what a bucket holds, the part that it lets go at once: one look at all its holders has to serve for several.
 const LET_GO_PART: usize = 8;

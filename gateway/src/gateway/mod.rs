@@ -33,7 +33,9 @@ use crate::accept::tls::Terminal;
 use crate::accept::{Lobby, before_logic, listener};
 use crate::backplane::{self, Links};
 use crate::bucket::Bucket;
+use crate::budget::Shares;
 use crate::clock::{Clock, unix_ms};
+use crate::config::settings::Live;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::connection::event_loop::Drive;
 use crate::counters::Totals;
@@ -42,7 +44,6 @@ use crate::deliver::merge::Merger;
 use crate::deliver::merge::compressor::Press;
 use crate::gateway::check::refusals;
 use crate::gateway::drain_rate::Spare;
-use crate::live::Live;
 use crate::operate::ops::{self, MetricsText};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -50,7 +51,6 @@ use crate::rooms::presence::Watched;
 use crate::session::auth::{self, Auth};
 use crate::session::blocklist::Barred;
 use crate::session::{Badges, Open, Platforms};
-use crate::shares::Shares;
 use crate::uplink::Uplink;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.

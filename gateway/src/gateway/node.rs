@@ -19,20 +19,20 @@ use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::Terminal;
 use crate::backplane::Links;
 use crate::bucket::Bucket;
+use crate::budget::Shares;
 use crate::clock::Clock;
+use crate::config::settings::Live;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::gateway::drain_rate::Spare;
-use crate::live::Live;
 use crate::operate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::session::auth::Auth;
 use crate::session::blocklist::Barred;
 use crate::session::{Badges, Open, Platforms};
-use crate::shares::Shares;
 use crate::uplink::Uplink;
 
 /// What the tasks of a gateway share.

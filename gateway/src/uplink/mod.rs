@@ -1,11 +1,11 @@
 //! The way up: what clients say goes to logic nodes as items, and what those answer comes back here. A gateway dials nobody,
 //! so items travel in answers to a request that each logic node keeps open (docs/adr/0019).
-//! Parts: [`lanes`] (who gets what, until when it is kept), `told` (what logic nodes want to hear), `answer` (what an answer does), `events` (what nobody said).
+//! Parts: [`queues`] (who gets what, until when it is kept), `wants` (what logic nodes want to hear), `events` (what nobody said).
 //! Invariant: each item is answered to whoever waits for it exactly once, be it by a refusal.
 
 pub(crate) mod events;
-pub mod lanes;
-mod told;
+pub mod queues;
+mod wants;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tidegate_protocol::records::{Item, Sender, Wants, item::What};
 use tokio::sync::Notify;
 
-use self::lanes::Lanes;
-use self::told::Told;
+use self::queues::Lanes;
+use self::wants::Told;
 use crate::clock::{Millis, unix_ms};
 use crate::config::UplinkConfig;
 
@@ -126,8 +126,8 @@ impl Uplink {
         let id = ulid::Ulid::from_parts(time_ms, fastrand::u128(..)).to_string();
         let item = Item { sequence: 0, id, time_ms, from: Some(from), what: Some(what) };
         let (key, node) = match whom {
-            For::Name(name) => (lanes::key_of(name), None),
-            For::Node { node, name } => (lanes::key_of(name), Some(node)),
+            For::Name(name) => (queues::key_of(name), None),
+            For::Node { node, name } => (queues::key_of(name), Some(node)),
         };
         match self.lanes.lock().offer(key, node, item, whose, now) {
             Ok(_) => {
