@@ -15,6 +15,7 @@ use tidegate_protocol::records::{InterestKind, Lane};
 
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{Clock, Millis};
+use crate::config::{DeflateConfig, MergeConfig};
 use crate::connection::close::leave_all;
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
@@ -25,7 +26,6 @@ use crate::rooms::interest::Interest;
 use crate::session::Platform;
 use crate::topic::Topic;
 use crate::writer::Writer;
-use crate::{DeflateConfig, MergeConfig};
 
 /// Changes of interest kept, though no logic node asks for them.
 const INTEREST_LOG: usize = 1_024;

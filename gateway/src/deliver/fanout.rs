@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 use crate::bucket::Bucket;
 use crate::bucket::walk::{Scratch, Walk};
 use crate::clock::Clock;
+use crate::config::{FanoutConfig, WriterKind};
 use crate::topic::batch::Batch;
 use crate::writer::ring::{self, RingWriter};
 use crate::writer::{KernelWriter, Writer};
-use crate::{FanoutConfig, WriterKind};
 
 /// What all fan-out threads share.
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 use tidegate_protocol::handshake::Origins;
 use tidegate_tls::Server;
 
-use crate::WriterKind;
 use crate::config::GatewayConfig;
+use crate::config::WriterKind;
 use crate::session::auth::Verifier;
 use crate::writer::ring;
 

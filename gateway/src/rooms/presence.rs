@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tidegate_protocol::records;
 
-use crate::PresenceConfig;
+use crate::config::PresenceConfig;
 use crate::session::matches;
 use crate::topic::{RoomSubject, Tally, Topic};
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidegate_protocol::ws::{self, Deflater, OpCode};
 
-use crate::DeflateConfig;
+use crate::config::DeflateConfig;
 
 /// What compresses, and what it has done.
 #[derive(Debug)]

@@ -108,7 +108,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     /// A merger over `buckets`. `epoch` is the gateway's.
     #[must_use]
     pub fn new(
-        config: &crate::MergeConfig,
+        config: &crate::config::MergeConfig,
         press: Press,
         epoch: &str,
         buckets: Arc<[Bucket<S>]>,

@@ -17,12 +17,12 @@ use super::compressor::Press;
 use super::{Incoming, Merger};
 use crate::bucket::Bucket;
 use crate::clock::{Clock, Millis};
+use crate::config::{DeflateConfig, MergeConfig};
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::session::Platform;
 use crate::topic::Topic;
 use crate::writer::Writer;
-use crate::{DeflateConfig, MergeConfig};
 
 /// Keeps what the one connection receives.
 #[derive(Clone, Debug, Default)]
