@@ -7,6 +7,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod clock;
+pub mod dialect;
 pub mod distribution;
 pub mod ending;
 mod help;

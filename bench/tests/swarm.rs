@@ -251,7 +251,7 @@ fn nobody_there_is_a_failure_with_its_reason() {
 
 #[test]
 fn a_peer_whose_frames_are_bare_messages_is_checked_like_any_other() {
-    let dialect = tidegate_bench::swarm::dialect::named("nchan").expect("a dialect");
+    let dialect = tidegate_bench::dialect::named("nchan").expect("a dialect");
     let mut bed = Bed::new(|plan| plan.dialect = dialect);
     let bare = |n: u32| Out::Text(format!(r#"{{"p":1,"n":{n},"t":1}}"#));
 

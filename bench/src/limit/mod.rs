@@ -14,9 +14,9 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use serde::{Deserialize, Serialize};
 
+use crate::dialect::head;
 use crate::distribution::exact_quantile;
 use crate::machine::Machine;
-use crate::swarm::head;
 use crate::{clock, report, sockets};
 use drain::Drained;
 

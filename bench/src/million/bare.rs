@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use serde::{Deserialize, Serialize};
 
-use crate::swarm::head;
+use crate::dialect::head;
 use crate::swarm::plan::ACCEPT;
 use crate::{clock, sockets};
 

@@ -5,14 +5,9 @@
 
 pub mod course;
 pub mod kit;
-mod mosquitto;
-mod nats;
-mod nchan;
 pub mod server;
-mod socketio;
 mod table;
 mod tidegate;
-mod ws;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,9 +15,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use crate::dialect::Dialect;
+use crate::dialect::content::{Content, Push};
 use crate::report::{self, Detail, Report};
-use crate::swarm::content::{Content, Push};
-use crate::swarm::dialect::Dialect;
 use crate::{clock, ending, sockets};
 use course::Course;
 use kit::{Kit, Program};
@@ -44,8 +39,14 @@ pub trait Peer: Sync {
     fn launch(&self, program: &Program, site: &Site) -> anyhow::Result<Launch>;
 }
 
-const PEERS: [&dyn Peer; 6] =
-    [&tidegate::Tidegate, &nchan::Nchan, &nats::Nats, &mosquitto::Mosquitto, &ws::Ws, &socketio::SocketIo];
+const PEERS: [&dyn Peer; 6] = [
+    &tidegate::Tidegate,
+    &crate::dialect::nchan::Nchan,
+    &crate::dialect::nats::Nats,
+    &crate::dialect::mosquitto::Mosquitto,
+    &crate::dialect::ws::Ws,
+    &crate::dialect::socketio::SocketIo,
+];
 const BARE: &str = "bare";
 
 /// The dialects of the peers that are not Tidegate.
@@ -54,14 +55,14 @@ pub fn dialects() -> impl Iterator<Item = &'static dyn Dialect> {
 }
 
 /// A frame's messages. What no publisher of ours sent would count as a delivery, so it is named instead.
-fn messages<'m>(messages: impl Iterator<Item = &'m [u8]>, probes: bool) -> Content {
+pub fn messages<'m>(messages: impl Iterator<Item = &'m [u8]>, probes: bool) -> Content {
     let mut push = Push { probes, ..Push::default() };
     push.gather(messages);
     if push.foreign > 0 { Content::Other("a message that nobody sent".to_owned()) } else { Content::Push(push) }
 }
 
 /// A frame that is one message and nothing else.
-fn bare(payload: &[u8]) -> Content {
+pub fn bare(payload: &[u8]) -> Content {
     messages(std::iter::once(payload), false)
 }
 

@@ -5,7 +5,7 @@
 use super::Peer;
 use super::kit::{Kit, Program};
 use super::server::{Launch, Site};
-use crate::swarm::dialect::{self, Dialect};
+use crate::dialect::{self, Dialect};
 
 #[derive(Debug)]
 pub struct Tidegate;

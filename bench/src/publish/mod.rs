@@ -1,7 +1,6 @@
 //! Publishers: pushes on a fixed schedule that never waits for answers (open loop).
 //! This file is the command line and the sum; `schedule` says what is due when, `publisher` holds one connection.
 
-pub mod form;
 pub mod publisher;
 pub mod schedule;
 
@@ -14,13 +13,13 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
+pub use crate::dialect::form::Form;
+use crate::dialect::{self, Dialect};
 use crate::distribution::Distribution;
 use crate::pattern::Pattern;
 use crate::swarm::crew::shares;
-use crate::swarm::dialect::{self, Dialect};
 use crate::swarm::ledger::Expected;
 use crate::{clock, http1, report};
-pub use form::Form;
 use schedule::Schedule;
 
 #[derive(Clone, Debug, clap::Args)]

@@ -12,9 +12,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::Published;
-use super::form::{Composer, Form, Stream};
 use super::schedule::{Due, Schedule};
 use crate::clock;
+use crate::dialect::form::{Composer, Form, Stream};
 use crate::http1::Reader;
 use crate::swarm::ledger::Expected;
 

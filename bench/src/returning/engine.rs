@@ -16,9 +16,9 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use super::policy::{Policy, close_after_ms, retry_after_ms};
 use super::witness::{Rules, Witness};
 use super::{Options, Order, Standing, TENTH_NS};
+use crate::dialect::content::Content;
+use crate::dialect::head;
 use crate::swarm::assembly::{Cache, Partial, Received};
-use crate::swarm::content::Content;
-use crate::swarm::head;
 use crate::swarm::plan::{ACCEPT, Plan};
 use crate::{clock, sockets};
 

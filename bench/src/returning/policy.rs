@@ -1,7 +1,7 @@
 //! When a client comes back: the server's advice, as docs/protocol.md asks of every client. No clock, no chance of its own.
 //! A delay that a close, a GOAWAY or a 503 names counts for the first attempt; after it the back-off of HELLO goes on.
 
-use crate::swarm::content::Advice;
+use crate::dialect::content::Advice;
 
 /// One client's way back.
 #[derive(Clone, Copy, Debug, Default)]

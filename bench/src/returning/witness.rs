@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::swarm::content::Push;
+use crate::dialect::content::Push;
 
 /// The publisher whose messages are judged.
 pub const PUBLISHER: u32 = 0;
@@ -120,7 +120,7 @@ fn since(now_ns: u64, then_ns: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::swarm::content::Run;
+    use crate::dialect::content::Run;
 
     const RULES: Rules = Rules { period_ns: 10, flush_ns: 100 };
 

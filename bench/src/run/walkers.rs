@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::clock;
-use crate::swarm::head;
+use crate::dialect::head;
 use crate::swarm::plan::Plan;
 
 /// Time between two LEAVEs of one walker; its JOIN stands in the middle, for nobody leaves and comes in one packet.

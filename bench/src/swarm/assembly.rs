@@ -9,10 +9,10 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 
-use super::content::Content;
-use super::dialect::{Dialect, Tidegate};
-use super::head::{self, Head};
 use super::inflate::inflate;
+use crate::dialect::content::Content;
+use crate::dialect::head::{self, Head};
+use crate::dialect::{Dialect, Tidegate};
 
 /// A data frame some client received.
 #[derive(Debug)]

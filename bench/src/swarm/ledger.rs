@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::content::{Gap, Push, Run};
+use crate::dialect::content::{Gap, Push, Run};
 
 /// Room numbers and publishers not seen yet. No test sends four billion messages.
 const UNSEEN: u32 = u32::MAX;

@@ -4,11 +4,8 @@
 
 pub mod assembly;
 pub mod churn;
-pub mod content;
 pub mod control;
 pub mod crew;
-pub mod dialect;
-pub mod head;
 pub mod inflate;
 pub mod ledger;
 pub mod mint;
@@ -25,10 +22,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use crate::dialect::Dialect;
 use crate::pattern::Pattern;
 use crate::{clock, report, sockets};
 use crew::{Crew, serve_control, shares};
-use dialect::Dialect;
 use ledger::Expected;
 use mint::Mint;
 use plan::Plan;
@@ -40,7 +37,7 @@ pub struct Options {
     #[arg(long, default_value = "ws://127.0.0.1:8000/ws")]
     pub url: String,
     /// What the server speaks: tidegate, or a peer of `bench peers`.
-    #[arg(long, default_value = "tidegate", value_parser = dialect::named)]
+    #[arg(long, default_value = "tidegate", value_parser = crate::dialect::named)]
     pub dialect: &'static dyn Dialect,
     /// How many clients.
     #[arg(long, default_value_t = 1_000)]

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, SocketAddrV4, ToSocketAddrs};
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::dialect::{Dialect, Tidegate};
-use super::head;
 use super::mint::Mint;
+use crate::dialect::head;
+use crate::dialect::{Dialect, Tidegate};
 use crate::pattern::Pattern;
 
 #[derive(Clone, Debug)]

@@ -9,9 +9,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::assembly::{Frame, Received};
-use super::content::Content;
-use super::head;
 use super::worker::{HAS_STALLED, State, TIMED, TOLD, Worker};
+use crate::dialect::content::Content;
+use crate::dialect::head;
 
 pub(super) const INTEREST: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
 

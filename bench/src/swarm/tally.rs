@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::assembly::Frame;
-use super::content::Content;
 use super::ledger::Standing;
+use crate::dialect::content::Content;
 use crate::distribution::Distribution;
 
 /// Frames whose arrival is reported one by one; later ones are only counted.

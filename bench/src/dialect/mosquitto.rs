@@ -3,14 +3,14 @@
 //! logs, TCP_NODELAY, no bound on queued messages, so that nobody misses any. It has one thread by design.
 //! Words (MQTT 3.1.1): CONNECT, CONNACK, SUBSCRIBE to `tide` at QoS 0, SUBACK, then PUBLISH. Published over plain TCP.
 
-use super::Peer;
-use super::kit::{Kit, Program};
-use super::server::{Launch, Site};
+use super::Dialect;
+use super::content::{Advice, Content};
+use super::form::Stream;
+use super::head;
+use crate::peers::Peer;
+use crate::peers::kit::{Kit, Program};
+use crate::peers::server::{Launch, Site};
 use crate::publish::Form;
-use crate::publish::form::Stream;
-use crate::swarm::content::{Advice, Content};
-use crate::swarm::dialect::Dialect;
-use crate::swarm::head;
 
 #[derive(Debug)]
 pub struct Mosquitto;
@@ -94,7 +94,7 @@ fn parse(mut bytes: &[u8]) -> Result<Content, &'static str> {
             _ => return Ok(Content::Other(format!("packet {kind:#x} {:?}", &body[..body.len().min(8)]))),
         }
     }
-    Ok(super::messages(messages.into_iter(), false))
+    Ok(crate::peers::messages(messages.into_iter(), false))
 }
 
 /// MQTT 3.1.1 section 2.2.3: seven bits a byte, least first, at most four.

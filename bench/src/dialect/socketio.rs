@@ -7,12 +7,12 @@
 
 use std::borrow::Cow;
 
-use super::Peer;
-use super::kit::{Kit, Program};
-use super::server::{Launch, Site};
+use super::Dialect;
+use super::content::{Advice, Content};
+use crate::peers::Peer;
+use crate::peers::kit::{Kit, Program};
+use crate::peers::server::{Launch, Site};
 use crate::publish::Form;
-use crate::swarm::content::{Advice, Content};
-use crate::swarm::dialect::Dialect;
 
 #[derive(Debug)]
 pub struct SocketIo;
@@ -66,7 +66,7 @@ impl Dialect for SocketIo {
             [b'4', b'0', ..] => Content::Joined(Vec::new()),
             [b'4', b'2', event @ ..] => match serde_json::from_slice::<Vec<Cow<str>>>(event) {
                 Ok(arguments) if arguments.first().is_some_and(|name| name == "m") => {
-                    super::messages(arguments.iter().skip(1).map(|argument| argument.as_bytes()), false)
+                    crate::peers::messages(arguments.iter().skip(1).map(|argument| argument.as_bytes()), false)
                 }
                 _ => Content::Invalid("an event that is not [\"m\", text]".to_owned()),
             },

@@ -3,14 +3,14 @@
 //! compression, the defaults for pending bytes and write deadline. Published over plain TCP, as a service would.
 //! Words: `INFO {…}` greets; the client says CONNECT, SUB and PING at once; PONG means that all three were taken.
 
-use super::Peer;
-use super::kit::{Kit, Program};
-use super::server::{Launch, Site};
+use super::Dialect;
+use super::content::{Advice, Content};
+use super::form::Stream;
+use super::head;
+use crate::peers::Peer;
+use crate::peers::kit::{Kit, Program};
+use crate::peers::server::{Launch, Site};
 use crate::publish::Form;
-use crate::publish::form::Stream;
-use crate::swarm::content::{Advice, Content};
-use crate::swarm::dialect::Dialect;
-use crate::swarm::head;
 
 #[derive(Debug)]
 pub struct Nats;
@@ -91,7 +91,7 @@ fn parse(mut bytes: &[u8]) -> Result<Content, &'static str> {
         }
     }
     Ok(match (messages.is_empty(), greets, probes) {
-        (false, _, _) => super::messages(messages.into_iter(), probes),
+        (false, _, _) => crate::peers::messages(messages.into_iter(), probes),
         // A greeting answers our own PING; the server's comes seconds later and again.
         (true, true, _) => Content::Hello(Advice::default()),
         (true, false, true) => Content::Probe,

@@ -2,12 +2,12 @@
 //! Measured: 8.23.0 on Node.js 20. Settings (`bench/peers/ws/server.js`): a cluster of one process a core, publishing
 //! through the primary, deflate off, `bufferutil` installed as its README advises.
 
-use super::kit::{Kit, Program};
-use super::server::{Launch, Site};
-use super::{Peer, bare};
+use super::Dialect;
+use super::content::Content;
+use crate::peers::kit::{Kit, Program};
+use crate::peers::server::{Launch, Site};
+use crate::peers::{Peer, bare};
 use crate::publish::Form;
-use crate::swarm::content::Content;
-use crate::swarm::dialect::Dialect;
 
 #[derive(Debug)]
 pub struct Ws;

@@ -2,12 +2,12 @@
 //! Measured: 1.3.6 in nginx 1.22.1 (Debian). Settings (`bench/peers/nchan/nginx.conf`): a worker a core, `reuseport`,
 //! no logs, no deflate, a message buffer longer than any phase, so that a subscriber who is behind misses nothing.
 
-use super::kit::{Kit, Program};
-use super::server::{Launch, Site};
-use super::{Peer, bare};
+use super::Dialect;
+use super::content::Content;
+use crate::peers::kit::{Kit, Program};
+use crate::peers::server::{Launch, Site};
+use crate::peers::{Peer, bare};
 use crate::publish::Form;
-use crate::swarm::content::Content;
-use crate::swarm::dialect::Dialect;
 
 #[derive(Debug)]
 pub struct Nchan;

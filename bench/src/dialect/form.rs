@@ -4,9 +4,9 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use super::publisher::Options;
-use super::schedule::Due;
 use crate::message::Stamp;
+use crate::publish::publisher::Options;
+use crate::publish::schedule::Due;
 
 #[derive(Clone, Copy, Debug)]
 pub enum Form {

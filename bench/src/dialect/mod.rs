@@ -2,8 +2,16 @@
 //! A file of its own because the swarm treats every server alike: Tidegate's words are one implementation, those of
 //! other servers are in `peers`. A dialect has no state; whatever a client must remember is in the worker's arrays.
 
-use super::content::Content;
-use super::head;
+pub mod content;
+pub mod form;
+pub mod head;
+pub mod mosquitto;
+pub mod nats;
+pub mod nchan;
+pub mod socketio;
+pub mod ws;
+
+use self::content::Content;
 use crate::publish::Form;
 
 /// One server's words. Payloads only: framing and masking are the swarm's.
