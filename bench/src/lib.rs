@@ -12,6 +12,7 @@ pub mod distribution;
 pub mod ending;
 mod help;
 pub mod http1;
+pub mod ledger;
 pub mod limit;
 pub mod machine;
 pub mod message;

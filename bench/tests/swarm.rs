@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::{Out, StandIn, items, push};
 use tidegate_bench::swarm::crew::Crew;
-use tidegate_bench::swarm::ledger::{Expected, Standing};
+use tidegate_bench::ledger::{Expected, Standing};
 use tidegate_bench::swarm::plan::Plan;
 use tidegate_bench::swarm::tally::Tally;
 

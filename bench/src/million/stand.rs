@@ -13,9 +13,9 @@ use super::interrupt::Interrupt;
 use super::servers::Servers;
 use super::shape::Shape;
 use crate::clock;
+use crate::ledger::Expected;
 use crate::report::{self, loss_line, number};
 use crate::swarm::crew::Crew;
-use crate::swarm::ledger::Expected;
 use crate::swarm::tally::Tally;
 
 /// The first step: 1,000 of 18,868, as `bench run memory` begins its slope.

@@ -14,13 +14,13 @@ use super::server::Server;
 use super::{Options, Peer};
 use crate::clock;
 use crate::distribution::Distribution;
+use crate::ledger::Expected;
 use crate::limit::{self, Cadence};
 use crate::process::Usage;
 use crate::publish::Published;
 use crate::report::{self, Process, Report};
 use crate::swarm::churn::Churned;
 use crate::swarm::crew::Crew;
-use crate::swarm::ledger::Expected;
 use crate::swarm::tally::Tally;
 
 /// Everything measured of one server.

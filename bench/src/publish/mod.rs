@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use crate::dialect::form::Form;
 use crate::dialect::{self, Dialect};
 use crate::distribution::Distribution;
+use crate::ledger::Expected;
 use crate::pattern::Pattern;
 use crate::swarm::crew::shares;
-use crate::swarm::ledger::Expected;
 use crate::{clock, http1, report};
 use schedule::Schedule;
 

@@ -16,7 +16,7 @@ use super::schedule::{Due, Schedule};
 use crate::clock;
 use crate::dialect::form::{Composer, Form, Stream};
 use crate::http1::Reader;
-use crate::swarm::ledger::Expected;
+use crate::ledger::Expected;
 
 #[derive(Clone, Debug)]
 pub struct Options {

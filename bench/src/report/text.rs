@@ -139,8 +139,8 @@ impl Bound {
 mod tests {
     use super::*;
     use crate::distribution::Distribution;
+    use crate::ledger::Standing;
     use crate::report::loss_line;
-    use crate::swarm::ledger::Standing;
 
     /// A run as large as the largest scenario's: two writers' figures, 85 metrics, ten commands.
     fn large() -> Report {

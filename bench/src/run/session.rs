@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::bed::{Bed, growth, total};
+use crate::ledger::Expected;
 use crate::process::Usage;
 use crate::publish::Published;
 use crate::report::{self, Process, Report};
 use crate::swarm::crew::Crew;
-use crate::swarm::ledger::Expected;
 use crate::swarm::tally::Tally;
 use crate::{clock, sockets};
 

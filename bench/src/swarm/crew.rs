@@ -12,12 +12,12 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context as _, bail};
 
-use super::control::{Command, Event};
-use super::ledger::Expected;
+use super::commands::{Command, Event};
 use super::plan::Plan;
 use super::tally::Tally;
 use super::worker::Worker;
 use crate::clock;
+use crate::ledger::Expected;
 
 /// Commands and events are answered one by one; progress is dropped when nobody listens.
 const CHANNEL: usize = 16;

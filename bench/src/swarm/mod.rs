@@ -4,10 +4,9 @@
 
 pub mod assembly;
 pub mod churn;
-pub mod control;
+pub mod commands;
 pub mod crew;
 pub mod inflate;
-pub mod ledger;
 pub mod mint;
 pub mod plan;
 pub mod quiet;
@@ -23,10 +22,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use crate::dialect::Dialect;
+use crate::ledger::Expected;
 use crate::pattern::Pattern;
 use crate::{clock, report, sockets};
 use crew::{Crew, serve_control, shares};
-use ledger::Expected;
 use mint::Mint;
 use plan::Plan;
 use tally::Tally;

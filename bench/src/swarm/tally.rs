@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::assembly::Frame;
-use super::ledger::Standing;
 use crate::dialect::content::Content;
 use crate::distribution::Distribution;
+use crate::ledger::Standing;
 
 /// Frames whose arrival is reported one by one; later ones are only counted.
 const ARRIVALS_MAX: usize = 20_000;

@@ -12,11 +12,11 @@ use std::time::Duration;
 use rustix::event::epoll;
 
 use super::assembly::{Cache, Frame, Partial, Received};
-use super::control::{Command, Event};
-use super::ledger::{Expected, Ledger};
+use super::commands::{Command, Event};
 use super::plan::{Plan, stalls};
 use super::ramp::Ramp;
 use super::tally::Tally;
+use crate::ledger::{Expected, Ledger};
 use crate::{clock, sockets};
 
 /// Longest wait for sockets: commands are looked at in between.

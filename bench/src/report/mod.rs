@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::distribution::Distribution;
 use crate::ending;
+use crate::ledger::Standing;
 use crate::machine::Machine;
 use crate::process::Usage;
-use crate::swarm::ledger::Standing;
 
 pub use amount::amount;
 pub use table::{Better, Column, Line, Plot, Record, Table, cell_text};

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::Expected;
 use super::tally::Tally;
+use crate::ledger::Expected;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
