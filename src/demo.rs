@@ -6,8 +6,8 @@
 
 mod client;
 mod flights;
-mod pace;
 mod pushes;
+mod timetable;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::timetable::Pace;
 use client::{ApiClient, Outcome, PushError};
 use flights::{Flight, load};
-use pace::Pace;
 use pushes::{Progress, clock_push, departure_push, note_push};
 
 /// Departures in one request at most: a batch stays near 100 KB, far under the API's 1 MiB.

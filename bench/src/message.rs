@@ -109,7 +109,7 @@ mod tests {
         let mut stream = flate2::Compress::new(flate2::Compression::new(6), false);
         stream.compress_vec(&all, &mut deflated, flate2::FlushCompress::Sync).expect("room");
 
-        // 10 KB of data/flights-2001.json come to 0.165.
+        // 10 KB of src/demo/flights-2001.json come to 0.165.
         let ratio = deflated.len() as f64 / all.len() as f64;
         assert!((0.15..0.30).contains(&ratio), "{ratio}");
     }

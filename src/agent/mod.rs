@@ -4,7 +4,7 @@
 //! It is a client like any other and knows only the client protocol. Invariant: no token is in any log or error.
 
 mod allow;
-mod desk;
+mod commands;
 mod execute;
 mod host;
 mod memory;
@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header};
 
 use self::allow::Allow;
-use self::desk::Desk;
+use self::commands::Desk;
 use self::policy::{Next, Spacing, next};
 use self::session::Over;
 use crate::cli::Agent as Args;

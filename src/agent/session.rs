@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{WebSocketConfig, frame::coding::C
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use super::desk::{Asked, Desk};
+use super::commands::{Asked, Desk};
 use super::policy::{Ending, Spacing, put_off_ms};
 
 /// Longest time for a handshake, and for one write.

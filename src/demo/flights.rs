@@ -6,8 +6,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-/// 0.9 MB in the binary, so that the demo needs no file beside it. Source note: `data/README.md`.
-const FLIGHTS_JSON: &[u8] = include_bytes!("../../data/flights-2001.json");
+/// 0.9 MB in the binary, so that the demo needs no file beside it. Source note: `README.md` beside it.
+const FLIGHTS_JSON: &[u8] = include_bytes!("flights-2001.json");
 
 /// One departure. 16 bytes, so the whole quarter is 160 KB.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
