@@ -2,7 +2,7 @@
 # The checks share one profile, so that each dependency is compiled once for clippy's metadata and once for tests.
 
 CARGO ?= cargo
-SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install deploy/install $(wildcard conformance/*.sh tests/*.sh)
+SHELL_SCRIPTS = tuning/apply tuning/check tuning/revert tuning/settings.sh .ci/run bench/guard.sh bench/peers/install deploy/install $(wildcard tests/conformance/*.sh tests/*.sh)
 SCENARIOS ?= broadcast merged delivery lonely memory handshakes slow idle
 
 # Tests that look at what clients and services see, and at no socket: they hold behind a proxy too. `make verify` runs more of
@@ -17,7 +17,7 @@ help: ## this list
 test: fmt clippy proxies unit doc shell ## what every change has to pass, in ten minutes from cold
 
 verify: ## what takes longer: Autobahn, the page in Chromium, the API thoroughly, everything behind both proxies, the guard
-	conformance/verify.sh
+	tests/conformance/verify.sh
 
 flaky: ## RUNS=10: all tests so many times in a row, with every core kept busy by other work
 	tests/flaky.sh $(RUNS)
@@ -44,11 +44,11 @@ test-proxied: ## PROXIED="push rooms" for some: tests of clients' behaviour agai
 	done
 
 openapi: ## is /openapi.json a good document, and does the API do what it says? (EXAMPLES=1000 to be thorough)
-	conformance/redocly.sh
-	conformance/schemathesis.sh
+	tests/conformance/redocly.sh
+	tests/conformance/schemathesis.sh
 
 page: ## the page in a headless Chromium: chat, manners, looks at three widths, axe
-	conformance/page.sh
+	tests/conformance/page.sh
 
 # Private items are documented too (the readers are developers), so links to them are right.
 doc: ## does the documentation build without a warning?

@@ -1,5 +1,5 @@
 //! Schemas of what goes in: names, ids, pushes. By hand, because `envelope` reads them by hand and because their bounds
-//! are the node's configuration. The schema tests of `openapi` and schemathesis (`conformance/schemathesis.sh`) hold
+//! are the node's configuration. The schema tests of `openapi` and schemathesis (`tests/conformance/schemathesis.sh`) hold
 //! that the two agree. Lengths here count characters; where the API counts bytes of UTF-8, `x-max-bytes` says so.
 
 use serde_json::{Map, Value, json};

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # schemathesis against `tidegate serve` and its /openapi.json: does the API do what its document says, and nothing else?
 #
-#   conformance/schemathesis.sh [OPTION…]     with options, which go to `schemathesis run` (such as --include-path /v1/push
+#   tests/conformance/schemathesis.sh [OPTION…]     with options, which go to `schemathesis run` (such as --include-path /v1/push
 #                                             or --phases fuzzing), one run; without, three: the calls that push and all
 #                                             others side by side, then sequences of calls
 #
@@ -10,15 +10,15 @@
 # SCHEMATHESIS_BIN=PATH binary to test; default: a debug build of this tree
 #
 # Every check of schemathesis is on: status codes, media types, headers, schemas, acceptance of what is valid, refusal of
-# what is not, keys, methods. What it cannot know from the document, and why, is in conformance/openapi.
-# Its environment (Python 3.10 or later, versions pinned in conformance/openapi/requirements.txt, 150 MB) is made once
+# what is not, keys, methods. What it cannot know from the document, and why, is in tests/conformance/openapi.
+# Its environment (Python 3.10 or later, versions pinned in tests/conformance/openapi/requirements.txt, 150 MB) is made once
 # under .cache/schemathesis. Without Python, venv or network there is none: the run is SKIPPED, which it says loudly, exit 0.
 # Exit 0: no failure, or skipped; 1: failures; 2: could not run.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 home=$here/.cache/schemathesis
-profile=$here/conformance/openapi
+profile=$here/tests/conformance/openapi
 scratch=$(mktemp -d)
 server_pid=
 swarm_pid=

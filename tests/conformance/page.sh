@@ -3,7 +3,7 @@
 # agent. manners.mjs: what the page says and where the focus stays, with keys, with tokens, behind nginx with TLS. looks.mjs:
 # all of these at 390, 820 and 1,280 px, light and dark: nothing sticks out, nothing is cut, and axe finds nothing.
 #
-#   conformance/page.sh [--shots DIR]     with --shots, a picture of each page there
+#   tests/conformance/page.sh [--shots DIR]     with --shots, a picture of each page there
 #
 # PAGE_BIN=PATH       binary to test; default: a debug build of this tree
 # CHROMIUM=PATH       browser; default: chromium, chromium-browser or google-chrome, whichever there is
@@ -14,7 +14,7 @@
 set -euo pipefail
 
 axe_version=4.14.1
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 home=$here/.cache/page
 scratch=$(mktemp -d)
 shots=
@@ -206,6 +206,6 @@ cat >"$scratch/stands.json" <<JSON
 JSON
 failed=0
 for part in chat manners looks; do
-  node "$here/conformance/page/$part.mjs" "$scratch/stands.json" || failed=1
+  node "$here/tests/conformance/page/$part.mjs" "$scratch/stands.json" || failed=1
 done
 ((failed == 0))

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Autobahn|Testsuite, unported, against `tidegate gateway --echo`: RFC 6455 and RFC 7692 judged by somebody else's code.
 #
-#   conformance/autobahn.sh [CASES]     CASES: "1.*" "7.1.5,7.7.*" … ; default: all 517,
+#   tests/conformance/autobahn.sh [CASES]     CASES: "1.*" "7.1.5,7.7.*" … ; default: all 517,
 #                                      some minutes on two cores (the 216 alone took 4, as two halves side by side),
 #                                      nearly all of it for the 216 of sections 12 and 13 (compression)
 #
@@ -14,7 +14,7 @@
 # 1: some failed or (our own server) were declined, 2: could not run.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 home=$here/target/conformance
 cases=${1:-all}
 server_pid=

@@ -3,14 +3,14 @@
 # behaviour behind nginx and HAProxy, and the instructions of a delivery (the guard, which builds for release).
 # Installs what that needs where it can (root and apt-get; pyenv for Python 2).
 #
-#   conformance/verify.sh [STEP…]      autobahn, page, openapi, proxied, guard; default: all
+#   tests/conformance/verify.sh [STEP…]      autobahn, page, openapi, proxied, guard; default: all
 #
 # EXAMPLES=N            test cases of each operation of the API (default 100)
 # LOGS=DIR              where each step's output goes as well (default: target/verify)
 #
 # What cannot be installed is SKIPPED, and said so at the end too. Exit 0: nothing failed; 1: something did.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 logs=${LOGS:-target/verify}
 steps=("$@")
@@ -65,8 +65,8 @@ prepare() {
 
 step() {
   case $1 in
-    autobahn) conformance/autobahn.sh ;;
-    page) conformance/page.sh ;;
+    autobahn) tests/conformance/autobahn.sh ;;
+    page) tests/conformance/page.sh ;;
     openapi) EXAMPLES=${EXAMPLES:-100} make --no-print-directory openapi ;;
     proxied) make --no-print-directory test-proxied PROXIED="$behind_proxies" ;;
     guard) bench/guard.sh ;;

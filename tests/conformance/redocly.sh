@@ -2,7 +2,7 @@
 # redocly's linter over the /openapi.json of `tidegate serve`: is it OpenAPI, do its examples fit its schemas, is all that it
 # defines used? One warning is a failure. That the API does what the document says is schemathesis' affair.
 #
-#   conformance/redocly.sh
+#   tests/conformance/redocly.sh
 #
 # REDOCLY_BIN=PATH   binary to ask for its document; default: a debug build of this tree
 #
@@ -11,7 +11,7 @@
 set -euo pipefail
 
 version=2.77.0
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 home=$here/.cache/redocly
 scratch=$(mktemp -d)
 server_pid=
