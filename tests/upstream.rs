@@ -82,7 +82,7 @@ async fn a_route_that_leads_nowhere_is_an_error() {
 async fn the_example_robot_answers_those_who_know_its_secret() {
     use std::io::BufRead as _;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/robot/robot.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/examples/robot/robot.py");
     let mut command = std::process::Command::new("python3");
     command.args([script, "--port", "0"]).env("ROBOT_SECRET", secret).stdout(std::process::Stdio::piped());
     let mut robot = Ended(command.spawn().expect("python3 is installed"));
