@@ -108,6 +108,18 @@ impl Gap {
     }
 }
 
+/// A frame's messages. What no publisher of ours sent would count as a delivery, so it is named instead.
+pub fn messages<'m>(messages: impl Iterator<Item = &'m [u8]>, probes: bool) -> Content {
+    let mut push = Push { probes, ..Push::default() };
+    push.gather(messages);
+    if push.foreign > 0 { Content::Other("a message that nobody sent".to_owned()) } else { Content::Push(push) }
+}
+
+/// A frame that is one message and nothing else.
+pub fn bare(payload: &[u8]) -> Content {
+    messages(std::iter::once(payload), false)
+}
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(rename = "type", borrow)]

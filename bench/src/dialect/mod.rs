@@ -1,6 +1,6 @@
 //! What a server speaks: how a client opens, joins and answers, and what a frame's payload means.
 //! A file of its own because the swarm treats every server alike: Tidegate's words are one implementation, those of
-//! other servers are in `peers`. A dialect has no state; whatever a client must remember is in the worker's arrays.
+//! the others have a file each. A dialect has no state; whatever a client must remember is in the worker's arrays.
 
 pub mod content;
 pub mod form;
@@ -12,7 +12,7 @@ pub mod socketio;
 pub mod ws;
 
 use self::content::Content;
-use crate::publish::Form;
+use self::form::Form;
 
 /// One server's words. Payloads only: framing and masking are the swarm's.
 pub trait Dialect: std::fmt::Debug + Sync {
@@ -84,11 +84,14 @@ impl Dialect for Tidegate {
     }
 }
 
+/// Every dialect that can be asked for.
+pub const ALL: [&dyn Dialect; 6] =
+    [&Tidegate, &nchan::Nchan, &nats::Nats, &mosquitto::Mosquitto, &ws::Ws, &socketio::SocketIo];
+
 /// For the command line: a dialect by its name.
 pub fn named(name: &str) -> Result<&'static dyn Dialect, String> {
-    let known = || std::iter::once(&Tidegate as &dyn Dialect).chain(crate::peers::dialects());
-    known().find(|dialect| dialect.name() == name).ok_or_else(|| {
-        let names: Vec<_> = known().map(Dialect::name).collect();
+    ALL.into_iter().find(|dialect| dialect.name() == name).ok_or_else(|| {
+        let names: Vec<_> = ALL.iter().map(|dialect| dialect.name()).collect();
         format!("`{name}` is not one of {}", names.join(", "))
     })
 }

@@ -1,47 +1,19 @@
-//! Mosquitto: an MQTT broker, its clients over WebSocket, one control packet a binary frame.
-//! Measured: 2.0.11 (Debian, with libwebsockets). Settings (`bench/peers/mosquitto/mosquitto.conf`): no persistence, no
-//! logs, TCP_NODELAY, no bound on queued messages, so that nobody misses any. It has one thread by design.
-//! Words (MQTT 3.1.1): CONNECT, CONNACK, SUBSCRIBE to `tide` at QoS 0, SUBACK, then PUBLISH. Published over plain TCP.
+//! MQTT over WebSocket as Mosquitto has it: one control packet a binary frame. Published over plain TCP.
+//! How it is started stands in `peers`.
+//! Words (MQTT 3.1.1): CONNECT, CONNACK, SUBSCRIBE to `tide` at QoS 0, SUBACK, then PUBLISH.
 
 use super::Dialect;
-use super::content::{Advice, Content};
-use super::form::Stream;
+use super::content::{self, Advice, Content};
+use super::form::{Form, Stream};
 use super::head;
-use crate::peers::Peer;
-use crate::peers::kit::{Kit, Program};
-use crate::peers::server::{Launch, Site};
-use crate::publish::Form;
 
 #[derive(Debug)]
 pub struct Mosquitto;
 
-const CONFIG: &str = include_str!("../../peers/mosquitto/mosquitto.conf");
 /// Protocol MQTT, level 4, clean session, no keep-alive, no name: the broker gives one.
 const CONNECT: [u8; 14] = [0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 0];
 /// Packet 1: `tide` at QoS 0.
 const SUBSCRIBE: [u8; 11] = [0x82, 9, 0, 1, 0, 4, b't', b'i', b'd', b'e', 0];
-
-impl Peer for Mosquitto {
-    fn name(&self) -> &'static str {
-        "mosquitto"
-    }
-
-    fn dialect(&self) -> &'static dyn Dialect {
-        &Self
-    }
-
-    fn find(&self, kit: &Kit) -> Result<Program, String> {
-        let path = kit.program("mosquitto")?;
-        let help = kit.answer(&path, &["-h"]);
-        let version = help.split_ascii_whitespace().nth(2).unwrap_or("of unknown version").to_owned();
-        Ok(Program { path, version })
-    }
-
-    fn launch(&self, program: &Program, site: &Site) -> anyhow::Result<Launch> {
-        let config = site.write("mosquitto.conf", &site.fill(CONFIG))?;
-        Ok(Launch::new(program).arguments(&["-c", &config]))
-    }
-}
 
 impl Dialect for Mosquitto {
     fn name(&self) -> &'static str {
@@ -94,7 +66,7 @@ fn parse(mut bytes: &[u8]) -> Result<Content, &'static str> {
             _ => return Ok(Content::Other(format!("packet {kind:#x} {:?}", &body[..body.len().min(8)]))),
         }
     }
-    Ok(crate::peers::messages(messages.into_iter(), false))
+    Ok(content::messages(messages.into_iter(), false))
 }
 
 /// MQTT 3.1.1 section 2.2.3: seven bits a byte, least first, at most four.

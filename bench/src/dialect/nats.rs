@@ -1,42 +1,14 @@
 //! NATS over its WebSocket listener: lines of the client protocol in binary frames, several a frame under load.
-//! Measured: nats-server 2.15.1. Settings (`bench/peers/nats/nats.conf`): a thread a core (its default), no logs, no
-//! compression, the defaults for pending bytes and write deadline. Published over plain TCP, as a service would.
+//! Published over plain TCP, as a service would. How it is started stands in `peers`.
 //! Words: `INFO {…}` greets; the client says CONNECT, SUB and PING at once; PONG means that all three were taken.
 
 use super::Dialect;
-use super::content::{Advice, Content};
-use super::form::Stream;
+use super::content::{self, Advice, Content};
+use super::form::{Form, Stream};
 use super::head;
-use crate::peers::Peer;
-use crate::peers::kit::{Kit, Program};
-use crate::peers::server::{Launch, Site};
-use crate::publish::Form;
 
 #[derive(Debug)]
 pub struct Nats;
-
-const CONFIG: &str = include_str!("../../peers/nats/nats.conf");
-
-impl Peer for Nats {
-    fn name(&self) -> &'static str {
-        "nats"
-    }
-
-    fn dialect(&self) -> &'static dyn Dialect {
-        &Self
-    }
-
-    fn find(&self, kit: &Kit) -> Result<Program, String> {
-        let path = kit.program("nats-server")?;
-        let version = kit.answer(&path, &["--version"]).replace("nats-server: v", "");
-        Ok(Program { path, version })
-    }
-
-    fn launch(&self, program: &Program, site: &Site) -> anyhow::Result<Launch> {
-        let config = site.write("nats.conf", &site.fill(CONFIG))?;
-        Ok(Launch::new(program).arguments(&["-c", &config]))
-    }
-}
 
 impl Dialect for Nats {
     fn name(&self) -> &'static str {
@@ -91,7 +63,7 @@ fn parse(mut bytes: &[u8]) -> Result<Content, &'static str> {
         }
     }
     Ok(match (messages.is_empty(), greets, probes) {
-        (false, _, _) => crate::peers::messages(messages.into_iter(), probes),
+        (false, _, _) => content::messages(messages.into_iter(), probes),
         // A greeting answers our own PING; the server's comes seconds later and again.
         (true, true, _) => Content::Hello(Advice::default()),
         (true, false, true) => Content::Probe,

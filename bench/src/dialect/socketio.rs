@@ -1,46 +1,16 @@
 //! Socket.IO: events over Engine.IO over WebSocket. The message is the one argument of the event `m`.
-//! Measured: 4.8.4 on Node.js 20. Settings (`bench/peers/socketio/server.js`), as its page on performance advises:
-//! WebSocket only, a cluster of one process a core with its cluster adapter, `bufferutil`, the first request forgotten,
-//! deflate off (its default).
+//! How it is started stands in `peers`.
 //! Words: packets of Engine.IO begin with one digit (0 open, 2 ping, 3 pong, 4 message), those of Socket.IO inside
 //! with another (0 connect, 2 event): `0{…}`, `40`, `40{…}`, `42["m","…"]`, `2`, `3`.
 
 use std::borrow::Cow;
 
 use super::Dialect;
-use super::content::{Advice, Content};
-use crate::peers::Peer;
-use crate::peers::kit::{Kit, Program};
-use crate::peers::server::{Launch, Site};
-use crate::publish::Form;
+use super::content::{self, Advice, Content};
+use super::form::Form;
 
 #[derive(Debug)]
 pub struct SocketIo;
-
-const SERVER: &str = include_str!("../../peers/socketio/server.js");
-
-impl Peer for SocketIo {
-    fn name(&self) -> &'static str {
-        "socketio"
-    }
-
-    fn dialect(&self) -> &'static dyn Dialect {
-        &Self
-    }
-
-    fn path(&self) -> &'static str {
-        "/socket.io/"
-    }
-
-    fn find(&self, kit: &Kit) -> Result<Program, String> {
-        kit.node("@socket.io/cluster-adapter")?;
-        kit.node("socket.io")
-    }
-
-    fn launch(&self, program: &Program, site: &Site) -> anyhow::Result<Launch> {
-        Ok(Launch::new(program).arguments(&[&site.write("server.js", SERVER)?]).node(site))
-    }
-}
 
 impl Dialect for SocketIo {
     fn name(&self) -> &'static str {
@@ -66,7 +36,7 @@ impl Dialect for SocketIo {
             [b'4', b'0', ..] => Content::Joined(Vec::new()),
             [b'4', b'2', event @ ..] => match serde_json::from_slice::<Vec<Cow<str>>>(event) {
                 Ok(arguments) if arguments.first().is_some_and(|name| name == "m") => {
-                    crate::peers::messages(arguments.iter().skip(1).map(|argument| argument.as_bytes()), false)
+                    content::messages(arguments.iter().skip(1).map(|argument| argument.as_bytes()), false)
                 }
                 _ => Content::Invalid("an event that is not [\"m\", text]".to_owned()),
             },

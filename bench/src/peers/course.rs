@@ -187,8 +187,7 @@ impl Course {
         row.memory.push((0, self.at_rest(server)?));
         for (first, count) in [(0, few), (few, self.connections - few)] {
             let numbers = [("--first", first), ("--connections", count), ("--total", self.connections)];
-            let words =
-                [("--url", server.url.as_str()), ("--dialect", peer.dialect().name()), ("--sample-every", SAMPLE)];
+            let words = [("--url", server.url.as_str()), ("--dialect", peer.name()), ("--sample-every", SAMPLE)];
             let publishers = ("--publishers", u64::from(PUBLISHERS));
             let numbers = numbers.iter().chain([&publishers]).flat_map(|(name, n)| [(*name).to_owned(), n.to_string()]);
             let words = words.iter().flat_map(|(name, word)| [*name, *word].map(str::to_owned));
@@ -235,7 +234,7 @@ impl Course {
 
     fn churn(&self, peer: &'static dyn Peer, server: &Server) -> anyhow::Result<Churned> {
         let duration = format!("{}ms", self.churn.as_millis());
-        let words = ["--url", &server.url, "--dialect", peer.dialect().name(), "--handshakes", &duration];
+        let words = ["--url", &server.url, "--dialect", peer.name(), "--handshakes", &duration];
         let mut command = Command::new(std::env::current_exe()?);
         // A thread a core and as many in flight as any server here can use: at 64, by one thread, the client is what is measured.
         let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
@@ -290,7 +289,7 @@ fn publish(
 ) -> anyhow::Result<Published> {
     let words = [
         ("--api", server.publish_url()),
-        ("--dialect", peer.dialect().name().to_owned()),
+        ("--dialect", peer.name().to_owned()),
         ("--publisher", publisher.to_string()),
         ("--rate", rate.to_string()),
         ("--count", messages.to_string()),

@@ -5,9 +5,14 @@
 
 pub mod course;
 pub mod kit;
+mod mosquitto;
+mod nats;
+mod nchan;
 pub mod server;
+mod socketio;
 mod table;
 mod tidegate;
+mod ws;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,19 +20,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use crate::dialect::Dialect;
-use crate::dialect::content::{Content, Push};
+use crate::dialect::{self, Dialect};
 use crate::report::{self, Detail, Report};
 use crate::{clock, ending, sockets};
 use course::Course;
 use kit::{Kit, Program};
 use server::{Launch, Site};
 
-/// A server that can run the course.
-pub trait Peer: Sync {
-    fn name(&self) -> &'static str;
-    fn dialect(&self) -> &'static dyn Dialect;
-
+/// A server that can run the course: what it speaks, and how it is found and started.
+pub trait Peer: Dialect {
     /// Path of the clients' upgrade request.
     fn path(&self) -> &'static str {
         "/"
@@ -40,31 +41,14 @@ pub trait Peer: Sync {
 }
 
 const PEERS: [&dyn Peer; 6] = [
-    &tidegate::Tidegate,
-    &crate::dialect::nchan::Nchan,
-    &crate::dialect::nats::Nats,
-    &crate::dialect::mosquitto::Mosquitto,
-    &crate::dialect::ws::Ws,
-    &crate::dialect::socketio::SocketIo,
+    &dialect::Tidegate,
+    &dialect::nchan::Nchan,
+    &dialect::nats::Nats,
+    &dialect::mosquitto::Mosquitto,
+    &dialect::ws::Ws,
+    &dialect::socketio::SocketIo,
 ];
 const BARE: &str = "bare";
-
-/// The dialects of the peers that are not Tidegate.
-pub fn dialects() -> impl Iterator<Item = &'static dyn Dialect> {
-    PEERS[1..].iter().map(|peer| peer.dialect())
-}
-
-/// A frame's messages. What no publisher of ours sent would count as a delivery, so it is named instead.
-pub fn messages<'m>(messages: impl Iterator<Item = &'m [u8]>, probes: bool) -> Content {
-    let mut push = Push { probes, ..Push::default() };
-    push.gather(messages);
-    if push.foreign > 0 { Content::Other("a message that nobody sent".to_owned()) } else { Content::Push(push) }
-}
-
-/// A frame that is one message and nothing else.
-pub fn bare(payload: &[u8]) -> Content {
-    messages(std::iter::once(payload), false)
-}
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {

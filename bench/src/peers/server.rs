@@ -138,9 +138,9 @@ impl Server {
         format!("http://{}", self.site.publish)
     }
 
-    fn wait_until_ready(&mut self, peer: &dyn Peer) -> anyhow::Result<()> {
+    fn wait_until_ready(&mut self, peer: &'static dyn Peer) -> anyhow::Result<()> {
         let mut plan = Plan::new(&self.url, 1)?;
-        plan.dialect = peer.dialect();
+        plan.dialect = peer;
         let deadline_ns = clock::now_ns() + READY.as_nanos() as u64;
         loop {
             if let Some(status) = self.child.try_wait()? {

@@ -5,20 +5,9 @@
 use super::Peer;
 use super::kit::{Kit, Program};
 use super::server::{Launch, Site};
-use crate::dialect::{self, Dialect};
-
-#[derive(Debug)]
-pub struct Tidegate;
+use crate::dialect::Tidegate;
 
 impl Peer for Tidegate {
-    fn name(&self) -> &'static str {
-        "tidegate"
-    }
-
-    fn dialect(&self) -> &'static dyn Dialect {
-        &dialect::Tidegate
-    }
-
     fn path(&self) -> &'static str {
         "/ws"
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-pub use crate::dialect::form::Form;
+use crate::dialect::form::Form;
 use crate::dialect::{self, Dialect};
 use crate::distribution::Distribution;
 use crate::ledger::Expected;
