@@ -1,6 +1,8 @@
 //! Publishers: pushes on a fixed schedule that never waits for answers (open loop).
-//! This file is the command line and the sum; `schedule` says what is due when, `publisher` holds one connection.
+//! This file is the command line and the sum; `schedule` says what is due when, `composer` writes it, `publisher` holds
+//! one connection.
 
+mod composer;
 pub mod publisher;
 pub mod schedule;
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::Published;
+use super::composer::Composer;
 use super::schedule::{Due, Schedule};
 use crate::clock;
-use crate::dialect::form::{Composer, Form, Stream};
+use crate::dialect::form::{Form, Stream};
 use crate::http1::Reader;
 use crate::ledger::Expected;
 
