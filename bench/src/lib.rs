@@ -26,6 +26,7 @@ pub mod publish;
 pub mod report;
 pub mod returning;
 pub mod run;
+mod shares;
 pub mod sockets;
 pub mod swarm;
 

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use anyhow::ensure;
 
 use crate::report::number;
-use crate::swarm::crew::shares;
+use crate::shares::shares;
 
 /// Gateways that one logic node takes.
 const GATEWAYS_MAX: u64 = 128;

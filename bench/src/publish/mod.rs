@@ -20,7 +20,7 @@ use crate::dialect::{self, Dialect};
 use crate::distribution::Distribution;
 use crate::ledger::Expected;
 use crate::pattern::Pattern;
-use crate::swarm::crew::shares;
+use crate::shares::shares;
 use crate::{clock, http1, report};
 use schedule::Schedule;
 

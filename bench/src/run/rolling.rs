@@ -14,7 +14,7 @@ use crate::publish::Published;
 use crate::report::{self, Bound, Report};
 use crate::returning::witness::PUBLISHER;
 use crate::returning::{Returning, Standing};
-use crate::swarm::crew::shares;
+use crate::shares::shares;
 use crate::{clock, sockets};
 
 const GATEWAYS: usize = 3;

@@ -15,7 +15,7 @@ use super::session::rest;
 use crate::netstat::Counters;
 use crate::report::{self, Bound, Process, Report};
 use crate::returning::{Returning, Standing};
-use crate::swarm::crew::shares;
+use crate::shares::shares;
 use crate::{clock, http1, sockets};
 
 const CONNECTIONS: u64 = 20_000;

@@ -18,6 +18,7 @@ use super::tally::Tally;
 use super::worker::Worker;
 use crate::clock;
 use crate::ledger::Expected;
+use crate::shares::shares;
 
 /// Commands and events are answered one by one; progress is dropped when nobody listens.
 const CHANNEL: usize = 16;
@@ -255,12 +256,6 @@ impl Drop for Member {
     }
 }
 
-/// `count` in up to `parts` equal shares, none of them empty.
-pub fn shares(count: u64, parts: u64) -> impl Iterator<Item = u64> {
-    let parts = parts.clamp(1, count.max(1));
-    (0..parts).map(move |part| count / parts + u64::from(part < count % parts))
-}
-
 /// Obeys commands from stdin and answers on stdout: a process that is a member of someone else's swarm.
 pub fn serve_control(mut crew: Crew) -> anyhow::Result<()> {
     let say = |event: &Event| -> anyhow::Result<()> {
@@ -294,16 +289,4 @@ pub fn serve_control(mut crew: Crew) -> anyhow::Result<()> {
         say(&Event::Done)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_differ_by_at_most_one_and_add_up() {
-        assert_eq!(shares(10, 3).collect::<Vec<_>>(), [4, 3, 3]);
-        assert_eq!(shares(2, 5).collect::<Vec<_>>(), [1, 1]);
-        assert_eq!(shares(0, 2).sum::<u64>(), 0);
-    }
 }
