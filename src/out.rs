@@ -4,17 +4,15 @@
 
 use std::io::{self, ErrorKind, Write as _};
 
-use crate::failure::Failure;
-
 /// Prints the answer, which ends its own lines.
 ///
 /// # Errors
 /// It could not be written, such as to a full disk. That nobody reads any more is none.
-pub fn answer(text: &str) -> Result<(), Failure> {
+pub fn answer(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(anyhow::anyhow!("standard output cannot be written to: {error}").into())
+            Err(anyhow::anyhow!("standard output cannot be written to: {error}"))
         }
         _ => Ok(()),
     }
