@@ -4,6 +4,7 @@
 mod agent;
 mod examples;
 mod token;
+mod when;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,8 +16,8 @@ use tidegate_logic::Scope;
 use crate::config::{Given, LogFormat, LogLevel, address};
 use crate::demo::Speed;
 use crate::doctor::Need;
-use crate::keys::When;
 pub use token::{TokenCommand, TokenMint};
+pub use when::When;
 
 /// A push gateway for a million open connections: one HTTP push, merged and encoded once, to every WebSocket.
 #[derive(Debug, Parser)]

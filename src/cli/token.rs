@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Subcommand};
 use tidegate_gateway::TokenAlgorithm;
 
-use super::examples;
-use crate::keys::When;
+use super::{When, examples};
 
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
