@@ -15,7 +15,7 @@ use crate::reload::Reloads;
 /// Runs until a signal.
 pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
     process::raise_open_files();
-    process::live(async {
+    process::run(async {
         let mut signals = Signals::listen()?;
         let config = reloads.config();
         let links = Logic::links_of(&config.logic);

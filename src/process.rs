@@ -12,7 +12,7 @@ use crate::failure::Failure;
 
 /// Runs a command's life on a runtime of its own: one worker a core, since buckets are balanced over them and fan-out has
 /// threads of its own. What still runs when the life is over ends with the process: a second signal must not wait.
-pub fn live<T>(life: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub fn run<T>(life: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores)

@@ -20,7 +20,7 @@ use crate::{gateway, logic};
 /// Runs until a signal.
 pub fn run(mut reloads: Reloads, args: Serve) -> Result<ExitCode, Failure> {
     process::raise_open_files();
-    process::live(async {
+    process::run(async {
         let mut signals = Signals::listen()?;
         let config = reloads.config();
         if args.demo && config.logic.tls.is_on() {

@@ -39,8 +39,8 @@ struct Finished {
     outcome: Outcome,
 }
 
-/// The desk.
-pub struct Desk {
+/// Commands that were taken, and what became of them.
+pub struct Commands {
     allow: Arc<Allow>,
     host: Arc<Mutex<Host>>,
     /// Commands and replies.
@@ -52,7 +52,7 @@ pub struct Desk {
     finished: mpsc::Receiver<Finished>,
 }
 
-impl Desk {
+impl Commands {
     /// One that does so many at once and remembers so many.
     pub fn new(allow: Allow, at_once: usize, remember: usize) -> Self {
         let places = at_once + WAITING;
@@ -200,8 +200,8 @@ fn arguments(data: Option<&RawValue>) -> Result<Vec<String>, Value> {
 mod tests {
     use super::*;
 
-    fn desk(words: &str) -> Desk {
-        Desk::new(Allow::read(words).expect("known words"), 2, 10)
+    fn commands(words: &str) -> Commands {
+        Commands::new(Allow::read(words).expect("known words"), 2, 10)
     }
 
     fn asked(text: &str) -> Asked {
@@ -214,25 +214,26 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_allowed_is_refused_by_code() {
-        let mut desk = desk("info");
+        let mut commands = commands("info");
 
         for (n, command) in ["ping", "exec:date", "exec", "exec:../date", "INFO", ""].iter().enumerate() {
-            let reply = desk.take(&n.to_string(), asked(&json!({"command": command}).to_string())).expect("at once");
+            let reply =
+                commands.take(&n.to_string(), asked(&json!({"command": command}).to_string())).expect("at once");
             assert_eq!(data(&reply)["error"]["code"], "not_allowed", "{command}");
         }
     }
 
     #[tokio::test]
     async fn an_allowed_command_is_done_once_and_answered_as_often_as_it_comes() {
-        let mut desk = desk("ping");
+        let mut commands = commands("ping");
 
-        assert!(desk.take("a", asked(r#"{"command":"ping","data":null,"deadline_ms":5000}"#)).is_none());
-        assert!(desk.take("a", asked(r#"{"command":"ping"}"#)).is_none(), "still running");
-        assert_eq!(desk.finished().await, "a");
-        let again = desk.take("a", asked(r#"{"command":"ping"}"#)).expect("remembered");
+        assert!(commands.take("a", asked(r#"{"command":"ping","data":null,"deadline_ms":5000}"#)).is_none());
+        assert!(commands.take("a", asked(r#"{"command":"ping"}"#)).is_none(), "still running");
+        assert_eq!(commands.finished().await, "a");
+        let again = commands.take("a", asked(r#"{"command":"ping"}"#)).expect("remembered");
 
         assert!(data(&again)["data"]["time_ms"].is_u64(), "{again}");
-        assert_eq!(desk.memory.unsent(), [Arc::from("a")]);
+        assert_eq!(commands.memory.unsent(), [Arc::from("a")]);
     }
 
     #[tokio::test]
@@ -240,12 +241,12 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a scratch file");
         let text = "[programs.say]\nargv = [\"/bin/echo\", \"hi\"]\nargs = [\"you\"]\n";
         std::fs::write(file.path(), text).expect("a scratch file");
-        let mut desk = desk(&format!("exec:{}", file.path().display()));
+        let mut commands = commands(&format!("exec:{}", file.path().display()));
         let exec = |args: Value| asked(&json!({"command": "exec:say", "data": args}).to_string());
 
-        assert!(desk.take("a", exec(json!({"args": ["you"]}))).is_none());
-        assert_eq!(desk.finished().await, "a");
-        let said = desk.memory.reply("a").expect("finished");
+        assert!(commands.take("a", exec(json!({"args": ["you"]}))).is_none());
+        assert_eq!(commands.finished().await, "a");
+        let said = commands.memory.reply("a").expect("finished");
         assert_eq!(data(&said)["data"]["stdout"], "hi you\n");
         for (n, (bad, code)) in [
             (json!({"args": ["me"]}), "not_allowed"),
@@ -257,7 +258,7 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let reply = desk.take(&n.to_string(), exec(bad.clone())).expect("at once");
+            let reply = commands.take(&n.to_string(), exec(bad.clone())).expect("at once");
             assert_eq!(data(&reply)["error"]["code"], code, "{bad}");
         }
     }
@@ -266,13 +267,13 @@ mod tests {
     async fn beyond_its_places_the_desk_is_busy() {
         let file = tempfile::NamedTempFile::new().expect("a scratch file");
         std::fs::write(file.path(), "[programs.wait]\nargv = [\"/bin/sleep\", \"60\"]\n").expect("a scratch file");
-        let mut desk = desk(&format!("exec:{}", file.path().display()));
+        let mut commands = commands(&format!("exec:{}", file.path().display()));
         let wait = || asked(r#"{"command":"exec:wait","deadline_ms":60000}"#);
 
         for n in 0..2 + WAITING {
-            assert!(desk.take(&n.to_string(), wait()).is_none());
+            assert!(commands.take(&n.to_string(), wait()).is_none());
         }
-        let reply = desk.take("one more", wait()).expect("at once");
+        let reply = commands.take("one more", wait()).expect("at once");
 
         assert_eq!(data(&reply)["error"]["code"], "busy");
     }

@@ -1,5 +1,5 @@
 //! `tidegate agent`: an edge agent. Connects as a user, answers commands of the push API, comes back when it loses its
-//! connection. Parts: `allow` (what it may do), `desk` (commands and replies), `memory`, `execute`, `host`, `session` (one
+//! connection. Parts: `allow` (what it may do), `commands` (commands and replies), `memory`, `execute`, `host`, `session` (one
 //! connection), `policy` (whether and when to come back).
 //! It is a client like any other and knows only the client protocol. Invariant: no token is in any log or error.
 
@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header};
 
 use self::allow::Allow;
-use self::commands::Desk;
+use self::commands::Commands;
 use self::policy::{Next, Spacing, next};
 use self::session::Over;
 use crate::cli::Agent as Args;
@@ -58,11 +58,11 @@ pub fn run(config: Config, args: Args) -> Result<ExitCode, Failure> {
     log::start(&config.log);
     let place = identity.place();
     tracing::info!(url = %place, allows = %allow.words(), "agent starts");
-    process::live(async move {
+    process::run(async move {
         let mut signals = Signals::listen()?;
         let (stop, stopped) = watch::channel(false);
-        let desk = Desk::new(allow, usize::from(args.at_once), usize::from(args.remember));
-        let mut life = tokio::spawn(keep_connected(identity, desk, stopped));
+        let commands = Commands::new(allow, usize::from(args.at_once), usize::from(args.remember));
+        let mut life = tokio::spawn(keep_connected(identity, commands, stopped));
         let name = tokio::select! {
             end = &mut life => {
                 end.unwrap_or_else(|error| Err(anyhow::anyhow!("the agent's task ended: {error}")))?;
@@ -77,14 +77,18 @@ pub fn run(config: Config, args: Args) -> Result<ExitCode, Failure> {
 }
 
 /// One connection after the other.
-async fn keep_connected(identity: Identity, mut desk: Desk, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn keep_connected(
+    identity: Identity,
+    mut commands: Commands,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let mut spacing = Spacing::default();
     let mut failures = 0;
     let may_mend = matches!(identity.token, Some(Token::File(_)));
     while !*stop.borrow() {
         let begun = tokio::time::Instant::now();
         let ending = match identity.request() {
-            Ok(request) => match session::run(request, &mut desk, &mut spacing, &mut stop).await {
+            Ok(request) => match session::run(request, &mut commands, &mut spacing, &mut stop).await {
                 Over::Stopped => return Ok(()),
                 Over::Ended(ending) => ending,
             },

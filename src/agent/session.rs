@@ -1,4 +1,4 @@
-//! One connection: from the handshake to its end. Hands commands to the desk and writes replies, those of earlier connections
+//! One connection: from the handshake to its end. Hands commands on and writes replies, those of earlier connections
 //! first. Knows nothing of what commands do. Invariant: a reply counts as sent once it is written, never before.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::{WebSocketConfig, frame::coding::C
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
-use super::commands::{Asked, Desk};
+use super::commands::{Asked, Commands};
 use super::policy::{Ending, Spacing, put_off_ms};
 
 /// Longest time for a handshake, and for one write.
@@ -114,7 +114,7 @@ struct Reason {
 
 struct Session<'a> {
     socket: Socket,
-    desk: &'a mut Desk,
+    commands: &'a mut Commands,
     spacing: &'a mut Spacing,
     heard: Instant,
     /// When to leave, after a GOAWAY.
@@ -124,7 +124,12 @@ struct Session<'a> {
 }
 
 /// Connects and stays until it is over.
-pub async fn run(request: Request, desk: &mut Desk, spacing: &mut Spacing, stop: &mut watch::Receiver<bool>) -> Over {
+pub async fn run(
+    request: Request,
+    commands: &mut Commands,
+    spacing: &mut Spacing,
+    stop: &mut watch::Receiver<bool>,
+) -> Over {
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
     let connecting = timeout(CONNECT, connect_async_with_config(request, Some(config), true));
     let connected = tokio::select! {
@@ -139,7 +144,7 @@ pub async fn run(request: Request, desk: &mut Desk, spacing: &mut Spacing, stop:
             return Over::Ended(Ending::Lost);
         }
     };
-    let mut session = Session { socket, desk, spacing, heard: Instant::now(), leave_at: None, again: Vec::new() };
+    let mut session = Session { socket, commands, spacing, heard: Instant::now(), leave_at: None, again: Vec::new() };
     session.live_on(stop).await
 }
 
@@ -151,7 +156,7 @@ impl Session<'_> {
             let again_at = self.again.iter().map(|(at, _)| *at).min();
             let step = tokio::select! {
                 message = self.socket.next() => self.hear(message).await,
-                id = self.desk.finished() => self.reply(&id).await,
+                id = self.commands.finished() => self.reply(&id).await,
                 _ = pings.tick() => self.ping().await,
                 () = at(again_at) => self.say_again().await,
                 () = at(self.leave_at) => {
@@ -195,13 +200,13 @@ impl Session<'_> {
                 *self.spacing =
                     Spacing { base: put_off_ms(hello.reconnect.base_ms), max: put_off_ms(hello.reconnect.max_ms) };
                 tracing::info!(connection = hello.connection, user = hello.user.unwrap_or_default(), "registered");
-                for id in self.desk.memory.unsent() {
+                for id in self.commands.memory.unsent() {
                     self.reply(&id).await?;
                 }
             }
             Told::Command(asked) => {
                 let Some(id) = id else { return Ok(()) };
-                if let Some(reply) = self.desk.take(&id, asked) {
+                if let Some(reply) = self.commands.take(&id, asked) {
                     self.write(&id, &reply).await?;
                 }
             }
@@ -217,7 +222,7 @@ impl Session<'_> {
 
     /// A REPLY that could not go up.
     fn refused(&mut self, id: Option<String>, refused: &Refused) {
-        let Some(id) = id.filter(|id| self.desk.memory.reply(id).is_some()) else {
+        let Some(id) = id.filter(|id| self.commands.memory.reply(id).is_some()) else {
             return tracing::warn!(code = refused.code, "the gateway refuses");
         };
         if refused.retryable && self.again.len() < AGAIN_MAX {
@@ -240,7 +245,7 @@ impl Session<'_> {
     }
 
     async fn reply(&mut self, id: &str) -> Result<(), Ending> {
-        match self.desk.memory.reply(id) {
+        match self.commands.memory.reply(id) {
             Some(reply) => self.write(id, &reply).await,
             // Forgotten meanwhile.
             None => Ok(()),
@@ -249,7 +254,7 @@ impl Session<'_> {
 
     async fn write(&mut self, id: &str, reply: &Arc<str>) -> Result<(), Ending> {
         self.send(Message::text(reply.as_ref())).await?;
-        self.desk.memory.sent(id);
+        self.commands.memory.sent(id);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 //! The embedded flights, parsed once into a small typed form.
-//! A file of its own because only here is the shape of the data file known. Knows neither pace nor pushes.
+//! A file of its own because only here is the shape of the data file known. Knows neither timetable nor pushes.
 //! Invariants: sorted by departure; every code is three capital letters; every time is a real minute of the calendar.
 
 use std::fmt;

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::timetable::Pace;
+use self::timetable::Timetable;
 use client::{ApiClient, Outcome, PushError};
 use flights::{Flight, load};
 use pushes::{Progress, clock_push, departure_push, note_push};
@@ -49,7 +49,7 @@ impl Speed {
 }
 
 impl Default for Speed {
-    /// 10,000 flights over 101,730 minutes (nights cut, see `pace`) at 200 a second: 19.7 departures each second, a lap in 8.5 minutes.
+    /// 10,000 flights over 101,730 minutes (nights cut, see `timetable`) at 200 a second: 19.7 departures each second, a lap in 8.5 minutes.
     fn default() -> Self {
         Self(200.0)
     }
@@ -129,22 +129,22 @@ impl Replay {
 
     /// Sends every flight once, each when it is due, and the clock once a `TICK`.
     async fn fly_lap(&mut self) {
-        let mut pace = Pace::new(&self.flights, self.speed, Instant::now());
+        let mut timetable = Timetable::new(&self.flights, self.speed, Instant::now());
         let mut departed = 0;
         let mut tick = Instant::now();
         while departed < self.flights.len() {
-            let wake = pace.departure(departed).min(tick);
+            let wake = timetable.departure(departed).min(tick);
             tokio::time::sleep_until(wake).await;
             let now = Instant::now();
-            let until = pace.due(now).clamp(departed, departed + BATCH_MAX);
+            let until = timetable.due(now).clamp(departed, departed + BATCH_MAX);
             let mut pushes: Vec<String> = (departed..until).map(|index| self.departure(index)).collect();
             departed = until;
             if now >= tick {
-                pushes.push(self.clock(&pace, departed, now));
+                pushes.push(self.clock(&timetable, departed, now));
                 tick = now + TICK;
             }
             let held = self.deliver(pushes).await;
-            pace.postpone(held);
+            timetable.postpone(held);
         }
     }
 
@@ -152,9 +152,9 @@ impl Replay {
         departure_push(&self.flights[index], &self.dedupe_key(index))
     }
 
-    fn clock(&self, pace: &Pace, departed: usize, now: Instant) -> String {
+    fn clock(&self, timetable: &Timetable, departed: usize, now: Instant) -> String {
         let progress = Progress { departed, of: self.flights.len(), speed: self.speed, lap: self.lap };
-        clock_push(pace.clock(departed, now), &progress)
+        clock_push(timetable.clock(departed, now), &progress)
     }
 
     /// One key per push of this run. A request whose answer was lost is sent again and must not show twice.

@@ -14,7 +14,7 @@ use super::flights::{Flight, Minute};
 const QUIET_MAX: u32 = 60;
 
 /// The timetable of one lap.
-pub struct Pace {
+pub struct Timetable {
     /// When the lap began; `postpone` moves it.
     start: Instant,
     speed: Speed,
@@ -24,7 +24,7 @@ pub struct Pace {
     departs: Vec<Minute>,
 }
 
-impl Pace {
+impl Timetable {
     /// `flights` in order of departure; the first is due at `start`.
     pub fn new(flights: &[Flight], speed: Speed, start: Instant) -> Self {
         let departs: Vec<Minute> = flights.iter().map(|flight| flight.departs).collect();
@@ -80,21 +80,21 @@ mod tests {
         Flight { departs: Minute(departs), ..load()[0] }
     }
 
-    fn pace(departs: &[u32], speed: f64) -> (Pace, Instant) {
+    fn timetable(departs: &[u32], speed: f64) -> (Timetable, Instant) {
         let flights: Vec<Flight> = departs.iter().map(|&departs| flight(departs)).collect();
         let start = Instant::now();
-        (Pace::new(&flights, Speed::try_from(speed).expect("a speed in range"), start), start)
+        (Timetable::new(&flights, Speed::try_from(speed).expect("a speed in range"), start), start)
     }
 
     #[test]
     fn a_flight_is_due_after_its_simulated_minutes_divided_by_the_speed() {
-        let (pace, start) = pace(&[1_000, 1_010, 1_030], 10.0);
+        let (timetable, start) = timetable(&[1_000, 1_010, 1_030], 10.0);
 
-        assert_eq!(pace.departure(2), start + Duration::from_secs(3));
-        assert_eq!(pace.due(start), 1);
-        assert_eq!(pace.due(start + Duration::from_millis(999)), 1);
-        assert_eq!(pace.due(start + Duration::from_secs(1)), 2);
-        assert_eq!(pace.due(start + Duration::from_secs(60)), 3);
+        assert_eq!(timetable.departure(2), start + Duration::from_secs(3));
+        assert_eq!(timetable.due(start), 1);
+        assert_eq!(timetable.due(start + Duration::from_millis(999)), 1);
+        assert_eq!(timetable.due(start + Duration::from_secs(1)), 2);
+        assert_eq!(timetable.due(start + Duration::from_secs(60)), 3);
     }
 
     #[test]
@@ -102,45 +102,45 @@ mod tests {
         let flights = load();
 
         for speed in [1.0, 3.0, 7.0, 200.0, 333.3, 100_000.0] {
-            let pace = Pace::new(&flights, Speed::try_from(speed).expect("a speed in range"), Instant::now());
-            assert!((0..flights.len()).all(|index| pace.due(pace.departure(index)) > index), "at {speed}");
+            let timetable = Timetable::new(&flights, Speed::try_from(speed).expect("a speed in range"), Instant::now());
+            assert!((0..flights.len()).all(|index| timetable.due(timetable.departure(index)) > index), "at {speed}");
         }
     }
 
     #[test]
     fn a_night_takes_no_longer_than_an_hour() {
-        let (pace, start) = pace(&[1_000, 1_471], 60.0);
+        let (timetable, start) = timetable(&[1_000, 1_471], 60.0);
 
-        assert_eq!(pace.departure(1), start + Duration::from_secs(1));
-        assert_eq!(pace.clock(1, start + Duration::from_millis(500)), Minute(1_030));
-        assert_eq!(pace.clock(2, start + Duration::from_secs(1)), Minute(1_471));
+        assert_eq!(timetable.departure(1), start + Duration::from_secs(1));
+        assert_eq!(timetable.clock(1, start + Duration::from_millis(500)), Minute(1_030));
+        assert_eq!(timetable.clock(2, start + Duration::from_secs(1)), Minute(1_471));
     }
 
     #[test]
     fn the_clock_does_not_pass_a_flight_that_still_waits() {
-        let (pace, start) = pace(&[1_000, 1_010], 10.0);
+        let (timetable, start) = timetable(&[1_000, 1_010], 10.0);
 
-        assert_eq!(pace.clock(1, start + Duration::from_secs(30)), Minute(1_010));
-        assert_eq!(pace.clock(0, start + Duration::from_secs(30)), Minute(1_000));
+        assert_eq!(timetable.clock(1, start + Duration::from_secs(30)), Minute(1_010));
+        assert_eq!(timetable.clock(0, start + Duration::from_secs(30)), Minute(1_000));
     }
 
     #[test]
     fn a_refusal_postpones_the_flights_and_loses_none() {
-        let (mut pace, start) = pace(&[1_000, 1_010], 10.0);
+        let (mut timetable, start) = timetable(&[1_000, 1_010], 10.0);
 
-        pace.postpone(Duration::from_secs(5));
+        timetable.postpone(Duration::from_secs(5));
 
-        assert_eq!(pace.due(start + Duration::from_millis(5_999)), 1);
-        assert_eq!(pace.due(start + Duration::from_secs(6)), 2);
+        assert_eq!(timetable.due(start + Duration::from_millis(5_999)), 1);
+        assert_eq!(timetable.due(start + Duration::from_secs(6)), 2);
     }
 
     #[test]
     fn the_default_speed_yields_about_twenty_departures_in_every_second() {
         let flights = load();
-        let pace = Pace::new(&flights, Speed::default(), Instant::now());
+        let timetable = Timetable::new(&flights, Speed::default(), Instant::now());
 
-        let lap = pace.departure(flights.len() - 1) - pace.departure(0);
-        let longest = (1..flights.len()).map(|index| pace.departure(index) - pace.departure(index - 1)).max();
+        let lap = timetable.departure(flights.len() - 1) - timetable.departure(0);
+        let longest = (1..flights.len()).map(|index| timetable.departure(index) - timetable.departure(index - 1)).max();
 
         assert!((19.0..21.0).contains(&(flights.len() as f64 / lap.as_secs_f64())), "{lap:?}");
         assert!(longest < Some(Duration::from_secs(1)), "{longest:?}");
