@@ -127,8 +127,13 @@ pub struct CheckResult {
 impl Check {
     pub fn result(&self, machine: &Machine, need: Need) -> CheckResult {
         let finding = match self.rule {
-            Rule::AtLeast(wanted, miss) => self.number(machine, "at least", wanted(need), miss, |found, w| found >= w),
-            Rule::Equal(wanted, miss) => self.number(machine, "exactly", wanted, miss, |found, w| found == w),
+            Rule::AtLeast(wanted, miss) => {
+                let wanted = wanted(need);
+                self.number(machine, &format!("at least {}", Count(wanted)), (wanted, miss), |found| found >= wanted)
+            }
+            Rule::Equal(wanted, miss) => {
+                self.number(machine, &format!("exactly {}", Count(wanted)), (wanted, miss), |found| found == wanted)
+            }
             Rule::Judge(judge) => judge(machine, need),
         };
         let unread = || Finding {
@@ -142,21 +147,21 @@ impl Check {
         CheckResult { id, verdict, found, wanted, fix, file, reads, why }
     }
 
+    /// `wanted` in words; the number to set where the one that is read does not do, and the verdict then.
     fn number(
         &self,
         machine: &Machine,
-        relation: &str,
-        wanted: u64,
-        miss: Verdict,
-        holds: fn(u64, u64) -> bool,
+        wanted: &str,
+        (value, miss): (u64, Verdict),
+        does: impl Fn(u64) -> bool,
     ) -> Option<Finding> {
         let found = machine.number(self.reads)?;
-        let good = holds(found, wanted);
+        let good = does(found);
         Some(Finding {
             verdict: if good { Verdict::Ok } else { miss },
             found: Count(found).to_string(),
-            wanted: format!("{relation} {}", Count(wanted)),
-            fix: if good { String::new() } else { set(self.reads, &wanted.to_string()) },
+            wanted: wanted.to_owned(),
+            fix: if good { String::new() } else { set(self.reads, &value.to_string()) },
         })
     }
 }

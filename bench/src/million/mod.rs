@@ -192,15 +192,15 @@ fn memory_figures(stood: &Stood, none: Look, shape: &Shape, report: &mut Report)
     report.figure("ramp", stood.ramp_s, "s");
     report.figure("connected a second", connections / stood.ramp_s.max(1e-9), "/s");
     let both = grown(|look| look.used_bytes, &none);
-    judge(report, "memory, both ends and all processes", both, "B", BOTH_ENDS_BYTES * connections, shape);
+    judge(report, shape, "memory, both ends and all processes", (both, "B"), BOTH_ENDS_BYTES * connections);
     report.figure("the same a connection", both / connections, "B");
     report.figure("MemAvailable less", none.available_bytes as f64 - full.available_bytes as f64, "B");
     report.figure("kernel slab a connection, both ends", slope(|look| look.slab_bytes), "B");
     report.figure("TCP buffers while idle", full.sockets.pages as f64, "pages");
     let user = slope(|look| look.servers.rss_bytes);
-    judge(report, "gateway RSS a connection (slope, 5 % to all)", user, "B", USER_SPACE_BYTES, shape);
+    judge(report, shape, "gateway RSS a connection (slope, 5 % to all)", (user, "B"), USER_SPACE_BYTES);
     let over = (user + SERVER_KERNEL_BYTES as f64) / SERVER_KERNEL_BYTES as f64;
-    judge(report, "(gateway + kernel's 4,045 B) ÷ kernel's", over, "×", OVER_THE_FLOOR, shape);
+    judge(report, shape, "(gateway + kernel's 4,045 B) ÷ kernel's", (over, "×"), OVER_THE_FLOOR);
     report.figure("gateway anonymous a connection (slope)", slope(|look| look.servers.anonymous_bytes), "B");
     let from_empty = grown(|look| look.servers.rss_bytes, empty) / connections;
     report.figure("gateway RSS a connection (from empty)", from_empty, "B");
@@ -214,7 +214,7 @@ fn memory_figures(stood: &Stood, none: Look, shape: &Shape, report: &mut Report)
 }
 
 /// A figure that only a large fleet is judged by.
-fn judge(report: &mut Report, name: &str, value: f64, unit: &str, most: f64, shape: &Shape) {
+fn judge(report: &mut Report, shape: &Shape, name: &str, (value, unit): (f64, &str), most: f64) {
     if shape.connections >= JUDGED_FROM {
         report.bounded(name, value, unit, Bound::AtMost(most));
     } else {

@@ -162,16 +162,16 @@ impl Course {
         report.commands.push(server.command.clone());
         let mut row = Row { name: peer.name().to_owned(), version: program.version.clone(), ..Row::default() };
         row.processes = server.processes();
-        let mut load = self.connect(peer, &server, &mut row)?;
-        let warm_up = load.phase(self, peer, &server, 5.0, 5)?;
+        let mut load = self.connect(&server, &mut row)?;
+        let warm_up = load.phase(self, &server, 5.0, 5)?;
         warm_up.judge(peer, "warm-up", report);
         let messages = (self.pace.as_secs_f64() * self.rate).ceil() as u32;
-        let paced = load.phase(self, peer, &server, self.rate, messages)?;
+        let paced = load.phase(self, &server, self.rate, messages)?;
         paced.judge(peer, "pace", report);
         paced.note(peer, &mut row, report);
-        self.climb(peer, &server, &mut load, &mut row)?;
+        self.climb(&server, &mut load, &mut row)?;
         drop(load);
-        let churned = self.churn(peer, &server)?;
+        let churned = self.churn(&server)?;
         row.handshakes_per_s = Some(churned.per_second);
         if !churned.failed.is_empty() {
             report.fault(format!("{}: handshakes failed: {:?}", peer.name(), churned.failed));
@@ -181,18 +181,18 @@ impl Course {
     }
 
     /// Connects everyone and takes the server's memory at rest: with nobody, with a fifth, with all.
-    fn connect(&self, peer: &'static dyn Peer, server: &Server, row: &mut Row) -> anyhow::Result<Load> {
+    fn connect(&self, server: &Server, row: &mut Row) -> anyhow::Result<Load> {
         let few = self.connections / 5;
         let mut load = Load { crews: Vec::new(), expected: Vec::new(), publishers: 0 };
         row.memory.push((0, self.at_rest(server)?));
         for (first, count) in [(0, few), (few, self.connections - few)] {
             let numbers = [("--first", first), ("--connections", count), ("--total", self.connections)];
-            let words = [("--url", server.url.as_str()), ("--dialect", peer.name()), ("--sample-every", SAMPLE)];
+            let words = [("--url", server.url.as_str()), ("--dialect", server.name), ("--sample-every", SAMPLE)];
             let publishers = ("--publishers", u64::from(PUBLISHERS));
             let numbers = numbers.iter().chain([&publishers]).flat_map(|(name, n)| [(*name).to_owned(), n.to_string()]);
             let words = words.iter().flat_map(|(name, word)| [*name, *word].map(str::to_owned));
             let mut crew = Crew::processes(&[words.chain(numbers).collect()])?;
-            let bar = report::progress(count, peer.name());
+            let bar = report::progress(count, server.name);
             let ready = crew.ready(|open| bar.set_position(open))?;
             bar.finish_and_clear();
             ensure!(ready.failed == 0, "{} of {count} clients could not connect: {:?}", ready.failed, ready.oddities);
@@ -215,11 +215,11 @@ impl Course {
         Ok(looks.last().copied().unwrap_or(0))
     }
 
-    fn climb(&self, peer: &'static dyn Peer, server: &Server, load: &mut Load, row: &mut Row) -> anyhow::Result<()> {
+    fn climb(&self, server: &Server, load: &mut Load, row: &mut Row) -> anyhow::Result<()> {
         let mut rate = CLIMB_FROM;
         for _ in 0..self.steps {
             let messages = (rate * self.step.as_secs_f64()).ceil() as u32;
-            let phase = load.phase(self, peer, server, rate, messages)?;
+            let phase = load.phase(self, server, rate, messages)?;
             let step = phase.step(rate);
             row.climb.push(step);
             if !step.keeps_up() {
@@ -232,9 +232,9 @@ impl Course {
         Ok(())
     }
 
-    fn churn(&self, peer: &'static dyn Peer, server: &Server) -> anyhow::Result<Churned> {
+    fn churn(&self, server: &Server) -> anyhow::Result<Churned> {
         let duration = format!("{}ms", self.churn.as_millis());
-        let words = ["--url", &server.url, "--dialect", peer.name(), "--handshakes", &duration];
+        let words = ["--url", &server.url, "--dialect", server.name, "--handshakes", &duration];
         let mut command = Command::new(std::env::current_exe()?);
         // A thread a core and as many in flight as any server here can use: at 64, by one thread, the client is what is measured.
         let cores = std::thread::available_parallelism().map_or(1, usize::from).to_string();
@@ -255,17 +255,10 @@ fn is_at_rest(looks: &[u64]) -> bool {
 
 impl Load {
     /// Publishes `messages` at `rate` to everyone, waits for the last of them, and adds up.
-    fn phase(
-        &mut self,
-        course: &Course,
-        peer: &'static dyn Peer,
-        server: &Server,
-        rate: f64,
-        messages: u32,
-    ) -> anyhow::Result<Phase> {
+    fn phase(&mut self, course: &Course, server: &Server, rate: f64, messages: u32) -> anyhow::Result<Phase> {
         self.crews.iter_mut().try_for_each(Crew::reset)?;
         let before = server.usage()?;
-        let published = publish(course, peer, server, self.publishers, rate, messages)?;
+        let published = self.publish(course, server, rate, messages)?;
         self.publishers += 1;
         self.expected.extend(published.expected.iter().cloned());
         let mut tally = Tally::default();
@@ -277,30 +270,24 @@ impl Load {
         let seconds = last_ns.saturating_sub(published.started_ns) as f64 / 1e9;
         Ok(Phase { published, tally, usage, seconds })
     }
-}
 
-fn publish(
-    course: &Course,
-    peer: &'static dyn Peer,
-    server: &Server,
-    publisher: u32,
-    rate: f64,
-    messages: u32,
-) -> anyhow::Result<Published> {
-    let words = [
-        ("--api", server.publish_url()),
-        ("--dialect", peer.name().to_owned()),
-        ("--publisher", publisher.to_string()),
-        ("--rate", rate.to_string()),
-        ("--count", messages.to_string()),
-        ("--size", course.size.to_string()),
-        ("--in-flight", "1024".to_owned()),
-    ];
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["bench", "publish", "--json-lines"]).stdout(Stdio::piped());
-    command.args(words.iter().flat_map(|(name, value)| [*name, value]));
-    let output = command.spawn()?.wait_with_output()?;
-    serde_json::from_slice(&output.stdout).with_context(|| format!("the publisher ended with {}", output.status))
+    /// Runs the next publisher.
+    fn publish(&self, course: &Course, server: &Server, rate: f64, messages: u32) -> anyhow::Result<Published> {
+        let words = [
+            ("--api", server.publish_url()),
+            ("--dialect", server.name.to_owned()),
+            ("--publisher", self.publishers.to_string()),
+            ("--rate", rate.to_string()),
+            ("--count", messages.to_string()),
+            ("--size", course.size.to_string()),
+            ("--in-flight", "1024".to_owned()),
+        ];
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bench", "publish", "--json-lines"]).stdout(Stdio::piped());
+        command.args(words.iter().flat_map(|(name, value)| [*name, value]));
+        let output = command.spawn()?.wait_with_output()?;
+        serde_json::from_slice(&output.stdout).with_context(|| format!("the publisher ended with {}", output.status))
+    }
 }
 
 impl Phase {

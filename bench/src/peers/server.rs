@@ -49,7 +49,8 @@ pub struct Launch {
 pub struct Server {
     child: Child,
     site: Site,
-    name: &'static str,
+    /// The peer's, which is its dialect's too.
+    pub name: &'static str,
     /// As it could be typed.
     pub command: String,
     pub url: String,

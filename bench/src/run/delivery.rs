@@ -18,6 +18,16 @@ const TURNS: u32 = 3;
 /// Writers, with the bound on gateway CPU ÷ bare loop.
 const WRITERS: [(&str, f64); 2] = [("send", 1.05), ("io_uring", 0.95)];
 
+/// What is asked of each part in a turn.
+struct Asked {
+    connections: u64,
+    /// Bytes of a message.
+    size: usize,
+    /// Passes, and how far apart.
+    rounds: u32,
+    interval: Duration,
+}
+
 /// One gateway with its clients, and what its deliveries have cost so far.
 struct Part {
     writer: &'static str,
@@ -32,23 +42,24 @@ struct Part {
 }
 
 pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let count = connections(options.connections, 9_000)?;
+    let connections = connections(options.connections, 9_000)?;
     let size = options.size.unwrap_or(1_024);
     let interval = options.rate.map_or(INTERVAL, |rate| Duration::from_secs_f64(1.0 / rate));
     let rounds = options.duration.map_or(ROUNDS, |d| (d.as_secs_f64() / interval.as_secs_f64()).ceil() as u32);
+    let asked = Asked { connections, size, rounds, interval };
     let mut parts = WRITERS
         .iter()
-        .map(|&(writer, bound)| Part::start(writer, bound, count, size, options, report))
+        .map(|&writer| Part::start(writer, &asked, options, report))
         .collect::<anyhow::Result<Vec<Part>>>()?;
     for part in &mut parts {
         part.idle()?;
     }
     let mut bare = Vec::new();
     for turn in 1..=TURNS {
-        let passes = bare_loop(count, size, rounds, interval, report)?;
+        let passes = bare_loop(connections, size, rounds, interval, report)?;
         bare.extend(passes.paced.iter().map(|passes| mean(&passes.cpu_us_per_send)));
         for part in &mut parts {
-            part.turn(turn, size, rounds, interval, report)?;
+            part.turn(turn, &asked, report)?;
         }
     }
     report.figure("bare loop, CPU a send", median(&bare), "µs");
@@ -63,16 +74,14 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 
 impl Part {
     fn start(
-        writer: &'static str,
-        bound: f64,
-        count: u64,
-        size: usize,
+        (writer, bound): (&'static str, f64),
+        asked: &Asked,
         options: &Options,
         report: &mut Report,
     ) -> anyhow::Result<Self> {
         let bed = Bed::split(options, &[("TIDEGATE_GATEWAY__FANOUT__WRITER", writer.to_owned())])?;
-        let mut session = Session::start(bed, count, &[], report)?;
-        session.warm_up("all", size, report)?;
+        let mut session = Session::start(bed, asked.connections, &[], report)?;
+        session.warm_up("all", asked.size, report)?;
         Ok(Self { writer, bound, session, idle_us: 0.0, cpu_us: Vec::new(), net_us: Vec::new(), last: None })
     }
 
@@ -84,15 +93,9 @@ impl Part {
         Ok(())
     }
 
-    fn turn(
-        &mut self,
-        turn: u32,
-        size: usize,
-        rounds: u32,
-        interval: Duration,
-        report: &mut Report,
-    ) -> anyhow::Result<()> {
-        let (rate, size, count) = ((1.0 / interval.as_secs_f64()).to_string(), size.to_string(), rounds.to_string());
+    fn turn(&mut self, turn: u32, asked: &Asked, report: &mut Report) -> anyhow::Result<()> {
+        let rate = (1.0 / asked.interval.as_secs_f64()).to_string();
+        let (size, count) = (asked.size.to_string(), asked.rounds.to_string());
         let phase = self.session.phase(&["--to", "all", "--size", &size, "--rate", &rate, "--count", &count], 1)?;
         self.session.judge(&format!("{} {turn}", self.writer), &phase, report);
         let cpu_us = phase.processes.first().map_or(0.0, |process| process.usage.cpu_s() * 1e6);

@@ -54,16 +54,17 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     let bed = Bed::split(options, &environment)?;
     report.commands.extend(bed.commands.iter().cloned());
     let mut crew = stand(&bed, members - walkers - 1, report)?;
-    let mut walk = Walkers::connect(&bed.url(), walkers + 1, &[TOLD, QUIET])?;
+    let walkers = Walkers::connect(&bed.url(), walkers + 1, &[TOLD, QUIET])?;
     rest(3);
     let duration = options.duration.unwrap_or(Duration::from_secs_f64(SECONDS));
+    let mut hall = Hall { bed: &bed, walkers, members };
 
     // The first turn of a run is unlike the later ones, so it is not counted.
-    turn(&bed, &mut walk, QUIET, Duration::from_secs(2), members, report)?;
+    hall.turn(QUIET, Duration::from_secs(2), report)?;
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        without.push(turn(&bed, &mut walk, QUIET, duration, members, report)?);
-        with.push(turn(&bed, &mut walk, TOLD, duration, members, report)?);
+        without.push(hall.turn(QUIET, duration, report)?);
+        with.push(hall.turn(TOLD, duration, report)?);
     }
     compare(&without, &with, rate, report);
     report.figure("members", members as f64, "");
@@ -91,44 +92,48 @@ fn stand(bed: &Bed, count: u64, report: &mut Report) -> anyhow::Result<Crew> {
     Ok(crew)
 }
 
-/// One turn in a room: the walk, a rest of two ticks, and what is true then.
-fn turn(
-    bed: &Bed,
-    walk: &mut Walkers,
-    room: &str,
-    duration: Duration,
+/// The tiers, the clients that come and go, and how many there are with those who stay.
+struct Hall<'b> {
+    bed: &'b Bed,
+    walkers: Walkers,
     members: u64,
-    report: &mut Report,
-) -> anyhow::Result<Turn> {
-    report::stage(&format!("coming and going in {room} for {}", report::amount(duration.as_secs_f64(), "s")));
-    let before = cpu_s(bed)?;
-    let (moves, seconds) = walk.walk(room, duration)?;
-    // The rest has frames and no walk: it is no part of what a walk costs.
-    let cpu_s = (cpu_s(bed)? - before) / moves as f64 * 1e3;
-    walk.rest(Duration::from_secs_f64(2.0 * TICK_S + 0.5))?;
-    let heard = walk.heard().clone();
-    if !heard.odd.is_empty() {
-        report.fault(format!("walkers heard {:?}", heard.odd));
-    }
-    let answer = http1::get(bed.api, &format!("/v1/rooms/{}", room.replace(':', "%3A")), HTTP_TIMEOUT)?;
-    let counts: Value = serde_json::from_slice(&answer.body).context("the API answers in JSON")?;
-    let said = |value: &Value, key: &str| value[key].as_u64().unwrap_or(0);
-    let mut wrong = Vec::new();
-    for (what, count) in [("online", said(&counts, "online")), ("users", said(&counts, "users_online"))] {
-        if count != members {
-            wrong.push(format!("{what} {count}"));
+}
+
+impl Hall<'_> {
+    /// One turn in a room: the walk, a rest of two ticks, and what is true then.
+    fn turn(&mut self, room: &str, duration: Duration, report: &mut Report) -> anyhow::Result<Turn> {
+        let Self { bed, walkers, members } = self;
+        let members = *members;
+        report::stage(&format!("coming and going in {room} for {}", report::amount(duration.as_secs_f64(), "s")));
+        let before = cpu_s(bed)?;
+        let (moves, seconds) = walkers.walk(room, duration)?;
+        // The rest has frames and no walk: it is no part of what a walk costs.
+        let cpu_s = (cpu_s(bed)? - before) / moves as f64 * 1e3;
+        walkers.rest(Duration::from_secs_f64(2.0 * TICK_S + 0.5))?;
+        let heard = walkers.heard().clone();
+        if !heard.odd.is_empty() {
+            report.fault(format!("walkers heard {:?}", heard.odd));
         }
-    }
-    if room == TOLD {
-        let last = heard.last.as_ref().map_or(Value::Null, |frame| frame["data"].clone());
-        if said(&last, "online") != members || said(&last, "users") != members {
-            wrong.push(format!("the last PRESENCE {last}"));
+        let answer = http1::get(bed.api, &format!("/v1/rooms/{}", room.replace(':', "%3A")), HTTP_TIMEOUT)?;
+        let counts: Value = serde_json::from_slice(&answer.body).context("the API answers in JSON")?;
+        let said = |value: &Value, key: &str| value[key].as_u64().unwrap_or(0);
+        let mut wrong = Vec::new();
+        for (what, count) in [("online", said(&counts, "online")), ("users", said(&counts, "users_online"))] {
+            if count != members {
+                wrong.push(format!("{what} {count}"));
+            }
         }
+        if room == TOLD {
+            let last = heard.last.as_ref().map_or(Value::Null, |frame| frame["data"].clone());
+            if said(&last, "online") != members || said(&last, "users") != members {
+                wrong.push(format!("the last PRESENCE {last}"));
+            }
+        }
+        if !wrong.is_empty() {
+            report.fault(format!("at rest {room} has {members} members of as many users, not {}", wrong.join(", ")));
+        }
+        Ok(Turn { cpu_s, pace: moves as f64 / seconds, frames: heard.presence, seconds: seconds + 2.0 * TICK_S + 0.5 })
     }
-    if !wrong.is_empty() {
-        report.fault(format!("at rest {room} has {members} members of as many users, not {}", wrong.join(", ")));
-    }
-    Ok(Turn { cpu_s, pace: moves as f64 / seconds, frames: heard.presence, seconds: seconds + 2.0 * TICK_S + 0.5 })
 }
 
 fn cpu_s(bed: &Bed) -> anyhow::Result<f64> {

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use super::commands::{Command, Event};
 use super::plan::Plan;
 use super::tally::Tally;
-use super::worker::Worker;
+use super::worker::{Part, Wires, Worker};
 use crate::clock;
 use crate::ledger::Expected;
 use crate::shares::shares;
@@ -44,10 +44,11 @@ impl Crew {
         for share in shares(count, threads) {
             let (commands, inbox) = sync_channel(CHANNEL);
             let (outbox, events) = sync_channel(CHANNEL);
-            let rate = plan.connect_rate.map(|rate| rate * share as f64 / count as f64);
-            let (plan, at) = (Arc::clone(plan), begin);
+            let connect_rate = plan.connect_rate.map(|rate| rate * share as f64 / count as f64);
+            let part = Part { first: begin, count: share as usize, connect_rate };
+            let plan = Arc::clone(plan);
             // Built on its own thread: its frames are shared within the thread only.
-            let build = move || match Worker::new(plan, at, share as usize, rate, inbox, outbox.clone()) {
+            let build = move || match Worker::new(plan, &part, Wires { inbox, outbox: outbox.clone() }) {
                 Ok(worker) => worker.run(),
                 Err(error) => {
                     let _ = outbox.send(Event::Failed { error: format!("{error:#}") });

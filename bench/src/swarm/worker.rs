@@ -98,15 +98,25 @@ struct Awaited {
     asked: Option<(u64, u64)>,
 }
 
+/// Which of the swarm's clients a worker has.
+pub(super) struct Part {
+    /// Global number of the first.
+    pub(super) first: u64,
+    pub(super) count: usize,
+    /// Connects a second; `None`: as fast as it goes.
+    pub(super) connect_rate: Option<f64>,
+}
+
+/// By which a worker is steered.
+pub(super) struct Wires {
+    pub(super) inbox: Receiver<Command>,
+    pub(super) outbox: SyncSender<Event>,
+}
+
 impl Worker {
-    pub(super) fn new(
-        plan: Arc<Plan>,
-        first: u64,
-        count: usize,
-        connect_rate: Option<f64>,
-        inbox: Receiver<Command>,
-        outbox: SyncSender<Event>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(plan: Arc<Plan>, part: &Part, wires: Wires) -> anyhow::Result<Self> {
+        let Part { first, count, connect_rate } = *part;
+        let Wires { inbox, outbox } = wires;
         let mut ledger = Ledger::new(count, plan.publishers, plan.rooms.len(), plan.from_zero);
         let mut ramp = Ramp::new(count, connect_rate);
         if plan.paused {

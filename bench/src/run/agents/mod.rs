@@ -95,9 +95,11 @@ async fn phases(
     timeout(ARRIVAL, arrived.wait_for(|n| *n >= agents)).await.context("agents do not come in")??;
     tokio::task::block_in_place(|| rest(1));
 
-    let calm = phase(&shared, api, 1, CALM_COMMANDS.min(commands), CALM_TIMEOUT_MS, true).await?;
+    let calm = Phase { callers: 1, commands: CALM_COMMANDS.min(commands), timeout_ms: CALM_TIMEOUT_MS, is_calm: true };
+    let calm = calm.run(&shared, api).await?;
     let killer = tokio::spawn(kill_at_random(Arc::clone(&shared)));
-    let wild = phase(&shared, api, CALLERS, commands, TIMEOUT_MS, false).await?;
+    let wild = Phase { callers: CALLERS, commands, timeout_ms: TIMEOUT_MS, is_calm: false };
+    let wild = wild.run(&shared, api).await?;
     stop.send_replace(true);
     let killed = killer.await?;
     while lives.join_next().await.is_some() {}
@@ -105,24 +107,28 @@ async fn phases(
     Ok((calm, wild, killed, shared))
 }
 
-async fn phase(
-    shared: &Arc<Shared>,
-    api: SocketAddr,
+/// Commands from so many callers at once.
+struct Phase {
     callers: u64,
     commands: u64,
     timeout_ms: u64,
+    /// Agents reply to these and do nothing else.
     is_calm: bool,
-) -> anyhow::Result<Heard> {
-    let left = Arc::new(AtomicU64::new(commands));
-    let mut calls = JoinSet::new();
-    for _ in 0..callers {
-        calls.spawn(caller::call(Arc::clone(shared), api, Arc::clone(&left), timeout_ms, is_calm));
+}
+
+impl Phase {
+    async fn run(self, shared: &Arc<Shared>, api: SocketAddr) -> anyhow::Result<Heard> {
+        let left = Arc::new(AtomicU64::new(self.commands));
+        let mut calls = JoinSet::new();
+        for _ in 0..self.callers {
+            calls.spawn(caller::call(Arc::clone(shared), api, Arc::clone(&left), self.timeout_ms, self.is_calm));
+        }
+        let mut heard = Heard::default();
+        while let Some(one) = calls.join_next().await {
+            heard.add(one??);
+        }
+        Ok(heard)
     }
-    let mut heard = Heard::default();
-    while let Some(one) = calls.join_next().await {
-        heard.add(one??);
-    }
-    Ok(heard)
 }
 
 async fn kill_at_random(shared: Arc<Shared>) -> u64 {
