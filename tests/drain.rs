@@ -64,9 +64,7 @@ async fn sigterm_spreads_the_closes_and_exits_0() {
     let shut = asked.elapsed();
     let mut answers = Vec::new();
     for _ in 0..5 {
-        let knocked = Instant::now();
-        let is_refused = is_refused(&gateway).await;
-        answers.push((is_refused, knocked.elapsed()));
+        answers.push((is_refused(&gateway).await, Instant::now()));
     }
     let mut closes = Vec::new();
     for client in clients {
@@ -81,8 +79,10 @@ async fn sigterm_spreads_the_closes_and_exits_0() {
     let (first, last) = (closes[0], closes[CLIENTS - 1]);
     assert!(asked + noticed < first, "readiness goes before the first close, not after {noticed:?}");
     assert!(asked + shut < last, "the door shuts before everyone has left, not after {shut:?}");
-    let is_at_once = |&(is_refused, took): &(bool, Duration)| is_refused && took < Duration::from_millis(500);
+    // One that is left to wait hears nothing before the process ends.
+    let is_at_once = |&(is_refused, at): &(bool, Instant)| is_refused && at < last;
     assert!(answers.iter().all(is_at_once), "strangers are refused at once and not left to wait: {answers:?}");
+    // The times are what is promised (`drain.delay_ms`, `spread_ms`); two seconds are for a busy machine.
     assert!(last - first >= SPREAD / 2, "spread over {:?} only", last - first);
     assert!(last - asked <= SPREAD + Duration::from_millis(500) + Duration::from_secs(2), "took {:?}", last - asked);
     assert!(first - asked >= Duration::from_millis(400), "after the delay for load balancers, not {:?}", first - asked);
@@ -143,6 +143,7 @@ async fn serve_on_loopback_ends_at_once_and_without_a_warning() {
     let status = server.exit(PATIENCE).await;
 
     assert_eq!(status.code(), Some(0));
+    // At once is a tenth of a second; a drain that waits for anything takes `drain.spread_ms`, 5 s by default, or more.
     assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
     let log = server.log_text();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
@@ -163,6 +164,7 @@ async fn a_gateway_with_idle_clients_ends_within_ten_seconds_by_default() {
     let status = gateway.exit(2 * PATIENCE).await;
 
     assert_eq!(status.code(), Some(0));
+    // The time is what is promised; 5 s of spread and 2 s for closes without an answer, and the rest to spare.
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     until("logic to say so", PATIENCE, async || logic.log_text().contains("gateway has left").then_some(())).await;
     assert!(!logic.log_text().contains("link is lost"), "{}", logic.log_text());

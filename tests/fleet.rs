@@ -3,8 +3,8 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -13,9 +13,10 @@ use tokio::task::JoinHandle;
 
 /// A gateway's count of pushes applied.
 const PUSHES: &str = "tidegate_gateway_pushes_total";
-/// A dead gateway is named within this (issue 2, point 9).
+/// A dead gateway is named within this (issue 2, point 9). The usual is 50 ms; without the loss of its link being seen it is
+/// the 5 s of `logic.backplane.request_ms`.
 const NAMED_WITHIN: Duration = Duration::from_secs(1);
-/// A gateway that is back is reached within this (issue 2, point 9).
+/// A gateway that is back is reached within this (issue 2, point 9): the longest delay between dials is 1 s.
 const BACK_WITHIN: Duration = Duration::from_secs(3);
 
 async fn fleet() -> ([Server; 3], Server) {
@@ -95,9 +96,10 @@ async fn a_push_right_after_joined_reaches_the_client_on_any_gateway() {
 
 /// A publisher that never stops, and the first receipt that names the dead gateway.
 struct Publisher {
-    task: JoinHandle<Option<Instant>>,
+    task: JoinHandle<()>,
     is_over: Arc<AtomicBool>,
     pushed: Arc<AtomicU64>,
+    named_at: Arc<OnceLock<Instant>>,
 }
 
 impl Publisher {
@@ -105,21 +107,20 @@ impl Publisher {
     fn start(mut api: Api, suspect: String) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let pushed = Arc::new(AtomicU64::new(0));
-        let (stop, count) = (Arc::clone(&is_over), Arc::clone(&pushed));
+        let named_at = Arc::new(OnceLock::new());
+        let (stop, count, named) = (Arc::clone(&is_over), Arc::clone(&pushed), Arc::clone(&named_at));
         let task = tokio::spawn(async move {
-            let mut named_at = None;
             let mut pace = tokio::time::interval(Duration::from_millis(5));
             while !stop.load(Ordering::Relaxed) {
                 pace.tick().await;
                 let receipt = api.push_room("r", json!(count.load(Ordering::Relaxed))).await;
                 count.fetch_add(1, Ordering::Relaxed);
                 if receipt["gateways"]["failed"].to_string().contains(&suspect) {
-                    named_at.get_or_insert(Instant::now());
+                    named.get_or_init(Instant::now);
                 }
             }
-            named_at
         });
-        Self { task, is_over, pushed }
+        Self { task, is_over, pushed, named_at }
     }
 
     /// Waits for `n` more pushes.
@@ -128,11 +129,16 @@ impl Publisher {
         until("pushes to go on", PATIENCE, async || (self.pushed.load(Ordering::Relaxed) >= goal).then_some(())).await;
     }
 
-    /// Stops; how many were pushed, and when the suspect was first named.
-    async fn stop(self) -> (u64, Option<Instant>) {
+    /// Waits until the suspect is named; when that was.
+    async fn names_it(&self) -> Instant {
+        until("the dead gateway to be named", PATIENCE, async || self.named_at.get().copied()).await
+    }
+
+    /// Stops; how many were pushed.
+    async fn stop(self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
-        let named_at = self.task.await.expect("every push is answered");
-        (self.pushed.load(Ordering::Relaxed), named_at)
+        self.task.await.expect("every push is answered");
+        self.pushed.load(Ordering::Relaxed)
     }
 }
 
@@ -166,12 +172,11 @@ async fn a_killed_gateway_is_named_within_a_second_and_the_others_lose_nothing()
 
     let killed = Instant::now();
     gateways[2].kill();
+    let named_at = publisher.names_it().await;
     publisher.passes(100).await;
-    until("a second to pass", PATIENCE, async || (killed.elapsed() > NAMED_WITHIN).then_some(())).await;
-    let (pushed, named_at) = publisher.stop().await;
+    let pushed = publisher.stop().await;
 
     let (lost, _) = clients.pop().expect("three clients are connected");
-    let named_at = named_at.expect("the dead gateway is named");
     assert!(named_at - killed <= NAMED_WITHIN, "it took {:?}", named_at - killed);
     for (mut client, ranges) in clients {
         has_all(&mut client, ranges, pushed).await;

@@ -190,6 +190,7 @@ async fn silence_lets_nobody_in() {
     assert_eq!((status, &late["code"]), (503, &json!("hook_unavailable")), "{late}");
     assert_eq!(gone, 503);
     let timeout = Duration::from_millis(u64::from(TIMEOUT_MS));
+    // The time is what is promised; two seconds are for a busy machine.
     assert!((timeout..timeout + Duration::from_secs(2)).contains(&took), "{took:?}");
     assert_eq!(logic.metrics().await.sum("tidegate_logic_hook_remembered"), 0, "no answer is no answer to remember");
 }

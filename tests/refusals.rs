@@ -1,8 +1,10 @@
 //! `config check` and the start judge a configuration alike: what is wrong with it is said in the same words, with exit code 2.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
 
 /// Longest wait for a refusal; one that does not come is a process that has started.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,27 +67,19 @@ const CASES: [(&str, &str, &str); 29] = [
 const SINK: &str = "[[logic.upstream.sinks]]\nname = \"s\"\nurl = \"https://hooks.example/\"\n\
                     secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]";
 
-fn tidegate(arguments: &[&str]) -> Output {
+async fn tidegate(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
         command.env_remove(name);
     }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary was built");
-    let deadline = Instant::now() + PATIENCE;
-    while child.try_wait().expect("the child is ours").is_none() {
-        if Instant::now() > deadline {
-            child.kill().expect("the child is ours");
-            let _ = child.wait();
-            panic!("{arguments:?} has started");
-        }
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    child.wait_with_output().expect("the child is ours")
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().expect("the binary was built");
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    output.unwrap_or_else(|_| panic!("{arguments:?} has started")).expect("the child is ours")
 }
 
-fn refusal(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = tidegate(arguments);
+async fn refusal(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = tidegate(arguments).await;
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
@@ -96,15 +90,15 @@ fn write(folder: &Path, text: &str) -> String {
     path.to_str().expect("a plain path").to_owned()
 }
 
-#[test]
-fn config_check_refuses_what_a_start_refuses_in_the_same_words() {
+#[tokio::test]
+async fn config_check_refuses_what_a_start_refuses_in_the_same_words() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     std::fs::write(folder.path().join("empty"), "").expect("a scratch file");
     for (command, text, part) in CASES {
         let path = write(folder.path(), text);
 
-        let (code, checked) = refusal(&["config", "check", "-c", &path]);
-        let (start_code, started) = refusal(&[command, "-c", &path]);
+        let (code, checked) = refusal(&["config", "check", "-c", &path]).await;
+        let (start_code, started) = refusal(&[command, "-c", &path]).await;
 
         assert_eq!((code, start_code), (Some(2), Some(2)), "{text}\ncheck: {checked}\nstart: {started}");
         assert!(checked.contains(part), "{text}: {checked}");
@@ -113,12 +107,12 @@ fn config_check_refuses_what_a_start_refuses_in_the_same_words() {
 }
 
 /// What is right for a start is right for the check: a folder that has to be made first, and files that are there.
-#[test]
-fn config_check_takes_a_spool_folder_that_is_not_there_yet_and_makes_none() {
+#[tokio::test]
+async fn config_check_takes_a_spool_folder_that_is_not_there_yet_and_makes_none() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = write(folder.path(), "[logic.upstream]\nspool = \"DIR/a/b\"\nSINK");
 
-    let (code, said) = refusal(&["config", "check", "-c", &path]);
+    let (code, said) = refusal(&["config", "check", "-c", &path]).await;
 
     assert_eq!(code, Some(0), "{said}");
     assert!(!folder.path().join("a").exists());

@@ -105,6 +105,7 @@ async fn whoever_stops_half_way_is_gone_by_the_deadline() {
         assert!(raw.is_gone_within(Duration::from_secs(2)).await);
     }
 
+    // The time is what is promised: 0.7 s. The default, which would count if this were not heeded, is 5 s.
     assert!(started.elapsed() < Duration::from_millis(2_000), "{:?}", started.elapsed());
     until("nothing to be left", PATIENCE, async || {
         let metrics = server.metrics().await;
@@ -132,11 +133,7 @@ async fn tls_handshakes_that_are_held_keep_nobody_out() {
 
     // Whoever has just come keeps its place for a second.
     until("a place", PATIENCE, async || {
-        let stream = tls::connect_from(&authority.connector(), Ipv4Addr::LOCALHOST, server.clients()).await;
-        if stream.is_err() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        stream.ok().map(drop)
+        tls::connect_from(&authority.connector(), Ipv4Addr::LOCALHOST, server.clients()).await.ok().map(drop)
     })
     .await;
 

@@ -25,6 +25,7 @@ const CLIENTS: usize = 5;
 /// The share of a core that a server takes for a while.
 async fn share_of_a_core(server: &Server) -> f64 {
     let (began, before) = (Instant::now(), server.cpu());
+    // No condition to wait for: what is looked for is that nothing happens.
     tokio::time::sleep(WATCH).await;
     (server.cpu() - before).as_secs_f64() / began.elapsed().as_secs_f64()
 }
@@ -290,6 +291,7 @@ async fn drained(clients: usize, answer_after: Duration) -> Duration {
         let mut client = Raw::open(gateway.direct_clients(), "/ws").await;
         seen_off.spawn(async move {
             client.ending_within(6 * PATIENCE).await;
+            // A late client is what this is about; the gateway counts its patience by a clock of its own.
             tokio::time::sleep(answer_after).await;
             let _ = client.write(&masked(0x88, &3000u16.to_be_bytes())).await;
         });

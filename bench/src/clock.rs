@@ -41,6 +41,25 @@ pub fn pause(duration: Duration) {
     sleep_until_ns(now_ns() + duration.as_nanos() as u64);
 }
 
+/// Looks at `is_so` every 5 ms, for `patience` at most; whether it came about.
+pub fn until(patience: Duration, is_so: impl FnMut() -> bool) -> bool {
+    let deadline_ns = now_ns() + patience.as_nanos() as u64;
+    until_ns(deadline_ns, is_so)
+}
+
+/// The same up to a moment, for those who wait for several things in turn.
+pub fn until_ns(deadline_ns: u64, mut is_so: impl FnMut() -> bool) -> bool {
+    loop {
+        if is_so() {
+            return true;
+        }
+        if now_ns() >= deadline_ns {
+            return false;
+        }
+        pause(Duration::from_millis(5));
+    }
+}
+
 /// `250ms`, `10s`, `2m`; a bare number is seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());

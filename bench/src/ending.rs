@@ -114,25 +114,22 @@ fn ignores(status: &str, signal: Signal) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     #[test]
     fn those_below_end_at_any_depth_and_the_one_above_does_not() {
         let mut shell = std::process::Command::new("sh").args(["-c", "sh -c 'sleep 60; :' & wait; exit 7"]).spawn();
         let shell = shell.as_mut().expect("a shell");
-        let deadline_ns = crate::clock::now_ns() + 5_000_000_000;
-        while process::descendants(shell.id()).len() < 2 && crate::clock::now_ns() < deadline_ns {
-            crate::clock::pause(std::time::Duration::from_millis(5));
-        }
+        let patience = std::time::Duration::from_secs(5);
+        clock::until(patience, || process::descendants(shell.id()).len() == 2);
         let below = process::descendants(shell.id());
 
         end_below(shell.id());
 
         assert_eq!(below.len(), 2, "a shell and its sleep");
         assert_eq!(shell.wait().expect("it had only waited").code(), Some(7));
-        while below.iter().any(|pid| process::is_alive(*pid)) {
-            assert!(crate::clock::now_ns() < deadline_ns, "{below:?} live on");
-            crate::clock::pause(std::time::Duration::from_millis(5));
-        }
+        let are_gone = || !below.iter().any(|pid| process::is_alive(*pid));
+        assert!(clock::until(patience, are_gone), "{below:?} live on");
     }
 
     #[test]

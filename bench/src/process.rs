@@ -119,10 +119,7 @@ mod tests {
     fn a_child_of_a_child_is_found_and_is_gone_once_it_ended() {
         let mut shell = std::process::Command::new("sh").args(["-c", "sleep 30 & wait"]).spawn().expect("a shell");
         let below = || descendants(shell.id());
-        let deadline_ns = crate::clock::now_ns() + 5_000_000_000;
-        while below().is_empty() && crate::clock::now_ns() < deadline_ns {
-            crate::clock::pause(std::time::Duration::from_millis(5));
-        }
+        crate::clock::until(std::time::Duration::from_secs(5), || !below().is_empty());
 
         let sleeper = below().first().copied().expect("the shell's child");
         assert!(descendants(std::process::id()).contains(&sleeper) && is_alive(sleeper));

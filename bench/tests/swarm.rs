@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::{Out, StandIn, items, push};
-use tidegate_bench::swarm::crew::Crew;
 use tidegate_bench::ledger::{Expected, Standing};
+use tidegate_bench::swarm::crew::Crew;
 use tidegate_bench::swarm::plan::Plan;
 use tidegate_bench::swarm::tally::Tally;
 
@@ -186,10 +186,8 @@ fn pings_are_answered_with_their_payload() {
     let tally = bed.report(1);
 
     assert_eq!(tally.pings, CLIENTS);
-    let deadline = tidegate_bench::clock::now_ns() + 5_000_000_000;
-    while (bed.server.pongs().len() as u64) < CLIENTS && tidegate_bench::clock::now_ns() < deadline {
-        tidegate_bench::clock::pause(std::time::Duration::from_millis(5));
-    }
+    let patience = std::time::Duration::from_secs(5);
+    tidegate_bench::clock::until(patience, || bed.server.pongs().len() as u64 == CLIENTS);
     assert_eq!(bed.server.pongs(), vec![b"are you there".to_vec(); CLIENTS as usize]);
 }
 

@@ -128,15 +128,26 @@ mod tests {
     #[tokio::test]
     async fn one_that_is_late_is_killed_with_what_it_started() {
         let folder = tempfile::tempdir().expect("a scratch folder");
-        let mark = folder.path().join("survived");
-        let script = format!("(sleep 1; touch {}) & sleep 60", mark.display());
+        let pid = folder.path().join("pid");
+        let script = format!("sleep 60 & echo $! > {}; wait", pid.display());
         let slow = program(&["/bin/sh", "-c", &script], "");
 
-        let result = run(&slow, &[], Duration::from_millis(200)).await;
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let result = run(&slow, &[], Duration::from_secs(1)).await;
 
         assert_eq!(result, Err(Failed::Timeout));
-        assert!(!mark.exists(), "what it started went on");
+        let started: u32 = std::fs::read_to_string(pid).expect("it began").trim().parse().expect("a number");
+        let is_gone = async {
+            while is_alive(started) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, is_gone).await.expect("what it started went on");
+    }
+
+    /// A process that nobody has waited for yet is gone as well.
+    fn is_alive(pid: u32) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
     }
 
     #[tokio::test]

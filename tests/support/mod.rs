@@ -33,7 +33,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a condition without an event of its own is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Looks at `condition` until it gives a value; panics with `what` after `patience`.
+/// Looks at `condition` until it gives a value; panics with `what` after `patience`. Servers are processes with clocks of
+/// their own, which no test can simulate; so a test waits for what it can see, and asserts a time only where the time
+/// itself is promised, beside which it says how far the bound is from the usual.
 pub async fn until<T>(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
     loop {

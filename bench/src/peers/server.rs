@@ -197,10 +197,7 @@ impl Drop for Server {
         let pid = |id: u32| Pid::from_raw(id as i32);
         // A process that has ended already cannot be asked to.
         let _ = pid(self.child.id()).map(|pid| kill_process(pid, Signal::TERM));
-        let deadline_ns = clock::now_ns() + STOP.as_nanos() as u64;
-        while matches!(self.child.try_wait(), Ok(None)) && clock::now_ns() < deadline_ns {
-            clock::pause(Duration::from_millis(10));
-        }
+        clock::until(STOP, || !matches!(self.child.try_wait(), Ok(None)));
         let _ = self.child.kill();
         let _ = self.child.wait();
         for child in below.into_iter().filter(|child| process::is_alive(*child)) {

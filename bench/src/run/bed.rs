@@ -144,9 +144,7 @@ impl Drop for Bed {
         }
         let deadline_ns = clock::now_ns() + STOP.as_nanos() as u64;
         for Server { child, .. } in &mut self.servers {
-            while matches!(child.try_wait(), Ok(None)) && clock::now_ns() < deadline_ns {
-                clock::pause(Duration::from_millis(10));
-            }
+            clock::until_ns(deadline_ns, || !matches!(child.try_wait(), Ok(None)));
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -185,9 +185,7 @@ impl Drop for Fleet {
         }
         let deadline_ns = clock::now_ns() + STOP.as_nanos() as u64;
         for child in children {
-            while matches!(child.try_wait(), Ok(None)) && clock::now_ns() < deadline_ns {
-                clock::pause(Duration::from_millis(10));
-            }
+            clock::until_ns(deadline_ns, || !matches!(child.try_wait(), Ok(None)));
             let _ = child.kill();
             let _ = child.wait();
         }
