@@ -12,6 +12,8 @@ use tidegate_logic::{Extras, GatewayLink, Logic};
 const ALL: &str = r#"{"to":{"all":true},"message":1}"#;
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 const ROOM: &str = r#"{"to":{"room":"r"},"message":1}"#;
+/// The first connection; then one dial at once and five with delays that double from 50 ms on.
+const DIALS_TO_THE_LONGEST_DELAY: u64 = 7;
 
 #[tokio::test]
 async fn a_killed_gateway_is_named_within_a_second_and_the_others_lose_nothing() {
@@ -23,14 +25,14 @@ async fn a_killed_gateway_is_named_within_a_second_and_the_others_lose_nothing()
     let first = post(&logic, "/v1/push", ALL).await;
     let took = started.elapsed();
 
+    // A second is what is promised; the usual is a few milliseconds, since the end of the link is seen.
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(first.status, 202);
     assert_eq!(first.json["gateways"]["sent"], 2);
     assert_eq!(first.json["gateways"]["failed"][0]["gateway"], b.name());
-    let started = Instant::now();
     let second = post(&logic, "/v1/push", ALL).await;
-    assert!(started.elapsed() < Duration::from_millis(100), "a gateway known to be down is not waited for");
-    assert_eq!(second.json["gateways"]["failed"], json!([{"gateway": b.name(), "reason": "unreachable"}]));
+    let unreachable = json!([{"gateway": b.name(), "reason": "unreachable"}]);
+    assert_eq!(second.json["gateways"]["failed"], unreachable, "a gateway known to be down is not waited for");
     assert_eq!((a.state.lock().applied.len(), c.state.lock().applied.len()), (2, 2));
     let nobody = post(&logic, "/v1/push", ROOM).await;
     assert_eq!((nobody.status.as_u16(), &nobody.json["gateways"]["sent"]), (202, &json!(0)));
@@ -47,14 +49,14 @@ async fn a_gateway_killed_with_a_batch_in_flight_is_named_within_a_second() {
     let stuck = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push", &JSON, ALL));
     until(|| async { b.state.lock().received.len() == 1 }).await;
 
-    let started = Instant::now();
     let other = post(&logic, "/v1/push", ROOM).await;
     assert_eq!(other.json["gateways"]["sent"], 1);
-    assert!(started.elapsed() < Duration::from_millis(250), "{:?}", started.elapsed());
+    assert!(!stuck.is_finished(), "it was not waited for");
 
     let started = Instant::now();
     b.kill();
     let stuck = stuck.await.expect("answer");
+    // A second is what is promised; without the end of the link being seen it is the 5 s of `backplane.request_ms`.
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(stuck.json["gateways"], json!({"sent": 1, "failed": [{"gateway": b.name(), "reason": "lost"}]}));
 }
@@ -104,14 +106,20 @@ async fn pushes_reach_a_gateway_within_three_seconds_of_its_return() {
     let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
     let logic = node(&[&a, &b]).await;
     b.kill();
-    // Long enough for the back-off to reach its longest delay.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let dials = format!("tidegate_backplane_dials_total{{gateway=\"{}\"}} ", b.name());
+    until(|| async {
+        let metrics = get(&logic, "/metrics").await.text();
+        let dials = metrics.lines().find_map(|line| line.strip_prefix(&dials)?.parse().ok());
+        dials.is_some_and(|n: u64| n >= DIALS_TO_THE_LONGEST_DELAY)
+    })
+    .await;
     b.restart().await;
     b.join("r");
 
     let started = Instant::now();
     until(|| async { post(&logic, "/v1/push", ROOM).await.json["matched"] == 1 }).await;
 
+    // Three seconds are what is promised; the longest delay between dials is one.
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
@@ -141,6 +149,7 @@ async fn a_stopped_gateway_is_named_by_its_silence_and_used_again_when_it_goes_o
 
     let started = Instant::now();
     let reply = post(&logic, "/v1/push", ALL).await;
+    // One ping (`backplane.ping_ms`, 1 s) unanswered; the request's own deadline is 5 s.
     assert!(started.elapsed() < Duration::from_millis(2_000), "{:?}", started.elapsed());
     assert_eq!(reply.json["gateways"], json!({"sent": 1, "failed": [{"gateway": b.name(), "reason": "lost"}]}));
 
@@ -156,12 +165,7 @@ async fn a_peer_that_never_speaks_is_no_gateway() {
     let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
     let logic = node(&[&a, &b]).await;
     b.kill();
-    let hung = loop {
-        match tokio::net::TcpListener::bind(b.addr).await {
-            Ok(listener) => break listener,
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-        }
-    };
+    let hung = b.port().await;
     let _sockets = tokio::spawn(async move {
         let mut sockets = Vec::new();
         while let Ok((socket, _)) = hung.accept().await {
@@ -172,6 +176,7 @@ async fn a_peer_that_never_speaks_is_no_gateway() {
     let started = Instant::now();
     let reply = post(&logic, "/v1/push", ALL).await;
 
+    // As for one that is dead: a link that has not shaken hands is none.
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(reply.json["gateways"]["failed"][0]["gateway"], b.name());
 }

@@ -200,6 +200,7 @@ async fn slow_peers_are_gone_by_their_deadlines() {
     let answer = read_to_end(&mut raw(&logic, head).await).await;
 
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("body_timeout"), "{answer}");
+    // 0.6 s for all four and 0.3 s for the last; by default it would be tens of seconds.
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
 
@@ -234,6 +235,7 @@ async fn a_kept_connection_may_idle_but_its_next_head_may_not_dawdle() {
 
     for _ in 0..2 {
         assert!(socket.read(&mut buffer).await.expect("answer") > 0);
+        // Longer than `header_ms`, by a real clock, as the sockets are real; nothing happens meanwhile, as is to be shown.
         tokio::time::sleep(Duration::from_millis(500)).await;
         socket.write_all(REQUEST.as_bytes()).await.expect("still open");
     }
@@ -243,6 +245,7 @@ async fn a_kept_connection_may_idle_but_its_next_head_may_not_dawdle() {
 
     let answer = read_to_end(&mut socket).await;
     assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("head_timeout"), "{answer}");
+    // 0.2 s; a connection that idles has 75 s.
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
 }
 

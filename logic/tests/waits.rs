@@ -30,13 +30,11 @@ async fn waits_leave_streams_for_pushes_interest_and_questions() {
     let waiting = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push/batch", &JSON, batch));
     until(|| async { gateway.state.lock().waits >= 64 }).await;
 
-    let started = Instant::now();
     assert_eq!(post(&logic, "/v1/push", room_push("r")).await.status, 202);
     gateway.acked(gateway.join("s")).await;
     assert_eq!(get(&logic, "/v1/rooms").await.json["missing"], json!([]));
 
-    assert!(started.elapsed() < Duration::from_millis(1_000), "{:?}", started.elapsed());
-    assert_eq!(gateway.state.lock().waits, 64);
+    assert_eq!(gateway.state.lock().waits, 64, "all this while not one of the waits was over");
     waiting.abort();
 }
 
@@ -58,6 +56,7 @@ async fn the_waits_of_a_batch_run_side_by_side() {
     let headers = [("content-type", "application/x-ndjson")];
     let lines = call(logic.api_addr(), "POST", "/v1/push/batch", &headers, lines).await;
 
+    // Side by side they take 0.4 s; in turns of the 64 that find a stream, 1.6 s.
     assert!(started.elapsed() < Duration::from_millis(1_500), "{:?}", started.elapsed());
     let receipts = document.json["receipts"].as_array().expect("list").clone();
     let rows: Vec<Value> = lines.text().lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
@@ -80,14 +79,16 @@ async fn a_request_waits_no_longer_than_the_longest_wait_of_one_push() {
     let logic = node_with(config, &[&gateway]).await;
     gateway.close_gate();
 
-    let started = Instant::now();
     let push = tokio::spawn(call(logic.api_addr(), "POST", "/v1/push", &JSON, waited("r", 400).to_string()));
-    until(|| async { started.elapsed() > Duration::from_millis(300) }).await;
+    until(|| async { gateway.state.lock().received.len() == 1 }).await;
+    // The gateway is slow by a real clock, that of the sockets.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     gateway.open_gate();
     let push = push.await.expect("answer");
 
     assert_eq!((push.status.as_u16(), &push.json["timed_out"]), (200, &json!(true)));
-    assert!(started.elapsed() < Duration::from_millis(600), "{:?}", started.elapsed());
+    let asked_ms = gateway.state.lock().waits_ms.clone();
+    assert!(asked_ms.iter().all(|ms| *ms <= 100), "no more is left of the 400 ms: {asked_ms:?}");
 }
 
 /// Half of `limits.in_flight` may wait for one gateway.

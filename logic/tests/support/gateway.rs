@@ -46,6 +46,8 @@ pub struct State {
     pub outcome: Outcome,
     /// Waits that are open now.
     pub waits: usize,
+    /// For how long each wait was to last.
+    pub waits_ms: Vec<u32>,
     /// Applies the next batch, then closes the connection instead of replying.
     pub lose_next_reply: bool,
 }
@@ -91,6 +93,7 @@ impl FakeGateway {
             secret: None,
             outcome: Outcome { is_done: true, ..Outcome::default() },
             waits: 0,
+            waits_ms: Vec::new(),
             lose_next_reply: false,
         };
         let gateway = Self {
@@ -187,18 +190,19 @@ impl FakeGateway {
     }
 
     async fn listen_again(&self) {
-        let mut tries = 0;
-        let listener = loop {
-            match TcpListener::bind(self.addr).await {
-                Ok(listener) => break listener,
-                Err(e) => {
-                    tries += 1;
-                    assert!(tries < 100, "{e}");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            }
-        };
-        self.serve(listener);
+        self.serve(self.port().await);
+    }
+
+    /// The port of one that was killed, as soon as nobody else has it.
+    pub async fn port(&self) -> TcpListener {
+        let free = Mutex::new(None);
+        super::until(|| async {
+            let bound = TcpListener::bind(self.addr).await.ok();
+            *free.lock() = bound;
+            free.lock().is_some()
+        })
+        .await;
+        free.into_inner().expect("it was waited for")
     }
 
     fn serve(&self, listener: TcpListener) {
@@ -283,8 +287,10 @@ async fn answer(
             path::WAIT => {
                 let request = WaitRequest::decode(body).expect("wait");
                 let outcome = state.lock().outcome.clone();
+                state.lock().waits_ms.push(request.timeout_ms);
                 if !outcome.is_done {
                     state.lock().waits += 1;
+                    // As the real one: it answers what is not done at the end of the time, by the clock of its sockets.
                     tokio::time::sleep(Duration::from_millis(request.timeout_ms.into())).await;
                     state.lock().waits -= 1;
                 }
