@@ -15,6 +15,7 @@ fn list(item: &str, count: usize) -> String {
 
 fn push(c: &mut Criterion) {
     let users: Vec<String> = (0..1_000).map(|n| format!("\"user-{n:06}\"")).collect();
+    let many: Vec<String> = (0..10_000).map(|n| format!("\"user-{n:06}\"")).collect();
     let large = format!("[{}]", list(ITEM, 500));
     let cases = [
         ("one message for a room", format!(r#"{{"to":{{"room":"flights/FRA"}},"message":{ITEM}}}"#), Some(1)),
@@ -25,6 +26,7 @@ fn push(c: &mut Criterion) {
         ),
         ("one message of 44 KB", format!(r#"{{"to":{{"all":true}},"message":{large}}}"#), Some(1)),
         ("1,000 users", format!(r#"{{"to":{{"users":[{}]}},"message":{ITEM}}}"#, users.join(",")), Some(1)),
+        ("10,000 users", format!(r#"{{"to":{{"users":[{}]}},"message":{ITEM}}}"#, many.join(",")), Some(1)),
         ("a misspelt field is refused", format!(r#"{{"to":{{"all":true}},"mesage":{ITEM}}}"#), None),
     ];
     let mut group = c.benchmark_group("push");
