@@ -19,6 +19,3 @@ pub mod push;
 pub mod records;
 pub mod reply;
 pub mod ws;
-
-/// The WebSocket subprotocol (rule C-2).
-pub const SUBPROTOCOL: &str = "tidegate.v1.json";

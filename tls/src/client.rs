@@ -8,7 +8,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{self, ClientConfig, version};
 
-use crate::{MutualTlsConfig, Renewal, TlsError, files, provider};
+use crate::config::MutualTlsConfig;
+use crate::error::TlsError;
+use crate::files;
+use crate::provider::provider;
+use crate::renewal::Renewal;
 
 /// The dialling end of mutual TLS.
 #[derive(Debug)]

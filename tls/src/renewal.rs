@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::TlsError;
+use crate::error::TlsError;
 
 /// Certificates that were read and are good. Dropped, everything stays as it was.
 #[must_use = "nothing is in force before `apply`"]

@@ -9,7 +9,11 @@ use tokio_rustls::rustls::crypto::aws_lc_rs::Ticketer;
 use tokio_rustls::rustls::server::{ProducesTickets, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, ServerConfig, version};
 
-use crate::{MutualTlsConfig, Renewal, TlsConfig, TlsError, files, provider};
+use crate::config::{MutualTlsConfig, TlsConfig};
+use crate::error::TlsError;
+use crate::files;
+use crate::provider::provider;
+use crate::renewal::Renewal;
 
 /// Where the certificates are, and who is asked for one.
 #[derive(Clone, Debug)]

@@ -23,8 +23,8 @@ pub use query::{query_has_duplicates, query_value};
 pub use refusal::{Refusal, refusal_of_others};
 pub use request::parse;
 
-use crate::SUBPROTOCOL;
-
+/// The WebSocket subprotocol (rule C-2).
+pub const SUBPROTOCOL: &str = "tidegate.v1.json";
 /// Most header fields in a request; browsers send about 15, proxies add a few.
 pub const HEADERS_MAX: usize = 64;
 /// RFC 6455 section 1.3.
@@ -88,7 +88,7 @@ pub fn accept_response(upgrade: &Upgrade<'_>, out: &mut Vec<u8>) {
 }
 
 /// `Sec-WebSocket-Accept` for a key (RFC 6455 section 4.2.2).
-fn accept_value(key: &str) -> [u8; ACCEPT_BYTES] {
+pub fn accept_value(key: &str) -> [u8; ACCEPT_BYTES] {
     let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize();
     let mut out = [0u8; ACCEPT_BYTES];
     let written = STANDARD.encode_slice(digest, &mut out);

@@ -6,8 +6,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
-use super::{Deflate, HEADERS_MAX, Parsed, Policy, Refusal, Upgrade};
-use crate::SUBPROTOCOL;
+use super::{Deflate, HEADERS_MAX, Parsed, Policy, Refusal, SUBPROTOCOL, Upgrade};
 
 /// Base 64 of 16 bytes: 22 characters and two of padding.
 const KEY_CHARS: usize = 22;
