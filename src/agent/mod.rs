@@ -1,6 +1,6 @@
 //! `tidegate agent`: an edge agent. Connects as a user, answers commands of the push API, comes back when it loses its
 //! connection. Parts: `allow` (what it may do), `commands` (commands and replies), `memory`, `execute`, `host`, `session` (one
-//! connection), `policy` (whether and when to come back).
+//! connection), `socket` (its WebSocket), `policy` (whether and when to come back).
 //! It is a client like any other and knows only the client protocol. Invariant: no token is in any log or error.
 
 mod allow;
@@ -10,16 +10,16 @@ mod host;
 mod memory;
 mod policy;
 mod session;
+mod socket;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Uri};
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header};
 
 use self::allow::Allow;
 use self::commands::Commands;
@@ -147,8 +147,9 @@ impl Identity {
     }
 
     /// The handshake, with the token as it is now. The error names no token.
-    fn request(&self) -> Result<Request, String> {
-        let mut request = self.uri.clone().into_client_request().map_err(|error| format!("--url: {error}"))?;
+    fn request(&self) -> Result<Request<()>, String> {
+        let mut request = Request::new(());
+        *request.uri_mut() = self.uri.clone();
         let headers = request.headers_mut();
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("tidegate.v1.json"));
         let token = match &self.token {

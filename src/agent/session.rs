@@ -4,36 +4,33 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::Request;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tidegate_protocol::json;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::tungstenite::http::header::RETRY_AFTER;
-use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::{WebSocketConfig, frame::coding::CloseCode};
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::commands::{Asked, Commands};
 use super::policy::{Ending, Spacing, put_off_ms};
+use super::socket::{ConnectError, Heard, Socket};
 
 /// Longest time for a handshake, and for one write.
 const CONNECT: Duration = Duration::from_secs(15);
 const WRITE: Duration = Duration::from_secs(10);
+/// Longest wait for the answer to a close.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// A ping this often; a server that is silent for longer than `SILENT` is gone. Servers ping after 25 s of silence, but
 /// proxies between may end a connection without a word.
 const PING: Duration = Duration::from_secs(20);
 const SILENT: Duration = Duration::from_secs(50);
-/// Largest message from the server.
-const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Replies that wait to be said again because there were too many.
 const AGAIN_MAX: usize = 1_024;
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+/// Close codes of RFC 6455 section 7.4.1: the connection has served its purpose; the agent goes away.
+const NORMAL: u16 = 1000;
+const AWAY: u16 = 1001;
+/// What stands for a close without a code.
+const NO_CODE: u16 = 1005;
 
 /// How a connection is over.
 pub enum Over {
@@ -125,19 +122,18 @@ struct Session<'a> {
 
 /// Connects and stays until it is over.
 pub async fn run(
-    request: Request,
+    request: Request<()>,
     commands: &mut Commands,
     spacing: &mut Spacing,
     stop: &mut watch::Receiver<bool>,
 ) -> Over {
-    let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES_MAX));
-    let connecting = timeout(CONNECT, connect_async_with_config(request, Some(config), true));
+    let connecting = timeout(CONNECT, Socket::connect(request));
     let connected = tokio::select! {
         connected = connecting => connected,
         _ = stop.changed() => return Over::Stopped,
     };
     let socket = match connected {
-        Ok(Ok((socket, _))) => socket,
+        Ok(Ok(socket)) => socket,
         Ok(Err(error)) => return Over::Ended(refused(error)),
         Err(_) => {
             tracing::warn!("no answer to the handshake within {CONNECT:?}");
@@ -155,16 +151,16 @@ impl Session<'_> {
         loop {
             let again_at = self.again.iter().map(|(at, _)| *at).min();
             let step = tokio::select! {
-                message = self.socket.next() => self.hear(message).await,
+                heard = self.socket.next() => self.hear(heard).await,
                 id = self.commands.finished() => self.reply(&id).await,
                 _ = pings.tick() => self.ping().await,
                 () = at(again_at) => self.say_again().await,
                 () = at(self.leave_at) => {
-                    self.close(CloseCode::Normal).await;
+                    self.close(NORMAL).await;
                     Err(Ending::GoingAway)
                 }
                 _ = stop.changed() => {
-                    self.close(CloseCode::Away).await;
+                    self.close(AWAY).await;
                     return Over::Stopped;
                 }
             };
@@ -174,20 +170,16 @@ impl Session<'_> {
         }
     }
 
-    async fn hear(&mut self, message: Option<Result<Message, Error>>) -> Result<(), Ending> {
+    async fn hear(&mut self, heard: Option<Heard>) -> Result<(), Ending> {
         self.heard = Instant::now();
-        match message {
-            Some(Ok(Message::Text(text))) => self.told(&text).await,
-            Some(Ok(Message::Close(frame))) => {
-                let ending = closed(frame.as_ref());
-                // Writes the answer to the close.
-                let _ = timeout(WRITE, self.socket.flush()).await;
-                Err(ending)
-            }
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => {
-                tracing::debug!(%error, "the connection broke");
-                Err(Ending::Lost)
+        match heard {
+            Some(Heard::Text(text)) => self.told(&text).await,
+            Some(Heard::Ping(payload)) => in_time(self.socket.pong(&payload)).await,
+            Some(Heard::Other) => Ok(()),
+            Some(Heard::Close(close)) => {
+                // The answer is a courtesy: the connection is over with or without it.
+                let _ = in_time(self.socket.close(close.as_ref().map(|(code, _)| *code))).await;
+                Err(closed(close))
             }
             None => Err(Ending::Lost),
         }
@@ -253,7 +245,7 @@ impl Session<'_> {
     }
 
     async fn write(&mut self, id: &str, reply: &Arc<str>) -> Result<(), Ending> {
-        self.send(Message::text(reply.as_ref())).await?;
+        in_time(self.socket.text(reply)).await?;
         self.commands.memory.sent(id);
         Ok(())
     }
@@ -263,24 +255,25 @@ impl Session<'_> {
             tracing::warn!("the server has been silent for {SILENT:?}");
             return Err(Ending::Lost);
         }
-        self.send(Message::Ping(Bytes::new())).await
+        in_time(self.socket.ping()).await
     }
 
-    async fn send(&mut self, message: Message) -> Result<(), Ending> {
-        match timeout(WRITE, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Ending::Lost),
-        }
-    }
-
-    async fn close(&mut self, code: CloseCode) {
-        let frame = CloseFrame { code, reason: "".into() };
-        let _ = timeout(Duration::from_secs(2), async {
-            self.socket.close(Some(frame)).await?;
-            while self.socket.next().await.is_some_and(|message| message.is_ok()) {}
-            Ok::<_, Error>(())
+    /// Says goodbye and waits for the answer, within reason.
+    async fn close(&mut self, code: u16) {
+        let _ = timeout(GOODBYE, async {
+            if self.socket.close(Some(code)).await.is_ok() {
+                while self.socket.next().await.is_some() {}
+            }
         })
         .await;
+    }
+}
+
+/// A write; one that takes too long has broken the connection.
+async fn in_time<E>(writing: impl Future<Output = Result<(), E>>) -> Result<(), Ending> {
+    match timeout(WRITE, writing).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Ending::Lost),
     }
 }
 
@@ -292,23 +285,18 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-fn closed(frame: Option<&CloseFrame>) -> Ending {
-    let Some(frame) = frame else { return Ending::Closed { code: 1005, retry_after: None } };
-    let reason = json::from_str::<Reason>(&frame.reason).ok();
+fn closed(close: Option<(u16, String)>) -> Ending {
+    let (code, reason) = close.unwrap_or((NO_CODE, String::new()));
+    let reason = json::from_str::<Reason>(&reason).ok();
     let retry_after = reason.and_then(|r| r.retry_after_ms).map(put_off_ms);
-    Ending::Closed { code: frame.code.into(), retry_after }
+    Ending::Closed { code, retry_after }
 }
 
-fn refused(error: Error) -> Ending {
+fn refused(error: ConnectError) -> Ending {
     match error {
-        Error::Http(response) => {
-            let seconds = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
-            let retry_after = seconds.map(Duration::from_secs);
-            // A problem document, which says what is wrong; it does not repeat what was sent.
-            let why = response.body().as_deref().map(|body| String::from_utf8_lossy(body).into_owned());
-            let why: String = why.unwrap_or_default().chars().take(300).collect();
-            tracing::warn!(status = response.status().as_u16(), why, "the handshake was refused");
-            Ending::Refused { status: response.status().as_u16(), retry_after }
+        ConnectError::Refused { status, retry_after, why } => {
+            tracing::warn!(status, why, "the handshake was refused");
+            Ending::Refused { status, retry_after }
         }
         error => {
             tracing::warn!(%error, "cannot connect");

@@ -1,18 +1,16 @@
 //! One agent of the bench: connects, answers, dies and comes back, and notes the truth of it.
-//! Its WebSocket is tungstenite's, which is not ours.
+//! Its WebSocket is that of `socket`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::dice;
+use super::socket::Socket;
 use super::truth::{Plan, Truth, name};
 use crate::clock;
 
@@ -21,11 +19,10 @@ const AWAY_MS: u64 = 500;
 /// After an attempt that failed.
 const RETRY: Duration = Duration::from_millis(50);
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
 /// What all agents share.
 pub(super) struct Shared {
-    pub url: String,
+    /// Where clients connect.
+    pub clients: SocketAddr,
     pub truth: Truth,
     /// One for each agent: die.
     pub kills: Vec<Notify>,
@@ -51,9 +48,9 @@ struct Due {
 pub(super) async fn live(shared: Arc<Shared>, index: usize) {
     let mut stop = shared.stop.clone();
     loop {
-        let url = format!("{}?user={}&platform=agent", shared.url, name(index));
+        let query = format!("user={}&platform=agent", name(index));
         let connected = tokio::select! {
-            connected = connect(&url) => connected,
+            connected = connect(&shared, &query) => connected,
             _ = stop.changed() => return,
         };
         let Some(socket) = connected else {
@@ -71,18 +68,14 @@ pub(super) async fn live(shared: Arc<Shared>, index: usize) {
 }
 
 /// Connected and past HELLO.
-async fn connect(url: &str) -> Option<Socket> {
-    let (mut socket, _) = connect_async(url).await.ok()?;
-    while let Some(Ok(message)) = socket.next().await {
-        if kind_of(&message).is_some_and(|told| told["type"] == "HELLO") {
+async fn connect(shared: &Shared, query: &str) -> Option<Socket> {
+    let mut socket = Socket::connect(shared.clients, &format!("/ws?{query}")).await.ok()?;
+    while let Some(message) = socket.next().await {
+        if message["type"] == "HELLO" {
             return Some(socket);
         }
     }
     None
-}
-
-fn kind_of(message: &Message) -> Option<Value> {
-    serde_json::from_str(message.to_text().ok()?).ok()
 }
 
 /// Answers until it dies. The truth is told before the socket is gone.
@@ -92,11 +85,11 @@ async fn stay(shared: &Shared, index: usize, mut socket: Socket, stop: &mut watc
         let next = due.iter().map(|reply| reply.at).min();
         tokio::select! {
             message = socket.next() => {
-                let Some(Ok(message)) = message else { break Over::Died };
-                match kind_of(&message).map(|told| asked(shared, index, &told)) {
-                    Some(Asked::Die) => break Over::Died,
-                    Some(Asked::Reply(reply)) => due.push(reply),
-                    Some(Asked::Nothing) | None => {}
+                let Some(message) = message else { break Over::Died };
+                match asked(shared, index, &message) {
+                    Asked::Die => break Over::Died,
+                    Asked::Reply(reply) => due.push(reply),
+                    Asked::Nothing => {}
                 }
             }
             () = at(next) => {
@@ -105,7 +98,7 @@ async fn stay(shared: &Shared, index: usize, mut socket: Socket, stop: &mut watc
                 due = later;
                 let mut dies = false;
                 for reply in ready {
-                    dies |= reply.dies_after | socket.send(Message::text(reply.text)).await.is_err();
+                    dies |= reply.dies_after | socket.send(&reply.text).await.is_err();
                 }
                 if dies {
                     break Over::Died;
@@ -116,6 +109,7 @@ async fn stay(shared: &Shared, index: usize, mut socket: Socket, stop: &mut watc
         }
     };
     shared.truth.goes(index, clock::now_ns());
+    socket.cut().await;
     over
 }
 

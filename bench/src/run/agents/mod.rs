@@ -1,9 +1,10 @@
 //! 1,000 agents and 10,000 commands over HTTP, with agents that die and come back at random: every answer is the reply of
 //! that agent to that caller, a 504 or a 404 that are true, and none is given twice. Before it, round trips at rest.
-//! Parts: `truth` (what really happened, and the judge), `agent`, `caller`. The server is a gateway and a logic process.
+//! Parts: `truth` (what really happened, and the judge), `agent` with its `socket`, `caller`. The server is a gateway and a logic process.
 
 mod agent;
 mod caller;
+mod socket;
 mod truth;
 
 use std::cell::Cell;
@@ -49,7 +50,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     report.commands.extend(bed.commands.iter().cloned());
     report::stage(&format!("{agents} agents, {commands} commands"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let (calm, wild, killed, shared) = runtime.block_on(phases(bed.url(), bed.api, agents, commands))?;
+    let (calm, wild, killed, shared) = runtime.block_on(phases(bed.clients, bed.api, agents, commands))?;
 
     report.figure("agents", agents as f64, "");
     report.figure("commands at rest", calm.answers() as f64, "");
@@ -76,7 +77,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> anyhow::Result<()> 
 }
 
 async fn phases(
-    url: String,
+    clients: SocketAddr,
     api: SocketAddr,
     agents: usize,
     commands: u64,
@@ -84,7 +85,7 @@ async fn phases(
     let (stop, stopped) = watch::channel(false);
     let (arrivals, mut arrived) = watch::channel(0);
     let kills = (0..agents).map(|_| Notify::new()).collect();
-    let shared = Arc::new(Shared { url, truth: Truth::new(agents), kills, stop: stopped, arrivals });
+    let shared = Arc::new(Shared { clients, truth: Truth::new(agents), kills, stop: stopped, arrivals });
     let mut lives = JoinSet::new();
     for index in 0..agents {
         lives.spawn(agent::live(Arc::clone(&shared), index));
