@@ -12,7 +12,7 @@ use tidegate_protocol::records::{EventsReply, InterestKind};
 
 pub use self::watch::Watch;
 use self::watch::Watches;
-use crate::blocks::unix_ms;
+use crate::blocklist::unix_ms;
 use crate::config::GATEWAYS_MAX;
 use crate::presence::seen::Seen;
 

@@ -5,7 +5,7 @@
 mod agents;
 mod api;
 mod backplane;
-mod blocks;
+mod blocklist;
 mod chat;
 mod config;
 mod console;
@@ -13,16 +13,17 @@ mod dedupe;
 mod devices;
 mod hook;
 mod interest;
+mod json;
+mod judge;
 mod keys;
-mod live;
 mod metrics;
 mod node;
 mod presence;
 mod problem;
 mod push;
 mod receipt;
-mod refusals;
 mod route;
+mod settings;
 mod uplink;
 mod upstream;
 
@@ -43,10 +44,10 @@ pub use crate::config::{
     AgentsConfig, BackplaneConfig, DedupeConfig, EventsConfig, GATEWAYS_MAX, HookConfig, HttpConfig, KEYS_MAX,
     KeyConfig, LimitsConfig, LogicConfig, PageConfig, PresenceConfig, RouteConfig, SinkConfig, UpstreamConfig,
 };
+pub use crate::judge::refusals;
 pub use crate::keys::{Moment, NotAMoment, Scope};
-pub use crate::live::is_live;
 pub use crate::node::{Extras, MetricsText};
-pub use crate::refusals::refusals;
+pub use crate::settings::is_live;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 /// Reads a push as the API reads a body, within the default limits, and says how many messages it has; none when it would be
@@ -61,16 +62,16 @@ pub fn messages_of(body: &bytes::Bytes) -> Option<usize> {
 use crate::agents::Agents;
 use crate::api::body::Budget;
 use crate::backplane::Fleet;
-use crate::blocks::BlockTable;
+use crate::blocklist::BlockTable;
 use crate::dedupe::Dedupe;
 use crate::devices::Devices;
 use crate::hook::Hook;
 use crate::interest::Interest;
 use crate::keys::Keys;
-use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::presence::Presence;
+use crate::settings::Live;
 use crate::upstream::{Actions, Events, Pushing, Upstream, system_resolver};
 
 /// Why a logic node does not start.
@@ -143,7 +144,7 @@ impl Logic {
             tls,
             backplane_tls,
             keys: Keys::new(&config.keys),
-            live: live::Cell::new(&config),
+            live: settings::Cell::new(&config),
             fleet,
             interest,
             presence: Presence::new(&config.presence, &metrics),
@@ -168,7 +169,7 @@ impl Logic {
         node.fleet.dial();
         tokio::spawn(uplink::run(Arc::clone(&node), heard));
         tokio::spawn(presence::run(Arc::clone(&node)));
-        tokio::spawn(blocks::run(Arc::clone(&node)));
+        tokio::spawn(blocklist::run(Arc::clone(&node)));
         let (leave, left) = watch::channel(false);
         let server = tokio::spawn(api::serve(Arc::clone(&node), listener, left));
         tracing::debug!(address = %api_addr, gateways = node.fleet.links().len(), "push API is open");

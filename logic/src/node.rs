@@ -11,16 +11,16 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::agents::Agents;
 use crate::api::body::Budget;
 use crate::backplane::Fleet;
-use crate::blocks::BlockTable;
+use crate::blocklist::BlockTable;
 use crate::config::LogicConfig;
 use crate::dedupe::Dedupe;
 use crate::devices::Devices;
 use crate::hook::Hook;
 use crate::interest::Interest;
 use crate::keys::Keys;
-use crate::live;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::settings;
 use crate::upstream::{Events, Upstream};
 
 /// Appends another tier's metrics, in Prometheus text without `# EOF`.
@@ -44,7 +44,7 @@ pub struct Node {
     /// As started with. What may change meanwhile is in `live` and `keys`.
     pub config: LogicConfig,
     /// What may change: taken once a request.
-    pub live: live::Cell,
+    pub live: settings::Cell,
     /// What only the binary knows.
     pub extras: Extras,
     /// The API's TLS, if it has any.

@@ -4,7 +4,6 @@
 //! the command's id names, so no other node needs to know of it.
 
 pub mod answer;
-pub mod metrics;
 pub mod registry;
 pub mod run;
 
@@ -15,11 +14,11 @@ use tidegate_protocol::ids::CommandId;
 use tidegate_protocol::records::{Reply, Sender};
 use tokio::sync::Semaphore;
 
-use self::metrics::ReplyLabels;
 use self::registry::{Fate, Registry};
 use self::run::Conclusion;
 use crate::config::{AgentsConfig, DedupeConfig};
 use crate::dedupe::{Dedupe, Guard};
+use crate::metrics::agents::ReplyLabels;
 use crate::node::Node;
 
 /// What a node knows of commands.

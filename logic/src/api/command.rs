@@ -14,14 +14,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::answer::{self, Answer, with_type};
-use super::json::{self as syntax, Object};
 use super::{body, calls};
 use crate::agents::answer as document;
-use crate::agents::metrics::EndLabels;
 use crate::agents::registry::Target;
 use crate::agents::run::{Ask, Conclusion, End, Expect, Live, run};
 use crate::config::{AgentsConfig, LimitsConfig};
 use crate::dedupe::{Claim, Guard};
+use crate::json::{self as syntax, Object};
+use crate::metrics::agents::EndLabels;
 use crate::node::Node;
 use crate::problem::Refusal;
 

@@ -10,8 +10,8 @@ use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::limits::{is_valid_name, is_valid_platform};
 use tidegate_protocol::records::Lane;
 
-use super::json::{self, Object, Value};
 use crate::config::{HttpConfig, LimitsConfig};
+use crate::json::{self, Object, Value};
 use crate::problem::Refusal;
 use crate::push::{Narrow, Push, To, Wait};
 

@@ -17,7 +17,6 @@ pub mod envelope;
 mod framing;
 mod go_push;
 mod guard;
-pub(crate) mod json;
 pub(crate) mod openapi;
 mod operate;
 mod order;
@@ -47,8 +46,8 @@ use self::answer::Kept;
 use self::guard::Guard;
 use self::routes::Routes;
 use self::socket::{Requests, Socket};
-use crate::live::Live;
 use crate::node::Node;
+use crate::settings::Live;
 
 /// Pause after a failed accept (out of files): long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -9,11 +9,11 @@ use tidegate_protocol::records::{Block, CommandReply, CommandRequest, Move};
 use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
-use super::json::{self as syntax, Object};
 use super::query::Pairs;
 use super::steer::tell;
 use super::{ask, body, paging};
-use crate::blocks::unix_ms;
+use crate::blocklist::unix_ms;
+use crate::json::{self as syntax, Object};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::receipt::Gateways;

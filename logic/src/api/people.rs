@@ -11,9 +11,9 @@ use tidegate_protocol::records::{GatewayInfo, QueryKind, QueryRequest};
 use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
-use super::json::{self as syntax, Object};
 use super::{ask, body};
 use crate::backplane::LinkState;
+use crate::json::{self as syntax, Object};
 use crate::node::Node;
 use crate::problem::Refusal;
 

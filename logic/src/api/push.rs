@@ -18,13 +18,13 @@ use crate::backplane::{Failure, Link, LinkState, Seats, Sent};
 use crate::chat;
 use crate::dedupe::{Claim, Earlier};
 use crate::keys::Caller;
-use crate::live::Live;
 use crate::metrics::{PushLabels, PushResult};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::{Push, To, Wait};
 use crate::receipt::{Receipt, Written};
 use crate::route::route;
+use crate::settings::Live;
 
 /// What became of a push.
 pub type Outcome = Result<Receipt, Refusal>;

@@ -5,6 +5,7 @@
 mod agents;
 mod hook;
 mod keys;
+pub mod moment;
 mod page;
 mod presence;
 mod upstream;

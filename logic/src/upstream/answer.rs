@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tidegate_protocol::ids::ConnectionId;
 
 use super::spool::Stored;
-use crate::api::json::{self, Object};
+use crate::json::{self, Object};
 use crate::problem::Refusal;
 
 /// Most replies, and most pushes, of one answer.

@@ -19,7 +19,6 @@ mod hook;
 mod item;
 mod lane;
 mod ledger;
-mod metrics;
 mod pace;
 mod place;
 mod salvage;
@@ -46,8 +45,6 @@ pub use self::connect::{Resolve, system_resolver};
 pub use self::doing::Pushing;
 pub use self::events::Events;
 pub use self::item::{EVENT_KINDS, UpstreamItem, What};
-use self::metrics::ReasonLabels;
-pub use self::metrics::UpstreamMetrics;
 pub use self::sign::Secret;
 use self::sink::Idle;
 pub use self::sink::Sink;
@@ -55,6 +52,8 @@ pub use self::spool::{Amount, Dead};
 pub use self::tend::{Deed, Which};
 pub use self::webhook::Url;
 use crate::config::{RouteConfig, UpstreamConfig};
+use crate::metrics::upstream::ReasonLabels;
+pub use crate::metrics::upstream::UpstreamMetrics;
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,12 +17,12 @@ use super::connect::Resolve;
 use super::frame;
 use super::graves::Grave;
 use super::ledger::{Admission, Books, Ledger};
-use super::metrics::{ReasonLabels, SinkLabels, UpstreamMetrics};
 use super::salvage::Damage;
 use super::spool::{Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
 use super::webhook::{Url, Webhook};
 use super::{Outcome, lane, writer};
 use crate::config::SinkConfig;
+use crate::metrics::upstream::{ReasonLabels, SinkLabels, UpstreamMetrics};
 
 /// Messages and marks that wait for a commit.
 const INTAKE: usize = 65_536;

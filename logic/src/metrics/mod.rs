@@ -2,6 +2,9 @@
 //! Labels are enums and configured gateway names, never rooms, users or connections. Gauges of bounds are set at
 //! scrape time by `api::operate`, so nothing on the hot path keeps them.
 
+pub mod agents;
+pub mod upstream;
+
 use std::fmt::Write;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
@@ -11,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::agents::metrics::AgentMetrics;
+use crate::metrics::agents::AgentMetrics;
 use crate::upstream::UpstreamMetrics;
 
 /// What became of a push.

@@ -1,6 +1,8 @@
 //! A push that cannot be wrong: what `api::envelope` makes of a request's body and `route` sends on its way.
 //! Plain values. Invariants: at least one message and one target; every name is valid; no target twice.
 
+pub mod reach;
+
 use bytes::Bytes;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::Lane;

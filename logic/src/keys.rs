@@ -4,9 +4,6 @@
 //! (reliability.md, threat 31); a request is judged by one list from its start to its end; a caller keeps its number for
 //! the life of the process, so that `dedupe` keys never change hands.
 
-mod moment;
-mod reach;
-
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -15,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-pub use self::moment::{Moment, NotAMoment};
-pub use self::reach::{PATTERN_BYTES_MAX, PATTERNS_MAX, Reach};
 use crate::config::KeyConfig;
+pub use crate::config::moment::{Moment, NotAMoment};
 use crate::problem::Refusal;
+pub use crate::push::reach::{PATTERN_BYTES_MAX, PATTERNS_MAX, Reach};
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]

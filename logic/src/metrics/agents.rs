@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::registry::Fate;
+use crate::agents::registry::Fate;
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
