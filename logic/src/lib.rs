@@ -12,6 +12,7 @@ mod console;
 mod dedupe;
 mod devices;
 mod hook;
+mod http_client;
 mod interest;
 mod json;
 mod judge;

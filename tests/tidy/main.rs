@@ -179,7 +179,7 @@ const READ_LOOSELY: &[(&str, &str)] = &[
     ("src/config/file.rs", "reads a table of whatever there is"),
     ("src/config/schema.rs", "reads a table of whatever there is"),
     ("src/demo/flights.rs", "reads what is compiled in"),
-    ("logic/src/upstream/hook.rs", "is a service of tests"),
+    ("logic/src/http_client/service.rs", "is a service of tests"),
 ];
 
 #[test]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::{HookConfig, SinkConfig};
-use crate::upstream::connect::system_resolver;
-use crate::upstream::webhook::{Answer, Said, Trouble, Webhook};
+use crate::http_client::connect::system_resolver;
+use crate::http_client::{Answer, Said, Trouble, Webhook};
 
 /// Largest answer.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;

@@ -18,7 +18,7 @@ use super::pace::{Asked, Pace, Step};
 use super::search::Search;
 use super::sink::{Sink, Work, unix_ms};
 use super::spool::{Dead, SpoolError, Stored};
-use super::webhook::{Answer, Said};
+use crate::http_client::{Answer, Said};
 
 /// Pause when the spool cannot be read, or the dead letters have no room: an operator has to act.
 const STUCK_PAUSE: Duration = Duration::from_secs(1);

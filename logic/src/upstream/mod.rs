@@ -5,17 +5,13 @@
 //! `debounce`, `sign`, `address` and `connect` (who is called, and that it is them), `metrics`.
 //! Invariant: what was told SENT is in a spool, in its sink, or a dead letter.
 
-mod address;
 mod answer;
 pub mod carry;
-pub mod connect;
 mod debounce;
 mod doing;
 mod events;
 mod frame;
 mod graves;
-#[cfg(test)]
-mod hook;
 mod item;
 mod lane;
 mod ledger;
@@ -23,12 +19,10 @@ mod pace;
 mod place;
 mod salvage;
 mod search;
-mod sign;
 mod sink;
 mod spool;
 mod takeover;
 mod tend;
-pub mod webhook;
 mod writer;
 
 use std::borrow::Cow;
@@ -41,17 +35,17 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use self::answer::Actions;
-pub use self::connect::{Resolve, system_resolver};
 pub use self::doing::Pushing;
 pub use self::events::Events;
 pub use self::item::{EVENT_KINDS, UpstreamItem, What};
-pub use self::sign::Secret;
 use self::sink::Idle;
 pub use self::sink::Sink;
 pub use self::spool::{Amount, Dead};
 pub use self::tend::{Deed, Which};
-pub use self::webhook::Url;
 use crate::config::{RouteConfig, UpstreamConfig};
+pub use crate::http_client::Url;
+pub use crate::http_client::connect::{Resolve, system_resolver};
+pub use crate::http_client::sign::Secret;
 use crate::metrics::upstream::ReasonLabels;
 pub use crate::metrics::upstream::UpstreamMetrics;
 

@@ -17,8 +17,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::webhook::Trouble;
 use crate::config::SinkConfig;
+use crate::http_client::Trouble;
 
 /// How long a message that was given up counts against its user: long beside the minutes that one can hold a lane.
 const STRIKE_MS: u64 = 60 * 60 * 1_000;

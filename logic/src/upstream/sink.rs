@@ -13,15 +13,15 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::answer::Actions;
-use super::connect::Resolve;
 use super::frame;
 use super::graves::Grave;
 use super::ledger::{Admission, Books, Ledger};
 use super::salvage::Damage;
 use super::spool::{Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
-use super::webhook::{Url, Webhook};
 use super::{Outcome, lane, writer};
 use crate::config::SinkConfig;
+use crate::http_client::connect::Resolve;
+use crate::http_client::{Url, Webhook};
 use crate::metrics::upstream::{ReasonLabels, SinkLabels, UpstreamMetrics};
 
 /// Messages and marks that wait for a commit.

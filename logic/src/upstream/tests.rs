@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tidegate_protocol::records;
 
 use super::answer::{Acting, Action};
-use super::hook::{Hook, reply, until};
 use super::item::tests::message;
 use super::spool::Spool;
 use super::*;
 use crate::config::{DeadFull, EventsConfig, SinkConfig};
+use crate::http_client::service::{Hook, reply, until};
 use crate::interest::{GatewayIndex, Interest};
 
 /// Remembers what it was to do.
@@ -73,9 +73,9 @@ fn is_sent(outcome: &Outcome) -> bool {
 }
 
 /// Each user's numbers in the order of their first arrival in an answered request.
-fn firsts(got: &[super::hook::Got]) -> HashMap<String, Vec<u64>> {
+fn firsts(got: &[crate::http_client::service::Got]) -> HashMap<String, Vec<u64>> {
     let mut out: HashMap<String, Vec<u64>> = HashMap::new();
-    for (user, n) in got.iter().flat_map(super::hook::Got::numbers) {
+    for (user, n) in got.iter().flat_map(crate::http_client::service::Got::numbers) {
         let seen = out.entry(user).or_default();
         if !seen.contains(&n) {
             seen.push(n);
@@ -327,7 +327,7 @@ async fn who_is_back_before_the_news_of_it_was_never_gone() {
     until("her end", || hook.got().len() >= 2).await;
     drained(&upstream).await;
 
-    let kind = |got: &super::hook::Got| {
+    let kind = |got: &crate::http_client::service::Got| {
         let line: serde_json::Value = serde_json::from_slice(got.body.trim_ascii()).expect("one line");
         line["event"].as_str().expect("an event").to_owned()
     };

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use super::super::hook::{Got, silence};
 use super::super::spool::lane_of;
 use super::*;
+use crate::http_client::service::{Got, silence};
 
 /// So many users of each lane.
 fn users_of_each_lane(lanes: u16, each: usize) -> Vec<String> {

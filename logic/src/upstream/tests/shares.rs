@@ -25,7 +25,7 @@ async fn what_a_service_refuses_of_some_users_holds_up_nobody_else() {
     drained(&upstream).await;
 
     let got = hook.got();
-    let delivered = got.iter().filter(|got| !has_poison(&got.body)).flat_map(super::super::hook::Got::numbers);
+    let delivered = got.iter().filter(|got| !has_poison(&got.body)).flat_map(crate::http_client::service::Got::numbers);
     assert_eq!(delivered.filter(|(user, _)| user.starts_with("honest")).count(), 30);
     let sink = &upstream.sinks()[0];
     let labels = ReasonLabels { sink: "robots".into(), reason: "full" };

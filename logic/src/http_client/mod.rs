@@ -2,6 +2,10 @@
 //! answer, addresses. Follows no redirect and heeds no proxy of the environment: only the configured URL is ever called.
 //! Does not decide when to try again (see `pace`).
 
+mod address;
+pub mod connect;
+pub mod sign;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -16,9 +20,9 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
-use super::address::check_public;
-use super::connect::{Connect, Resolve};
-use super::sign::{Secret, signature};
+use self::address::check_public;
+use self::connect::{Connect, Resolve};
+use self::sign::{Secret, signature};
 use crate::config::SinkConfig;
 
 /// How long a connection idles before we close it: shorter than the usual minute of servers, so that few are found closed.
@@ -274,5 +278,6 @@ fn tls(ca: &str) -> Result<ClientConfig, String> {
 }
 
 #[cfg(test)]
-#[path = "webhook_tests.rs"]
+pub mod service;
+#[cfg(test)]
 mod tests;

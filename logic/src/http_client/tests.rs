@@ -5,8 +5,8 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::super::connect::system_resolver;
-use super::super::hook::{Hook, reply};
+use super::connect::system_resolver;
+use super::service::{Hook, reply};
 use super::*;
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
