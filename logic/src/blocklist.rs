@@ -13,8 +13,8 @@ use tidegate_protocol::limits::{BLOCKS_MAX, QUERY_PAGE_MAX};
 use tidegate_protocol::records::{Block, CommandRequest, QueryKind, QueryRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::backplane::{Link, LinkState};
-use crate::interest::GatewayIndex;
+use crate::fleet::interest::GatewayIndex;
+use crate::fleet::{Link, LinkState};
 use crate::node::Node;
 
 /// How often the links are looked at; nothing is sent when nothing has changed.

@@ -11,10 +11,10 @@ use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{Item, Lane, Send, Sender, target};
 
 use crate::api::push::{Outcome, Request, submit};
+use crate::fleet::tracker::Ticket;
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::{Narrow, Push, To, Wait};
-use crate::uplink::desk::Ticket;
 
 /// What the audience gets as an item of PUSH.
 #[derive(Serialize)]

@@ -14,10 +14,10 @@ use tidegate_protocol::records::{Claim, CommandRequest, DeviceRule, Newcomer, Se
 use tokio::time::Instant;
 
 use crate::api::steer::tell_any;
-use crate::backplane::Link;
-use crate::interest::{GatewayIndex, GatewaySet};
+use crate::fleet::Link;
+use crate::fleet::interest::{GatewayIndex, GatewaySet};
+use crate::fleet::tracker::Ticket;
 use crate::node::Node;
-use crate::uplink::desk::Ticket;
 
 /// How long it is remembered where a user has come: far longer than interest takes to tell of it.
 const REMEMBERED: Duration = Duration::from_secs(10);

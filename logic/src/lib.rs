@@ -4,16 +4,15 @@
 
 mod agents;
 mod api;
-mod backplane;
 mod blocklist;
 mod chat;
 mod config;
 mod console;
 mod dedupe;
 mod devices;
+mod fleet;
 mod hook;
 mod http_client;
-mod interest;
 mod json;
 mod judge;
 mod keys;
@@ -40,11 +39,11 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use crate::backplane::{GatewayLink, PipeDial, PipeStream};
 pub use crate::config::{
     AgentsConfig, BackplaneConfig, DedupeConfig, EventsConfig, GATEWAYS_MAX, HookConfig, HttpConfig, KEYS_MAX,
     KeyConfig, LimitsConfig, LogicConfig, PageConfig, PresenceConfig, RouteConfig, SinkConfig, UpstreamConfig,
 };
+pub use crate::fleet::{GatewayLink, PipeDial, PipeStream};
 pub use crate::judge::refusals;
 pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::node::{Extras, MetricsText};
@@ -62,12 +61,12 @@ pub fn messages_of(body: &bytes::Bytes) -> Option<usize> {
 
 use crate::agents::Agents;
 use crate::api::body::Budget;
-use crate::backplane::Fleet;
 use crate::blocklist::BlockTable;
 use crate::dedupe::Dedupe;
 use crate::devices::Devices;
+use crate::fleet::Fleet;
+use crate::fleet::interest::Interest;
 use crate::hook::Hook;
-use crate::interest::Interest;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::node::Node;

@@ -10,13 +10,13 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::agents::Agents;
 use crate::api::body::Budget;
-use crate::backplane::Fleet;
 use crate::blocklist::BlockTable;
 use crate::config::LogicConfig;
 use crate::dedupe::Dedupe;
 use crate::devices::Devices;
+use crate::fleet::Fleet;
+use crate::fleet::interest::Interest;
 use crate::hook::Hook;
-use crate::interest::Interest;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::presence::Presence;

@@ -41,7 +41,7 @@ pub struct Gateways {
 pub struct Failed {
     /// Its backplane address.
     pub gateway: String,
-    /// A [`crate::backplane::Failure`] as one word.
+    /// A [`crate::fleet::Failure`] as one word.
     pub reason: &'static str,
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{self, Target, target};
 
-use crate::interest::{GatewayIndex, GatewaySet, Interest};
+use crate::fleet::interest::{GatewayIndex, GatewaySet, Interest};
 use crate::push::{Narrow, Push, To, Wait};
 
 /// Which connection ids a gateway gives out: (gateway part, epoch part); `None` until it has said so.

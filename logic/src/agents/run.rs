@@ -27,9 +27,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer;
 use super::registry::{Reply, Target, Waiting};
-use crate::backplane::{Failure, Seats};
 use crate::dedupe::{Outcome, Print};
-use crate::interest::Watch;
+use crate::fleet::interest::Watch;
+use crate::fleet::{Failure, Seats};
 use crate::node::Node;
 use crate::push::{Narrow, Push, To, Wait};
 use crate::route::route;

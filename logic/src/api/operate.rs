@@ -11,7 +11,7 @@ use tidegate_protocol::exposition::Exposition;
 use utoipa::ToSchema;
 
 use super::answer::{Answer, json, with_type};
-use crate::backplane::{Link, LinkState};
+use crate::fleet::{Link, LinkState};
 use crate::metrics::{GatewayLabels, PoolLabels};
 use crate::node::Node;
 

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
 use super::{ask, body};
-use crate::backplane::LinkState;
+use crate::fleet::LinkState;
 use crate::json::{self as syntax, Object};
 use crate::node::Node;
 use crate::problem::Refusal;

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, json};
 use super::{body, envelope};
-use crate::backplane::{Failure, Link, LinkState, Seats, Sent};
 use crate::chat;
 use crate::dedupe::{Claim, Earlier};
+use crate::fleet::{Failure, Link, LinkState, Seats, Sent};
 use crate::keys::Caller;
 use crate::metrics::{PushLabels, PushResult};
 use crate::node::Node;

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, json};
 use super::query::Pairs;
-use crate::backplane::Failure;
-use crate::interest::GatewaySet;
+use crate::fleet::Failure;
+use crate::fleet::interest::GatewaySet;
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::receipt::{Failed, Gateways};

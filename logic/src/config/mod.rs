@@ -265,7 +265,7 @@ impl LogicConfig {
             out.push(format!("logic.gateways: at most {GATEWAYS_MAX}"));
         }
         for (i, url) in self.gateways.iter().enumerate() {
-            if let Err(why) = crate::backplane::authority_of(url) {
+            if let Err(why) = crate::fleet::authority_of(url) {
                 out.push(format!("logic.gateways: {url:?}: {why}"));
             }
             let (is_https, is_tls) = (url.starts_with("https://"), self.backplane_tls.is_on());
@@ -280,11 +280,10 @@ impl LogicConfig {
                      the clear"
                 ));
             }
-            let same =
-                |other: &String| match (crate::backplane::authority_of(other), crate::backplane::authority_of(url)) {
-                    (Ok(a), Ok(b)) => a.eq_ignore_ascii_case(b),
-                    _ => other == url,
-                };
+            let same = |other: &String| match (crate::fleet::authority_of(other), crate::fleet::authority_of(url)) {
+                (Ok(a), Ok(b)) => a.eq_ignore_ascii_case(b),
+                _ => other == url,
+            };
             if self.gateways[..i].iter().any(same) {
                 out.push(format!("logic.gateways: {url:?} is listed twice"));
             }

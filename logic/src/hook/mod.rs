@@ -21,8 +21,8 @@ use tokio::time::{Instant, timeout};
 use self::cache::{Cache, Client};
 pub use self::post::{Post, Reply};
 use crate::config::HookConfig;
+use crate::fleet::tracker::Ticket;
 use crate::metrics::{HookLabels, Metrics};
-use crate::uplink::desk::Ticket;
 
 /// Code of the refusal when the hook gives no answer.
 pub const UNAVAILABLE: &str = "hook_unavailable";

@@ -10,8 +10,8 @@ use tidegate_protocol::records::{Ask, AskKind, QueryKind, QueryRequest};
 
 use crate::api::ask;
 use crate::api::paging::Place;
+use crate::fleet::tracker::Ticket;
 use crate::node::Node;
-use crate::uplink::desk::Ticket;
 
 /// Rows of a page when the client does not say.
 const PAGE: usize = 100;

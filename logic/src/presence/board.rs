@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use tidegate_protocol::records::Tally;
 use tokio::time::{Duration, Instant};
 
-use crate::interest::GatewayIndex;
+use crate::fleet::interest::GatewayIndex;
 
 /// What one room has to tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,6 @@
 
 pub mod answer;
 pub mod board;
-pub mod seen;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::board::{Board, News};
-use crate::backplane::Seats;
 use crate::config::PresenceConfig;
-use crate::interest::{GatewayIndex, GatewaySet};
+use crate::fleet::Seats;
+use crate::fleet::interest::{GatewayIndex, GatewaySet};
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::route::Share;

@@ -14,7 +14,7 @@ pub mod rules;
 pub use rules::Rules;
 
 use crate::agents::answer::Known;
-use crate::backplane::Failure;
+use crate::fleet::Failure;
 
 /// Why a request is not done, with the values that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]

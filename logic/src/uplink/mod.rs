@@ -2,19 +2,17 @@
 //! to the gateway that waits for it, also when the item has moved there meanwhile ([`desk`]).
 //! Handing an item on never waits; what takes time goes on beside.
 
-pub mod desk;
-
 use std::sync::Arc;
 
 use tidegate_protocol::records::item::What;
 use tokio::sync::mpsc;
 
-use self::desk::{Desk, Seen};
 use crate::agents;
 use crate::api::push::Request;
-use crate::backplane::Heard;
 use crate::chat;
 use crate::devices;
+use crate::fleet::Heard;
+use crate::fleet::tracker::{Desk, Seen};
 use crate::hook::Stranger;
 use crate::keys::Caller;
 use crate::node::Node;

@@ -6,9 +6,9 @@ use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{Event, Item, Route, Sender};
 
 use super::{Outcome, UpstreamItem, What};
-use crate::backplane::Link;
+use crate::fleet::Link;
+use crate::fleet::tracker::Ticket;
 use crate::node::Node;
-use crate::uplink::desk::Ticket;
 
 /// Takes a message, in order; the client is told when it is on the disk.
 pub fn route(node: &Node, link: &Link, item: &Item, from: Sender, route: Route, ticket: Ticket) {

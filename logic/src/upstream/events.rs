@@ -14,7 +14,7 @@ use super::debounce::Debounce;
 use super::sink::unix_ms;
 use super::{Upstream, UpstreamItem, What};
 use crate::config::EventsConfig;
-use crate::interest::{GatewayIndex, Interest, Whereabouts};
+use crate::fleet::interest::{GatewayIndex, Interest, Whereabouts};
 
 /// How often it is looked whose time has come: fine enough beside a debounce of seconds.
 const TICK: Duration = Duration::from_millis(100);

@@ -10,8 +10,8 @@ use super::item::tests::message;
 use super::spool::Spool;
 use super::*;
 use crate::config::{DeadFull, EventsConfig, SinkConfig};
+use crate::fleet::interest::{GatewayIndex, Interest};
 use crate::http_client::service::{Hook, reply, until};
-use crate::interest::{GatewayIndex, Interest};
 
 /// Remembers what it was to do.
 #[derive(Default)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_protocol::records::{EventsReply, EventsRequest, path};
 
-use super::line::{CallError, Line};
+use super::client::{CallError, Line};
 use super::{Link, Shared};
 
 /// Where we are in one gateway's news; outlives a connection.

@@ -14,7 +14,7 @@ use tidegate_protocol::limits::{UPLINK_PAGE, UPLINK_PAGE_BYTES};
 use tidegate_protocol::records::{Answer, Answers, Item, UplinkReply, UplinkRequest, path};
 use tokio::sync::Notify;
 
-use super::line::{CallError, Line};
+use super::client::{CallError, Line};
 use super::{Link, Shared};
 
 /// Items of one gateway, in order.

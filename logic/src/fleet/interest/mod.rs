@@ -2,6 +2,7 @@
 //! Fed by `backplane::events` in order, read by `route`. A gateway that is not *known* (no complete snapshot, or its
 //! link is down) may have everything. Invariant: a gateway's bit stands only in entries told since its last snapshot.
 
+pub mod seen;
 mod watch;
 
 use ahash::RandomState;
@@ -12,9 +13,9 @@ use tidegate_protocol::records::{EventsReply, InterestKind};
 
 pub use self::watch::Watch;
 use self::watch::Watches;
+use super::interest::seen::Seen;
 use crate::blocklist::unix_ms;
 use crate::config::GATEWAYS_MAX;
-use crate::presence::seen::Seen;
 
 /// Position of a gateway in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -10,7 +10,7 @@ use prost::Message;
 use tidegate_protocol::records::{PushBatch, PushReply, path};
 use tokio::time::Instant;
 
-use super::line::{CallError, Line};
+use super::client::{CallError, Line};
 use super::queue::{Queued, Reply};
 use super::{Failure, Link};
 

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_protocol::records::{Answer, Declined, Sent, Told, Verdict, answer::Outcome};
 
-use crate::backplane::Link;
+use super::Link;
 
 /// Answers remembered, so that an item that comes again gets the same.
 pub const REMEMBERED: usize = 65_536;

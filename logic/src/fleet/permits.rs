@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::interest::GatewayIndex;
+use super::interest::GatewayIndex;
 
 /// One request's seat at one gateway, shared by its pushes; none for what needs none.
 pub(super) type Seat = Option<Arc<OwnedSemaphorePermit>>;

@@ -19,7 +19,7 @@ use tidegate_protocol::records;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::seats::Seat;
+use super::permits::Seat;
 use super::{Failure, Taken};
 use crate::config::BackplaneConfig;
 

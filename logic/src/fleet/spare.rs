@@ -5,7 +5,7 @@
 use parking_lot::Mutex;
 use tidegate_protocol::records::{GatewayInfo, Rest};
 
-use crate::interest::GatewayIndex;
+use super::interest::GatewayIndex;
 
 /// What one gateway said last.
 #[derive(Clone, Copy, Debug, Default)]

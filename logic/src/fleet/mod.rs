@@ -4,14 +4,16 @@
 //! connection), `lane` (batches and their sequence), `events` (interest), `uplink` (what clients say), `offers` (who could take the clients of one that
 //! leaves), `seats` (requests that wait for a gateway). One gateway never waits for another.
 
+mod client;
 mod dial;
 mod events;
-mod lane;
-mod line;
-mod offers;
+pub mod interest;
+mod permits;
 mod queue;
-mod seats;
+mod sender;
 mod session;
+mod spare;
+pub mod tracker;
 mod uplink;
 
 use std::sync::Arc;
@@ -26,17 +28,17 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::client::CallError;
 pub use self::dial::{GatewayLink, PipeDial, PipeStream, authority_of};
-pub use self::line::CallError;
+pub use self::permits::Seats;
 pub use self::queue::LinkState;
-pub use self::seats::Seats;
 pub use self::uplink::{Heard, Outgoing};
 
-use self::line::Line;
-use self::offers::Offers;
+use self::client::Line;
 use self::queue::Queue;
+use self::spare::Offers;
 use crate::config::BackplaneConfig;
-use crate::interest::{GatewayIndex, Interest};
+use crate::fleet::interest::{GatewayIndex, Interest};
 use crate::metrics::{FailureLabels, GatewayLabels, Metrics};
 use crate::route::{Identity, Share};
 
@@ -190,7 +192,7 @@ impl Fleet {
         requests: usize,
         heard: mpsc::Sender<Heard>,
     ) -> Self {
-        let seats = seats::count(requests, links.len());
+        let seats = permits::count(requests, links.len());
         let shared = Arc::new(Shared {
             config: config.clone(),
             secret: secret.to_owned(),

@@ -11,10 +11,10 @@ use http::{HeaderValue, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::client::{CallError, Line};
 use super::dial::{GatewayLink, PipeStream, delay};
 use super::events::Position;
-use super::lane::{Lane, LaneEnd};
-use super::line::{CallError, Line};
+use super::sender::{Lane, LaneEnd};
 use super::{Failure, Link, LinkState, Shared, uplink};
 
 /// Flow control of answers: events pages of up to a few MB, batches' receipts of a few hundred KB
