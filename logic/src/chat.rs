@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{Item, Lane, Send, Sender, target};
 
-use crate::api::push::{Outcome, Request, submit};
 use crate::fleet::tracker::Ticket;
 use crate::node::Node;
 use crate::problem::Refusal;
+use crate::push::submit::{Outcome, Request, submit};
 use crate::push::{Narrow, Push, To, Wait};
 
 /// What the audience gets as an item of PUSH.

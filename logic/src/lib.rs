@@ -8,7 +8,6 @@ mod blocklist;
 mod chat;
 mod config;
 mod console;
-mod dedupe;
 mod devices;
 mod fleet;
 mod hook;
@@ -21,8 +20,6 @@ mod node;
 mod presence;
 mod problem;
 mod push;
-mod receipt;
-mod route;
 mod settings;
 mod uplink;
 mod upstream;
@@ -55,14 +52,13 @@ pub use tidegate_tls::{MutualTlsConfig, TlsConfig};
 #[doc(hidden)]
 #[must_use]
 pub fn messages_of(body: &bytes::Bytes) -> Option<usize> {
-    let bounds = api::envelope::Bounds { limits: &LimitsConfig::default(), http: &HttpConfig::default() };
-    api::envelope::read(body, bounds).ok().map(|push| push.messages.len())
+    let bounds = crate::push::envelope::Bounds { limits: &LimitsConfig::default(), http: &HttpConfig::default() };
+    crate::push::envelope::read(body, bounds).ok().map(|push| push.messages.len())
 }
 
 use crate::agents::Agents;
 use crate::api::body::Budget;
 use crate::blocklist::BlockTable;
-use crate::dedupe::Dedupe;
 use crate::devices::Devices;
 use crate::fleet::Fleet;
 use crate::fleet::interest::Interest;
@@ -71,6 +67,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::presence::Presence;
+use crate::push::dedupe::Dedupe;
 use crate::settings::Live;
 use crate::upstream::{Actions, Events, Pushing, Upstream, system_resolver};
 

@@ -12,7 +12,6 @@ use crate::agents::Agents;
 use crate::api::body::Budget;
 use crate::blocklist::BlockTable;
 use crate::config::LogicConfig;
-use crate::dedupe::Dedupe;
 use crate::devices::Devices;
 use crate::fleet::Fleet;
 use crate::fleet::interest::Interest;
@@ -20,6 +19,7 @@ use crate::hook::Hook;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::push::dedupe::Dedupe;
 use crate::settings;
 use crate::upstream::{Events, Upstream};
 

@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 use self::registry::{Fate, Registry};
 use self::run::Conclusion;
 use crate::config::{AgentsConfig, DedupeConfig};
-use crate::dedupe::{Dedupe, Guard};
 use crate::metrics::agents::ReplyLabels;
 use crate::node::Node;
+use crate::push::dedupe::{Dedupe, Guard};
 
 /// What a node knows of commands.
 pub struct Agents {
@@ -90,8 +90,8 @@ mod tests {
     use super::registry::Target;
     use super::run::End;
     use super::*;
-    use crate::dedupe::Claim;
     use crate::keys::Caller;
+    use crate::push::dedupe::Claim;
 
     /// A conclusion with one reply of so many bytes.
     fn conclusion(agents: &Agents, bytes: usize) -> Conclusion {

@@ -27,12 +27,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer;
 use super::registry::{Reply, Target, Waiting};
-use crate::dedupe::{Outcome, Print};
 use crate::fleet::interest::Watch;
 use crate::fleet::{Failure, Seats};
 use crate::node::Node;
+use crate::push::dedupe::{Outcome, Print};
+use crate::push::route::route;
 use crate::push::{Narrow, Push, To, Wait};
-use crate::route::route;
 
 /// When an unanswered command first looks for new connections that interest did not tell of (a user who comes back before
 /// its old connection is known to be dead has never been away); the pause doubles after each look.

@@ -18,7 +18,7 @@ use crate::fleet::interest::GatewaySet;
 use crate::fleet::{Failure, Link};
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::route::{holders, id_bytes};
+use crate::push::route::{holders, id_bytes};
 
 /// One connection as lists show it.
 #[derive(Serialize, ToSchema)]

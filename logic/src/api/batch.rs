@@ -13,14 +13,14 @@ use utoipa::ToSchema;
 
 use super::answer::{Answer, json, with_type};
 use super::body::{self, Lines};
-use super::envelope;
-use super::push::{Outcome, Request, Walking, bounds, submit};
 use crate::json::{self as syntax, Object};
 use crate::keys::Caller;
 use crate::metrics::RefusalLabels;
 use crate::node::Node;
 use crate::problem::{Problem, Refusal};
-use crate::receipt::Receipt;
+use crate::push::envelope;
+use crate::push::receipt::Receipt;
+use crate::push::submit::{Outcome, Request, Walking, bounds, submit};
 
 /// Pushes of one NDJSON body on their way at once: enough to fill batches, small beside `backplane.queue_pushes`.
 const WINDOW: usize = 1_024;

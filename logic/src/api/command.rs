@@ -19,11 +19,11 @@ use crate::agents::answer as document;
 use crate::agents::registry::Target;
 use crate::agents::run::{Ask, Conclusion, End, Expect, Live, run};
 use crate::config::{AgentsConfig, LimitsConfig};
-use crate::dedupe::{Claim, Guard};
 use crate::json::{self as syntax, Object};
 use crate::metrics::agents::EndLabels;
 use crate::node::Node;
 use crate::problem::Refusal;
+use crate::push::dedupe::{Claim, Guard};
 
 /// Longest command name and idempotency key, in bytes.
 const NAME_BYTES_MAX: usize = 128;

@@ -9,12 +9,13 @@ use hyper::body::Incoming;
 use tidegate_protocol::records::Lane;
 
 use super::answer::Answer;
-use super::push::{Request, answer, submit};
+use super::body;
 use super::query::Pairs;
-use super::{body, envelope};
 use crate::keys::Caller;
 use crate::node::Node;
 use crate::problem::Refusal;
+use crate::push::envelope;
+use crate::push::submit::{Request, answer, submit};
 use crate::push::{Narrow, Push, To, Wait};
 
 const FORM: &str = "application/x-www-form-urlencoded";

@@ -6,14 +6,13 @@
 //! Invariant: every spawned task holds a permit of `Node::connections` and a place of `Node::places`.
 
 mod agents;
-mod answer;
+pub mod answer;
 pub mod ask;
 mod batch;
 pub(crate) mod body;
 mod calls;
 mod command;
 mod console;
-pub mod envelope;
 mod framing;
 mod go_push;
 mod guard;
@@ -22,7 +21,6 @@ mod operate;
 mod order;
 pub mod paging;
 mod people;
-pub(crate) mod push;
 mod query;
 mod routes;
 mod socket;

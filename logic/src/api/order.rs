@@ -16,7 +16,7 @@ use crate::blocklist::unix_ms;
 use crate::json::{self as syntax, Object};
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::receipt::Gateways;
+use crate::push::receipt::Gateways;
 
 /// Longest block: ten years, which is for ever and still a date.
 pub const SECONDS_MAX: u32 = 315_360_000;

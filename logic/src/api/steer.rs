@@ -17,8 +17,8 @@ use crate::fleet::Failure;
 use crate::fleet::interest::GatewaySet;
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::receipt::{Failed, Gateways};
-use crate::route::{holders, id_bytes};
+use crate::push::receipt::{Failed, Gateways};
+use crate::push::route::{holders, id_bytes};
 
 /// What became of a close.
 #[derive(Serialize, ToSchema)]

@@ -40,7 +40,7 @@ use self::spare::Offers;
 use crate::config::BackplaneConfig;
 use crate::fleet::interest::{GatewayIndex, Interest};
 use crate::metrics::{FailureLabels, GatewayLabels, Metrics};
-use crate::route::{Identity, Share};
+use crate::push::route::{Identity, Share};
 
 /// Why a gateway did not take a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -25,7 +25,7 @@ use crate::fleet::Seats;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
 use crate::metrics::Metrics;
 use crate::node::Node;
-use crate::route::Share;
+use crate::push::route::Share;
 
 /// Looks in the time of one interval: how much later than it could be a frame may come.
 const LOOKS_AN_INTERVAL: u32 = 10;

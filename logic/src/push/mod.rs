@@ -1,7 +1,12 @@
 //! A push that cannot be wrong: what `api::envelope` makes of a request's body and `route` sends on its way.
 //! Plain values. Invariants: at least one message and one target; every name is valid; no target twice.
 
+pub mod dedupe;
+pub mod envelope;
 pub mod reach;
+pub mod receipt;
+pub mod route;
+pub(crate) mod submit;
 
 use bytes::Bytes;
 use tidegate_protocol::ids::ConnectionId;

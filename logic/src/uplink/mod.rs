@@ -8,7 +8,6 @@ use tidegate_protocol::records::item::What;
 use tokio::sync::mpsc;
 
 use crate::agents;
-use crate::api::push::Request;
 use crate::chat;
 use crate::devices;
 use crate::fleet::Heard;
@@ -17,6 +16,7 @@ use crate::hook::Stranger;
 use crate::keys::Caller;
 use crate::node::Node;
 use crate::presence;
+use crate::push::submit::Request;
 use crate::upstream::carry;
 
 /// Pages of items that wait for the desk; beyond it gateways are not asked for more.

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tidegate_protocol::records::Lane;
 
 use super::answer::{Acting, Action, Actions};
-use crate::api::{envelope, push};
 use crate::keys::Caller;
 use crate::node::Node;
 use crate::push::{Narrow, Push, To, Wait};
+use crate::push::{envelope, submit};
 
 /// Pushes through the node, once there is one.
 #[derive(Default)]
@@ -34,14 +34,14 @@ impl Pushing {
                 }
                 reply(to, &to_id, &data)
             }
-            Action::Push(body) => match envelope::read(&body, push::bounds(&live)) {
+            Action::Push(body) => match envelope::read(&body, submit::bounds(&live)) {
                 Ok(push) => push,
                 Err(_) => return false,
             },
         };
-        let request = push::Request::new(&node, Caller::SINKS);
+        let request = submit::Request::new(&node, Caller::SINKS);
         // Nobody there is an answer too; a gateway that is away is in the metrics of pushes.
-        let _ = push::submit(&node, &request, push, None).outcome(&node).await;
+        let _ = submit::submit(&node, &request, push, None).outcome(&node).await;
         true
     }
 }

@@ -12,7 +12,7 @@ use crate::api::calls::Call;
 use crate::config::LogicConfig;
 use crate::keys::Scope;
 use crate::problem::{Rules, rules};
-use crate::receipt::{Receipt, Written};
+use crate::push::receipt::{Receipt, Written};
 
 /// The media type of JSON.
 pub const JSON: &str = "application/json";

@@ -5,8 +5,8 @@
 use serde_json::{Map, Value, json};
 use tidegate_protocol::limits::{CONTROL_BYTES_MAX, NAME_BYTES_MAX, PLATFORM_BYTES_MAX};
 
-use crate::api::envelope::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX};
 use crate::config::LogicConfig;
+use crate::push::envelope::{ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX};
 
 /// A connection id for examples.
 pub const CONNECTION: &str = "0e38q0x9w100fg000004000000";

@@ -12,18 +12,19 @@ use hyper::body::Incoming;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::answer::{Answer, json};
-use super::{body, envelope};
+use super::dedupe::{Claim, Earlier};
+use super::envelope;
+use super::receipt::{Receipt, Written};
+use super::route::route;
+use crate::api::answer::{Answer, json};
+use crate::api::body;
 use crate::chat;
-use crate::dedupe::{Claim, Earlier};
 use crate::fleet::{Failure, Link, LinkState, Seats, Sent};
 use crate::keys::Caller;
 use crate::metrics::{PushLabels, PushResult};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::{Push, To, Wait};
-use crate::receipt::{Receipt, Written};
-use crate::route::route;
 use crate::settings::Live;
 
 /// What became of a push.
