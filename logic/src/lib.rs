@@ -5,13 +5,13 @@
 mod agents;
 mod api;
 mod blocklist;
-mod chat;
 mod config;
 mod console;
 mod devices;
 mod fleet;
 mod hook;
 mod http_client;
+mod inbound;
 mod json;
 mod judge;
 mod keys;
@@ -21,7 +21,6 @@ mod presence;
 mod problem;
 mod push;
 mod settings;
-mod uplink;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -130,7 +129,7 @@ impl Logic {
         let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
         let hook = Hook::start(&config.hook, &metrics)
             .map_err(|why| StartError::Config(vec![format!("logic.hook: {why}")]))?;
-        let (hear, heard) = mpsc::channel(uplink::PAGES);
+        let (hear, heard) = mpsc::channel(inbound::PAGES);
         let fleet = Fleet::new(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics, requests, hear);
         fleet.want(|wants| wants.devices = true);
         if let Some(hook) = &hook {
@@ -164,7 +163,7 @@ impl Logic {
         });
         deliver(&node).await;
         node.fleet.dial();
-        tokio::spawn(uplink::run(Arc::clone(&node), heard));
+        tokio::spawn(inbound::run(Arc::clone(&node), heard));
         tokio::spawn(presence::run(Arc::clone(&node)));
         tokio::spawn(blocklist::run(Arc::clone(&node)));
         let (leave, left) = watch::channel(false);

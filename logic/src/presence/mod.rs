@@ -3,7 +3,6 @@
 //! about rooms ([`answer`]) and knows when those who left were last seen ([`seen`]).
 //! Counts of gateways that have not spoken are asked for, all rooms of a look in one question, so a frame is never a guess.
 
-pub mod answer;
 pub mod board;
 
 use std::sync::Arc;

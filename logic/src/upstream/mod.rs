@@ -6,7 +6,6 @@
 //! Invariant: what was told SENT is in a spool, in its sink, or a dead letter.
 
 mod answer;
-pub mod carry;
 mod debounce;
 mod doing;
 mod events;

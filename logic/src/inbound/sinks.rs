@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{Event, Item, Route, Sender};
 
-use super::{Outcome, UpstreamItem, What};
 use crate::fleet::Link;
 use crate::fleet::tracker::Ticket;
 use crate::node::Node;
+use crate::upstream::{Outcome, UpstreamItem, What};
 
 /// Takes a message, in order; the client is told when it is on the disk.
 pub fn route(node: &Node, link: &Link, item: &Item, from: Sender, route: Route, ticket: Ticket) {

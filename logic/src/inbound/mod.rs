@@ -2,22 +2,23 @@
 //! to the gateway that waits for it, also when the item has moved there meanwhile ([`desk`]).
 //! Handing an item on never waits; what takes time goes on beside.
 
+pub mod chat;
+pub mod queries;
+pub mod sinks;
+
 use std::sync::Arc;
 
 use tidegate_protocol::records::item::What;
 use tokio::sync::mpsc;
 
 use crate::agents;
-use crate::chat;
 use crate::devices;
 use crate::fleet::Heard;
 use crate::fleet::tracker::{Desk, Seen};
 use crate::hook::Stranger;
 use crate::keys::Caller;
 use crate::node::Node;
-use crate::presence;
 use crate::push::submit::Request;
-use crate::upstream::carry;
 
 /// Pages of items that wait for the desk; beyond it gateways are not asked for more.
 pub const PAGES: usize = 64;
@@ -42,8 +43,8 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
             node.metrics.uplink_items.get_or_create(&kind_of(&what)).inc();
             match what {
                 What::Send(send) => chat::carry(&node, &request, &item, from, send, ticket),
-                What::Route(route) => carry::route(&node, &page.link, &item, from, route, ticket),
-                What::Ask(ask) => presence::answer::carry(&node, ask, ticket),
+                What::Route(route) => sinks::route(&node, &page.link, &item, from, route, ticket),
+                What::Ask(ask) => queries::carry(&node, ask, ticket),
                 What::Tally(tally) => {
                     node.presence.note(page.link.index, tally);
                     ticket.done();
@@ -63,7 +64,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                     ticket.done();
                 }
                 What::Event(event) => {
-                    carry::event(&node, &page.link, &item, from, event);
+                    sinks::event(&node, &page.link, &item, from, event);
                     ticket.done();
                 }
             }
