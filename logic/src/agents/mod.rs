@@ -3,7 +3,7 @@
 //! `metrics`. The calls are in `api::command` and `api::agents`. Replies come up the uplink to the node that
 //! the command's id names, so no other node needs to know of it.
 
-pub mod answer;
+pub mod documents;
 pub mod registry;
 pub mod run;
 

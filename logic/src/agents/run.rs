@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer;
+use super::documents;
 use super::registry::{Reply, Target, Waiting};
 use crate::fleet::interest::Watch;
 use crate::fleet::{Failure, Seats};
@@ -205,7 +205,7 @@ impl Run<'_> {
 
     /// Adds a reply; true when it was the last one needed.
     fn take(&mut self, reply: Reply) -> bool {
-        self.say(Live::Line(answer::line(&reply)));
+        self.say(Live::Line(documents::line(&reply)));
         self.replies.push(reply);
         match self.ask.expect {
             Expect::First => true,

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, Answer, with_type};
 use super::{body, calls};
-use crate::agents::answer as document;
+use crate::agents::documents as document;
 use crate::agents::registry::Target;
 use crate::agents::run::{Ask, Conclusion, End, Expect, Live, run};
 use crate::config::{AgentsConfig, LimitsConfig};

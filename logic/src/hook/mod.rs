@@ -4,9 +4,9 @@
 //! Invariants: every question ends in one verdict, within `timeout_ms`; at most `in_flight` questions are open; where the hook
 //! fails nobody comes in, unless `fail_open` and the service is not there; neither a question nor an answer is in any log.
 
-mod answer;
 mod cache;
 mod post;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -149,13 +149,13 @@ impl Hook {
         let full = |_| Failure::here("more questions at once than logic.hook.in_flight");
         let _place = self.places.try_acquire().map_err(full)?;
         let Stranger { id, time_ms, gateway, from, connect } = stranger;
-        let question = Bytes::from(answer::question(id, *time_ms, gateway, from, connect));
+        let question = Bytes::from(verdict::question(id, *time_ms, gateway, from, connect));
         let started = Instant::now();
         let reply = timeout(self.timeout, (self.post)(id.clone(), question)).await;
         self.metrics.hook_seconds.observe(started.elapsed().as_secs_f64());
         match reply {
             Err(_) => Err(Failure { why: "no answer within logic.hook.timeout_ms".into(), is_away: true }),
-            Ok(Reply::Body(body)) => answer::read(&body).map_err(Failure::here),
+            Ok(Reply::Body(body)) => verdict::read(&body).map_err(Failure::here),
             Ok(Reply::Status(status @ (401 | 403))) => {
                 let code = if status == 401 { "unauthorized" } else { "refused" };
                 Ok(Verdict { status: u32::from(status), code: code.into(), ..Verdict::default() })

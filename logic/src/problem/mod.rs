@@ -13,7 +13,7 @@ pub mod rules;
 
 pub use rules::Rules;
 
-use crate::agents::answer::Known;
+use crate::agents::documents::Known;
 use crate::fleet::Failure;
 
 /// Why a request is not done, with the values that matter.

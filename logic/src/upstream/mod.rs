@@ -5,23 +5,19 @@
 //! `debounce`, `sign`, `address` and `connect` (who is called, and that it is them), `metrics`.
 //! Invariant: what was told SENT is in a spool, in its sink, or a dead letter.
 
-mod answer;
+mod actions;
+mod dead_letters;
 mod debounce;
-mod doing;
 mod events;
-mod frame;
 mod graves;
 mod item;
-mod lane;
 mod ledger;
-mod pace;
-mod place;
-mod salvage;
+mod retry;
 mod search;
 mod sink;
 mod spool;
-mod takeover;
-mod tend;
+mod wishes;
+mod worker;
 mod writer;
 
 use std::borrow::Cow;
@@ -33,14 +29,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use self::answer::Actions;
-pub use self::doing::Pushing;
+pub use self::actions::Pushing;
+pub use self::dead_letters::{Deed, Which};
 pub use self::events::Events;
 pub use self::item::{EVENT_KINDS, UpstreamItem, What};
 use self::sink::Idle;
 pub use self::sink::Sink;
 pub use self::spool::{Amount, Dead};
-pub use self::tend::{Deed, Which};
+pub use self::wishes::Actions;
 use crate::config::{RouteConfig, UpstreamConfig};
 pub use crate::http_client::Url;
 pub use crate::http_client::connect::{Resolve, system_resolver};
@@ -238,7 +234,5 @@ fn fits(pattern: &str, route: &str) -> bool {
     true
 }
 
-#[cfg(test)]
-mod salvage_tests;
 #[cfg(test)]
 mod tests;

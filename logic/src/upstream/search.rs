@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::frame::Stored;
+use super::spool::frame::Stored;
 use super::spool::{self, Spool, SpoolError};
 
 /// Users tried in vain before the search begins anew.

@@ -12,13 +12,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::answer::Actions;
-use super::frame;
 use super::graves::Grave;
 use super::ledger::{Admission, Books, Ledger};
-use super::salvage::Damage;
+use super::spool::frame;
+use super::spool::salvage::Damage;
 use super::spool::{Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
-use super::{Outcome, lane, writer};
+use super::wishes::Actions;
+use super::{Outcome, worker, writer};
 use crate::config::SinkConfig;
 use crate::http_client::connect::Resolve;
 use crate::http_client::{Url, Webhook};
@@ -338,7 +338,7 @@ impl Idle {
         let Self { sink, work, next } = self;
         let mut lanes = JoinSet::new();
         for lane in 0..sink.config.lanes {
-            lanes.spawn(lane::run(Arc::clone(&sink), lane, Arc::clone(actions), leave.clone()));
+            lanes.spawn(worker::run(Arc::clone(&sink), lane, Arc::clone(actions), leave.clone()));
         }
         tasks.spawn(writer::run(Arc::clone(&sink), work, next));
         tasks.spawn(async move {

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidegate_protocol::records;
 
-use super::answer::{Acting, Action};
 use super::item::tests::message;
 use super::spool::Spool;
+use super::wishes::{Acting, Action};
 use super::*;
 use crate::config::{DeadFull, EventsConfig, SinkConfig};
 use crate::fleet::interest::{GatewayIndex, Interest};

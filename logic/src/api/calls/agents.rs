@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Call, Topic};
-use crate::agents::answer::{Answered, Line};
+use crate::agents::documents::{Answered, Line};
 use crate::agents::registry::Target;
 use crate::api::agents::{self, Agents};
 use crate::api::command;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::agents::answer::Known;
+use crate::agents::documents::Known;
 use crate::api::calls;
 use crate::problem::Refusal;
 

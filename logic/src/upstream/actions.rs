@@ -5,7 +5,7 @@ use std::sync::{OnceLock, Weak};
 use bytes::Bytes;
 use tidegate_protocol::records::Lane;
 
-use super::answer::{Acting, Action, Actions};
+use super::wishes::{Acting, Action, Actions};
 use crate::keys::Caller;
 use crate::node::Node;
 use crate::push::{Narrow, Push, To, Wait};

@@ -12,12 +12,12 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
-use super::answer::{self, Action, Actions};
 use super::ledger::Burial;
-use super::pace::{Asked, Pace, Step};
+use super::retry::{Asked, Pace, Step};
 use super::search::Search;
 use super::sink::{Sink, Work, unix_ms};
 use super::spool::{Dead, SpoolError, Stored};
+use super::wishes::{self, Action, Actions};
 use crate::http_client::{Answer, Said};
 
 /// Pause when the spool cannot be read, or the dead letters have no room: an operator has to act.
@@ -205,7 +205,7 @@ impl Lane {
     async fn act(&self, said: &Said, batch: &[Stored]) {
         let sink = &self.sink;
         let wishes = match said {
-            Said::Body(body) => answer::read(body, batch, sink.json_depth).map_err(|_| "bad_answer"),
+            Said::Body(body) => wishes::read(body, batch, sink.json_depth).map_err(|_| "bad_answer"),
             Said::TooMuch => Err("answer_too_large"),
             Said::Broken => Err("answer_broken"),
         };

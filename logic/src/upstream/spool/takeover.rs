@@ -4,9 +4,7 @@
 use redb::{Database, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::frame::{self, Stock};
-use super::spool::{
-    Found, LETTERS, LetterTable, MESSAGES, MessageTable, STOCK, lane_of, letter, message, newest, put_stock,
-};
+use super::{Found, LETTERS, LetterTable, MESSAGES, MessageTable, STOCK, lane_of, letter, message, newest, put_stock};
 
 /// Spools without frames: (lane, number) → shard, time, line; number → shard, times, attempts, reason, line.
 pub(super) const OLD_MESSAGES: TableDefinition<'_, (u16, u64), &[u8]> = TableDefinition::new("spool");

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, StorageBackend};
 
+use super::files::{self, Acked, Place};
 use super::frame::{self, Frame, HEAD, Kind, MARK, Stock};
-use super::place::{self, Acked, Place};
-use super::spool::{CACHE_BYTES, LETTERS, MESSAGES, STOCK, SpoolError, lane_of, newest, put_stock};
+use super::{CACHE_BYTES, LETTERS, MESSAGES, STOCK, SpoolError, lane_of, newest, put_stock};
 
 /// Read at a time by a scan.
 const WINDOW: usize = 4 * 1024 * 1024;
@@ -221,7 +221,7 @@ fn save(place: &Place, file: &File, acked: Acked, lanes: u16, why: String) -> Re
     write(&new, file, &index, &stock).map_err(unusable)?;
     let kept = place.replace(&new).map_err(|error| unusable(error.into()))?;
     let acks = place.acks().map_err(|error| unusable(error.into()))?;
-    place::note(&acks, Acked { commits: stock.commits, is_closed: true }).map_err(|error| unusable(error.into()))?;
+    files::note(&acks, Acked { commits: stock.commits, is_closed: true }).map_err(|error| unusable(error.into()))?;
     Ok(Damage { kept, why, saved: stock.waiting + stock.dead, lost, is_counted })
 }
 

@@ -4,6 +4,11 @@
 //! Knows nothing of bounds (see `ledger`) nor of HTTP; `frame` has the form of what is in it, `salvage` what is done when that is
 //! damaged. Invariant: within a lane, numbers grow in the order of acceptance.
 
+mod files;
+pub mod frame;
+pub mod salvage;
+mod takeover;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,12 +16,12 @@ use std::path::{Path, PathBuf};
 use parking_lot::{Mutex, RwLock};
 use redb::{Database, Durability, ReadableDatabase as _, ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::frame::{self, Frame, Stock};
-pub use super::frame::{Dead, Stored};
+use self::files::{Acked, Place};
+pub use self::frame::{Dead, Stored};
+use self::frame::{Frame, Stock};
+use self::salvage::Damage;
+use self::takeover::take_stock;
 use super::graves::Grave;
-use super::place::{self, Acked, Place};
-use super::salvage::{self, Damage};
-use super::takeover::take_stock;
 
 /// (lane, number) → frame of a message.
 pub const MESSAGES: TableDefinition<'_, (u16, u64), &[u8]> = TableDefinition::new("messages");
@@ -187,7 +192,7 @@ impl Spool {
     fn acknowledge(&self, is_closed: bool) {
         let acked = Acked { commits: self.stock.lock().commits, is_closed };
         // One that is behind only weakens what the next start can tell about damage.
-        if let Err(error) = place::note(&self.acks, acked) {
+        if let Err(error) = files::note(&self.acks, acked) {
             tracing::warn!(path = %self.place.path.display(), "cannot note a commit beside the spool: {error}");
         }
     }
@@ -486,5 +491,6 @@ pub fn letter(number: u64, value: &[u8]) -> Option<Dead> {
 }
 
 #[cfg(test)]
-#[path = "spool_tests.rs"]
+mod salvage_tests;
+#[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::frame::tests::old;
-use super::spool::{Change, Dead, Found, Spool, Stored};
+use super::{Change, Dead, Found, Spool, Stored};
 
 const LANES: u16 = 4;
 const MESSAGES: u64 = 300;
