@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tidegate_protocol::records::{Claim, CommandRequest, DeviceRule, Newcomer, Sender};
 use tokio::time::Instant;
 
-use crate::api::steer::tell_any;
+use crate::api::closing::tell_any;
 use crate::fleet::Link;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
 use crate::fleet::tracker::Ticket;

@@ -6,7 +6,6 @@ mod agents;
 mod api;
 mod blocklist;
 mod config;
-mod console;
 mod devices;
 mod fleet;
 mod hook;

@@ -1,5 +1,5 @@
 //! The request bodies of the demo: what `POST /v1/push/batch` gets.
-//! A file of its own because these are the shapes the page draws (`logic/src/console/departures.js`).
+//! A file of its own because these are the shapes the page draws (`logic/src/api/console/departures.js`).
 //! Built by hand from types that need no escaping, except texts, which serde_json quotes.
 
 use super::Speed;

@@ -9,10 +9,10 @@ use serde::Serialize;
 use tidegate_protocol::records::{QueryKind, QueryRequest};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json, with_type};
-use super::ask::{self, Connection};
+use super::lists::{self, Connection};
 use super::paging::Place;
 use super::query::Pairs;
+use super::response::{Answer, json, with_type};
 use crate::node::Node;
 use crate::problem::Refusal;
 
@@ -51,7 +51,7 @@ pub struct Agents {
 pub async fn list(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
     let place = pairs.take("cursor").map_or(Ok(Place::default()), |c| Place::decode(&c))?;
-    let limit = ask::limit(node, &mut pairs)?;
+    let limit = lists::limit(node, &mut pairs)?;
     pairs.finish()?;
     Ok(json(StatusCode::OK, &page(node, String::new(), place, limit).await))
 }
@@ -100,7 +100,7 @@ async fn one(node: &Node, id: &str) -> Result<Vec<Agent>, Refusal> {
     if !of_user.is_empty() {
         return Ok(of_user);
     }
-    let found = ask::find_connection(node, id).await.map_err(|refusal| match refusal {
+    let found = lists::find_connection(node, id).await.map_err(|refusal| match refusal {
         Refusal::NoSuchConnection => Refusal::NoSuchAgent,
         other => other,
     })?;
@@ -113,7 +113,7 @@ async fn one(node: &Node, id: &str) -> Result<Vec<Agent>, Refusal> {
 async fn page(node: &Node, user: String, place: Place, limit: usize) -> Agents {
     let platform = node.config.agents.platform.clone();
     let request = QueryRequest { kind: QueryKind::Connections.into(), platform, user, ..QueryRequest::default() };
-    let found = ask::walk(node, request, place, limit).await;
+    let found = lists::walk(node, request, place, limit).await;
     let now = now_ms();
     let agents = found.connections.into_iter().map(|c| agent(c, now)).collect();
     Agents { agents, cursor: found.cursor, missing: found.missing }

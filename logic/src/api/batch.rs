@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json, with_type};
 use super::body::{self, Lines};
+use super::response::{Answer, json, with_type};
 use crate::json::{self as syntax, Object};
 use crate::keys::Caller;
 use crate::metrics::RefusalLabels;

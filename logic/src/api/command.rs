@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::answer::{self, Answer, with_type};
+use super::response::{self, Answer, with_type};
 use super::{body, calls};
 use crate::agents::documents as document;
 use crate::agents::registry::Target;
@@ -162,7 +162,7 @@ async fn stream(
             let _ = out.send(document::summary(&conclusion)).await;
         }
     });
-    Ok(answer::lines(lines))
+    Ok(response::lines(lines))
 }
 
 /// The answer to a command that has ended.

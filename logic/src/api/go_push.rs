@@ -8,9 +8,9 @@ use http::HeaderMap;
 use hyper::body::Incoming;
 use tidegate_protocol::records::Lane;
 
-use super::answer::Answer;
 use super::body;
 use super::query::Pairs;
+use super::response::Answer;
 use crate::keys::Caller;
 use crate::node::Node;
 use crate::problem::Refusal;

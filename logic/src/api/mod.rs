@@ -6,25 +6,25 @@
 //! Invariant: every spawned task holds a permit of `Node::connections` and a place of `Node::places`.
 
 mod agents;
-pub mod answer;
-pub mod ask;
 mod batch;
 pub(crate) mod body;
 mod calls;
+pub mod closing;
 mod command;
 mod console;
 mod framing;
 mod go_push;
 mod guard;
+pub mod lists;
+mod membership;
 pub(crate) mod openapi;
 mod operate;
-mod order;
 pub mod paging;
-mod people;
+mod presence;
 mod query;
+pub mod response;
 mod routes;
 mod socket;
-pub mod steer;
 mod upstream;
 
 use std::convert::Infallible;
@@ -40,8 +40,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use self::answer::Kept;
 use self::guard::Guard;
+use self::response::Kept;
 use self::routes::Routes;
 use self::socket::{Requests, Socket};
 use crate::node::Node;

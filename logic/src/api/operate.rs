@@ -10,7 +10,7 @@ use serde::Serialize;
 use tidegate_protocol::exposition::Exposition;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json, with_type};
+use super::response::{Answer, json, with_type};
 use crate::fleet::{Link, LinkState};
 use crate::metrics::{GatewayLabels, PoolLabels};
 use crate::node::Node;

@@ -8,9 +8,9 @@ use http::{Method, Request, Version, header};
 use hyper::body::Incoming;
 use matchit::Router;
 
-use super::answer::{Answer, Body};
 use super::calls::{self, Asked, Call, InProgress};
 use super::query;
+use super::response::{Answer, Body};
 use crate::keys::{Caller, Moment, Scope};
 use crate::metrics::{RefusalLabels, RequestLabels};
 use crate::node::Node;

@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json};
 use super::paging;
 use super::query::Pairs;
+use super::response::{Answer, json};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::upstream::{Dead, Deed, Sink, Which};

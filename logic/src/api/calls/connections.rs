@@ -4,9 +4,9 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Call, Topic};
-use crate::api::ask::{self, Connection, Connections};
+use crate::api::closing::{self, Closed};
+use crate::api::lists::{self, Connection, Connections};
 use crate::api::openapi::{Describe, schemas};
-use crate::api::steer::{self, Closed};
 use crate::keys::Scope;
 use crate::problem::rules;
 
@@ -21,7 +21,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/connections",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { ask::connections(&asked.node, asked.query(), None).await }),
+            run: |asked| Box::pin(async move { lists::connections(&asked.node, asked.query(), None).await }),
             describe: describe_list,
         },
         Call {
@@ -30,7 +30,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/connections/{id}",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { ask::one_connection(&asked.node, asked.param("id")).await }),
+            run: |asked| Box::pin(async move { lists::one_connection(&asked.node, asked.param("id")).await }),
             describe: describe_one,
         },
         Call {
@@ -40,7 +40,7 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Admin),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { steer::close_connection(&asked.node, asked.param("id"), asked.query()).await })
+                Box::pin(async move { closing::close_connection(&asked.node, asked.param("id"), asked.query()).await })
             },
             describe: describe_close,
         },

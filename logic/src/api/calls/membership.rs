@@ -5,8 +5,8 @@ use serde_json::json;
 use tidegate_protocol::limits::BLOCK_REASON_BYTES_MAX;
 
 use super::{Call, Topic};
+use crate::api::membership::{self, BlockList, Blocked, Moved, SECONDS_MAX};
 use crate::api::openapi::{Describe, JSON, schemas};
-use crate::api::order::{self, BlockList, Blocked, Moved, SECONDS_MAX};
 use crate::keys::Scope;
 use crate::problem::rules;
 
@@ -22,9 +22,9 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Admin),
             is_probe: false,
             run: |asked| {
-                Box::pin(
-                    async move { order::move_user(&asked.node, asked.name("room")?, asked.name("user")?, true).await },
-                )
+                Box::pin(async move {
+                    membership::move_user(&asked.node, asked.name("room")?, asked.name("user")?, true).await
+                })
             },
             describe: describe_put,
         },
@@ -35,9 +35,9 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Admin),
             is_probe: false,
             run: |asked| {
-                Box::pin(
-                    async move { order::move_user(&asked.node, asked.name("room")?, asked.name("user")?, false).await },
-                )
+                Box::pin(async move {
+                    membership::move_user(&asked.node, asked.name("room")?, asked.name("user")?, false).await
+                })
             },
             describe: describe_remove,
         },
@@ -47,7 +47,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/rooms/{room}",
             needs: Some(Scope::Admin),
             is_probe: false,
-            run: |asked| Box::pin(async move { order::close_room(&asked.node, asked.name("room")?).await }),
+            run: |asked| Box::pin(async move { membership::close_room(&asked.node, asked.name("room")?).await }),
             describe: describe_close,
         },
         Call {
@@ -58,7 +58,7 @@ pub static TOPIC: Topic = Topic {
             is_probe: false,
             run: |asked| {
                 Box::pin(async move {
-                    order::block(&asked.node, asked.name("user")?, &asked.head.headers, asked.body).await
+                    membership::block(&asked.node, asked.name("user")?, &asked.head.headers, asked.body).await
                 })
             },
             describe: describe_block,
@@ -69,7 +69,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/{user}/block",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(order::blocks_of(&asked.node, &asked.name("user")?)) }),
+            run: |asked| Box::pin(async move { Ok(membership::blocks_of(&asked.node, &asked.name("user")?)) }),
             describe: describe_user_blocks,
         },
         Call {
@@ -78,7 +78,9 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/{user}/block",
             needs: Some(Scope::Admin),
             is_probe: false,
-            run: |asked| Box::pin(async move { order::unblock(&asked.node, asked.name("user")?, asked.query()).await }),
+            run: |asked| {
+                Box::pin(async move { membership::unblock(&asked.node, asked.name("user")?, asked.query()).await })
+            },
             describe: describe_unblock,
         },
         Call {
@@ -87,7 +89,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/blocks",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { order::blocks(&asked.node, asked.query()) }),
+            run: |asked| Box::pin(async move { membership::blocks(&asked.node, asked.query()) }),
             describe: describe_blocks,
         },
     ],

@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use tidegate_protocol::limits::is_valid_name;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::answer::Answer;
 use super::openapi::Describe;
+use super::response::Answer;
 use crate::keys::{Caller, Scope};
 use crate::node::Node;
 use crate::problem::Refusal;

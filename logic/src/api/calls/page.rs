@@ -59,7 +59,7 @@ fn describe_page(call: &mut Describe<'_>) {
 }
 
 fn describe_file(call: &mut Describe<'_>) {
-    let files: Vec<&str> = crate::console::files().collect();
+    let files: Vec<&str> = crate::api::console::assets::files().collect();
     call.summary("A file of the page")
         .in_path("file", json!({"type": "string", "enum": files}), "Its name.")
         .answers_as(200, "text/javascript; charset=utf-8", json!({"type": "string"}), "A script.", None)

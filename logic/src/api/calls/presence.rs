@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Call, Topic};
 use crate::api::openapi::{Describe, JSON, schemas};
-use crate::api::people::{self, FoundUsers, Presence, USERS_MAX, UserRooms};
+use crate::api::presence::{self, FoundUsers, Presence, USERS_MAX, UserRooms};
 use crate::keys::Scope;
 use crate::problem::rules;
 
@@ -20,7 +20,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/presence",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(people::presence(&asked.node)) }),
+            run: |asked| Box::pin(async move { Ok(presence::presence(&asked.node)) }),
             describe: describe_presence,
         },
         Call {
@@ -29,7 +29,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/query",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { people::users(&asked.node, &asked.head.headers, asked.body).await }),
+            run: |asked| Box::pin(async move { presence::users(&asked.node, &asked.head.headers, asked.body).await }),
             describe: describe_users,
         },
         Call {
@@ -38,7 +38,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/{user}/rooms",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(people::user_rooms(&asked.node, asked.name("user")?).await) }),
+            run: |asked| Box::pin(async move { Ok(presence::user_rooms(&asked.node, asked.name("user")?).await) }),
             describe: describe_rooms,
         },
     ],

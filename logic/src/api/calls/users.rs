@@ -4,9 +4,9 @@ use http::Method;
 use serde_json::json;
 
 use super::{Call, Topic, connections};
-use crate::api::ask::{self, User};
+use crate::api::closing::{self, Closed};
+use crate::api::lists::{self, User};
 use crate::api::openapi::Describe;
-use crate::api::steer::{self, Closed};
 use crate::keys::Scope;
 use crate::problem::rules;
 
@@ -21,7 +21,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/{user}",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(ask::user(&asked.node, asked.name("user")?).await) }),
+            run: |asked| Box::pin(async move { Ok(lists::user(&asked.node, asked.name("user")?).await) }),
             describe: describe_user,
         },
         Call {
@@ -31,7 +31,7 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Admin),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { steer::close_user(&asked.node, asked.name("user")?, asked.query()).await })
+                Box::pin(async move { closing::close_user(&asked.node, asked.name("user")?, asked.query()).await })
             },
             describe: describe_close,
         },

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, with_type};
 use super::calls::TOPICS;
+use super::response::{Answer, with_type};
 use crate::config::LogicConfig;
 use crate::node::Node;
 use crate::problem::{Problem, rules};

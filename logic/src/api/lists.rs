@@ -11,9 +11,9 @@ use tidegate_protocol::records::{self, ConnectionInfo, QueryKind, QueryReply, Qu
 use tokio::task::JoinSet;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json};
 use super::paging::{self, Page, Place};
 use super::query::Pairs;
+use super::response::{Answer, json};
 use crate::fleet::interest::GatewaySet;
 use crate::fleet::{Failure, Link};
 use crate::node::Node;

@@ -11,8 +11,8 @@ use tidegate_protocol::records::{CommandReply, CommandRequest};
 use tokio::task::JoinSet;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json};
 use super::query::Pairs;
+use super::response::{Answer, json};
 use crate::fleet::Failure;
 use crate::fleet::interest::GatewaySet;
 use crate::node::Node;

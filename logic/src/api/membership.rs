@@ -8,10 +8,10 @@ use tidegate_protocol::limits::{BLOCK_REASON_BYTES_MAX, BLOCKS_MAX, is_valid_nam
 use tidegate_protocol::records::{Block, CommandReply, CommandRequest, Move};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json};
+use super::closing::tell;
 use super::query::Pairs;
-use super::steer::tell;
-use super::{ask, body, paging};
+use super::response::{Answer, json};
+use super::{body, lists, paging};
 use crate::blocklist::unix_ms;
 use crate::json::{self as syntax, Object};
 use crate::node::Node;
@@ -124,7 +124,7 @@ pub async fn unblock(node: &Node, user: String, query: Option<&str>) -> Result<A
 async fn told(node: &Node, block: Block) -> Result<Answer, Refusal> {
     let Block { user, room, until_ms, .. } = block.clone();
     let order = CommandRequest { blocks: vec![block], ..CommandRequest::default() };
-    let (reply, gateways) = super::steer::tell_any(node, ask::every(node), &order).await;
+    let (reply, gateways) = super::closing::tell_any(node, lists::every(node), &order).await;
     let CommandReply { closed, moved, .. } = reply;
     Ok(json(StatusCode::OK, &Blocked { user, room, until_ms, closed, moved, gateways }))
 }
@@ -138,7 +138,7 @@ pub fn blocks_of(node: &Node, user: &str) -> Answer {
 /// `GET /v1/blocks`.
 pub fn blocks(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
-    let limit = ask::limit(node, &mut pairs)?;
+    let limit = lists::limit(node, &mut pairs)?;
     let after = pairs.take("cursor").map_or(Ok(String::new()), |c| paging::decode(&c))?;
     pairs.finish()?;
     let blocks = node.blocks.list(&after, limit, unix_ms());

@@ -10,8 +10,8 @@ use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::records::{GatewayInfo, QueryKind, QueryRequest};
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json};
-use super::{ask, body};
+use super::response::{Answer, json};
+use super::{body, lists};
 use crate::fleet::LinkState;
 use crate::json::{self as syntax, Object};
 use crate::node::Node;
@@ -156,11 +156,11 @@ pub async fn user_rooms(node: &Node, user: String) -> Answer {
     let request = QueryRequest {
         kind: QueryKind::Connections.into(),
         user: user.clone(),
-        limit: ask::page_max(node),
+        limit: lists::page_max(node),
         ..QueryRequest::default()
     };
     let (mut rooms, mut missing, mut is_cut): (BTreeMap<String, u64>, _, _) = (BTreeMap::new(), Vec::new(), false);
-    for (link, reply) in ask::ask(node, set, &request).await {
+    for (link, reply) in lists::ask(node, set, &request).await {
         let Ok(reply) = reply else {
             missing.push(link.name.clone());
             continue;

@@ -1,13 +1,15 @@
-//! The console over HTTP: the embedded files of [`crate::console`] under a strict policy, and one document of settings.
+//! The console over HTTP: the embedded files of [`super::console::assets`] under a strict policy, and one document of settings.
 //! The page gets no secret and no data; what it shows comes from the API and the WebSocket, under their rules.
+
+pub mod assets;
 
 use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::answer::{Answer, json, with_type};
-use crate::console::asset;
+use super::console::assets::asset;
+use super::response::{Answer, json, with_type};
 use crate::node::Node;
 use crate::problem::Refusal;
 
