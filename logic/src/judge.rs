@@ -3,10 +3,10 @@
 //! Opens no listener and no spool: `config check` runs beside a node that works on both.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
-use crate::certificates;
 use crate::config::LogicConfig;
 use crate::hook::Hook;
 use crate::http_client::Webhook;
@@ -31,6 +31,27 @@ pub fn refusals(config: &LogicConfig) -> Vec<String> {
         out.extend(refused.map(|why| format!("logic.upstream.spool: {}: {why}", config.upstream.spool)));
     }
     out
+}
+
+pub type Certificates = (Option<tidegate_tls::Server>, Option<Arc<tidegate_tls::Client>>);
+
+/// Reads what is configured; the error names section and file.
+pub fn certificates(config: &LogicConfig) -> Result<Certificates, String> {
+    let api = match &config.tls {
+        files if files.is_on() => {
+            let server = tidegate_tls::Server::open(files, &["h2", "http/1.1"]);
+            Some(server.map_err(|error| format!("logic.tls: {error}"))?)
+        }
+        _ => None,
+    };
+    let backplane = match &config.backplane_tls {
+        files if files.is_on() => {
+            let client = tidegate_tls::Client::open_mutual(files, &["h2"]);
+            Some(Arc::new(client.map_err(|error| format!("logic.backplane_tls: {error}"))?))
+        }
+        _ => None,
+    };
+    Ok((api, backplane))
 }
 
 /// Why files cannot be made in a folder, which itself may have to be made first.
