@@ -1,4 +1,4 @@
-//! Users who are not to be let in for a time: this node's copy of the fleet's blocks, and the talk that keeps all copies alike.
+//! Users who are not to be let in for a time: this node's copy of the fleet's blocks, and the exchange that keeps all copies alike.
 //! A new block goes to every gateway at once (`api::order`); what is here is told to gateways that have not heard it (they
 //! have restarted, or were away), and what gateways have heard from other nodes is asked of them.
 //! A gateway that has just started hears all of it before clients may come ([`Link::brief`]).

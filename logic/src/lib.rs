@@ -1,6 +1,6 @@
 //! The Tidegate tier that answers the push API: takes pushes over HTTP, routes them to the gateways that have their
 //! targets, and says what became of them. Holds no client connection and no message longer than its walk.
-//! A push walks `api/push.rs` → `route.rs` → `backplane.rs`. Start at [`Logic`].
+//! A push walks `api` → `push` → `fleet`. Start at [`Logic`].
 
 mod agents;
 mod api;

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 use super::documents;
 use super::registry::{Reply, Target, Waiting};
 use crate::fleet::interest::Watch;
-use crate::fleet::{Failure, Seats};
+use crate::fleet::{Failure, Permits};
 use crate::node::Node;
 use crate::push::dedupe::{Outcome, Print};
 use crate::push::route::route;
@@ -243,7 +243,7 @@ impl Run<'_> {
         let mut shares = route(&push, &self.node.interest, &self.node.fleet.identities());
         shares.iter_mut().for_each(|share| share.push.control = text.clone());
         let mut sent = Sent::default();
-        for (link, taken) in self.node.fleet.send(shares, &Seats::exempt()).settle().await {
+        for (link, taken) in self.node.fleet.send(shares, &Permits::exempt()).settle().await {
             match taken {
                 Ok(receipt) => sent.matched += receipt.matched,
                 Err(failure) => {

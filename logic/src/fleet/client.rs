@@ -49,13 +49,13 @@ impl CallError {
 
 /// A connection's requesting end; clones share the connection.
 #[derive(Clone)]
-pub(super) struct Line {
+pub(super) struct Client {
     pub send: SendRequest<Bytes>,
     pub authority: String,
     pub bearer: Option<HeaderValue>,
 }
 
-impl Line {
+impl Client {
     /// Sends a record, gets a record.
     pub async fn call<Q: Message, A: Message + Default>(
         &self,
@@ -66,7 +66,7 @@ impl Line {
         self.call_encoded(path, Bytes::from(request.encode_to_vec()), deadline).await
     }
 
-    /// As [`Line::call`], for a record that is encoded already.
+    /// As [`Client::call`], for a record that is encoded already.
     pub async fn call_encoded<A: Message + Default>(
         &self,
         path: &str,

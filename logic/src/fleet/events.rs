@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_protocol::records::{EventsReply, EventsRequest, path};
 
-use super::client::{CallError, Line};
+use super::client::{CallError, Client};
 use super::{Link, Shared};
 
 /// Where we are in one gateway's news; outlives a connection.
@@ -26,17 +26,23 @@ impl Position {
     }
 
     /// Asks once, applies the answer, and returns the gateway's epoch.
-    pub async fn step(&mut self, shared: &Shared, link: &Link, line: &Line, hold: Duration) -> Result<u64, CallError> {
+    pub async fn step(
+        &mut self,
+        shared: &Shared,
+        link: &Link,
+        client: &Client,
+        hold: Duration,
+    ) -> Result<u64, CallError> {
         let request = EventsRequest {
             logic: shared.logic,
             epoch: self.epoch,
             cursor: self.cursor,
             page: self.page.clone(),
             hold_ms: u32::try_from(hold.as_millis()).unwrap_or(u32::MAX),
-            rest: shared.offers.rest(link.index),
+            rest: shared.spare.rest(link.index),
         };
         let deadline = hold + Duration::from_millis(u64::from(shared.config.request_ms));
-        let reply: EventsReply = line.call(path::EVENTS, &request, deadline).await?;
+        let reply: EventsReply = client.call(path::EVENTS, &request, deadline).await?;
         let epoch = reply.epoch;
         if epoch != self.epoch && !reply.is_snapshot {
             // News of an epoch whose beginning we have not seen: start over with a snapshot.
@@ -51,7 +57,7 @@ impl Position {
             *account = super::Account { epoch, info: None };
         }
         if let Some(info) = &reply.gateway {
-            shared.offers.note(link.index, info);
+            shared.spare.note(link.index, info);
             account.info = reply.gateway;
         }
         *self = Self { epoch, cursor: reply.cursor, page: reply.page };

@@ -1,8 +1,9 @@
 //! The links to the gateways: pushes that wait for one gateway become one batch, one HTTP/2 POST; interest, queries and
 //! commands travel on the same connection. This file is what the rest of logic sees of it: a [`Fleet`] of [`Link`]s.
-//! Parts: `queue` (what waits), `dial` (how a connection comes about), `line` (one request), `session` (the life of a
-//! connection), `lane` (batches and their sequence), `events` (interest), `uplink` (what clients say), `offers` (who could take the clients of one that
-//! leaves), `seats` (requests that wait for a gateway). One gateway never waits for another.
+//! Parts: `queue` (what waits), `dial` (how a connection comes about), `client` (one request), `session` (the life of a
+//! connection), `sender` (batches and their sequence), `events` and `interest` (who is where), `uplink` and `tracker` (what
+//! clients say, and the answers to it), `spare` (who could take the clients of one that leaves), `permits` (requests that wait
+//! for a gateway). Invariant: one gateway never waits for another.
 
 mod client;
 mod dial;
@@ -30,13 +31,13 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::client::CallError;
 pub use self::dial::{GatewayLink, PipeDial, PipeStream, authority_of};
-pub use self::permits::Seats;
+pub use self::permits::Permits;
 pub use self::queue::LinkState;
 pub use self::uplink::{Heard, Outgoing};
 
-use self::client::Line;
+use self::client::Client;
 use self::queue::Queue;
-use self::spare::Offers;
+use self::spare::Spare;
 use crate::config::BackplaneConfig;
 use crate::fleet::interest::{GatewayIndex, Interest};
 use crate::metrics::{FailureLabels, GatewayLabels, Metrics};
@@ -119,14 +120,14 @@ pub struct Link {
     /// What waits for it, and whether the link is up; the link's task takes from it.
     queue: Queue,
     /// The open connection, while there is one; set and cleared by the link's task.
-    line: Mutex<Option<Line>>,
+    client: Mutex<Option<Client>>,
     /// The gateway's latest account of itself and its epoch; kept over a loss; set by the link's task.
     account: Mutex<Account>,
     /// Permits of [`WAITS_MAX`] and [`QUESTIONS_MAX`].
     waits: Semaphore,
     questions: Semaphore,
     /// Requests that may wait for this gateway's answer to their pushes.
-    seats: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Answers to what its clients said.
     pub outgoing: Outgoing,
     /// Told when the link has come up.
@@ -153,7 +154,7 @@ struct Shared {
     logic: u64,
     interest: Arc<Interest>,
     /// What each gateway could take from one that leaves.
-    offers: Offers,
+    spare: Spare,
     /// What we want to hear of clients; part of each uplink request.
     wants: RwLock<Wants>,
     /// Where it goes.
@@ -192,21 +193,21 @@ impl Fleet {
         requests: usize,
         heard: mpsc::Sender<Heard>,
     ) -> Self {
-        let seats = permits::count(requests, links.len());
+        let permits = permits::count(requests, links.len());
         let shared = Arc::new(Shared {
             config: config.clone(),
             secret: secret.to_owned(),
             tls,
             logic: fastrand::u64(1..),
             interest: Arc::clone(interest),
-            offers: Offers::new(links.len()),
+            spare: Spare::new(links.len()),
             wants: RwLock::default(),
             heard,
         });
         let (mut seen, mut waiting) = (Vec::new(), Vec::new());
         for (i, how) in links.into_iter().enumerate() {
             let Some(index) = GatewayIndex::new(i) else { break };
-            let link = Arc::new(Link::new(how.name(), index, config, metrics, seats));
+            let link = Arc::new(Link::new(how.name(), index, config, metrics, permits));
             waiting.push((Arc::clone(&link), how));
             seen.push(link);
         }
@@ -245,14 +246,14 @@ impl Fleet {
         self.links.iter().map(|link| link.identity()).collect()
     }
 
-    /// Queues each share with its gateway, in order of calls; does not wait. `seats` are those of the publisher's request.
-    pub fn send(&self, shares: Vec<Share>, seats: &Seats) -> Sent {
+    /// Queues each share with its gateway, in order of calls; does not wait. `permits` are those of the publisher's request.
+    pub fn send(&self, shares: Vec<Share>, permits: &Permits) -> Sent {
         let parts = shares
             .into_iter()
             .filter_map(|share| {
                 let link = self.links.get(share.gateway.get())?;
-                let seat = seats.take(link.index, &link.seats).ok_or(Failure::Overloaded);
-                let queued = seat.and_then(|seat| link.queue.push(share.push, seat, Instant::now()));
+                let permit = permits.take(link.index, &link.permits).ok_or(Failure::Overloaded);
+                let queued = permit.and_then(|permit| link.queue.push(share.push, permit, Instant::now()));
                 if queued.is_ok() {
                     link.metrics.pushes.inc();
                 }
@@ -302,7 +303,7 @@ impl Sent {
 }
 
 impl Link {
-    fn new(name: String, index: GatewayIndex, config: &BackplaneConfig, metrics: &Metrics, seats: usize) -> Self {
+    fn new(name: String, index: GatewayIndex, config: &BackplaneConfig, metrics: &Metrics, permits: usize) -> Self {
         let labels = GatewayLabels { gateway: name.clone() };
         let metrics = LinkMetrics {
             batches: metrics.batches.get_or_create_owned(&labels),
@@ -317,11 +318,11 @@ impl Link {
             name,
             index,
             queue: Queue::new(config),
-            line: Mutex::default(),
+            client: Mutex::default(),
             account: Mutex::default(),
             waits: Semaphore::new(WAITS_MAX),
             questions: Semaphore::new(QUESTIONS_MAX),
-            seats: Arc::new(Semaphore::new(seats)),
+            permits: Arc::new(Semaphore::new(permits)),
             outgoing: Outgoing::default(),
             came_up: Notify::new(),
             briefed: watch::Sender::new(0),
@@ -408,7 +409,7 @@ impl Link {
         let left = until.saturating_duration_since(now).as_millis();
         let timeout_ms = u32::try_from(left).unwrap_or(u32::MAX);
         let request = records::WaitRequest { tickets: vec![ticket], timeout_ms };
-        self.line()?.call(path::WAIT, &request, end.saturating_duration_since(now)).await
+        self.client()?.call(path::WAIT, &request, end.saturating_duration_since(now)).await
     }
 
     async fn question<Q: Message, A: Message + Default>(
@@ -419,10 +420,10 @@ impl Link {
     ) -> Result<A, CallError> {
         let end = Instant::now() + deadline;
         let _permit = timeout_at(end, self.questions.acquire()).await.map_err(|_| CallError::Late)?;
-        self.line()?.call(path, request, end.saturating_duration_since(Instant::now())).await
+        self.client()?.call(path, request, end.saturating_duration_since(Instant::now())).await
     }
 
-    fn line(&self) -> Result<Line, CallError> {
-        self.line.lock().clone().ok_or(CallError::Down)
+    fn client(&self) -> Result<Client, CallError> {
+        self.client.lock().clone().ok_or(CallError::Down)
     }
 }

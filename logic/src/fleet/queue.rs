@@ -19,7 +19,7 @@ use tidegate_protocol::records;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::permits::Seat;
+use super::permits::Permit;
 use super::{Failure, Taken};
 use crate::config::BackplaneConfig;
 
@@ -42,10 +42,10 @@ pub(super) struct Queued {
     pub reply: Reply,
 }
 
-/// Who waits for what becomes of a push; gives its seat back when that is known.
+/// Who waits for what becomes of a push; gives its permit back when that is known.
 pub(super) struct Reply {
     sender: oneshot::Sender<Taken>,
-    _seat: Seat,
+    _permit: Permit,
 }
 
 impl Reply {
@@ -83,7 +83,7 @@ impl Queue {
     }
 
     /// Queues a push, or says why not.
-    pub fn push(&self, push: records::Push, seat: Seat, now: Instant) -> Result<oneshot::Receiver<Taken>, Failure> {
+    pub fn push(&self, push: records::Push, permit: Permit, now: Instant) -> Result<oneshot::Receiver<Taken>, Failure> {
         let bytes = push.encoded_len();
         let mut waiting = self.waiting.lock();
         if let LinkState::Down(why) = waiting.state {
@@ -93,7 +93,7 @@ impl Queue {
             return Err(Failure::Overloaded);
         }
         let (sender, receiver) = oneshot::channel();
-        let reply = Reply { sender, _seat: seat };
+        let reply = Reply { sender, _permit: permit };
         waiting.bytes += bytes;
         waiting.items.push_back(Queued { push, bytes, since: now, reply });
         drop(waiting);
@@ -179,9 +179,9 @@ mod tests {
         records::Push { messages: vec![Bytes::from(vec![b'1'; bytes])], ..records::Push::default() }
     }
 
-    fn seat() -> Seat {
-        let seats = Arc::new(Semaphore::new(1));
-        Some(Arc::new(seats.try_acquire_owned().expect("free")))
+    fn permit() -> Permit {
+        let permits = Arc::new(Semaphore::new(1));
+        Some(Arc::new(permits.try_acquire_owned().expect("free")))
     }
 
     fn queue(bytes: usize, pushes: usize) -> Queue {
@@ -193,11 +193,11 @@ mod tests {
         let now = Instant::now();
         let (by_bytes, by_pushes) = (queue(1_000, 100), queue(1_000_000, 2));
 
-        assert!(by_bytes.push(push(900), seat(), now).is_ok());
-        assert_eq!(by_bytes.push(push(200), seat(), now).err(), Some(Failure::Overloaded));
-        assert!(by_bytes.push(push(10), seat(), now).is_ok());
-        assert!(by_pushes.push(push(1), seat(), now).is_ok() && by_pushes.push(push(1), seat(), now).is_ok());
-        assert_eq!(by_pushes.push(push(1), seat(), now).err(), Some(Failure::Overloaded));
+        assert!(by_bytes.push(push(900), permit(), now).is_ok());
+        assert_eq!(by_bytes.push(push(200), permit(), now).err(), Some(Failure::Overloaded));
+        assert!(by_bytes.push(push(10), permit(), now).is_ok());
+        assert!(by_pushes.push(push(1), permit(), now).is_ok() && by_pushes.push(push(1), permit(), now).is_ok());
+        assert_eq!(by_pushes.push(push(1), permit(), now).err(), Some(Failure::Overloaded));
 
         assert_eq!(by_pushes.take().await.len(), 2);
         assert_eq!(by_pushes.waiting(), (0, 0));
@@ -208,7 +208,7 @@ mod tests {
         let queue = queue(64 << 20, 100);
         let now = Instant::now();
         for bytes in [700_000, 300_000, 200_000, 2_000_000, 5] {
-            queue.push(push(bytes), seat(), now).expect("fits");
+            queue.push(push(bytes), permit(), now).expect("fits");
         }
 
         let mut sizes = Vec::new();
@@ -222,23 +222,23 @@ mod tests {
     #[tokio::test]
     async fn closing_fails_what_waits_and_what_comes() {
         let queue = queue(1_000, 10);
-        let waiting = queue.push(push(1), seat(), Instant::now()).expect("joining");
+        let waiting = queue.push(push(1), permit(), Instant::now()).expect("joining");
 
         queue.close(Failure::Unreachable);
 
         assert_eq!(waiting.await, Ok(Err(Failure::Unreachable)));
-        assert_eq!(queue.push(push(1), seat(), Instant::now()).err(), Some(Failure::Unreachable));
+        assert_eq!(queue.push(push(1), permit(), Instant::now()).err(), Some(Failure::Unreachable));
         queue.open();
-        assert!(queue.push(push(1), seat(), Instant::now()).is_ok());
+        assert!(queue.push(push(1), permit(), Instant::now()).is_ok());
     }
 
     #[tokio::test]
     async fn a_push_that_waited_too_long_fails_as_not_taken() {
         let queue = queue(1_000, 10);
         let old = Instant::now();
-        let late = queue.push(push(1), seat(), old).expect("joining");
+        let late = queue.push(push(1), permit(), old).expect("joining");
         let fresh = old + Duration::from_secs(6);
-        queue.push(push(2), seat(), fresh).expect("joining");
+        queue.push(push(2), permit(), fresh).expect("joining");
 
         let batch = queue.take_now(fresh);
 

@@ -10,7 +10,7 @@ use prost::Message;
 use tidegate_protocol::records::{PushBatch, PushReply, path};
 use tokio::time::Instant;
 
-use super::client::{CallError, Line};
+use super::client::{CallError, Client};
 use super::queue::{Queued, Reply};
 use super::{Failure, Link};
 
@@ -25,7 +25,7 @@ struct InFlight {
 }
 
 /// The state of batches that outlives a connection; owned by the link's task.
-pub(super) struct Lane {
+pub(super) struct BatchSender {
     logic: u64,
     epoch: u64,
     sequence: u64,
@@ -34,14 +34,14 @@ pub(super) struct Lane {
 }
 
 /// Why batches cannot go on over this connection.
-pub(super) enum LaneEnd {
+pub(super) enum SenderEnd {
     /// It broke; the batch in flight may be sent again on the next one.
     Broken,
     /// The gateway says that its epoch is another one.
     OtherEpoch,
 }
 
-impl Lane {
+impl BatchSender {
     pub fn new(logic: u64, request: Duration) -> Self {
         Self { logic, epoch: 0, sequence: 0, in_flight: None, request }
     }
@@ -62,7 +62,7 @@ impl Lane {
     }
 
     /// Sends batch after batch until the connection ends. Cancel-safe: the batch in flight stays in `self`.
-    pub async fn run(&mut self, link: &Link, line: &Line) -> LaneEnd {
+    pub async fn run(&mut self, link: &Link, client: &Client) -> SenderEnd {
         loop {
             if self.in_flight.is_none() {
                 let pushes = link.queue.take().await;
@@ -76,7 +76,7 @@ impl Lane {
             }
             let started = Instant::now();
             let left = batch.deadline.saturating_duration_since(started);
-            let reply: Result<PushReply, _> = line.call_encoded(path::PUSH, batch.body.clone(), left).await;
+            let reply: Result<PushReply, _> = client.call_encoded(path::PUSH, batch.body.clone(), left).await;
             link.metrics.reply_seconds.observe(started.elapsed().as_secs_f64());
             if let Some(end) = self.conclude(reply, is_resend) {
                 return end;
@@ -100,13 +100,13 @@ impl Lane {
         });
     }
 
-    fn conclude(&mut self, reply: Result<PushReply, CallError>, is_resend: bool) -> Option<LaneEnd> {
+    fn conclude(&mut self, reply: Result<PushReply, CallError>, is_resend: bool) -> Option<SenderEnd> {
         let why = match reply {
             Ok(reply) => return self.deliver(reply),
-            Err(CallError::Broken(_) | CallError::Down) => return Some(LaneEnd::Broken),
+            Err(CallError::Broken(_) | CallError::Down) => return Some(SenderEnd::Broken),
             Err(CallError::Status(StatusCode::CONFLICT)) => {
                 self.fail(Failure::Restarted);
-                return Some(LaneEnd::OtherEpoch);
+                return Some(SenderEnd::OtherEpoch);
             }
             Err(error) => error.failure(),
         };
@@ -115,7 +115,7 @@ impl Lane {
         None
     }
 
-    fn deliver(&mut self, reply: PushReply) -> Option<LaneEnd> {
+    fn deliver(&mut self, reply: PushReply) -> Option<SenderEnd> {
         let replies = self.in_flight.take().map(|batch| batch.replies).unwrap_or_default();
         let is_whole = reply.receipts.len() == replies.len();
         let mut receipts = reply.receipts.into_iter();

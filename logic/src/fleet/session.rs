@@ -11,10 +11,10 @@ use http::{HeaderValue, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::client::{CallError, Line};
+use super::client::{CallError, Client};
 use super::dial::{GatewayLink, PipeStream, delay};
 use super::events::Position;
-use super::sender::{Lane, LaneEnd};
+use super::sender::{BatchSender, SenderEnd};
 use super::{Failure, Link, LinkState, Shared, uplink};
 
 /// Flow control of answers: events pages of up to a few MB, batches' receipts of a few hundred KB
@@ -30,7 +30,7 @@ const HOLDS_WHILE_DRAINING: u32 = 5;
 
 /// An open connection.
 struct Session {
-    line: Line,
+    client: Client,
     pings: Option<PingPong>,
     /// Drives the connection's bytes; ends with it.
     driver: JoinHandle<()>,
@@ -69,7 +69,7 @@ impl End {
 /// Keeps a link for as long as the process lives.
 pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink) {
     let request = Duration::from_millis(u64::from(shared.config.request_ms));
-    let mut lane = Lane::new(shared.logic, request);
+    let mut sender = BatchSender::new(shared.logic, request);
     let mut position = Position::default();
     let mut attempt = 0;
     let mut why = Failure::Unreachable;
@@ -81,7 +81,7 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
             tokio::select! {
                 session = &mut connecting => session,
                 () = sleep_until(give_up), if link.state() == LinkState::Joining => {
-                    lane.fail(Failure::Lost);
+                    sender.fail(Failure::Lost);
                     link.queue.close(why);
                     tracing::warn!(gateway = %link.name, "link is down: pushes to it fail until it is back");
                     connecting.await
@@ -97,34 +97,34 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
                 }
                 why = refused;
                 // The batch that was under way may have been taken; what only waited was not.
-                lane.fail(Failure::Lost);
+                sender.fail(Failure::Lost);
                 link.queue.close(refused);
                 continue;
             }
         };
         why = Failure::Unreachable;
-        lane.begin(session.epoch);
-        *link.line.lock() = Some(session.line.clone());
+        sender.begin(session.epoch);
+        *link.client.lock() = Some(session.client.clone());
         link.queue.open();
         link.came_up.notify_one();
         tracing::info!(gateway = %link.name, epoch = session.epoch, "link is up");
 
         let opened = Instant::now();
-        let end = run(&shared, &link, session, &mut lane, &mut position).await;
+        let end = run(&shared, &link, session, &mut sender, &mut position).await;
         if opened.elapsed() >= Duration::from_millis(u64::from(shared.config.dial_max_ms)) {
             // It was a connection: the next is dialled at once. One that breaks as soon as it opens is not.
             attempt = 0;
         }
 
-        *link.line.lock() = None;
+        *link.client.lock() = None;
         link.queue.lose();
         shared.interest.doubt(link.index);
-        if end.is_farewell() || shared.offers.is_draining(link.index) {
+        if end.is_farewell() || shared.spare.is_draining(link.index) {
             tracing::info!(gateway = %link.name, "gateway has left");
         } else {
             tracing::warn!(gateway = %link.name, reason = %end, "link is lost");
         }
-        shared.offers.forget(link.index);
+        shared.spare.forget(link.index);
     }
 }
 
@@ -158,7 +158,7 @@ async fn open(shared: &Shared, link: &Link, how: &GatewayLink, position: &mut Po
     let mut session = timeout(silence, shake_hands(shared, link, stream)).await.map_err(|_| End::Silent)??;
     position.begin();
     // Not held: the epoch is needed now.
-    let first = position.step(shared, link, &session.line, Duration::ZERO);
+    let first = position.step(shared, link, &session.client, Duration::ZERO);
     session.epoch = timeout(silence, first).await.map_err(|_| End::Silent)??;
     Ok(session)
 }
@@ -187,21 +187,27 @@ async fn shake_hands(shared: &Shared, link: &Link, stream: Box<dyn PipeStream>) 
             value
         }),
     };
-    let line = Line { send, authority: link.name.clone(), bearer };
-    Ok(Session { line, pings, driver, epoch: 0 })
+    let client = Client { send, authority: link.name.clone(), bearer };
+    Ok(Session { client, pings, driver, epoch: 0 })
 }
 
 /// Batches, events and pings until one of them cannot go on.
-async fn run(shared: &Shared, link: &Arc<Link>, mut session: Session, lane: &mut Lane, position: &mut Position) -> End {
+async fn run(
+    shared: &Shared,
+    link: &Arc<Link>,
+    mut session: Session,
+    sender: &mut BatchSender,
+    position: &mut Position,
+) -> End {
     let silence = Duration::from_millis(u64::from(shared.config.ping_ms));
     let hold = Duration::from_millis(u64::from(shared.config.hold_ms));
     let pings = session.pings.take();
-    let (line, epoch) = (session.line.clone(), session.epoch);
+    let (client, epoch) = (session.client.clone(), session.epoch);
     let news = async {
         loop {
             // While one leaves at the rate that the others can take, their figures must not be old.
-            let hold = if shared.offers.is_any_draining() { hold / HOLDS_WHILE_DRAINING } else { hold };
-            match position.step(shared, link, &line, hold).await {
+            let hold = if shared.spare.is_any_draining() { hold / HOLDS_WHILE_DRAINING } else { hold };
+            match position.step(shared, link, &client, hold).await {
                 Ok(now) if now == epoch => {}
                 Ok(_) => return End::OtherEpoch,
                 Err(error) => return End::Call(error),
@@ -209,20 +215,20 @@ async fn run(shared: &Shared, link: &Arc<Link>, mut session: Session, lane: &mut
         }
     };
     let batches = async {
-        match lane.run(link, &line).await {
-            LaneEnd::Broken => End::Closed,
-            LaneEnd::OtherEpoch => End::OtherEpoch,
+        match sender.run(link, &client).await {
+            SenderEnd::Broken => End::Closed,
+            SenderEnd::OtherEpoch => End::OtherEpoch,
         }
     };
     let clients = async {
-        match uplink::listen(shared, link, &line, epoch).await {
+        match uplink::listen(shared, link, &client, epoch).await {
             Ok(()) => End::OtherEpoch,
             Err(error) => End::Call(error),
         }
     };
     tokio::select! {
         end = clients => end,
-        error = uplink::answer(shared, link, &line, epoch) => End::Call(error),
+        error = uplink::answer(shared, link, &client, epoch) => End::Call(error),
         end = batches => end,
         end = news => end,
         _ = &mut session.driver => End::Closed,

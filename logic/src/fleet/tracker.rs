@@ -38,7 +38,7 @@ struct State {
 
 /// The items that have come in.
 #[derive(Default)]
-pub struct Desk {
+pub struct Tracker {
     state: Mutex<State>,
 }
 
@@ -52,12 +52,12 @@ pub enum Seen {
 
 /// The duty to answer an item. Dropped, the client hears that it may try again.
 pub struct Ticket {
-    desk: Arc<Desk>,
+    tracker: Arc<Tracker>,
     id: Box<str>,
     is_settled: bool,
 }
 
-impl Desk {
+impl Tracker {
     /// An item has come in.
     pub fn see(self: &Arc<Self>, id: &str, link: &Arc<Link>, epoch: u64, sequence: u64) -> Seen {
         let mut state = self.state.lock();
@@ -65,7 +65,7 @@ impl Desk {
         match state.known.get_mut(id) {
             None => {
                 state.known.insert(id.into(), Known::Open(way));
-                Seen::First(Ticket { desk: Arc::clone(self), id: id.into(), is_settled: false })
+                Seen::First(Ticket { tracker: Arc::clone(self), id: id.into(), is_settled: false })
             }
             Some(Known::Open(old)) => {
                 *old = way;
@@ -123,7 +123,7 @@ impl Way {
 impl Ticket {
     fn settle(mut self, outcome: Option<Outcome>) {
         self.is_settled = true;
-        self.desk.settle(&self.id, outcome);
+        self.tracker.settle(&self.id, outcome);
     }
 
     /// It was taken; there is nothing to tell.
@@ -158,7 +158,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_settled {
             let outcome = unavailable("the logic tier could not finish this; try again");
-            self.desk.settle(&self.id, Some(outcome));
+            self.tracker.settle(&self.id, Some(outcome));
         }
     }
 }

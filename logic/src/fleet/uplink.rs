@@ -14,7 +14,7 @@ use tidegate_protocol::limits::{UPLINK_PAGE, UPLINK_PAGE_BYTES};
 use tidegate_protocol::records::{Answer, Answers, Item, UplinkReply, UplinkRequest, path};
 use tokio::sync::Notify;
 
-use super::client::{CallError, Line};
+use super::client::{CallError, Client};
 use super::{Link, Shared};
 
 /// Items of one gateway, in order.
@@ -76,7 +76,7 @@ fn fitting(waiting: &[(u64, Answer)]) -> usize {
 }
 
 /// Listens until the connection cannot go on; gives why. `Ok` means that the gateway has another epoch.
-pub(super) async fn listen(shared: &Shared, link: &Arc<Link>, line: &Line, epoch: u64) -> Result<(), CallError> {
+pub(super) async fn listen(shared: &Shared, link: &Arc<Link>, client: &Client, epoch: u64) -> Result<(), CallError> {
     link.outgoing.clear();
     link.is_briefed_in(epoch).await;
     let hold_ms = shared.config.hold_ms.saturating_mul(10);
@@ -85,7 +85,7 @@ pub(super) async fn listen(shared: &Shared, link: &Arc<Link>, line: &Line, epoch
     loop {
         let wants = Some(shared.wants.read().clone());
         let request = UplinkRequest { logic: shared.logic, epoch, taken, hold_ms, wants };
-        let reply: UplinkReply = match line.call(path::UPLINK, &request, deadline).await {
+        let reply: UplinkReply = match client.call(path::UPLINK, &request, deadline).await {
             // A gateway of a version that has no way up.
             Err(CallError::Status(StatusCode::NOT_FOUND)) => pending().await,
             reply => reply?,
@@ -102,12 +102,12 @@ pub(super) async fn listen(shared: &Shared, link: &Arc<Link>, line: &Line, epoch
 }
 
 /// Delivers answers until the connection cannot go on; gives why.
-pub(super) async fn answer(shared: &Shared, link: &Link, line: &Line, epoch: u64) -> CallError {
+pub(super) async fn answer(shared: &Shared, link: &Link, client: &Client, epoch: u64) -> CallError {
     let deadline = Duration::from_millis(u64::from(shared.config.request_ms));
     loop {
         let answers = link.outgoing.page(epoch).await;
         let record = Answers { logic: shared.logic, epoch, answers };
-        if let Err(error) = line.call::<_, ()>(path::ANSWERS, &record, deadline).await {
+        if let Err(error) = client.call::<_, ()>(path::ANSWERS, &record, deadline).await {
             return error;
         }
     }

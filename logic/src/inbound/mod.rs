@@ -1,5 +1,5 @@
 //! What clients say, arrived: each item goes to the part that can carry it out, in order, and its answer finds the way back
-//! to the gateway that waits for it, also when the item has moved there meanwhile ([`desk`]).
+//! to the gateway that waits for it, also when the item has moved there meanwhile ([`crate::fleet::tracker`]).
 //! Handing an item on never waits; what takes time goes on beside.
 
 pub mod chat;
@@ -14,24 +14,24 @@ use tokio::sync::mpsc;
 use crate::agents;
 use crate::devices;
 use crate::fleet::Heard;
-use crate::fleet::tracker::{Desk, Seen};
+use crate::fleet::tracker::{Seen, Tracker};
 use crate::hook::Stranger;
 use crate::keys::Caller;
 use crate::node::Node;
 use crate::push::submit::Request;
 
-/// Pages of items that wait for the desk; beyond it gateways are not asked for more.
+/// Pages of items that wait to be handed on; beyond it gateways are not asked for more.
 pub const PAGES: usize = 64;
 
 /// Takes items until the node ends.
 pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
-    let desk = Arc::new(Desk::default());
+    let tracker = Arc::new(Tracker::default());
     while let Some(page) = heard.recv().await {
-        // What is pushed for one page shares one seat at each gateway, as the pushes of one API request do.
+        // What is pushed for one page shares one permit at each gateway, as the pushes of one API request do.
         let request = Arc::new(Request::new(&node, Caller::CLIENTS));
         for item in page.items {
             let mut item = item;
-            let ticket = match desk.see(&item.id, &page.link, page.epoch, item.sequence) {
+            let ticket = match tracker.see(&item.id, &page.link, page.epoch, item.sequence) {
                 Seen::First(ticket) => ticket,
                 Seen::Repeat => continue,
             };

@@ -79,7 +79,7 @@ pub struct GatewayLabels {
 pub struct FailureLabels {
     /// Its configured address.
     pub gateway: String,
-    /// A `backplane::Failure` as one word.
+    /// A `fleet::Failure` as one word.
     pub reason: &'static str,
 }
 

@@ -20,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::board::{Board, News};
 use crate::config::PresenceConfig;
-use crate::fleet::Seats;
+use crate::fleet::Permits;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
 use crate::metrics::Metrics;
 use crate::node::Node;
@@ -104,7 +104,7 @@ async fn tell(node: &Arc<Node>, due: Vec<(Box<str>, News)>) {
         node.metrics.presence_frames.inc();
         shares.extend(due.set.iter().map(|gateway| share(gateway, &due.room, &control)));
     }
-    let sent = node.fleet.send(shares, &Seats::exempt());
+    let sent = node.fleet.send(shares, &Permits::exempt());
     // A gateway that does not take a frame has its members told with the next.
     tokio::spawn(async move { sent.settle().await });
 }

@@ -1,5 +1,6 @@
-//! A push that cannot be wrong: what `api::envelope` makes of a request's body and `route` sends on its way.
-//! Plain values. Invariants: at least one message and one target; every name is valid; no target twice.
+//! The push engine. This file is a push that cannot be wrong: what `envelope` makes of a text and `route` splits among gateways.
+//! Parts: `submit` (the walk), `reach` (who may push to whom), `dedupe` (what was done before), `receipt` (what became of it).
+//! Invariants of a push: at least one message and one target; every name is valid; no target twice.
 
 pub mod dedupe;
 pub mod envelope;

@@ -1,5 +1,5 @@
 //! From a push to the gateways that have its targets: one record for each, with only the targets that may be there.
-//! Pure: reads the interest table and the gateways' identities, sends nothing (`backplane` does). A gateway that is not
+//! Pure: reads the interest table and the gateways' identities, sends nothing (`fleet` does). A gateway that is not
 //! known, or whose link is down, may have everything, so that a dead gateway is named in the receipt.
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! `POST /v1/push`: the start of a push's walk. Body → [`Push`] (`envelope`), → shares (`route`), → queues (`backplane`),
+//! `POST /v1/push`: the start of a push's walk. Body → [`Push`] (`envelope`), → shares (`route`), → queues (`fleet`),
 //! and back as a receipt. `batch` and `go_push` take the same steps. Invariant: [`submit`] queues without waiting, so
 //! pushes submitted one after the other reach each gateway in that order (rule M-4).
 
@@ -18,7 +18,7 @@ use super::receipt::{Receipt, Written};
 use super::route::route;
 use crate::api::body;
 use crate::api::response::{Answer, json};
-use crate::fleet::{Failure, Link, LinkState, Seats, Sent};
+use crate::fleet::{Failure, Link, LinkState, Permits, Sent};
 use crate::inbound::chat;
 use crate::keys::Caller;
 use crate::metrics::{PushLabels, PushResult};
@@ -36,14 +36,14 @@ pub struct Request {
     /// From when nothing of the request is waited for any more.
     waits_end: Instant,
     /// Its places at the gateways it waits for.
-    seats: Seats,
+    permits: Permits,
 }
 
 impl Request {
     /// A request that begins now.
     pub fn new(node: &Node, caller: Caller) -> Self {
         let longest = Duration::from_millis(u64::from(node.live.now().http.wait_ms_max));
-        Self { caller, waits_end: Instant::now() + longest, seats: Seats::default() }
+        Self { caller, waits_end: Instant::now() + longest, permits: Permits::default() }
     }
 }
 
@@ -123,7 +123,7 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&s
     }
     let started = Instant::now();
     let shares = route(&push, &node.interest, &node.fleet.identities());
-    let sent = node.fleet.send(shares, &request.seats);
+    let sent = node.fleet.send(shares, &request.permits);
     node.metrics.messages.inc_by(push.messages.len() as u64);
     let id = id.map_or_else(|| ulid::Ulid::generate().to_string(), str::to_owned);
     let walk = finish(Arc::clone(node), id, sent, push.wait, started, request.waits_end);

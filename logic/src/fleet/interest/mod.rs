@@ -1,5 +1,5 @@
 //! Which gateways have which rooms and users: the table that keeps pushes away from gateways without members.
-//! Fed by `backplane::events` in order, read by `route`. A gateway that is not *known* (no complete snapshot, or its
+//! Fed by `fleet::events` in order, read by `push::route`. A gateway that is not *known* (no complete snapshot, or its
 //! link is down) may have everything. Invariant: a gateway's bit stands only in entries told since its last snapshot.
 
 pub mod seen;
