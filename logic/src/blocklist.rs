@@ -1,5 +1,5 @@
 //! Users who are not to be let in for a time: this node's copy of the fleet's blocks, and the exchange that keeps all copies alike.
-//! A new block goes to every gateway at once (`api::order`); what is here is told to gateways that have not heard it (they
+//! A new block goes to every gateway at once (`api::membership`); what is here is told to gateways that have not heard it (they
 //! have restarted, or were away), and what gateways have heard from other nodes is asked of them.
 //! A gateway that has just started hears all of it before clients may come ([`Link::brief`]).
 //! Gateways enforce; nothing here is on the way of a client. What a change means is `tidegate_protocol::blocks`.
@@ -27,11 +27,11 @@ const PRUNE: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// The blocks.
-pub struct BlockTable {
+pub struct Blocklist {
     table: Mutex<Blocks>,
 }
 
-impl Default for BlockTable {
+impl Default for Blocklist {
     fn default() -> Self {
         Self { table: Mutex::new(Blocks::new(BLOCKS_MAX)) }
     }
@@ -41,7 +41,7 @@ impl Default for BlockTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-impl BlockTable {
+impl Blocklist {
     /// Sets a block; gives it as it is to be told.
     ///
     /// # Errors
@@ -98,9 +98,9 @@ impl BlockTable {
     }
 }
 
-/// How far the talk with one gateway has come.
+/// How far the exchange with one gateway has come.
 #[derive(Clone, Copy, Default)]
-struct Talk {
+struct Exchange {
     epoch: u64,
     /// Version of ours that it has heard.
     told: u64,
@@ -108,17 +108,17 @@ struct Talk {
     heard: u64,
 }
 
-/// Keeps the copies alike for as long as the node lives: a talk with each gateway, none of which waits for another.
+/// Keeps the copies alike for as long as the node lives: an exchange with each gateway, none of which waits for another.
 pub async fn run(node: Arc<Node>) {
     let heard = Arc::new(Heard::of(node.fleet.links().len()));
     for link in node.fleet.links() {
-        tokio::spawn(talk(Arc::clone(&node), Arc::clone(link), Arc::clone(&heard)));
+        tokio::spawn(keep_alike(Arc::clone(&node), Arc::clone(link), Arc::clone(&heard)));
     }
     let mut rounds = interval(PRUNE);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        node.blocks.prune();
+        node.blocklist.prune();
     }
 }
 
@@ -148,8 +148,8 @@ impl Heard {
     }
 }
 
-async fn talk(node: Arc<Node>, link: Arc<Link>, heard: Arc<Heard>) {
-    let mut talk = Talk::default();
+async fn keep_alike(node: Arc<Node>, link: Arc<Link>, heard: Arc<Heard>) {
+    let mut progress = Exchange::default();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -159,43 +159,43 @@ async fn talk(node: Arc<Node>, link: Arc<Link>, heard: Arc<Heard>) {
         }
         if link.state() == LinkState::Up {
             // A gateway that does not answer is asked again at the next look.
-            let _ = converse(&node, &link, &mut talk, &heard).await;
+            let _ = exchange(&node, &link, &mut progress, &heard).await;
         }
     }
 }
 
-async fn converse(node: &Node, link: &Link, talk: &mut Talk, heard: &Heard) -> Option<()> {
+async fn exchange(node: &Node, link: &Link, progress: &mut Exchange, heard: &Heard) -> Option<()> {
     let (epoch, info) = link.account();
     let info = info?;
-    if talk.epoch != epoch {
-        *talk = Talk { epoch, ..Talk::default() };
+    if progress.epoch != epoch {
+        *progress = Exchange { epoch, ..Exchange::default() };
     }
     let deadline = node.fleet.request_deadline();
-    while info.blocks > talk.heard {
-        let cursor = talk.heard.to_string();
+    while info.blocks > progress.heard {
+        let cursor = progress.heard.to_string();
         let limit = u32::try_from(QUERY_PAGE_MAX).unwrap_or(u32::MAX);
         let request = QueryRequest { kind: QueryKind::Blocks.into(), cursor, limit, ..QueryRequest::default() };
         let reply = link.query(&request, deadline).await.ok()?;
-        node.blocks.hear(reply.blocks);
+        node.blocklist.hear(reply.blocks);
         let reached = reply.cursor.parse().ok()?;
-        if reached <= talk.heard {
+        if reached <= progress.heard {
             break;
         }
-        talk.heard = reached;
+        progress.heard = reached;
     }
     heard.note(link.index);
     if !heard.is_complete(node.fleet.links()) {
         return None;
     }
     loop {
-        let (blocks, reached) = node.blocks.since(talk.told);
+        let (blocks, reached) = node.blocklist.since(progress.told);
         if blocks.is_empty() {
-            talk.told = reached;
+            progress.told = reached;
             break;
         }
         let request = CommandRequest { blocks, ..CommandRequest::default() };
         link.command(&request, deadline).await.ok()?;
-        talk.told = reached;
+        progress.told = reached;
     }
     link.brief(epoch);
     Some(())
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_decided_last_counts_whatever_the_clocks_say() {
-        let table = BlockTable::default();
+        let table = Blocklist::default();
         let ahead = Block { user: "ann".into(), until_ms: 90_000, set_ms: 50_000, ..Block::default() };
         table.table.lock().apply(ahead, 0);
 

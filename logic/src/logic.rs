@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::agents::Agents;
 use crate::api::body::Budget;
-use crate::blocklist::BlockTable;
+use crate::blocklist::Blocklist;
 use crate::config::{GATEWAYS_MAX, LogicConfig};
 use crate::devices::Devices;
 use crate::fleet::Fleet;
@@ -28,7 +28,7 @@ use crate::node::Extras;
 use crate::node::Node;
 use crate::presence::Presence;
 use crate::push::dedupe::Dedupe;
-use crate::settings::Live;
+use crate::settings::{Current, Settings};
 use crate::upstream::{Actions, Events, Pushing, Upstream, system_resolver};
 
 /// Why a logic node does not start.
@@ -102,11 +102,11 @@ impl Logic {
             tls,
             backplane_tls,
             keys: Keys::new(&config.keys),
-            live: crate::settings::Cell::new(&config),
+            settings: Settings::new(&config),
             fleet,
             interest,
             presence: Presence::new(&config.presence, &metrics),
-            blocks: BlockTable::default(),
+            blocklist: Blocklist::default(),
             devices: Devices::default(),
             dedupe: Dedupe::new(&config.dedupe),
             nonces: Dedupe::new(&config.dedupe),
@@ -184,7 +184,7 @@ impl Logic {
     pub fn reload(&self, config: &LogicConfig) -> Result<(), Vec<String>> {
         self.check(config)?;
         self.node.keys.replace(&config.keys);
-        self.node.live.replace(Live::of(config, &self.node.config));
+        self.node.settings.replace(Current::of(config, &self.node.config));
         self.node.budget.resize(config.limits.bodies_bytes);
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Logic {
         // Ends at once: it waits for nothing but `leave`.
         let _ = self.server.await;
         let all = u32::try_from(self.node.config.limits.connections).unwrap_or(u32::MAX);
-        let deadline = Duration::from_millis(u64::from(self.node.live.now().http.shutdown_ms));
+        let deadline = Duration::from_millis(u64::from(self.node.settings.now().http.shutdown_ms));
         let finish = async {
             if timeout(deadline, self.node.connections.acquire_many(all)).await.is_err() {
                 tracing::warn!("some API requests were cut short by the shutdown");

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::agents::Agents;
 use crate::api::body::Budget;
-use crate::blocklist::BlockTable;
+use crate::blocklist::Blocklist;
 use crate::config::LogicConfig;
 use crate::devices::Devices;
 use crate::fleet::Fleet;
@@ -20,7 +20,7 @@ use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::push::dedupe::Dedupe;
-use crate::settings;
+use crate::settings::Settings;
 use crate::upstream::{Events, Upstream};
 
 /// Appends another tier's metrics, in Prometheus text without `# EOF`.
@@ -41,10 +41,10 @@ pub struct Extras {
 
 /// The shared state.
 pub struct Node {
-    /// As started with. What may change meanwhile is in `live` and `keys`.
+    /// As started with. What may change meanwhile is in `settings` and `keys`.
     pub config: LogicConfig,
     /// What may change: taken once a request.
-    pub live: settings::Cell,
+    pub settings: Settings,
     /// What only the binary knows.
     pub extras: Extras,
     /// The API's TLS, if it has any.
@@ -60,7 +60,7 @@ pub struct Node {
     /// Comings and goings that members of all gateways are to be told.
     pub presence: Presence,
     /// Who is not to be let in.
-    pub blocks: BlockTable,
+    pub blocklist: Blocklist,
     /// Users of whom one connection of a kind may stay, and where they came lately.
     pub devices: Devices,
     /// Remembered keys of publishers.

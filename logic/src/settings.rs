@@ -1,6 +1,6 @@
-//! What of a logic node's configuration may change while it runs. Handlers take one [`Live`] at the start of a request and
+//! What of a logic node's configuration may change while it runs. Handlers take one [`Current`] at the start of a request and
 //! keep it to the end; everything else stays what it was at the start of the process (`Node::config`).
-//! Invariant: [`is_live`] names exactly the keys that [`Live::of`] and `Logic::reload` carry over; a test holds that.
+//! Invariant: [`is_live`] names exactly the keys that [`Current::of`] and `Logic::reload` carry over; a test holds that.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const FIXED_LIMITS: [&str; 2] = ["in_flight", "connections"];
 
 /// The changeable part.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Live {
+pub struct Current {
     /// What one request may ask for.
     pub limits: LimitsConfig,
     /// Deadlines of the API's sockets.
@@ -22,7 +22,7 @@ pub struct Live {
     pub allowed_hosts: Vec<String>,
 }
 
-impl Live {
+impl Current {
     /// What `config` says of it, for a node that was started with `start`.
     #[must_use]
     pub fn of(config: &LogicConfig, start: &LogicConfig) -> Self {
@@ -47,24 +47,24 @@ pub fn is_live(key: &str) -> bool {
 
 /// The changeable part, now.
 #[derive(Debug)]
-pub struct Cell(RwLock<Arc<Live>>);
+pub struct Settings(RwLock<Arc<Current>>);
 
-impl Cell {
+impl Settings {
     /// As started with.
     #[must_use]
     pub fn new(start: &LogicConfig) -> Self {
-        Self(RwLock::new(Arc::new(Live::of(start, start))))
+        Self(RwLock::new(Arc::new(Current::of(start, start))))
     }
 
     /// What holds for a request that begins now.
     #[must_use]
-    pub fn now(&self) -> Arc<Live> {
+    pub fn now(&self) -> Arc<Current> {
         Arc::clone(&self.0.read())
     }
 
     /// From the next request on.
-    pub fn replace(&self, live: Live) {
-        *self.0.write() = Arc::new(live);
+    pub fn replace(&self, current: Current) {
+        *self.0.write() = Arc::new(current);
     }
 }
 
@@ -91,10 +91,10 @@ mod tests {
         let start = LogicConfig::default();
         let new = LogicConfig { limits: grown(&start.limits), http: grown(&start.http), ..start.clone() };
 
-        let live = Live::of(&new, &start);
+        let current = Current::of(&new, &start);
 
         for (section, before, after) in
-            [("limits", keys(&start.limits), keys(&live.limits)), ("http", keys(&start.http), keys(&live.http))]
+            [("limits", keys(&start.limits), keys(&current.limits)), ("http", keys(&start.http), keys(&current.http))]
         {
             for ((name, old), (_, now)) in before.into_iter().zip(after) {
                 assert_eq!(old != now, is_live(&format!("logic.{section}.{name}")), "{section}.{name}");

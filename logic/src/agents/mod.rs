@@ -1,7 +1,7 @@
 //! Agents: connections that are sent commands over HTTP and whose replies are the HTTP answers (rule S-3).
-//! Parts: `registry` (which commands wait, whose replies count), `run` (the life of one command), `answer` (its documents),
-//! `metrics`. The calls are in `api::command` and `api::agents`. Replies come up the uplink to the node that
-//! the command's id names, so no other node needs to know of it.
+//! Parts: `registry` (which commands wait, whose replies count), `run` (the life of one command), `documents` (what callers get
+//! to read). The calls are in `api::command` and `api::agents`. Replies come up the uplink to the node that the command's id
+//! names, so no other node needs to know of it.
 
 pub mod documents;
 pub mod registry;

@@ -116,7 +116,7 @@ impl Outcome for Conclusion {
 }
 
 /// What a caller who streams hears while the command runs.
-pub enum Live {
+pub enum Step {
     /// It has been sent, so there will be lines.
     Sent,
     /// A reply.
@@ -138,7 +138,7 @@ struct Run<'a> {
     node: &'a Node,
     ask: &'a Ask,
     waiting: Waiting,
-    live: Option<mpsc::Sender<Live>>,
+    steps: Option<mpsc::Sender<Step>>,
     started: Instant,
     deadline: Instant,
     /// Connections sent to one by one.
@@ -147,8 +147,8 @@ struct Run<'a> {
     replies: Vec<Reply>,
 }
 
-/// Runs a command to its end. `live` has room for all replies and one more.
-pub async fn run(node: &Node, ask: &Ask, live: Option<mpsc::Sender<Live>>) -> Conclusion {
+/// Runs a command to its end. `steps` has room for all replies and one more.
+pub async fn run(node: &Node, ask: &Ask, steps: Option<mpsc::Sender<Step>>) -> Conclusion {
     let started = Instant::now();
     // Before the first sending: who comes after it is told of.
     let watch = match &ask.target {
@@ -159,7 +159,7 @@ pub async fn run(node: &Node, ask: &Ask, live: Option<mpsc::Sender<Live>>) -> Co
     let waiting = node.agents.registry.begin(node.fleet.logic(), secret, ask.target.clone());
     let deadline = started + ask.timeout;
     let (told, replies) = (HashSet::new(), Vec::new());
-    let mut run = Run { node, ask, waiting, live, started, deadline, told, delivered: 0, replies };
+    let mut run = Run { node, ask, waiting, steps, started, deadline, told, delivered: 0, replies };
     let end = run.live_on(watch).await;
     Conclusion { id: run.waiting.id, replies: run.replies, delivered: run.delivered, end, took: started.elapsed() }
 }
@@ -171,7 +171,7 @@ impl Run<'_> {
         if sent.matched == 0 && !sent.may_be_taken && !self.ask.waits_for_agent {
             return if sent.failed.is_empty() { End::Nobody } else { End::Untaken(sent.failed) };
         }
-        self.say(Live::Sent);
+        self.say(Step::Sent);
         let mut looks = Looks::new(Instant::now(), self.deadline);
         let mut looking: Option<Looking<'_>> = None;
         loop {
@@ -185,7 +185,7 @@ impl Run<'_> {
                     }
                 }
                 () = sleep_until(self.deadline) => return End::TimedOut,
-                () = is_left(self.live.as_ref()) => return End::Left,
+                () = is_left(self.steps.as_ref()) => return End::Left,
                 found = look(&mut looking) => {
                     looking = None;
                     self.send_to_new(found).await;
@@ -205,7 +205,7 @@ impl Run<'_> {
 
     /// Adds a reply; true when it was the last one needed.
     fn take(&mut self, reply: Reply) -> bool {
-        self.say(Live::Line(documents::line(&reply)));
+        self.say(Step::Line(documents::line(&reply)));
         self.replies.push(reply);
         match self.ask.expect {
             Expect::First => true,
@@ -213,9 +213,9 @@ impl Run<'_> {
         }
     }
 
-    fn say(&mut self, live: Live) {
+    fn say(&mut self, step: Step) {
         // Fails when the caller has left, which ends the run.
-        let _ = self.live.as_ref().map(|to| to.try_send(live));
+        let _ = self.steps.as_ref().map(|to| to.try_send(step));
     }
 
     async fn send_to_new(&mut self, mut found: Vec<ConnectionId>) {
@@ -291,9 +291,9 @@ async fn is_at(moment: Option<Instant>) {
 }
 
 /// The caller who streams has left.
-async fn is_left(live: Option<&mpsc::Sender<Live>>) {
-    match live {
-        Some(live) => live.closed().await,
+async fn is_left(steps: Option<&mpsc::Sender<Step>>) {
+    match steps {
+        Some(steps) => steps.closed().await,
         None => pending().await,
     }
 }

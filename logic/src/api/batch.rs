@@ -56,9 +56,9 @@ pub async fn many(
 }
 
 async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Result<Answer, Refusal> {
-    let live = node.live.now();
-    let limits = &live.limits;
-    let body = body::read(incoming, &node.budget, limits, &live.http).await?;
+    let current = node.settings.now();
+    let limits = &current.limits;
+    let body = body::read(incoming, &node.budget, limits, &current.http).await?;
     // Two levels stand above each push.
     let text = syntax::text(&body.bytes, limits.json_depth + 2)?;
     let mut object = Object::read(text, "")?;
@@ -72,7 +72,7 @@ async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Re
         .ok_or(Refusal::TooManyPushes { limit: limits.batch_pushes })?;
     let mut walks = Vec::with_capacity(raws.len());
     for (i, raw) in raws.into_iter().enumerate() {
-        let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, bounds(&live));
+        let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, bounds(&current));
         walks.push(push.map(|push| submit(node, request, push, None)));
     }
     let mut receipts = Vec::with_capacity(walks.len());
@@ -83,9 +83,9 @@ async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Re
 }
 
 async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Result<Answer, Refusal> {
-    let live = node.live.now();
-    let limits = &live.limits;
-    let mut lines = Lines::new(incoming, &node.budget, limits, &live.http);
+    let current = node.settings.now();
+    let limits = &current.limits;
+    let mut lines = Lines::new(incoming, &node.budget, limits, &current.http);
     let mut walks: VecDeque<Result<Walking, Refusal>> = VecDeque::new();
     let mut answer = Vec::new();
     let mut count = 0;
@@ -97,7 +97,7 @@ async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Resul
             Err(refusal) => break Some(refusal),
         };
         count += 1;
-        walks.push_back(envelope::read(&line, bounds(&live)).map(|push| submit(node, request, push, None)));
+        walks.push_back(envelope::read(&line, bounds(&current)).map(|push| submit(node, request, push, None)));
         if walks.len() > WINDOW
             && let Some(walk) = walks.pop_front()
         {

@@ -17,7 +17,7 @@ use super::response::{self, Answer, with_type};
 use super::{body, calls};
 use crate::agents::documents as document;
 use crate::agents::registry::Target;
-use crate::agents::run::{Ask, Conclusion, End, Expect, Live, run};
+use crate::agents::run::{Ask, Conclusion, End, Expect, Step, run};
 use crate::config::{AgentsConfig, LimitsConfig};
 use crate::json::{self as syntax, Object};
 use crate::metrics::agents::EndLabels;
@@ -46,11 +46,11 @@ pub async fn post(asked: calls::Asked, target: Target) -> Result<Answer, Refusal
     let place = Arc::clone(&node.agents.places).try_acquire_owned();
     let full = Refusal::Overloaded { what: "commands that wait (logic.agents.commands)", limit: config.commands };
     let place = place.map_err(|_| full)?;
-    let live = node.live.now();
+    let current = node.settings.now();
     // From here on it counts as a command: it will wait for agents, which is longer than a request takes.
     in_progress.leave();
-    let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
-    let Asked { ask, key } = read(&live.limits, config, target, &body.bytes)?;
+    let body = body::read(incoming, &node.budget, &current.limits, &current.http).await?;
+    let Asked { ask, key } = read(&current.limits, config, target, &body.bytes)?;
     let streams = ask.expect == Expect::All || accepts_lines(headers);
     let Some(key) = key else {
         drop(body);
@@ -91,16 +91,16 @@ fn apart(
     ask: Ask,
     place: OwnedSemaphorePermit,
     guard: Option<Guard<Conclusion>>,
-    live: Option<mpsc::Sender<Live>>,
+    steps: Option<mpsc::Sender<Step>>,
 ) -> JoinHandle<Arc<Conclusion>> {
     let node = Arc::clone(node);
     tokio::spawn(async move {
         let _place = place;
         // With a key it goes on when the caller leaves; then the lines are told to nobody.
-        let (own, others) = if guard.is_some() { (None, live) } else { (live, None) };
+        let (own, others) = if guard.is_some() { (None, steps) } else { (steps, None) };
         let conclusion = match others {
             None => run(&node, &ask, own).await,
-            Some(live) => relayed(&node, &ask, live).await,
+            Some(steps) => relayed(&node, &ask, steps).await,
         };
         conclude(&node, &conclusion);
         match guard {
@@ -116,12 +116,12 @@ fn apart(
 }
 
 /// Runs with a listener that may leave without ending the run.
-async fn relayed(node: &Node, ask: &Ask, live: mpsc::Sender<Live>) -> Conclusion {
+async fn relayed(node: &Node, ask: &Ask, steps: mpsc::Sender<Step>) -> Conclusion {
     let (sender, mut receiver) = mpsc::channel(node.config.agents.replies + 1);
     let relay = async {
         while let Some(step) = receiver.recv().await {
             // A listener that has left, or reads nothing, misses it.
-            let _ = live.try_send(step);
+            let _ = steps.try_send(step);
         }
     };
     let (conclusion, ()) = tokio::join!(run(node, ask, Some(sender)), relay);
@@ -135,9 +135,9 @@ async fn stream(
     place: OwnedSemaphorePermit,
     guard: Option<Guard<Conclusion>>,
 ) -> Result<Answer, Refusal> {
-    let (live, mut steps) = mpsc::channel(node.config.agents.replies + 1);
+    let (sender, mut steps) = mpsc::channel(node.config.agents.replies + 1);
     let target = ask.target.clone();
-    let running = apart(node, ask, place, guard, Some(live));
+    let running = apart(node, ask, place, guard, Some(sender));
     if steps.recv().await.is_none() {
         let conclusion = running.await.map_err(|_| Refusal::ShuttingDown)?;
         return finished(node, &target, &conclusion, true);
@@ -151,10 +151,10 @@ async fn stream(
                 () = out.closed() => return,
             };
             match step {
-                Some(Live::Line(line)) => {
+                Some(Step::Line(line)) => {
                     let _ = out.send(line).await;
                 }
-                Some(Live::Sent) => {}
+                Some(Step::Sent) => {}
                 None => break,
             }
         }

@@ -47,14 +47,14 @@ async fn push(
     to: impl FnOnce(&mut Pairs) -> Result<To, Refusal>,
 ) -> Result<Answer, Refusal> {
     body::media_type(headers, &[FORM], FORM)?;
-    let live = node.live.now();
-    let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
+    let current = node.settings.now();
+    let body = body::read(incoming, &node.budget, &current.limits, &current.http).await?;
     let mut form = Pairs::of_form(&body.bytes)?;
     let to = to(&mut form)?;
     let needs = || Refusal::BadForm { detail: "the form needs items=<JSON array>".into() };
     let items = Bytes::from(form.take("items").ok_or_else(needs)?);
     form.finish()?;
-    let messages = envelope::items(&items, &live.limits)?;
+    let messages = envelope::items(&items, &current.limits)?;
     let push = Push {
         to,
         narrow: Narrow::default(),

@@ -359,11 +359,11 @@ pub fn every(node: &Node) -> GatewaySet {
 
 pub fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
     let limit = pairs.take_number("limit", 1, page_max(node))?;
-    Ok(limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(node.live.now().limits.page))
+    Ok(limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(node.settings.now().limits.page))
 }
 
 pub fn page_max(node: &Node) -> u32 {
-    u32::try_from(node.live.now().limits.page_max).unwrap_or(u32::MAX)
+    u32::try_from(node.settings.now().limits.page_max).unwrap_or(u32::MAX)
 }
 
 fn connection(link: &Link, info: ConnectionInfo) -> Connection {

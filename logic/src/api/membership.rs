@@ -101,7 +101,7 @@ pub async fn block(
     body::must_be_json(headers)?;
     let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
     let wish = read_block(&body.bytes, node.config.limits.json_depth)?;
-    let set = node.blocks.set(&user, &wish.room, wish.seconds, &wish.reason, unix_ms());
+    let set = node.blocklist.set(&user, &wish.room, wish.seconds, &wish.reason, unix_ms());
     let block = set.map_err(|_| Refusal::Overloaded { what: "blocks of users", limit: BLOCKS_MAX })?;
     told(node, block).await
 }
@@ -111,7 +111,7 @@ pub async fn unblock(node: &Node, user: String, query: Option<&str>) -> Result<A
     let mut pairs = Pairs::of_query(query)?;
     let room = pairs.take_name("room")?.unwrap_or_default();
     pairs.finish()?;
-    match node.blocks.lift(&user, &room, unix_ms()) {
+    match node.blocklist.lift(&user, &room, unix_ms()) {
         Some(block) => told(node, block).await,
         None => {
             let gateways = Gateways::default();
@@ -131,7 +131,7 @@ async fn told(node: &Node, block: Block) -> Result<Answer, Refusal> {
 
 /// `GET /v1/users/{user}/block`.
 pub fn blocks_of(node: &Node, user: &str) -> Answer {
-    let blocks = node.blocks.of(user, unix_ms()).into_iter().map(row).collect();
+    let blocks = node.blocklist.of(user, unix_ms()).into_iter().map(row).collect();
     json(StatusCode::OK, &BlockList { blocks, cursor: None })
 }
 
@@ -141,7 +141,7 @@ pub fn blocks(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
     let limit = lists::limit(node, &mut pairs)?;
     let after = pairs.take("cursor").map_or(Ok(String::new()), |c| paging::decode(&c))?;
     pairs.finish()?;
-    let blocks = node.blocks.list(&after, limit, unix_ms());
+    let blocks = node.blocklist.list(&after, limit, unix_ms());
     // A user's blocks stay together, so a page may be a little longer than asked for.
     let cursor = if blocks.len() < limit { None } else { blocks.last().map(|b| paging::encode(&b.user)) };
     Ok(json(StatusCode::OK, &BlockList { blocks: blocks.into_iter().map(row).collect(), cursor }))

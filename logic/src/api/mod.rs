@@ -1,8 +1,8 @@
 //! The push API's server: accepts, bounds and serves HTTP/1.1 and HTTP/2 on one port.
-//! Parts: `calls` (which there are), `routes` (which is meant), `openapi` (what they say of themselves), `body`, `json`,
-//! `envelope`, `query` (what came in), `push`, `batch`, `go_push`, `ask`, `steer`, `command`, `agents`, `operate`, `console` (what
-//! is done),
-//! `answer`, `paging` (what goes out), `socket` (deadlines), `framing` and `guard` (heads that can be read in one way only).
+//! Parts: `calls` (which there are, a file a topic), `routes` (which is meant), `openapi` (what they say of themselves);
+//! `body`, `query` (what came in); `batch`, `go_push`, `lists`, `presence`, `membership`, `closing`, `command`,
+//! `agents`, `upstream`, `operate`, `console` (what is done); `response`, `paging` (what goes out); `socket` (deadlines),
+//! `framing` and `guard` (heads that can be read in one way only).
 //! Invariant: every spawned task holds a permit of `Node::connections` and a place of `Node::places`.
 
 mod agents;
@@ -45,7 +45,7 @@ use self::response::Kept;
 use self::routes::Routes;
 use self::socket::{Requests, Socket};
 use crate::node::Node;
-use crate::settings::Live;
+use crate::settings::Current;
 
 /// Pause after a failed accept (out of files): long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -115,7 +115,7 @@ async fn permit(node: &Node) -> Option<OwnedSemaphorePermit> {
 
 type Builder = auto::Builder<TokioExecutor>;
 
-fn builder(config: &Live) -> Builder {
+fn builder(config: &Current) -> Builder {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -151,7 +151,7 @@ impl Connection {
         // Answers are one write each; waiting for more would only delay them. A socket that refuses is broken anyway.
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.node.tls else { return self.serve(stream).await };
-        let deadline = Duration::from_millis(u64::from(self.node.live.now().http.header_ms));
+        let deadline = Duration::from_millis(u64::from(self.node.settings.now().http.header_ms));
         // Boxed, so that a connection does not carry the handshake's state through its life.
         match timeout(deadline, Box::pin(tls.acceptor().accept(stream))).await {
             Ok(Ok(stream)) => self.serve(stream).await,
@@ -161,12 +161,12 @@ impl Connection {
     }
 
     async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let live = self.node.live.now();
-        let http = &live.http;
+        let current = self.node.settings.now();
+        let http = &current.http;
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         let requests = Arc::new(Requests::default());
         let socket = Socket::new(stream, Arc::clone(&requests), ms(http.header_ms), ms(http.write_ms));
-        let guard = Guard::new(socket, Arc::clone(&requests), live.limits.header_bytes, http.header_ms);
+        let guard = Guard::new(socket, Arc::clone(&requests), current.limits.header_bytes, http.header_ms);
         let service = service_fn(|request| {
             let (node, routes, requests) = (Arc::clone(&self.node), Arc::clone(&self.routes), Arc::clone(&requests));
             let refused = requests.begin();
@@ -181,7 +181,7 @@ impl Connection {
                 Ok::<_, Infallible>(answer.map(|body| Kept::new(body, served)))
             }
         });
-        let builder = builder(&live);
+        let builder = builder(&current);
         let connection = builder.serve_connection(TokioIo::new(guard), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {

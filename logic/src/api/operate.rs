@@ -274,7 +274,7 @@ fn refresh(node: &Node) {
     m.interest_rooms.set(gauge(rooms));
     m.interest_users.set(gauge(users));
     m.seen_users.set(gauge(node.interest.seen()));
-    m.blocks.set(gauge(node.blocks.len()));
+    m.blocks.set(gauge(node.blocklist.len()));
     m.presence_rooms.set(gauge(node.presence.waiting()));
     for link in node.fleet.links() {
         let labels = GatewayLabels { gateway: link.name.clone() };

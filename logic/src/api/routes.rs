@@ -140,7 +140,7 @@ fn caller(node: &Node, scope: Scope, request: &Request<Incoming>) -> Result<Call
     let ring = node.keys.now();
     let caller = ring.check(key, scope, Moment::now())?;
     if ring.is_open() {
-        refuse_foreign_hosts(request, &node.live.now().allowed_hosts)?;
+        refuse_foreign_hosts(request, &node.settings.now().allowed_hosts)?;
         if scope != Scope::Read {
             refuse_foreign_pages(request)?;
         }

@@ -143,8 +143,8 @@ fn damage_state(sink: &Sink) -> Option<DamageState> {
 /// Answers `GET /v1/upstream/dead`.
 pub async fn dead(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
-    let live = node.live.now();
-    let limits = &live.limits;
+    let current = node.settings.now();
+    let limits = &current.limits;
     let most = u32::try_from(limits.page_max).unwrap_or(u32::MAX);
     let limit = pairs.take_number("limit", 1, most)?.map_or(limits.page, |limit| limit as usize);
     let cursor = pairs.take("cursor");

@@ -1,6 +1,6 @@
 //! `[logic.upstream]`: where what clients say to business services goes, and `[logic.events]`: what services are told
 //! without anybody having said it. Plain values and what contradicts itself; the URLs and secrets are read by
-//! `upstream::webhook`, which says what is wrong with them.
+//! `http_client`, which says what is wrong with them.
 
 use std::collections::BTreeMap;
 

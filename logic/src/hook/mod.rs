@@ -1,6 +1,6 @@
 //! The connect hook: a service of the operator's is asked about each client before it is let in, and says yes, no, or yes with
 //! another name, more rights, rooms and attributes (docs/adr/0026). A gateway parks the client meanwhile.
-//! Parts: `answer` (the JSON both ways), `cache` (answers that still hold), `post` (the way to the service).
+//! Parts: `verdict` (the JSON both ways), `cache` (answers that still hold), `post` (the way to the service).
 //! Invariants: every question ends in one verdict, within `timeout_ms`; at most `in_flight` questions are open; where the hook
 //! fails nobody comes in, unless `fail_open` and the service is not there; neither a question nor an answer is in any log.
 

@@ -1,6 +1,6 @@
-//! One signed POST to a sink, and what its answer means for the messages in it. Everything has a bound: time, size of the
-//! answer, addresses. Follows no redirect and heeds no proxy of the environment: only the configured URL is ever called.
-//! Does not decide when to try again (see `pace`).
+//! One signed POST to a service, and what its answer means. Everything has a bound: time, size of the answer, addresses.
+//! Follows no redirect and heeds no proxy of the environment: only the configured URL is ever called.
+//! Parts: `connect` and `address` (who is called, and that it is them), `sign`. Does not decide when to try again.
 
 mod address;
 pub mod connect;

@@ -81,7 +81,7 @@ async fn members(node: &Node, asked: &Ask, ticket: Ticket) {
     let Ok(place) = (if asked.cursor.is_empty() { Ok(Place::default()) } else { Place::decode(&asked.cursor) }) else {
         return ticket.refuse("bad_data", "a cursor comes from the page before", false);
     };
-    let most = node.live.now().limits.page_max;
+    let most = node.settings.now().limits.page_max;
     // A gateway says 0 where its client has said nothing.
     let rows = if asked.limit == 0 { PAGE.min(most) } else { usize::try_from(asked.limit).unwrap_or(usize::MAX) };
     if rows > most {

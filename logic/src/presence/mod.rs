@@ -1,7 +1,7 @@
 //! Presence over all gateways. Each gateway tells one logic node, the one that a room belongs to, who came and went there; this
-//! node adds up and has every gateway tell the room's members, in one frame ([`board`]). It also answers what clients ask
-//! about rooms ([`answer`]) and knows when those who left were last seen ([`seen`]).
+//! node adds up and has every gateway tell the room's members, in one frame ([`board`]).
 //! Counts of gateways that have not spoken are asked for, all rooms of a look in one question, so a frame is never a guess.
+//! What clients ask about rooms is `inbound::queries`; when those who left were last seen, `fleet::interest`.
 
 pub mod board;
 

@@ -25,7 +25,7 @@ use crate::metrics::{PushLabels, PushResult};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::{Push, To, Wait};
-use crate::settings::Live;
+use crate::settings::Current;
 
 /// What became of a push.
 pub type Outcome = Result<Receipt, Refusal>;
@@ -42,7 +42,7 @@ pub struct Request {
 impl Request {
     /// A request that begins now.
     pub fn new(node: &Node, caller: Caller) -> Self {
-        let longest = Duration::from_millis(u64::from(node.live.now().http.wait_ms_max));
+        let longest = Duration::from_millis(u64::from(node.settings.now().http.wait_ms_max));
         Self { caller, waits_end: Instant::now() + longest, permits: Permits::default() }
     }
 }
@@ -79,9 +79,9 @@ pub enum Walking {
 /// Answers `POST /v1/push`.
 pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
     body::must_be_json(headers)?;
-    let live = node.live.now();
-    let body = body::read(incoming, &node.budget, &live.limits, &live.http).await?;
-    let push = envelope::read(&body.bytes, bounds(&live))?;
+    let current = node.settings.now();
+    let body = body::read(incoming, &node.budget, &current.limits, &current.http).await?;
+    let push = envelope::read(&body.bytes, bounds(&current))?;
     let receipt = submit(node, &Request::new(node, caller), push, None).outcome(node).await?;
     Ok(answer(&receipt))
 }
@@ -92,8 +92,8 @@ pub fn answer(receipt: &Receipt) -> Answer {
 }
 
 /// The bounds of a request.
-pub fn bounds(live: &Live) -> envelope::Bounds<'_> {
-    envelope::Bounds { limits: &live.limits, http: &live.http }
+pub fn bounds(current: &Current) -> envelope::Bounds<'_> {
+    envelope::Bounds { limits: &current.limits, http: &current.http }
 }
 
 /// Sends a push on its way; does not wait.

@@ -26,15 +26,15 @@ impl Pushing {
 
     async fn push(&self, action: Action) -> bool {
         let Some(node) = self.node.get().and_then(Weak::upgrade) else { return false };
-        let live = node.live.now();
+        let current = node.settings.now();
         let push = match action {
             Action::Reply { to, to_id, data } => {
-                if data.len() > live.limits.message_bytes {
+                if data.len() > current.limits.message_bytes {
                     return false;
                 }
                 reply(to, &to_id, &data)
             }
-            Action::Push(body) => match envelope::read(&body, submit::bounds(&live)) {
+            Action::Push(body) => match envelope::read(&body, submit::bounds(&current)) {
                 Ok(push) => push,
                 Err(_) => return false,
             },

@@ -1,8 +1,7 @@
 //! Upstream: what clients send to routes, and events of their connections, on the way to business services (rule S-2).
-//! A message walks `submit` → `sink` → `writer` → `spool` (here its sender is told SENT) → `lane` → `webhook`. Parts beside
-//! these: `item` (what travels), `frame`, `place`, `takeover` and `salvage` (of the spool), `pace` (when to try again), `search` (what else to try), `ledger`
-//! and `graves` (bounds), `answer` and `doing` (what a webhook wants done), `carry` (from the way up), `tend` (dead letters), `events` and
-//! `debounce`, `sign`, `address` and `connect` (who is called, and that it is them), `metrics`.
+//! A message walks `submit` → `sink` → `writer` → `spool` (here its sender is told SENT) → `worker` → the service. Parts beside
+//! these: `item` (what travels), `retry` (when to try again), `search` (what else to try), `ledger` and `graves` (bounds),
+//! `wishes` and `actions` (what a service's answer wants done), `dead_letters`, `events` and `debounce`.
 //! Invariant: what was told SENT is in a spool, in its sink, or a dead letter.
 
 mod actions;

@@ -55,7 +55,7 @@ pub enum Step {
 
 /// A lane's memory of its failures.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RetryPolicy {
     most: usize,
     attempts_max: u32,
     age_max_ms: u64,
@@ -77,7 +77,7 @@ pub struct Pace {
     strikes: VecDeque<(u32, u32, u64)>,
 }
 
-impl Pace {
+impl RetryPolicy {
     /// A lane without failures.
     #[must_use]
     pub fn new(sink: &SinkConfig) -> Self {
@@ -205,8 +205,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    fn pace() -> Pace {
-        Pace::new(&SinkConfig { attempts_max: 3, age_max_ms: 60_000, ..SinkConfig::default() })
+    fn policy() -> RetryPolicy {
+        RetryPolicy::new(&SinkConfig { attempts_max: 3, age_max_ms: 60_000, ..SinkConfig::default() })
     }
 
     fn asked(messages: usize, last: u64) -> Asked {
@@ -217,16 +217,16 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_random_below() {
-        let mut pace = pace();
+        let mut policy = policy();
         let mut waits = Vec::new();
         for _ in 0..12 {
-            let Step::Wait(wait) = pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 1.0) else { panic!("it waits") };
+            let Step::Wait(wait) = policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 1.0) else { panic!("it waits") };
             waits.push(wait.as_millis());
         }
 
         assert_eq!(waits[..4], [100, 200, 400, 800]);
         assert_eq!(waits[11], 30_000);
-        assert_eq!(pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0), Step::Wait(Duration::ZERO));
+        assert_eq!(policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0), Step::Wait(Duration::ZERO));
     }
 
     #[test]
@@ -234,68 +234,68 @@ mod tests {
         let after = Some(Duration::from_secs(7));
 
         assert_eq!(
-            pace().later(asked(1, 1), &Trouble::Status(429), after, 0, 0, 0.5),
+            policy().later(asked(1, 1), &Trouble::Status(429), after, 0, 0, 0.5),
             Step::Wait(Duration::from_secs(7))
         );
     }
 
     #[test]
     fn one_bad_message_of_a_hundred_is_found_by_halving() {
-        let mut pace = pace();
+        let mut policy = policy();
         let (bad, mut at, mut requests, mut buried) = (37_u64, 1_u64, 0, Vec::new());
         while at <= 100 {
-            let messages = pace.limit().min(101 - at as usize);
+            let messages = policy.limit().min(101 - at as usize);
             let asked = asked(messages, at + messages as u64 - 1);
             requests += 1;
             if (at..=asked.last).contains(&bad) && !buried.contains(&bad) {
-                match pace.never(asked, 400) {
+                match policy.never(asked, 400) {
                     Step::Again => {}
                     Step::Bury(why) => {
                         assert_eq!(why, "status 400");
                         buried.push(at);
-                        pace.buried();
+                        policy.buried();
                         at += 1;
                     }
                     other => panic!("{other:?}"),
                 }
             } else {
-                pace.taken(asked);
+                policy.taken(asked);
                 at = asked.last + 1;
             }
         }
 
         assert_eq!(buried, [bad]);
         assert!(requests <= 16, "{requests} requests");
-        assert_eq!(pace.limit(), 100);
+        assert_eq!(policy.limit(), 100);
     }
 
     #[test]
     fn a_sink_that_is_down_makes_no_dead_letters_before_their_age() {
-        let mut pace = pace();
+        let mut policy = policy();
         for _ in 0..1_000 {
-            let step = pace.later(asked(1, 1), &TROUBLE, None, 5, 59_000, 0.5);
+            let step = policy.later(asked(1, 1), &TROUBLE, None, 5, 59_000, 0.5);
             assert!(matches!(step, Step::Wait(_)), "{step:?}");
         }
 
-        assert_eq!(pace.later(asked(1, 1), &TROUBLE, None, 5, 60_001, 0.5), Step::Expire);
+        assert_eq!(policy.later(asked(1, 1), &TROUBLE, None, 5, 60_001, 0.5), Step::Expire);
     }
 
     #[test]
     fn one_failure_makes_nothing_too_old() {
-        let mut pace = pace();
-        let fails = |pace: &mut Pace| pace.later(asked(1, 1), &Trouble::Timeout, None, 0, 90_000, 0.0);
-        assert_eq!(fails(&mut pace), Step::Wait(Duration::ZERO));
-        pace.taken(asked(1, 1));
+        let mut policy = policy();
+        let fails = |policy: &mut RetryPolicy| policy.later(asked(1, 1), &Trouble::Timeout, None, 0, 90_000, 0.0);
+        assert_eq!(fails(&mut policy), Step::Wait(Duration::ZERO));
+        policy.taken(asked(1, 1));
 
-        assert_eq!([fails(&mut pace), fails(&mut pace)], [Step::Wait(Duration::ZERO), Step::Expire]);
+        assert_eq!([fails(&mut policy), fails(&mut policy)], [Step::Wait(Duration::ZERO), Step::Expire]);
     }
 
     #[test]
     fn a_message_that_alone_fails_while_others_get_through_is_given_up() {
-        let mut pace = pace();
+        let mut policy = policy();
         let mut steps = Vec::new();
         for taken in 0..4 {
-            steps.push(pace.later(asked(1, 1), &TROUBLE, None, taken, 0, 0.0));
+            steps.push(policy.later(asked(1, 1), &TROUBLE, None, taken, 0, 0.0));
         }
 
         assert_eq!(steps[3], Step::Bury("status 500".into()));
@@ -304,37 +304,37 @@ mod tests {
 
     #[test]
     fn a_user_whose_messages_are_given_up_holds_the_lane_less_each_time_for_an_hour() {
-        let mut pace = Pace::new(&SinkConfig { attempts_max: 20, ..SinkConfig::default() });
+        let mut policy = RetryPolicy::new(&SinkConfig { attempts_max: 20, ..SinkConfig::default() });
         let mut taken = 0;
-        let mut failures = |pace: &mut Pace, shard, now_ms| {
+        let mut failures = |policy: &mut RetryPolicy, shard, now_ms| {
             let asked = Asked { shard, oldest_ms: now_ms, ..asked(1, 1) };
             let fails = |_: &u32| {
                 taken += 1;
-                !matches!(pace.later(asked, &TROUBLE, None, taken, now_ms, 0.0), Step::Bury(_))
+                !matches!(policy.later(asked, &TROUBLE, None, taken, now_ms, 0.0), Step::Bury(_))
             };
             let count = (1..100).take_while(fails).count();
-            pace.buried();
+            policy.buried();
             count
         };
 
-        assert_eq!([0; 7].map(|_| failures(&mut pace, 7, 0)), [20, 10, 5, 2, 1, 1, 1]);
-        assert_eq!(failures(&mut pace, 8, 0), 20, "others have theirs");
-        assert_eq!(failures(&mut pace, 7, STRIKE_MS), 20);
-        assert_eq!(failures(&mut pace, 7, STRIKE_MS), 10);
+        assert_eq!([0; 7].map(|_| failures(&mut policy, 7, 0)), [20, 10, 5, 2, 1, 1, 1]);
+        assert_eq!(failures(&mut policy, 8, 0), 20, "others have theirs");
+        assert_eq!(failures(&mut policy, 7, STRIKE_MS), 20);
+        assert_eq!(failures(&mut policy, 7, STRIKE_MS), 10);
         for shard in 100..200 {
-            failures(&mut pace, shard, STRIKE_MS);
+            failures(&mut policy, shard, STRIKE_MS);
         }
-        assert_eq!(pace.strikes.len(), STRIKES_MAX);
+        assert_eq!(policy.strikes.len(), STRIKES_MAX);
     }
 
     #[test]
     fn a_batch_is_never_given_up_whole_but_shrinks_until_one_is_alone() {
-        let mut pace = pace();
+        let mut policy = policy();
         let mut sizes = Vec::new();
         for taken in 0..20 {
-            let messages = pace.limit();
+            let messages = policy.limit();
             sizes.push(messages);
-            if pace.later(asked(messages, messages as u64), &TROUBLE, None, taken, 0, 0.0)
+            if policy.later(asked(messages, messages as u64), &TROUBLE, None, taken, 0, 0.0)
                 == Step::Bury("status 500".into())
             {
                 break;
@@ -346,38 +346,38 @@ mod tests {
 
     #[test]
     fn another_is_tried_once_a_failure_from_the_second_on_while_nothing_is_taken() {
-        let mut pace = pace();
-        pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
-        assert!(!pace.wants_another(0), "one failure is nothing");
+        let mut policy = policy();
+        policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        assert!(!policy.wants_another(0), "one failure is nothing");
 
-        pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
-        assert!(pace.wants_another(0) && !pace.wants_another(0));
-        pace.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
-        assert!(!pace.wants_another(1), "something was taken");
-        pace.later(asked(2, 2), &TROUBLE, None, 1, 0, 0.0);
-        assert!(!pace.wants_another(1), "halves come first");
-        pace.later(asked(2, 2), &Trouble::Timeout, None, 1, 0, 0.0);
-        pace.taken(asked(2, 2));
-        assert!(!pace.wants_another(1), "it was taken");
+        policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        assert!(policy.wants_another(0) && !policy.wants_another(0));
+        policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        assert!(!policy.wants_another(1), "something was taken");
+        policy.later(asked(2, 2), &TROUBLE, None, 1, 0, 0.0);
+        assert!(!policy.wants_another(1), "halves come first");
+        policy.later(asked(2, 2), &Trouble::Timeout, None, 1, 0, 0.0);
+        policy.taken(asked(2, 2));
+        assert!(!policy.wants_another(1), "it was taken");
     }
 
     #[test]
     fn silence_shrinks_batches_when_others_get_through() {
-        let mut pace = pace();
+        let mut policy = policy();
         for taken in 0..3 {
-            pace.later(asked(100, 100), &Trouble::Timeout, None, taken, 0, 0.0);
+            policy.later(asked(100, 100), &Trouble::Timeout, None, taken, 0, 0.0);
         }
 
-        assert_eq!(pace.limit(), 50);
+        assert_eq!(policy.limit(), 50);
     }
 
     #[test]
     fn silence_does_not_shrink_batches() {
-        let mut pace = pace();
+        let mut policy = policy();
         for _ in 0..10 {
-            pace.later(asked(100, 100), &Trouble::Timeout, None, 0, 0, 0.0);
+            policy.later(asked(100, 100), &Trouble::Timeout, None, 0, 0, 0.0);
         }
 
-        assert_eq!(pace.limit(), 100);
+        assert_eq!(policy.limit(), 100);
     }
 }

@@ -1,5 +1,5 @@
-//! One business service: its books, its spool, its webhook, and the tasks between them. A message is booked, queued for the
-//! next commit (`writer`), answered when that is on the disk, and sent by its lane (`lane`).
+//! One business service: its books, its spool, the way to it, and the tasks between them. A message is booked, queued for the
+//! next commit (`writer`), answered when that is on the disk, and sent by its lane (`worker`).
 //! Invariants: what waits is in the ledger; what the ledger has as written is in the spool.
 
 use std::path::Path;

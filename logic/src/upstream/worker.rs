@@ -1,6 +1,6 @@
 //! One lane of a sink: sends its messages in order, one request at a time, and does not go on before the sink has them or
 //! they are dead letters. A user is in one lane, so that user's order holds whatever fails.
-//! Decisions are `pace`'s and `search`'s; this file waits, reads, posts and books.
+//! Decisions are `retry`'s and `search`'s; this file waits, reads, posts and books.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
 
 use super::ledger::Burial;
-use super::retry::{Asked, Pace, Step};
+use super::retry::{Asked, RetryPolicy, Step};
 use super::search::Search;
 use super::sink::{Sink, Work, unix_ms};
 use super::spool::{Dead, SpoolError, Stored};
@@ -27,36 +27,36 @@ const EXPIRE_MAX: usize = 256;
 
 /// Sends until the node leaves.
 pub async fn run(sink: Arc<Sink>, lane: u16, actions: Arc<dyn Actions>, leave: watch::Receiver<bool>) {
-    let pace = Pace::new(&sink.config);
+    let policy = RetryPolicy::new(&sink.config);
     let mut committed = sink.lanes[usize::from(lane)].committed.subscribe();
-    let mut lane = Lane { sink, lane, actions, leave, pace, search: Search::default(), cursor: 0, damaged: 0 };
-    let linger = Duration::from_millis(u64::from(lane.sink.config.linger_ms));
+    let mut worker = Worker { sink, lane, actions, leave, policy, search: Search::default(), cursor: 0, damaged: 0 };
+    let linger = Duration::from_millis(u64::from(worker.sink.config.linger_ms));
     loop {
         let mut last = *committed.borrow_and_update();
-        if last <= lane.cursor {
-            lane.state().head_ms.store(0, Ordering::Relaxed);
+        if last <= worker.cursor {
+            worker.state().head_ms.store(0, Ordering::Relaxed);
             tokio::select! {
                 changed = committed.changed() => if changed.is_err() { return },
-                _ = lane.leave.changed() => return,
+                _ = worker.leave.changed() => return,
             }
-            let is_full = lane.state().waiting.load(Ordering::Relaxed) >= lane.sink.config.batch_messages as u64;
-            if !is_full && lane.pause(linger).await.is_break() {
+            let is_full = worker.state().waiting.load(Ordering::Relaxed) >= worker.sink.config.batch_messages as u64;
+            if !is_full && worker.pause(linger).await.is_break() {
                 return;
             }
             last = *committed.borrow_and_update();
         }
-        if lane.step(last).await.is_break() {
+        if worker.step(last).await.is_break() {
             return;
         }
     }
 }
 
-struct Lane {
+struct Worker {
     sink: Arc<Sink>,
     lane: u16,
     actions: Arc<dyn Actions>,
     leave: watch::Receiver<bool>,
-    pace: Pace,
+    policy: RetryPolicy,
     search: Search,
     /// Number of the last message that is behind us.
     cursor: u64,
@@ -67,7 +67,7 @@ struct Lane {
 type Flow = std::ops::ControlFlow<()>;
 const GO_ON: Flow = Flow::Continue(());
 
-impl Lane {
+impl Worker {
     fn state(&self) -> &super::sink::LaneState {
         &self.sink.lanes[usize::from(self.lane)]
     }
@@ -92,11 +92,11 @@ impl Lane {
         if !held.is_zero() {
             return self.pause(held).await;
         }
-        if self.pace.wants_another(self.sink.taken.load(Ordering::Relaxed)) {
+        if self.policy.wants_another(self.sink.taken.load(Ordering::Relaxed)) {
             self.try_another().await;
             return GO_ON;
         }
-        let Some(batch) = self.read(self.pace.limit()).await else { return self.pause(STUCK_PAUSE).await };
+        let Some(batch) = self.read(self.policy.limit()).await else { return self.pause(STUCK_PAUSE).await };
         let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
             // It is behind us already: read with those before it, or damaged. That is counted and kept beside the spool, in
             // which the next start must not find it again.
@@ -116,7 +116,7 @@ impl Lane {
             }
             Answer::Never(status) => {
                 self.sink.note(Some(format!("status {status}")));
-                let step = self.pace.never(asked, status);
+                let step = self.policy.never(asked, status);
                 self.follow(step, &batch, "status").await
             }
             Answer::Later { trouble, after } => {
@@ -127,7 +127,7 @@ impl Lane {
                 }
                 let taken = self.sink.taken.load(Ordering::Relaxed);
                 self.search.behind(first);
-                let step = self.pace.later(asked, &trouble, after, taken, unix_ms(), fastrand::f64());
+                let step = self.policy.later(asked, &trouble, after, taken, unix_ms(), fastrand::f64());
                 self.follow(step, &batch, trouble.label()).await
             }
         }
@@ -233,7 +233,7 @@ impl Lane {
     async fn taken(&mut self, asked: Asked, batch: &[Stored]) {
         self.sink.taken.fetch_add(1, Ordering::Relaxed);
         self.delivered(batch);
-        self.pace.taken(asked);
+        self.policy.taken(asked);
         self.cursor = asked.last;
         self.sink.hand_in(Work::Done { lane: self.lane, up_to: asked.last }).await;
         self.sink.ledger.delivered(batch);
@@ -273,7 +273,7 @@ impl Lane {
     /// Moves the lane's first message to the dead letters. Others make room there, or the message stays and the lane waits.
     async fn bury(&mut self, message: &Stored, words: String, reason: &'static str) -> Flow {
         let sink = Arc::clone(&self.sink);
-        let attempts = self.pace.failures();
+        let attempts = self.policy.failures();
         let dead = Dead { message: message.clone(), died_ms: unix_ms(), attempts, reason: words };
         let (of_user, oldest) = match sink.ledger.bury(dead.grave()) {
             Burial::Hold => {
@@ -303,7 +303,7 @@ impl Lane {
 
     /// The lane's first message is not its any more.
     fn past(&mut self, message: &Stored) {
-        self.pace.buried();
+        self.policy.buried();
         self.cursor = message.number;
         self.state().waiting.fetch_sub(1, Ordering::Relaxed);
     }
