@@ -5,7 +5,7 @@
 //! Gateways enforce; nothing here is on the way of a client. What a change means is `tidegate_protocol::blocks`.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_protocol::blocks::{Applied, Blocks};
@@ -13,6 +13,7 @@ use tidegate_protocol::limits::{BLOCKS_MAX, QUERY_PAGE_MAX};
 use tidegate_protocol::records::{Block, CommandRequest, QueryKind, QueryRequest};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::clock::unix_ms;
 use crate::fleet::interest::GatewayIndex;
 use crate::fleet::{Link, LinkState};
 use crate::node::Node;
@@ -199,12 +200,6 @@ async fn exchange(node: &Node, link: &Link, progress: &mut Exchange, heard: &Hea
     }
     link.brief(epoch);
     Some(())
-}
-
-/// Unix time in milliseconds.
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

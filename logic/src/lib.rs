@@ -5,6 +5,7 @@
 mod agents;
 mod api;
 mod blocklist;
+mod clock;
 mod config;
 mod devices;
 mod fleet;

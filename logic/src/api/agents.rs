@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use serde::Serialize;
@@ -13,6 +12,7 @@ use super::lists::{self, Connection};
 use super::paging::Place;
 use super::query::Pairs;
 use super::response::{Answer, json, with_type};
+use crate::clock::unix_ms;
 use crate::node::Node;
 use crate::problem::Refusal;
 
@@ -107,14 +107,14 @@ async fn one(node: &Node, id: &str) -> Result<Vec<Agent>, Refusal> {
     if found.platform != node.config.agents.platform {
         return Err(Refusal::NoSuchAgent);
     }
-    Ok(vec![agent(found, now_ms())])
+    Ok(vec![agent(found, unix_ms())])
 }
 
 async fn page(node: &Node, user: String, place: Place, limit: usize) -> Agents {
     let platform = node.config.agents.platform.clone();
     let request = QueryRequest { kind: QueryKind::Connections.into(), platform, user, ..QueryRequest::default() };
     let found = lists::walk(node, request, place, limit).await;
-    let now = now_ms();
+    let now = unix_ms();
     let agents = found.connections.into_iter().map(|c| agent(c, now)).collect();
     Agents { agents, cursor: found.cursor, missing: found.missing }
 }
@@ -123,11 +123,6 @@ fn agent(c: Connection, now_ms: u64) -> Agent {
     // A gateway of an older version does not say since when.
     let since_ms = if c.since_ms == 0 { now_ms.saturating_sub(c.age_ms) } else { c.since_ms };
     Agent { id: c.id, user: c.user, address: c.address, since_ms, gateway: c.gateway, attributes: c.attributes }
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn or_dash(text: &str) -> &str {

@@ -12,7 +12,7 @@ use super::closing::tell;
 use super::query::Pairs;
 use super::response::{Answer, json};
 use super::{body, lists, paging};
-use crate::blocklist::unix_ms;
+use crate::clock::unix_ms;
 use crate::json::{self as syntax, Object};
 use crate::node::Node;
 use crate::problem::Refusal;

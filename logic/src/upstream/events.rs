@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::debounce::Debounce;
-use super::sink::unix_ms;
 use super::{Upstream, UpstreamItem, What};
+use crate::clock::unix_ms;
 use crate::config::EventsConfig;
 use crate::fleet::interest::{GatewayIndex, Interest, Whereabouts};
 

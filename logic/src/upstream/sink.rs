@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -19,6 +19,7 @@ use super::spool::salvage::Damage;
 use super::spool::{Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
 use super::wishes::Actions;
 use super::{Outcome, worker, writer};
+use crate::clock::unix_ms;
 use crate::config::SinkConfig;
 use crate::http_client::connect::Resolve;
 use crate::http_client::{Url, Webhook};
@@ -363,10 +364,4 @@ fn tell_of(config: &SinkConfig, path: &Path, found: &Found) {
     } else if waiting + dead > 0 {
         tracing::info!(sink = %config.name, waiting, dead, "the spool has messages of before");
     }
-}
-
-/// Now, as spools remember it.
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

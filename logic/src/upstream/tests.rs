@@ -318,12 +318,12 @@ async fn who_is_back_before_the_news_of_it_was_never_gone() {
     happened("user_online", 0);
     happened("user_offline", 1);
     interest.apply(at, &has_alice(true));
-    events.tell_due(sink::unix_ms() + 5_000);
+    events.tell_due(crate::clock::unix_ms() + 5_000);
     happened("user_online", 2);
     assert_eq!(events.pending(), 0);
     interest.apply(at, &has_alice(false));
     happened("user_offline", 3);
-    events.tell_due(sink::unix_ms() + 5_000);
+    events.tell_due(crate::clock::unix_ms() + 5_000);
     until("her end", || hook.got().len() >= 2).await;
     drained(&upstream).await;
 

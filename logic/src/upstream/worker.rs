@@ -15,9 +15,10 @@ use tokio::time::sleep;
 use super::ledger::Burial;
 use super::retry::{Asked, RetryPolicy, Step};
 use super::search::Search;
-use super::sink::{Sink, Work, unix_ms};
+use super::sink::{Sink, Work};
 use super::spool::{Dead, SpoolError, Stored};
 use super::wishes::{self, Action, Actions};
+use crate::clock::unix_ms;
 use crate::http_client::{Answer, Said};
 
 /// Pause when the spool cannot be read, or the dead letters have no room: an operator has to act.

@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::Outcome;
-use super::sink::{Sink, Work, unix_ms};
+use super::sink::{Sink, Work};
 use super::spool::{Change, MESSAGE_WEIGHT, SpoolError, Stored};
+use crate::clock::unix_ms;
 
 /// Most of one commit.
 const COMMIT_MAX: usize = 8_192;

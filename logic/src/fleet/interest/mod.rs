@@ -14,7 +14,7 @@ use tidegate_protocol::records::{EventsReply, InterestKind};
 pub use self::watch::Watch;
 use self::watch::Watches;
 use super::interest::seen::Seen;
-use crate::blocklist::unix_ms;
+use crate::clock::unix_ms;
 use crate::config::GATEWAYS_MAX;
 
 /// Position of a gateway in the configuration.
