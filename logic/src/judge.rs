@@ -10,7 +10,7 @@ use rustix::fs::{Access, access};
 use crate::config::LogicConfig;
 use crate::hook::Hook;
 use crate::http_client::Webhook;
-use crate::upstream::system_resolver;
+use crate::http_client::connect::system_resolver;
 
 /// Why a logic node must not start with this configuration, each a sentence that names its key; empty when all is well.
 #[must_use]

@@ -8,38 +8,12 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::KeyConfig;
-pub use crate::config::moment::{Moment, NotAMoment};
+use crate::config::{KeyConfig, Moment, Scope, parse_sha256};
 use crate::problem::Refusal;
-pub use crate::push::reach::{PATTERN_BYTES_MAX, PATTERNS_MAX, Reach};
-
-/// What a key may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Send messages.
-    Push,
-    /// See connections, rooms, users, figures.
-    Read,
-    /// Close connections.
-    Admin,
-}
-
-impl Scope {
-    /// The scope as the configuration writes it.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Read => "read",
-            Self::Admin => "admin",
-        }
-    }
-}
+use crate::push::reach::Reach;
 
 /// Which caller; `dedupe` keys are its own. The same for all keys of an id, before and after a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -174,18 +148,6 @@ impl Ring {
         }
         Ok(key.caller.clone())
     }
-}
-
-/// 64 hex digits as 32 bytes.
-pub(crate) fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
-    let mut out = [0u8; 32];
-    if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (i, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]

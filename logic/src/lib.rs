@@ -26,11 +26,11 @@ mod upstream;
 
 pub use crate::config::{
     AgentsConfig, BackplaneConfig, DedupeConfig, EventsConfig, GATEWAYS_MAX, HookConfig, HttpConfig, KEYS_MAX,
-    KeyConfig, LimitsConfig, LogicConfig, PageConfig, PresenceConfig, RouteConfig, SinkConfig, UpstreamConfig,
+    KeyConfig, LimitsConfig, LogicConfig, Moment, NotAMoment, PageConfig, PresenceConfig, RouteConfig, Scope,
+    SinkConfig, UpstreamConfig,
 };
 pub use crate::fleet::{GatewayLink, PipeDial, PipeStream};
 pub use crate::judge::refusals;
-pub use crate::keys::{Moment, NotAMoment, Scope};
 pub use crate::logic::{Logic, StartError};
 pub use crate::node::{Extras, MetricsText};
 pub use crate::settings::is_live;

@@ -21,6 +21,7 @@ use crate::fleet::Fleet;
 use crate::fleet::GatewayLink;
 use crate::fleet::interest::Interest;
 use crate::hook::Hook;
+use crate::http_client::connect::system_resolver;
 use crate::judge::refusals;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -29,7 +30,7 @@ use crate::node::Node;
 use crate::presence::Presence;
 use crate::push::dedupe::Dedupe;
 use crate::settings::{Current, Settings};
-use crate::upstream::{Actions, Events, Pushing, Upstream, system_resolver};
+use crate::upstream::{Actions, Events, Pushing, Upstream};
 
 /// Why a logic node does not start.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys::{Moment, PATTERN_BYTES_MAX, PATTERNS_MAX, Scope, parse_sha256};
+use super::moment::Moment;
 
 /// Most keys of a node: each request is compared with all of them, which at this many takes some 20 µs.
 pub const KEYS_MAX: usize = 1_000;
@@ -10,6 +10,35 @@ pub const KEYS_MAX: usize = 1_000;
 const KEYS_OF_AN_ID_MAX: usize = 2;
 /// Longest id, in bytes.
 const ID_BYTES_MAX: usize = 64;
+
+/// Most patterns of one kind.
+const PATTERNS_MAX: usize = 32;
+/// Longest pattern, in bytes; names are as long.
+pub const PATTERN_BYTES_MAX: usize = 128;
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Send messages.
+    Push,
+    /// See connections, rooms, users, figures.
+    Read,
+    /// Close connections.
+    Admin,
+}
+
+impl Scope {
+    /// The scope as the configuration writes it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Read => "read",
+            Self::Admin => "admin",
+        }
+    }
+}
 
 /// `[[logic.keys]]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -76,6 +105,18 @@ fn reach_problems(key: &KeyConfig, out: &mut Vec<String>) {
     if patterns().next().is_some() && !key.scopes.contains(&Scope::Push) {
         out.push(format!("logic.keys: rooms and users of {:?} bound pushes, but it has no scope push", key.id));
     }
+}
+
+/// 64 hex digits as 32 bytes.
+pub fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
+    let mut out = [0u8; 32];
+    if hex.len() != 64 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (i, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(out)
 }
 
 #[cfg(test)]

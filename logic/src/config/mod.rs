@@ -3,9 +3,10 @@
 //! its field. Parsing and precedence live in the binary. Bounds that both tiers share are in `tidegate_protocol::limits`.
 
 mod agents;
+mod gateways;
 mod hook;
-mod keys;
-pub mod moment;
+pub mod keys;
+mod moment;
 mod page;
 mod presence;
 mod upstream;
@@ -17,14 +18,13 @@ use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_
 use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 pub use self::agents::AgentsConfig;
+pub use self::gateways::{GATEWAYS_MAX, authority_of};
 pub use self::hook::HookConfig;
-pub use self::keys::{KEYS_MAX, KeyConfig};
+pub use self::keys::{KEYS_MAX, KeyConfig, Scope, parse_sha256};
+pub use self::moment::{Moment, NotAMoment};
 pub use self::page::PageConfig;
 pub use self::presence::PresenceConfig;
-pub use self::upstream::{DeadFull, EventsConfig, RouteConfig, SinkConfig, UpstreamConfig};
-
-/// Most gateways one logic node serves: the width of the set kept for each room and user (see `interest`).
-pub const GATEWAYS_MAX: usize = 128;
+pub use self::upstream::{DeadFull, EVENT_KINDS, EventsConfig, RouteConfig, SinkConfig, UpstreamConfig};
 
 /// Everything a logic node can be told.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -246,7 +246,7 @@ impl LogicConfig {
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         let mut out = Vec::new();
-        self.gateway_problems(&mut out);
+        gateways::problems(self, &mut out);
         keys::problems(&self.keys, &mut out);
         self.hook.problems(&mut out);
         self.page.problems(&mut out);
@@ -258,36 +258,6 @@ impl LogicConfig {
         self.upstream.problems(&mut out);
         self.events.problems(&mut out);
         out
-    }
-
-    fn gateway_problems(&self, out: &mut Vec<String>) {
-        if self.gateways.len() > GATEWAYS_MAX {
-            out.push(format!("logic.gateways: at most {GATEWAYS_MAX}"));
-        }
-        for (i, url) in self.gateways.iter().enumerate() {
-            if let Err(why) = crate::fleet::authority_of(url) {
-                out.push(format!("logic.gateways: {url:?}: {why}"));
-            }
-            let (is_https, is_tls) = (url.starts_with("https://"), self.backplane_tls.is_on());
-            if is_https && !is_tls {
-                out.push(format!(
-                    "logic.gateways: {url:?} needs logic.backplane_tls: cert, key and ca of the backplane"
-                ));
-            }
-            if is_tls && url.starts_with("http://") {
-                out.push(format!(
-                    "logic.gateways: {url:?} must be https:// because logic.backplane_tls is set: pushes would travel in \
-                     the clear"
-                ));
-            }
-            let same = |other: &String| match (crate::fleet::authority_of(other), crate::fleet::authority_of(url)) {
-                (Ok(a), Ok(b)) => a.eq_ignore_ascii_case(b),
-                _ => other == url,
-            };
-            if self.gateways[..i].iter().any(same) {
-                out.push(format!("logic.gateways: {url:?} is listed twice"));
-            }
-        }
     }
 
     fn limit_problems(&self, out: &mut Vec<String>) {

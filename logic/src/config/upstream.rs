@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::upstream::{EVENT_KINDS, Secret, Url, is_route_pattern};
+use crate::http_client::Url;
+use crate::http_client::sign::Secret;
 
 /// Most sinks: each has a file, and its lanes are tasks.
 pub const SINKS_MAX: usize = 64;
@@ -14,6 +15,8 @@ pub const SINKS_MAX: usize = 64;
 pub const ROUTES_MAX: usize = 256;
 /// Most lanes of a sink: requests it has in flight at once.
 pub const LANES_MAX: u16 = 256;
+/// Kinds of events that a sink may ask for.
+pub const EVENT_KINDS: [&str; 6] = ["connected", "disconnected", "joined", "left", "user_online", "user_offline"];
 /// Least spool: a few of the largest messages.
 const SPOOL_BYTES_MIN: u64 = 1024 * 1024;
 /// Headers that Tidegate sets itself, or that belong to the connection.
@@ -227,6 +230,11 @@ impl EventsConfig {
             out.push("logic.events: pending_max must be at least 1".into());
         }
     }
+}
+
+/// Whether text can be a pattern of routes.
+fn is_route_pattern(pattern: &str) -> bool {
+    (1..=128).contains(&pattern.len()) && !pattern.chars().any(char::is_control)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::BackplaneConfig;
+use crate::config::{BackplaneConfig, authority_of};
 
 /// A byte stream to a gateway.
 pub trait PipeStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -63,21 +63,6 @@ impl GatewayLink {
     }
 }
 
-/// `host:port` of a gateway's URL.
-///
-/// # Errors
-/// What the URL should look like.
-pub fn authority_of(url: &str) -> Result<&str, &'static str> {
-    const SHAPE: &str = "must be http://host:port or https://host:port";
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or(SHAPE)?;
-    let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let parsed: http::uri::Authority = authority.parse().map_err(|_| SHAPE)?;
-    if parsed.host().is_empty() || parsed.port_u16().is_none_or(|port| port == 0) || authority.contains('@') {
-        return Err(SHAPE);
-    }
-    Ok(authority)
-}
-
 /// Delay before dial number `attempt` in a row (0: the first): none, then doubling, each at random between half and whole,
 /// so that many logic nodes do not call a restarted gateway at once.
 pub(super) fn delay(config: &BackplaneConfig, attempt: u32) -> Duration {
@@ -103,17 +88,6 @@ mod tests {
                 let ms = delay(&config, attempt).as_millis();
                 assert!((whole / 2..=whole).contains(&ms), "attempt {attempt}: {ms}");
             }
-        }
-    }
-
-    #[test]
-    fn only_urls_with_host_and_port_are_gateways() {
-        assert_eq!(authority_of("http://10.0.0.1:8002"), Ok("10.0.0.1:8002"));
-        assert_eq!(authority_of("http://[::1]:8002/"), Ok("[::1]:8002"));
-        assert_eq!(authority_of("https://gateway.internal:8002"), Ok("gateway.internal:8002"));
-        for bad in ["10.0.0.1:8002", "ftp://a:1", "http://a", "http://a:0", "http://a:1/x", "http://u@a:1", "http://:1"]
-        {
-            assert!(authority_of(bad).is_err(), "{bad}");
         }
     }
 }

@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 pub use self::client::CallError;
-pub use self::dial::{GatewayLink, PipeDial, PipeStream, authority_of};
+pub use self::dial::{GatewayLink, PipeDial, PipeStream};
 pub use self::permits::Permits;
 pub use self::queue::LinkState;
 pub use self::uplink::{Heard, Outgoing};

@@ -4,11 +4,6 @@
 use crate::problem::Refusal;
 use crate::push::To;
 
-/// Most patterns of one kind.
-pub const PATTERNS_MAX: usize = 32;
-/// Longest pattern, in bytes; names are as long.
-pub const PATTERN_BYTES_MAX: usize = 128;
-
 /// The audience a key is bound to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
@@ -76,6 +71,7 @@ mod tests {
     use tidegate_protocol::ids::ConnectionId;
 
     use super::*;
+    use crate::config::keys::PATTERN_BYTES_MAX;
 
     fn list(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()

@@ -6,9 +6,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidegate_protocol::ids::ConnectionId;
 
-/// Kinds of events that a sink may ask for.
-pub const EVENT_KINDS: [&str; 6] = ["connected", "disconnected", "joined", "left", "user_online", "user_offline"];
-
 /// One thing for a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamItem {
@@ -44,7 +41,7 @@ pub enum What {
     },
     /// It happened.
     Event {
-        /// One of [`EVENT_KINDS`].
+        /// One of [`crate::config::EVENT_KINDS`].
         kind: String,
     },
 }

@@ -31,15 +31,13 @@ use tokio::time::timeout;
 pub use self::actions::Pushing;
 pub use self::dead_letters::{Deed, Which};
 pub use self::events::Events;
-pub use self::item::{EVENT_KINDS, UpstreamItem, What};
+pub use self::item::{UpstreamItem, What};
 use self::sink::Idle;
 pub use self::sink::Sink;
 pub use self::spool::{Amount, Dead};
 pub use self::wishes::Actions;
-use crate::config::{RouteConfig, UpstreamConfig};
-pub use crate::http_client::Url;
-pub use crate::http_client::connect::{Resolve, system_resolver};
-pub use crate::http_client::sign::Secret;
+use crate::config::{EVENT_KINDS, RouteConfig, UpstreamConfig};
+use crate::http_client::connect::Resolve;
 use crate::metrics::upstream::ReasonLabels;
 pub use crate::metrics::upstream::UpstreamMetrics;
 
@@ -210,12 +208,6 @@ impl Upstream {
         // Waits for a commit that is being made. The task neither panics nor is aborted while the runtime lives.
         let _ = tokio::task::spawn_blocking(move || sinks.iter().for_each(|sink| sink.spool.close())).await;
     }
-}
-
-/// Whether text can be a pattern of routes.
-#[must_use]
-pub fn is_route_pattern(pattern: &str) -> bool {
-    (1..=128).contains(&pattern.len()) && !pattern.chars().any(char::is_control)
 }
 
 /// Whether a route fits a pattern, whose stars stand for any characters. Linear in the route for each star.

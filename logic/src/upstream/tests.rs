@@ -11,6 +11,7 @@ use super::wishes::{Acting, Action};
 use super::*;
 use crate::config::{DeadFull, EventsConfig, SinkConfig};
 use crate::fleet::interest::{GatewayIndex, Interest};
+use crate::http_client::connect::system_resolver;
 use crate::http_client::service::{Hook, reply, until};
 
 /// Remembers what it was to do.

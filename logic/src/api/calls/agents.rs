@@ -9,7 +9,7 @@ use crate::agents::registry::Target;
 use crate::api::agents::{self, Agents};
 use crate::api::command;
 use crate::api::openapi::{Describe, JSON, schemas};
-use crate::keys::Scope;
+use crate::config::Scope;
 use crate::problem::rules;
 
 /// Agents.

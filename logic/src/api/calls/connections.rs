@@ -7,7 +7,7 @@ use super::{Call, Topic};
 use crate::api::closing::{self, Closed};
 use crate::api::lists::{self, Connection, Connections};
 use crate::api::openapi::{Describe, schemas};
-use crate::keys::Scope;
+use crate::config::Scope;
 use crate::problem::rules;
 
 /// Connections.

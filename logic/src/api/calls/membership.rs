@@ -7,7 +7,7 @@ use tidegate_protocol::limits::BLOCK_REASON_BYTES_MAX;
 use super::{Call, Topic};
 use crate::api::membership::{self, BlockList, Blocked, Moved, SECONDS_MAX};
 use crate::api::openapi::{Describe, JSON, schemas};
-use crate::keys::Scope;
+use crate::config::Scope;
 use crate::problem::rules;
 
 /// Memberships and blocks.

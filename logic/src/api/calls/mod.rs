@@ -27,7 +27,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::openapi::Describe;
 use super::response::Answer;
-use crate::keys::{Caller, Scope};
+use crate::config::Scope;
+use crate::keys::Caller;
 use crate::node::Node;
 use crate::problem::Refusal;
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Call, Topic};
 use crate::api::openapi::Describe;
 use crate::api::operate::{self, Gateways, Readiness, Stats};
-use crate::keys::Scope;
+use crate::config::Scope;
 
 /// For operators.
 pub static TOPIC: Topic = Topic {

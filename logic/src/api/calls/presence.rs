@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Call, Topic};
 use crate::api::openapi::{Describe, JSON, schemas};
 use crate::api::presence::{self, FoundUsers, Presence, USERS_MAX, UserRooms};
-use crate::keys::Scope;
+use crate::config::Scope;
 use crate::problem::rules;
 
 /// Presence.

@@ -7,7 +7,7 @@ use super::{Call, Topic};
 use crate::api::batch::{self, Item, Receipts};
 use crate::api::go_push;
 use crate::api::openapi::{Describe, JSON, schemas};
-use crate::keys::Scope;
+use crate::config::Scope;
 use crate::problem::{Rules, rules};
 use crate::push::receipt::Receipt;
 use crate::push::submit;

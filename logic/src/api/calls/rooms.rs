@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Call, Topic, connections};
 use crate::api::lists::{self, Connections, RoomDetail, Rooms};
 use crate::api::openapi::{Describe, schemas};
-use crate::keys::Scope;
+use crate::config::Scope;
 
 /// Rooms.
 pub static TOPIC: Topic = Topic {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Call, Topic};
 use crate::api::openapi::Describe;
 use crate::api::upstream::{self, DeadLetters, ID_CHARACTERS_MAX, Tended, UpstreamState};
-use crate::keys::Scope;
+use crate::config::Scope;
 use crate::problem::rules;
 use crate::upstream::Deed;
 

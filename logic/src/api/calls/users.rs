@@ -7,7 +7,7 @@ use super::{Call, Topic, connections};
 use crate::api::closing::{self, Closed};
 use crate::api::lists::{self, User};
 use crate::api::openapi::Describe;
-use crate::keys::Scope;
+use crate::config::Scope;
 use crate::problem::rules;
 
 /// Users.

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::schemas;
 use crate::api::calls::Call;
 use crate::config::LogicConfig;
-use crate::keys::Scope;
+use crate::config::Scope;
 use crate::problem::{Rules, rules};
 use crate::push::receipt::{Receipt, Written};
 
