@@ -90,10 +90,11 @@ impl Logic {
         let upstream = Arc::new(upstream);
         let events = Arc::new(Events::new(Arc::clone(&upstream), Arc::clone(&interest), &config.events));
         let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
-        let hook = Hook::start(&config.hook, &metrics)
+        let hook = Hook::start(&config.hook, &metrics.hook)
             .map_err(|why| StartError::Config(vec![format!("logic.hook: {why}")]))?;
         let (hear, heard) = mpsc::channel(crate::inbound::PAGES);
-        let fleet = Fleet::new(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics, requests, hear);
+        let fleet =
+            Fleet::new(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics.fleet, requests, hear);
         fleet.want(|wants| wants.devices = true);
         if let Some(hook) = &hook {
             fleet.want(|wants| hook.want(wants));
@@ -106,7 +107,7 @@ impl Logic {
             settings: Settings::new(&config),
             fleet,
             interest,
-            presence: Presence::new(&config.presence, &metrics),
+            presence: Presence::new(&config.presence, &metrics.presence),
             blocklist: Blocklist::default(),
             devices: Devices::default(),
             dedupe: Dedupe::new(&config.dedupe),

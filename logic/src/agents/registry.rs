@@ -276,4 +276,9 @@ mod tests {
         assert_eq!(say(&two, 1, 6), Fate::Taken);
         assert_eq!(registry.held(), 6);
     }
+
+    #[test]
+    fn what_becomes_of_a_reply_is_counted_from_the_start_by_the_same_words() {
+        assert_eq!([Fate::Taken, Fate::Again, Fate::Late, Fate::Full].map(Fate::label), crate::metrics::agents::FATES);
+    }
 }

@@ -15,7 +15,7 @@ use super::body::{self, Lines};
 use super::response::{Answer, json, with_type};
 use crate::json::{self as syntax, Object};
 use crate::keys::Caller;
-use crate::metrics::RefusalLabels;
+use crate::metrics::api::RefusalLabels;
 use crate::node::Node;
 use crate::problem::{Problem, Refusal};
 use crate::push::envelope;
@@ -132,7 +132,7 @@ async fn item(node: &Arc<Node>, walk: Result<Walking, Refusal>) -> Item {
     match outcome {
         Ok(receipt) => Item::Receipt(receipt),
         Err(refusal) => {
-            node.metrics.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
+            node.metrics.api.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
             Item::Problem(refusal.document())
         }
     }

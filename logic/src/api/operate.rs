@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 
 use super::response::{Answer, json, with_type};
 use crate::fleet::{Link, LinkState};
-use crate::metrics::{GatewayLabels, PoolLabels};
+use crate::metrics::api::PoolLabels;
+use crate::metrics::fleet::GatewayLabels;
 use crate::node::Node;
 
 /// One gateway as `/v1/gateways` and `/v1/stats` show it.
@@ -251,18 +252,18 @@ fn refresh(node: &Node) {
     let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let limits = &node.config.limits;
     let m = &node.metrics;
-    m.connections.set(gauge(limits.connections.saturating_sub(node.connections.available_permits())));
-    m.in_flight.set(gauge(limits.in_flight.saturating_sub(node.in_flight.available_permits())));
-    m.bodies_bytes.set(gauge(node.budget.held()));
+    m.api.connections.set(gauge(limits.connections.saturating_sub(node.connections.available_permits())));
+    m.api.in_flight.set(gauge(limits.in_flight.saturating_sub(node.in_flight.available_permits())));
+    m.api.bodies_bytes.set(gauge(node.budget.held()));
     for (pool, evicted) in [("connections", node.places.evicted()), ("bodies", node.budget.evicted())] {
-        m.evicted.get_or_create(&PoolLabels { pool }).inner().store(evicted, Relaxed);
+        m.api.evicted.get_or_create(&PoolLabels { pool }).inner().store(evicted, Relaxed);
     }
-    m.hook_remembered.set(node.hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));
-    m.devices_remembered.set(gauge(node.devices.remembered()));
-    m.dedupe_keys.set(gauge(node.dedupe.len()));
-    m.nonces.set(gauge(node.nonces.len()));
-    m.dedupe_bytes.set(gauge(node.dedupe.bytes()));
-    m.nonces_bytes.set(gauge(node.nonces.bytes()));
+    m.remembered.hook.set(node.hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));
+    m.remembered.devices.set(gauge(node.devices.remembered()));
+    m.remembered.dedupe_keys.set(gauge(node.dedupe.len()));
+    m.remembered.nonces.set(gauge(node.nonces.len()));
+    m.remembered.dedupe_bytes.set(gauge(node.dedupe.bytes()));
+    m.remembered.nonces_bytes.set(gauge(node.nonces.bytes()));
     let agents = &node.config.agents;
     m.agents.waiting.set(gauge(agents.commands.saturating_sub(node.agents.places.available_permits())));
     m.agents.replies_bytes.set(gauge(node.agents.registry.held()));
@@ -271,17 +272,17 @@ fn refresh(node: &Node) {
     node.upstream.sinks().iter().for_each(|sink| sink.refresh());
     m.upstream.offline_pending.set(gauge(node.events.pending()));
     let (rooms, users) = node.interest.sizes();
-    m.interest_rooms.set(gauge(rooms));
-    m.interest_users.set(gauge(users));
-    m.seen_users.set(gauge(node.interest.seen()));
-    m.blocks.set(gauge(node.blocklist.len()));
-    m.presence_rooms.set(gauge(node.presence.waiting()));
+    m.fleet.interest.rooms.set(gauge(rooms));
+    m.fleet.interest.users.set(gauge(users));
+    m.remembered.seen_users.set(gauge(node.interest.seen()));
+    m.remembered.blocks.set(gauge(node.blocklist.len()));
+    m.presence.rooms.set(gauge(node.presence.waiting()));
     for link in node.fleet.links() {
         let labels = GatewayLabels { gateway: link.name.clone() };
         let (pushes, bytes) = link.waiting();
-        m.queue_pushes.get_or_create(&labels).set(gauge(pushes));
-        m.queue_bytes.get_or_create(&labels).set(gauge(bytes));
-        m.up.get_or_create(&labels).set(i64::from(link.state().is_up()));
-        m.known.get_or_create(&labels).set(i64::from(node.interest.is_known(link.index)));
+        m.fleet.links.queue_pushes.get_or_create(&labels).set(gauge(pushes));
+        m.fleet.links.queue_bytes.get_or_create(&labels).set(gauge(bytes));
+        m.fleet.links.up.get_or_create(&labels).set(i64::from(link.state().is_up()));
+        m.fleet.links.known.get_or_create(&labels).set(i64::from(node.interest.is_known(link.index)));
     }
 }

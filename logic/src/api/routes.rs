@@ -13,7 +13,7 @@ use super::query;
 use super::response::{Answer, Body};
 use crate::config::{Moment, Scope};
 use crate::keys::Caller;
-use crate::metrics::{RefusalLabels, RequestLabels};
+use crate::metrics::api::{RefusalLabels, RequestLabels};
 use crate::node::Node;
 use crate::problem::Refusal;
 
@@ -64,13 +64,13 @@ impl Routes {
 }
 
 fn counted(node: &Node, call: &'static str, answer: Answer) -> Answer {
-    node.metrics.requests.get_or_create(&RequestLabels { call, status: answer.status().as_u16() }).inc();
+    node.metrics.api.requests.get_or_create(&RequestLabels { call, status: answer.status().as_u16() }).inc();
     answer
 }
 
 /// The answer to a request of the call, or of none, that is refused.
 pub fn refuse(node: &Node, call: &'static str, refusal: &Refusal) -> Answer {
-    node.metrics.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
+    node.metrics.api.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
     counted(node, call, refusal.response().map(Body::Whole))
 }
 

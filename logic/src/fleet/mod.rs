@@ -21,8 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::histogram::Histogram;
 use prost::Message;
 use tidegate_protocol::records::{self, GatewayInfo, Wants, path};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -40,7 +38,7 @@ use self::queue::Queue;
 use self::spare::Spare;
 use crate::config::BackplaneConfig;
 use crate::fleet::interest::{GatewayIndex, Interest};
-use crate::metrics::{FailureLabels, GatewayLabels, Metrics};
+use crate::metrics::fleet::{FailureLabels, FleetMetrics, LinkMetrics};
 use crate::push::route::{Identity, Share};
 
 /// Why a gateway did not take a push.
@@ -100,17 +98,6 @@ const WAIT_SLACK: Duration = Duration::from_millis(500);
 /// What became of one gateway's share of a push.
 pub type Taken = Result<records::Receipt, Failure>;
 
-/// Counters of one link, looked up once.
-struct LinkMetrics {
-    batches: Counter,
-    pushes: Counter,
-    resends: Counter,
-    dials: Counter,
-    events: Counter,
-    batch_pushes: Histogram,
-    reply_seconds: Histogram,
-}
-
 /// One gateway as the rest of logic sees it.
 pub struct Link {
     /// Backplane address (`host:port`), or `local`: the name in receipts and metrics.
@@ -168,7 +155,7 @@ pub struct Fleet {
     /// Those that nobody dials yet.
     waiting: Mutex<Vec<(Arc<Link>, GatewayLink)>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<FleetMetrics>,
     request: Duration,
 }
 
@@ -178,7 +165,7 @@ type Part = Result<oneshot::Receiver<Taken>, Failure>;
 /// Shares on their way; [`Sent::settle`] waits for what becomes of them.
 pub struct Sent {
     parts: Vec<(Arc<Link>, Part)>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<FleetMetrics>,
 }
 
 impl Fleet {
@@ -189,7 +176,7 @@ impl Fleet {
         (secret, tls): (&str, Option<Arc<tidegate_tls::Client>>),
         links: Vec<GatewayLink>,
         interest: &Arc<Interest>,
-        metrics: &Arc<Metrics>,
+        metrics: &Arc<FleetMetrics>,
         requests: usize,
         heard: mpsc::Sender<Heard>,
     ) -> Self {
@@ -303,17 +290,14 @@ impl Sent {
 }
 
 impl Link {
-    fn new(name: String, index: GatewayIndex, config: &BackplaneConfig, metrics: &Metrics, permits: usize) -> Self {
-        let labels = GatewayLabels { gateway: name.clone() };
-        let metrics = LinkMetrics {
-            batches: metrics.batches.get_or_create_owned(&labels),
-            pushes: metrics.gateway_pushes.get_or_create_owned(&labels),
-            resends: metrics.resends.get_or_create_owned(&labels),
-            dials: metrics.dials.get_or_create_owned(&labels),
-            events: metrics.events.get_or_create_owned(&labels),
-            batch_pushes: metrics.batch_pushes.get_or_create_owned(&labels),
-            reply_seconds: metrics.reply_seconds.get_or_create_owned(&labels),
-        };
+    fn new(
+        name: String,
+        index: GatewayIndex,
+        config: &BackplaneConfig,
+        metrics: &FleetMetrics,
+        permits: usize,
+    ) -> Self {
+        let metrics = metrics.of_link(&name);
         Self {
             name,
             index,

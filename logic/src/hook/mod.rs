@@ -22,7 +22,7 @@ use self::cache::{Cache, Client};
 pub use self::post::{Post, Reply};
 use crate::config::HookConfig;
 use crate::fleet::tracker::Ticket;
-use crate::metrics::{HookLabels, Metrics};
+use crate::metrics::hook::{HookLabels, HookMetrics};
 
 /// Code of the refusal when the hook gives no answer.
 pub const UNAVAILABLE: &str = "hook_unavailable";
@@ -38,7 +38,7 @@ pub struct Hook {
     places: Semaphore,
     cache: Mutex<Cache>,
     warned: Mutex<Option<Instant>>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<HookMetrics>,
 }
 
 /// A client that waits.
@@ -83,7 +83,7 @@ impl Hook {
     ///
     /// # Errors
     /// What is wrong with its URL, secrets or authorities.
-    pub fn start(config: &HookConfig, metrics: &Arc<Metrics>) -> Result<Option<Arc<Self>>, String> {
+    pub fn start(config: &HookConfig, metrics: &Arc<HookMetrics>) -> Result<Option<Arc<Self>>, String> {
         if !config.is_on() {
             return Ok(None);
         }
@@ -91,7 +91,7 @@ impl Hook {
         Ok(Some(Arc::new(Self::new(config, post, metrics))))
     }
 
-    fn new(config: &HookConfig, post: Post, metrics: &Arc<Metrics>) -> Self {
+    fn new(config: &HookConfig, post: Post, metrics: &Arc<HookMetrics>) -> Self {
         Self {
             post,
             timeout: Duration::from_millis(u64::from(config.timeout_ms)),
@@ -152,7 +152,7 @@ impl Hook {
         let question = Bytes::from(verdict::question(id, *time_ms, gateway, from, connect));
         let started = Instant::now();
         let reply = timeout(self.timeout, (self.post)(id.clone(), question)).await;
-        self.metrics.hook_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.seconds.observe(started.elapsed().as_secs_f64());
         match reply {
             Err(_) => Err(Failure { why: "no answer within logic.hook.timeout_ms".into(), is_away: true }),
             Ok(Reply::Body(body)) => verdict::read(&body).map_err(Failure::here),
@@ -169,7 +169,7 @@ impl Hook {
     }
 
     fn counted(&self, result: &'static str, verdict: Verdict) -> Verdict {
-        self.metrics.hook.get_or_create(&HookLabels { result }).inc();
+        self.metrics.answers.get_or_create(&HookLabels { result }).inc();
         verdict
     }
 

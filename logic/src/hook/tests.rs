@@ -29,7 +29,7 @@ fn on(change: impl FnOnce(&mut HookConfig)) -> HookConfig {
 }
 
 fn hook(config: &HookConfig, post: Post) -> Hook {
-    Hook::new(config, post, &Arc::new(Metrics::default()))
+    Hook::new(config, post, &Arc::default())
 }
 
 fn stranger(user: &str, address: &str) -> Stranger {
@@ -39,7 +39,7 @@ fn stranger(user: &str, address: &str) -> Stranger {
 }
 
 fn counted(hook: &Hook, result: &'static str) -> u64 {
-    hook.metrics.hook.get_or_create(&HookLabels { result }).get()
+    hook.metrics.answers.get_or_create(&HookLabels { result }).get()
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use crate::fleet::Heard;
 use crate::fleet::tracker::{Seen, Tracker};
 use crate::hook::Stranger;
 use crate::keys::Caller;
+use crate::metrics::inbound::ItemLabels;
 use crate::node::Node;
 use crate::push::submit::Request;
 
@@ -40,7 +41,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                 continue;
             };
             let from = item.from.take().unwrap_or_default();
-            node.metrics.uplink_items.get_or_create(&kind_of(&what)).inc();
+            node.metrics.inbound.items.get_or_create(&kind_of(&what)).inc();
             match what {
                 What::Send(send) => chat::carry(&node, &request, &item, from, send, ticket),
                 What::Route(route) => sinks::route(&node, &page.link, &item, from, route, ticket),
@@ -72,7 +73,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
     }
 }
 
-fn kind_of(what: &What) -> crate::metrics::ItemLabels {
+fn kind_of(what: &What) -> ItemLabels {
     let kind = match what {
         What::Send(_) => "send",
         What::Route(_) => "route",
@@ -83,5 +84,5 @@ fn kind_of(what: &What) -> crate::metrics::ItemLabels {
         What::Connect(_) => "connect",
         What::Device(_) => "device",
     };
-    crate::metrics::ItemLabels { kind }
+    ItemLabels { kind }
 }

@@ -1,5 +1,4 @@
-//! What is counted of commands; part of [`crate::metrics::Metrics`], explained in `docs/reference/metrics.md`.
-//! Gauges are set at scrape time.
+//! What is counted of commands to agents. Gauges are set at scrape time.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -7,8 +6,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-
-use crate::agents::registry::Fate;
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,6 +20,9 @@ pub struct ReplyLabels {
     /// A `registry::Fate` as one word.
     pub fate: &'static str,
 }
+
+/// What can become of a reply: `agents::registry::Fate` in words.
+pub const FATES: [&str; 4] = ["taken", "again", "late", "full"];
 
 /// The metrics.
 pub struct AgentMetrics {
@@ -53,8 +53,8 @@ impl Default for AgentMetrics {
         for end in ["replied", "timeout", "left", "nobody", "untaken", "repeated", "conflict"] {
             drop(metrics.commands.get_or_create(&EndLabels { end }));
         }
-        for fate in [Fate::Taken, Fate::Again, Fate::Late, Fate::Full] {
-            drop(metrics.replies.get_or_create(&ReplyLabels { fate: fate.label() }));
+        for fate in FATES {
+            drop(metrics.replies.get_or_create(&ReplyLabels { fate }));
         }
         metrics
     }

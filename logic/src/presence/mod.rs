@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use prometheus_client::metrics::counter::Counter;
 use tidegate_protocol::limits::QUERY_PAGE_MAX;
 use tidegate_protocol::records::{self, Lane, QueryKind, QueryRequest, Tally, Target, target};
 use tidegate_protocol::reply;
@@ -22,7 +21,7 @@ use self::board::{Board, News};
 use crate::config::PresenceConfig;
 use crate::fleet::Permits;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
-use crate::metrics::Metrics;
+use crate::metrics::presence::PresenceMetrics;
 use crate::node::Node;
 use crate::push::route::Share;
 
@@ -33,26 +32,26 @@ const LOOKS_AN_INTERVAL: u32 = 10;
 pub struct Presence {
     board: Mutex<Board>,
     look: Duration,
-    /// Tallies that came while too many rooms waited.
-    skipped: Counter,
+    metrics: Arc<PresenceMetrics>,
 }
 
 impl Presence {
     /// Nothing told yet.
     #[must_use]
-    pub fn new(config: &PresenceConfig, metrics: &Metrics) -> Self {
+    pub fn new(config: &PresenceConfig, metrics: &Arc<PresenceMetrics>) -> Self {
         let spacing = Duration::from_millis(u64::from(config.interval_ms));
         Self {
             board: Mutex::new(Board::new(spacing, config.members_per_s, config.rooms_max)),
             look: spacing / LOOKS_AN_INTERVAL,
-            skipped: metrics.presence_skipped.clone(),
+            metrics: Arc::clone(metrics),
         }
     }
 
     /// A gateway tells.
     pub fn note(&self, gateway: GatewayIndex, tally: Tally) {
         if !self.board.lock().note(gateway, tally) {
-            self.skipped.inc();
+            // Too many rooms wait.
+            self.metrics.skipped.inc();
         }
     }
 
@@ -101,7 +100,7 @@ async fn tell(node: &Arc<Node>, due: Vec<(Box<str>, News)>) {
     let mut shares = Vec::new();
     for due in &rooms {
         let control = Bytes::from(frame(due));
-        node.metrics.presence_frames.inc();
+        node.presence.metrics.frames.inc();
         shares.extend(due.set.iter().map(|gateway| share(gateway, &due.room, &control)));
     }
     let sent = node.fleet.send(shares, &Permits::exempt());

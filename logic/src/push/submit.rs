@@ -21,7 +21,7 @@ use crate::api::response::{Answer, json};
 use crate::fleet::{Failure, Link, LinkState, Permits, Sent};
 use crate::inbound::chat;
 use crate::keys::Caller;
-use crate::metrics::{PushLabels, PushResult};
+use crate::metrics::push::{PushLabels, PushResult};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::{Push, To, Wait};
@@ -124,7 +124,7 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&s
     let started = Instant::now();
     let shares = route(&push, &node.interest, &node.fleet.identities());
     let sent = node.fleet.send(shares, &request.permits);
-    node.metrics.messages.inc_by(push.messages.len() as u64);
+    node.metrics.push.messages.inc_by(push.messages.len() as u64);
     let id = id.map_or_else(|| ulid::Ulid::generate().to_string(), str::to_owned);
     let walk = finish(Arc::clone(node), id, sent, push.wait, started, request.waits_end);
     let Some(guard) = guard else {
@@ -185,8 +185,8 @@ async fn finish(node: Arc<Node>, id: String, sent: Sent, wait: Wait, started: In
             }
         }
     }
-    node.metrics.push_seconds.observe(started.elapsed().as_secs_f64());
-    node.metrics.matched.inc_by(receipt.matched);
+    node.metrics.push.seconds.observe(started.elapsed().as_secs_f64());
+    node.metrics.push.matched.inc_by(receipt.matched);
     let may_be_taken = receipt.gateways.sent > 0 || failures.iter().any(|f| f.may_be_taken());
     if receipt.gateways.sent == 0
         && let Some(refusal) = nobody_took_it(&node, &receipt, &failures)
@@ -246,5 +246,5 @@ async fn written(receipt: &mut Receipt, tickets: Vec<(Arc<Link>, u64)>, until: I
 }
 
 fn count(node: &Node, result: PushResult) {
-    node.metrics.pushes.get_or_create(&PushLabels { result }).inc();
+    node.metrics.push.pushes.get_or_create(&PushLabels { result }).inc();
 }

@@ -38,8 +38,7 @@ pub use self::spool::{Amount, Dead};
 pub use self::wishes::Actions;
 use crate::config::{EVENT_KINDS, RouteConfig, UpstreamConfig};
 use crate::http_client::connect::Resolve;
-use crate::metrics::upstream::ReasonLabels;
-pub use crate::metrics::upstream::UpstreamMetrics;
+use crate::metrics::upstream::{ReasonLabels, UpstreamMetrics};
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +86,7 @@ pub struct Upstream {
     routes: Vec<RouteTo>,
     sinks: Vec<Arc<Sink>>,
     idle: Mutex<Vec<Idle>>,
-    metrics: UpstreamMetrics,
+    metrics: Arc<UpstreamMetrics>,
     leave: watch::Sender<bool>,
     tasks: tokio::sync::Mutex<JoinSet<()>>,
 }
@@ -105,12 +104,12 @@ impl Upstream {
     pub fn open(
         config: &UpstreamConfig,
         json_depth: usize,
-        metrics: &UpstreamMetrics,
+        metrics: &Arc<UpstreamMetrics>,
         resolve: &Resolve,
     ) -> Result<Self, String> {
         let (mut sinks, mut idle) = (Vec::new(), Vec::new());
         for sink in &config.sinks {
-            let opened = Sink::open(sink, &config.spool, json_depth, metrics.clone(), Arc::clone(resolve));
+            let opened = Sink::open(sink, &config.spool, json_depth, Arc::clone(metrics), Arc::clone(resolve));
             let (sink, waits) = opened.map_err(|error| format!("logic.upstream: {error}"))?;
             sinks.push(sink);
             idle.push(waits);
@@ -121,7 +120,7 @@ impl Upstream {
         };
         let routes = config.routes.iter().filter_map(route).collect();
         let tasks = tokio::sync::Mutex::new(JoinSet::new());
-        let (metrics, leave) = (metrics.clone(), watch::Sender::new(false));
+        let (metrics, leave) = (Arc::clone(metrics), watch::Sender::new(false));
         Ok(Self { routes, sinks, idle: Mutex::new(idle), metrics, leave, tasks })
     }
 
@@ -145,7 +144,7 @@ impl Upstream {
         let found = self.routes.iter().find(|to| fits(&to.config.pattern, route));
         let Some(sink) = found.and_then(|to| self.sinks.get(to.sink)) else {
             let labels = ReasonLabels { sink: String::new(), reason: "no_route" };
-            self.metrics.refused.get_or_create(&labels).inc();
+            self.metrics.intake.refused.get_or_create(&labels).inc();
             let _ = sender.send(Outcome::NO_ROUTE);
             return outcome;
         };

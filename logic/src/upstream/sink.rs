@@ -77,7 +77,7 @@ pub struct Sink {
     /// One each.
     pub lanes: Vec<LaneState>,
     /// What is counted.
-    pub metrics: UpstreamMetrics,
+    pub metrics: Arc<UpstreamMetrics>,
     /// Batches that the sink has taken, of any lane.
     pub taken: AtomicU64,
     /// Millions of what JSON may nest, for answers.
@@ -133,7 +133,7 @@ impl Sink {
         config: &SinkConfig,
         folder: &str,
         json_depth: usize,
-        metrics: UpstreamMetrics,
+        metrics: Arc<UpstreamMetrics>,
         resolve: Resolve,
     ) -> Result<(Arc<Self>, Idle), String> {
         let named = |error: String| format!("sink {:?}: {error}", config.name);
@@ -147,7 +147,7 @@ impl Sink {
         };
         let labels = SinkLabels { sink: config.name.clone() };
         let lost = found.damage.as_ref().map_or(0, |damage| damage.lost);
-        metrics.damaged.get_or_create(&labels).inc_by(lost);
+        metrics.intake.damaged.get_or_create(&labels).inc_by(lost);
         let (intake, work) = mpsc::channel(INTAKE);
         let sink = Arc::new(Self {
             labels,
@@ -198,7 +198,7 @@ impl Sink {
 
     /// Counts, and tells the sender if there is one.
     pub fn refuse(&self, reason: &'static str, sender: Option<oneshot::Sender<Outcome>>, outcome: Outcome) {
-        self.count(&self.metrics.refused, reason);
+        self.count(&self.metrics.intake.refused, reason);
         if let Some(sender) = sender {
             // A sender that is gone needs no answer.
             let _ = sender.send(outcome);
@@ -257,7 +257,7 @@ impl Sink {
 
     /// Counts a dead letter; the log hears of them at most once a minute.
     pub fn mourn(&self, reason: &'static str) {
-        self.count(&self.metrics.dead, reason);
+        self.count(&self.metrics.dead.died, reason);
         if self.is_time(&self.mourned) {
             tracing::warn!(sink = %self.config.name, reason, "messages become dead letters (GET /v1/upstream/dead)");
         }
@@ -269,7 +269,7 @@ impl Sink {
             return;
         }
         let labels = ReasonLabels { sink: self.config.name.clone(), reason };
-        self.metrics.dead_evicted.get_or_create(&labels).inc_by(letters as u64);
+        self.metrics.dead.evicted.get_or_create(&labels).inc_by(letters as u64);
         if self.is_time(&self.evicting) {
             tracing::warn!(
                 sink = %self.config.name, reason,
@@ -293,7 +293,7 @@ impl Sink {
         let kept =
             self.spool.keep(number, bytes).map_or_else(|error| error.to_string(), |path| path.display().to_string());
         tracing::error!(sink = %self.config.name, number, kept, "a message in the spool is damaged and not delivered");
-        self.metrics.damaged.get_or_create(&self.labels).inc();
+        self.metrics.intake.damaged.get_or_create(&self.labels).inc();
         let line = bytes.len().saturating_sub(frame::MESSAGE_HEAD);
         self.ledger.lost(line as u64 + MESSAGE_WEIGHT);
         self.lanes[usize::from(lane)].waiting.fetch_sub(1, Ordering::Relaxed);
@@ -322,14 +322,14 @@ impl Sink {
         let standing = self.standing();
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let (m, books) = (&self.metrics, standing.books);
-        m.spool_messages.get_or_create(&self.labels).set(gauge(books.waiting.messages));
-        m.spool_bytes.get_or_create(&self.labels).set(gauge(books.waiting.bytes));
-        m.unwritten_bytes.get_or_create(&self.labels).set(gauge(books.unwritten));
-        m.dead_messages.get_or_create(&self.labels).set(gauge(books.dead.messages));
-        m.dead_bytes.get_or_create(&self.labels).set(gauge(books.dead.bytes));
+        m.intake.spool_messages.get_or_create(&self.labels).set(gauge(books.waiting.messages));
+        m.intake.spool_bytes.get_or_create(&self.labels).set(gauge(books.waiting.bytes));
+        m.intake.unwritten_bytes.get_or_create(&self.labels).set(gauge(books.unwritten));
+        m.dead.messages.get_or_create(&self.labels).set(gauge(books.dead.messages));
+        m.dead.bytes.get_or_create(&self.labels).set(gauge(books.dead.bytes));
         let set_aside = self.spool.set_aside().len();
-        m.set_aside.get_or_create(&self.labels).set(gauge(set_aside as u64));
-        m.lag_seconds.get_or_create(&self.labels).set(Duration::from_millis(standing.lag_ms).as_secs_f64());
+        m.intake.set_aside.get_or_create(&self.labels).set(gauge(set_aside as u64));
+        m.outlet.lag_seconds.get_or_create(&self.labels).set(Duration::from_millis(standing.lag_ms).as_secs_f64());
     }
 }
 

@@ -53,7 +53,7 @@ impl Bed {
     }
 
     async fn start(&self) -> Upstream {
-        let metrics = UpstreamMetrics::default();
+        let metrics = Arc::default();
         let upstream = Upstream::open(&self.config, 64, &metrics, &system_resolver()).expect("opens");
         let actions: Arc<dyn Actions> = Arc::clone(&self.noted) as _;
         upstream.run(&actions).await;
@@ -252,7 +252,7 @@ async fn answers_ask_for_replies_and_pushes_and_bad_ones_for_nothing() {
     let reply = Action::Reply { to: connection, to_id: item.id, data: "\"hi\"".into() };
     assert_eq!(*bed.noted.0.lock(), [reply, Action::Push("{\"to\":1}".into())]);
     let labels = ReasonLabels { sink: "robots".into(), reason: "bad_answer" };
-    assert_eq!(upstream.metrics.actions.get_or_create(&labels).get(), 1);
+    assert_eq!(upstream.metrics.outlet.actions.get_or_create(&labels).get(), 1);
 }
 
 #[tokio::test]
@@ -352,7 +352,7 @@ async fn a_spool_is_closed_on_every_way_out() {
         drop(upstream);
     }
 
-    drop(Upstream::open(&bed.config, 64, &UpstreamMetrics::default(), &system_resolver()).expect("opens"));
+    drop(Upstream::open(&bed.config, 64, &Arc::default(), &system_resolver()).expect("opens"));
 
     assert!(!was_left_open());
 }
@@ -379,7 +379,7 @@ async fn messages_that_are_damaged_while_the_node_runs_are_counted_and_the_other
     let mut delivered: Vec<u64> = firsts(&hook.got())["alice"].clone();
     delivered.retain(|n| ![2, 3, 4, 8, 19].contains(n));
     assert_eq!(delivered.len(), 15, "{delivered:?}");
-    until("five counted", || sink.metrics.damaged.get_or_create(&sink.labels).get() == 5).await;
+    until("five counted", || sink.metrics.intake.damaged.get_or_create(&sink.labels).get() == 5).await;
     assert_eq!(sink.standing().books.waiting, Amount::default());
     upstream.stop(Duration::from_secs(5)).await;
     drop(upstream);
@@ -405,7 +405,7 @@ async fn a_spool_that_is_in_use_stops_the_start_with_a_sentence() {
     let bed = Bed::new("http://127.0.0.1:9/", |_| ());
     let _first = bed.start().await;
 
-    let second = Upstream::open(&bed.config, 64, &UpstreamMetrics::default(), &system_resolver());
+    let second = Upstream::open(&bed.config, 64, &Arc::default(), &system_resolver());
 
     let why = second.err().expect("is in use");
     assert!(why.contains("robots") && why.contains("another process"), "{why}");

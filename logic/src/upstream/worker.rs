@@ -122,7 +122,7 @@ impl Worker {
             }
             Answer::Later { trouble, after } => {
                 self.sink.note(Some(trouble.words()));
-                self.sink.count(&self.sink.metrics.retries, trouble.label());
+                self.sink.count(&self.sink.metrics.outlet.retries, trouble.label());
                 if let Some(after) = after {
                     self.sink.hold(after);
                 }
@@ -161,7 +161,7 @@ impl Worker {
             Answer::Never(_) => self.search.failed(&message),
             Answer::Later { trouble, after } => {
                 self.search.failed(&message);
-                sink.count(&sink.metrics.retries, trouble.label());
+                sink.count(&sink.metrics.outlet.retries, trouble.label());
                 after.into_iter().for_each(|after| sink.hold(after));
             }
         }
@@ -197,8 +197,13 @@ impl Worker {
         }
         let started = Instant::now();
         let answer = self.sink.webhook.post(&request_id(batch), lines.freeze()).await;
-        self.sink.metrics.requests.get_or_create(&self.sink.labels).inc();
-        self.sink.metrics.request_seconds.get_or_create(&self.sink.labels).observe(started.elapsed().as_secs_f64());
+        self.sink.metrics.outlet.requests.get_or_create(&self.sink.labels).inc();
+        self.sink
+            .metrics
+            .outlet
+            .request_seconds
+            .get_or_create(&self.sink.labels)
+            .observe(started.elapsed().as_secs_f64());
         answer
     }
 
@@ -214,11 +219,11 @@ impl Worker {
             Ok(wishes) => wishes,
             Err(reason) => {
                 tracing::debug!(sink = %sink.config.name, reason, "an answer was not understood");
-                sink.count(&sink.metrics.actions, reason);
+                sink.count(&sink.metrics.outlet.actions, reason);
                 return;
             }
         };
-        (0..wishes.strays).for_each(|_| sink.count(&sink.metrics.actions, "stray_reply"));
+        (0..wishes.strays).for_each(|_| sink.count(&sink.metrics.outlet.actions, "stray_reply"));
         for action in wishes.actions {
             let is_reply = matches!(action, Action::Reply { .. });
             let outcome = match (self.actions.act(action).await, is_reply) {
@@ -227,7 +232,7 @@ impl Worker {
                 (false, true) => "bad_reply",
                 (false, false) => "bad_push",
             };
-            sink.count(&sink.metrics.actions, outcome);
+            sink.count(&sink.metrics.outlet.actions, outcome);
         }
     }
 
@@ -242,7 +247,7 @@ impl Worker {
 
     fn delivered(&self, batch: &[Stored]) {
         let sink = &self.sink;
-        sink.metrics.delivered.get_or_create(&sink.labels).inc_by(batch.len() as u64);
+        sink.metrics.outlet.delivered.get_or_create(&sink.labels).inc_by(batch.len() as u64);
         sink.note(None);
         self.state().waiting.fetch_sub(batch.len() as u64, Ordering::Relaxed);
     }
