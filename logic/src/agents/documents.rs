@@ -2,13 +2,14 @@
 //! Invariant: a line is one line, whatever line breaks an agent has between the tokens of its JSON.
 
 use bytes::Bytes;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use tidegate_protocol::ids::ConnectionId;
 use utoipa::ToSchema;
 
 use super::registry::Reply;
 use super::run::{Conclusion, End};
+use crate::problem::Known;
 
 /// Who replied.
 #[derive(Serialize, ToSchema)]
@@ -70,29 +71,6 @@ pub struct Summary {
     /// Whether it ended by its deadline.
     timed_out: bool,
     took_ms: u64,
-}
-
-/// What is known of a command that has no good answer: the member `command` of the problem.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = CommandKnown)]
-pub struct Known {
-    /// Its id.
-    pub id: String,
-    /// Connections it was sent to.
-    pub delivered: u64,
-    /// Whether someone of its target is connected now.
-    pub connected: bool,
-    /// How long it took.
-    pub took_ms: u64,
-    /// The agent's error.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_written")]
-    #[schema(value_type = Option<serde_json::Value>)]
-    pub reply: Option<String>,
-}
-
-fn as_written<S: Serializer>(text: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    let raw = text.as_deref().and_then(|text| tidegate_protocol::json::from_str::<&RawValue>(text).ok());
-    raw.serialize(serializer)
 }
 
 fn replied(reply: &Reply) -> Replied {

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use super::query::Pairs;
 use super::response::{Answer, json};
-use crate::fleet::Failure;
 use crate::fleet::interest::GatewaySet;
+use crate::fleet::{self, Failure};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::receipt::{Failed, Gateways};
@@ -70,7 +70,7 @@ fn command(query: Option<&str>) -> Result<CommandRequest, Refusal> {
 pub async fn tell(node: &Node, set: GatewaySet, request: &CommandRequest) -> Result<(CommandReply, Gateways), Refusal> {
     let (reply, sent, failed) = tell_each(node, set, request).await;
     if sent == 0 && !failed.is_empty() {
-        return Err(Refusal::untaken(&failed));
+        return Err(fleet::untaken(&failed));
     }
     Ok((reply, told(sent, failed)))
 }

@@ -19,6 +19,7 @@ use crate::agents::documents as document;
 use crate::agents::registry::Target;
 use crate::agents::run::{Ask, Conclusion, End, Expect, Step, run};
 use crate::config::{AgentsConfig, LimitsConfig};
+use crate::fleet;
 use crate::json::{self as syntax, Object};
 use crate::metrics::agents::EndLabels;
 use crate::node::Node;
@@ -169,7 +170,7 @@ async fn stream(
 fn finished(node: &Node, target: &Target, conclusion: &Conclusion, streams: bool) -> Result<Answer, Refusal> {
     match &conclusion.end {
         End::Nobody => return Err(Refusal::NobodyThere),
-        End::Untaken(failed) => return Err(Refusal::untaken(failed)),
+        End::Untaken(failed) => return Err(fleet::untaken(failed)),
         End::Replied | End::TimedOut | End::Left => {}
     }
     if streams {

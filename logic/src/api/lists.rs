@@ -15,7 +15,7 @@ use super::paging::{self, Page, Place};
 use super::query::Pairs;
 use super::response::{Answer, json};
 use crate::fleet::interest::GatewaySet;
-use crate::fleet::{Failure, Link};
+use crate::fleet::{self, Failure, Link};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::route::{holders, id_bytes};
@@ -225,7 +225,7 @@ pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection,
         }
     }
     // Only who has heard "no" from everyone who could know may say so.
-    Err(if silent.is_empty() { Refusal::NoSuchConnection } else { Refusal::untaken(&silent) })
+    Err(if silent.is_empty() { Refusal::NoSuchConnection } else { fleet::untaken(&silent) })
 }
 
 /// `GET /v1/users/{user}`.

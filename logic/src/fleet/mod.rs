@@ -8,6 +8,7 @@
 mod client;
 mod dial;
 mod events;
+mod failure;
 pub mod interest;
 mod permits;
 mod queue;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use self::client::CallError;
 pub use self::dial::{GatewayLink, PipeDial, PipeStream};
+pub use self::failure::{Failure, untaken};
 pub use self::permits::Permits;
 pub use self::queue::LinkState;
 pub use self::uplink::{Heard, Outgoing};
@@ -40,51 +42,6 @@ use crate::config::BackplaneConfig;
 use crate::fleet::interest::{GatewayIndex, Interest};
 use crate::metrics::fleet::{FailureLabels, FleetMetrics, LinkMetrics};
 use crate::push::route::{Identity, Share};
-
-/// Why a gateway did not take a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Failure {
-    /// Its link is down.
-    Unreachable,
-    /// Its link broke before the reply and did not come back in time: it may or may not have taken the push.
-    Lost,
-    /// It has restarted before the reply; what it had taken is gone with it.
-    Restarted,
-    /// It did not reply in time: it may or may not have taken the push.
-    Timeout,
-    /// Too much waits for it already, or it says so itself.
-    Overloaded,
-    /// It does not accept our secret.
-    Unauthorized,
-    /// It does not understand us, or we do not understand it.
-    Incompatible,
-}
-
-impl Failure {
-    /// One word for receipts and metrics.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Lost => "lost",
-            Self::Restarted => "restarted",
-            Self::Timeout => "timeout",
-            Self::Overloaded => "overloaded",
-            Self::Unauthorized => "unauthorized",
-            Self::Incompatible => "incompatible",
-        }
-    }
-
-    /// Whether the gateway may have taken the push all the same, so that sending it again could deliver it twice.
-    #[must_use]
-    pub fn may_be_taken(self) -> bool {
-        match self {
-            Self::Lost | Self::Timeout | Self::Incompatible => true,
-            // What a restarted gateway had taken is gone with its connections.
-            Self::Unreachable | Self::Restarted | Self::Overloaded | Self::Unauthorized => false,
-        }
-    }
-}
 
 /// Waits for written pushes, and beside them queries and commands, that one link carries at once. Together half of a
 /// gateway's 256 streams a connection: h2 queues a stream beyond those ahead of the next PUSH and EVENTS. Two bounds,

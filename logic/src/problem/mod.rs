@@ -9,12 +9,11 @@ use http_body_util::Full;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+mod known;
 pub mod rules;
 
-pub use rules::Rules;
-
-use crate::agents::documents::Known;
-use crate::fleet::Failure;
+pub use self::known::Known;
+pub use self::rules::Rules;
 
 /// Why a request is not done, with the values that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,23 +88,6 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Of a push or command that no gateway is known to have taken, by what became of it at each. One that may have it all the
-    /// same is told before one that is behind, and that before those that cannot be reached.
-    #[must_use]
-    pub fn untaken(failures: &[(String, Failure)]) -> Self {
-        let failed = failures.iter().map(|(gateway, why)| (gateway.clone(), why.label())).collect();
-        let weight = |why: &Failure| match why {
-            Failure::Lost | Failure::Timeout | Failure::Restarted => 2,
-            Failure::Overloaded => 1,
-            Failure::Unreachable | Failure::Unauthorized | Failure::Incompatible => 0,
-        };
-        match failures.iter().map(|(_, why)| weight(why)).max() {
-            Some(2) => Self::GatewayLost { failed },
-            Some(1) => Self::QueuesFull { failed },
-            _ => Self::NoGateway { failed },
-        }
-    }
-
     /// The consequence of each refusal.
     #[must_use]
     pub fn rules(&self) -> Rules {

@@ -18,7 +18,7 @@ use super::receipt::{Receipt, Written};
 use super::route::route;
 use crate::api::body;
 use crate::api::response::{Answer, json};
-use crate::fleet::{Failure, Link, LinkState, Permits, Sent};
+use crate::fleet::{self, Failure, Link, LinkState, Permits, Sent};
 use crate::inbound::chat;
 use crate::keys::Caller;
 use crate::metrics::push::{PushLabels, PushResult};
@@ -219,7 +219,7 @@ fn nobody_took_it(node: &Node, receipt: &Receipt, failures: &[Failure]) -> Optio
     let is_nowhere = is_full || (!failures.is_empty() && (is_down || failures.len() == links.len()));
     (is_nowhere || links.is_empty()).then(|| {
         let names = receipt.gateways.failed.iter().map(|f| f.gateway.clone());
-        Refusal::untaken(&names.zip(failures.iter().copied()).collect::<Vec<_>>())
+        fleet::untaken(&names.zip(failures.iter().copied()).collect::<Vec<_>>())
     })
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::agents::documents::Known;
 use crate::api::calls;
+use crate::problem::Known;
 use crate::problem::Refusal;
 
 fn whole() -> Value {
