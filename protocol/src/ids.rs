@@ -11,7 +11,7 @@ const TEXT_LEN: usize = 26;
 
 /// Which connection: gateway ∥ boot epoch ∥ bucket ∥ slot ∥ generation, 128 bits, so that a stale id never
 /// reaches a reused slot, nor a gateway that has restarted since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     /// Configured or random id of the gateway, unique in the fleet.
     pub gateway: u16,
@@ -47,6 +47,18 @@ impl ConnectionId {
             slot: (n >> 32) as u32,
             generation: n as u32,
         }
+    }
+
+    /// The id as records carry it: [`ConnectionId::to_u128`], the first byte first.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.to_u128().to_be_bytes()
+    }
+
+    /// The reverse of [`ConnectionId::to_bytes`]; `None` for anything but 16 bytes.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|bytes| Self::from_u128(u128::from_be_bytes(bytes)))
     }
 }
 
@@ -139,6 +151,15 @@ mod tests {
         assert_eq!(text.len(), TEXT_LEN);
         assert_eq!(text.parse(), Ok(id));
         assert_eq!(text.to_uppercase().parse(), Ok(id));
+    }
+
+    #[test]
+    fn bytes_of_an_id_read_back_as_the_same_id() {
+        let id = ConnectionId { gateway: 1, epoch: 2, bucket: 3, slot: 4, generation: 5 };
+
+        assert_eq!(id.to_bytes()[..2], [0, 1]);
+        assert_eq!(ConnectionId::from_slice(&id.to_bytes()), Some(id));
+        assert_eq!(ConnectionId::from_slice(&id.to_bytes()[1..]), None);
     }
 
     #[test]

@@ -74,8 +74,7 @@ pub struct Summary {
 }
 
 fn replied(reply: &Reply) -> Replied {
-    let id = <[u8; 16]>::try_from(reply.connection.as_ref()).map(u128::from_be_bytes).unwrap_or_default();
-    let connection = ConnectionId::from_u128(id).to_string();
+    let connection = ConnectionId::from_slice(&reply.connection).unwrap_or_default().to_string();
     // The gateway has parsed it: it is JSON.
     let value = std::str::from_utf8(&reply.data).ok().and_then(one_line);
     let (data, error) = if reply.is_error { (None, value) } else { (value, None) };

@@ -351,9 +351,7 @@ where
     let rows = replies.join_all().await.into_iter().flat_map(|(reply, elapsed)| {
         reply.connections.into_iter().filter(move |row| all || u128::from(row.age_ms) <= elapsed)
     });
-    rows.filter_map(|row| <[u8; 16]>::try_from(row.id.as_ref()).ok())
-        .map(|id| ConnectionId::from_u128(u128::from_be_bytes(id)))
-        .collect()
+    rows.filter_map(|row| ConnectionId::from_slice(&row.id)).collect()
 }
 
 #[cfg(test)]

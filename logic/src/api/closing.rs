@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 use tidegate_protocol::close::CloseReason;
@@ -14,11 +15,10 @@ use utoipa::ToSchema;
 use super::query::Pairs;
 use super::response::{Answer, json};
 use crate::fleet::interest::GatewaySet;
-use crate::fleet::{self, Failure};
+use crate::fleet::{self, Failure, holders};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::receipt::{Failed, Gateways};
-use crate::push::route::{holders, id_bytes};
 
 /// What became of a close.
 #[derive(Serialize, ToSchema)]
@@ -32,7 +32,7 @@ pub struct Closed {
 /// `DELETE /v1/connections/{id}`.
 pub async fn close_connection(node: &Node, id: &str, query: Option<&str>) -> Result<Answer, Refusal> {
     let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
-    let request = CommandRequest { close_connections: vec![id_bytes(id)], ..command(query)? };
+    let request = CommandRequest { close_connections: vec![Bytes::copy_from_slice(&id.to_bytes())], ..command(query)? };
     let set = holders(id, &node.fleet.identities());
     let closed = closed(tell(node, set, &request).await?);
     if closed.closed == 0 && closed.gateways.failed.is_empty() {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 use tidegate_protocol::ids::ConnectionId;
@@ -15,10 +16,9 @@ use super::paging::{self, Page, Place};
 use super::query::Pairs;
 use super::response::{Answer, json};
 use crate::fleet::interest::GatewaySet;
-use crate::fleet::{self, Failure, Link};
+use crate::fleet::{self, Failure, Link, holders};
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::push::route::{holders, id_bytes};
 
 /// One connection as lists show it.
 #[derive(Serialize, ToSchema)]
@@ -212,7 +212,7 @@ pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection,
     let set = holders(id, &node.fleet.identities());
     let request = QueryRequest {
         kind: QueryKind::Connection.into(),
-        connection: id_bytes(id),
+        connection: Bytes::copy_from_slice(&id.to_bytes()),
         limit: 1,
         ..QueryRequest::default()
     };
@@ -367,9 +367,8 @@ pub fn page_max(node: &Node) -> u32 {
 }
 
 fn connection(link: &Link, info: ConnectionInfo) -> Connection {
-    let id = <[u8; 16]>::try_from(info.id.as_ref()).map(u128::from_be_bytes).unwrap_or_default();
     Connection {
-        id: ConnectionId::from_u128(id).to_string(),
+        id: ConnectionId::from_slice(&info.id).unwrap_or_default().to_string(),
         gateway: link.name.clone(),
         user: info.user,
         platform: info.platform,

@@ -14,6 +14,7 @@ mod permits;
 mod queue;
 mod sender;
 mod session;
+mod share;
 mod spare;
 pub mod tracker;
 mod uplink;
@@ -33,6 +34,7 @@ pub use self::dial::{GatewayLink, PipeDial, PipeStream};
 pub use self::failure::{Failure, untaken};
 pub use self::permits::Permits;
 pub use self::queue::LinkState;
+pub use self::share::{Identity, Share, holders};
 pub use self::uplink::{Heard, Outgoing};
 
 use self::client::Client;
@@ -41,7 +43,6 @@ use self::spare::Spare;
 use crate::config::BackplaneConfig;
 use crate::fleet::interest::{GatewayIndex, Interest};
 use crate::metrics::fleet::{FailureLabels, FleetMetrics, LinkMetrics};
-use crate::push::route::{Identity, Share};
 
 /// Waits for written pushes, and beside them queries and commands, that one link carries at once. Together half of a
 /// gateway's 256 streams a connection: h2 queues a stream beyond those ahead of the next PUSH and EVENTS. Two bounds,

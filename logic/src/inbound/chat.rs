@@ -38,7 +38,7 @@ pub fn carry(node: &Arc<Node>, request: &Arc<Request>, item: &Item, from: Sender
     let Some(message) = message(item, &from, &send.data) else {
         return ticket.refuse("bad_data", "data is not JSON", false);
     };
-    let sender = connection_of(&from.connection);
+    let sender = ConnectionId::from_slice(&from.connection);
     let except_connections = if send.skip_self { sender.into_iter().collect() } else { Vec::new() };
     let push = Push {
         to,
@@ -73,21 +73,16 @@ fn audience(send: &Send) -> Option<(To, bool)> {
     match send.to.as_ref()?.to.as_ref()? {
         target::To::Room(room) => Some((To::Rooms(vec![room.clone()]), false)),
         target::To::User(user) => Some((To::Users(vec![user.clone()]), true)),
-        target::To::Connection(id) => Some((To::Connections(vec![connection_of(id)?]), true)),
+        target::To::Connection(id) => Some((To::Connections(vec![ConnectionId::from_slice(id)?]), true)),
         target::To::All(_) => None,
     }
-}
-
-fn connection_of(id: &Bytes) -> Option<ConnectionId> {
-    let id = <[u8; 16]>::try_from(id.as_ref()).ok()?;
-    Some(ConnectionId::from_u128(u128::from_be_bytes(id)))
 }
 
 fn message(item: &Item, from: &Sender, data: &[u8]) -> Option<Bytes> {
     let is_anonymous = from.user.is_empty();
     let said = Said {
         from: (!is_anonymous).then_some(from.user.as_str()),
-        connection: is_anonymous.then(|| connection_of(&from.connection).map(|id| id.to_string())).flatten(),
+        connection: is_anonymous.then(|| ConnectionId::from_slice(&from.connection).map(|id| id.to_string())).flatten(),
         id: &item.id,
         time_ms: item.time_ms,
         data: tidegate_protocol::json::from_slice(data).ok()?,
@@ -104,7 +99,10 @@ pub fn sender_of(key: &str) -> &str {
 /// A user's nonces hold on all its connections, so that it may retry from a new one.
 fn nonce_key(from: &Sender, nonce: &str) -> String {
     match from.user.as_str() {
-        "" => format!("c\0{}\0{nonce}", connection_of(&from.connection).map_or_else(String::new, |id| id.to_string())),
+        "" => format!(
+            "c\0{}\0{nonce}",
+            ConnectionId::from_slice(&from.connection).map_or_else(String::new, |id| id.to_string())
+        ),
         user => format!("u\0{user}\0{nonce}"),
     }
 }

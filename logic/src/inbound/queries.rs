@@ -107,17 +107,12 @@ async fn members(node: &Node, asked: &Ask, ticket: Ticket) {
         return ticket.refuse("unavailable", "a gateway did not answer", true);
     }
     let members = page.rows.into_iter().map(|(_, info)| Member {
-        connection: id_text(&info.id),
+        connection: ConnectionId::from_slice(&info.id).unwrap_or_default().to_string(),
         user: info.user,
         platform: info.platform,
     });
     let cursor = page.cursor.filter(|_| !is_sample);
     tell(ticket, &Members { room: &asked.room, members: members.collect(), online, users, is_sample, cursor });
-}
-
-fn id_text(id: &Bytes) -> String {
-    let id = <[u8; 16]>::try_from(id.as_ref()).map(u128::from_be_bytes).unwrap_or_default();
-    ConnectionId::from_u128(id).to_string()
 }
 
 fn tell(ticket: Ticket, answer: &impl Serialize) {

@@ -37,13 +37,12 @@ pub fn event(node: &Node, link: &Link, item: &Item, from: Sender, event: Event) 
 }
 
 fn upstream_item(link: &Link, item: &Item, from: Sender, what: What, data: Bytes) -> UpstreamItem {
-    let connection = <[u8; 16]>::try_from(from.connection.as_ref()).ok();
     let gateway = link.account().1.map(|info| info.name).filter(|name| !name.is_empty());
     UpstreamItem {
         id: item.id.clone(),
         what,
         user: from.user,
-        connection: connection.map(|id| ConnectionId::from_u128(u128::from_be_bytes(id))),
+        connection: ConnectionId::from_slice(&from.connection),
         platform: from.platform,
         device: from.device,
         gateway: gateway.unwrap_or_else(|| link.name.clone()),

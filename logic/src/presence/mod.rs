@@ -19,11 +19,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::board::{Board, News};
 use crate::config::PresenceConfig;
-use crate::fleet::Permits;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
+use crate::fleet::{Permits, Share};
 use crate::metrics::presence::PresenceMetrics;
 use crate::node::Node;
-use crate::push::route::Share;
 
 /// Looks in the time of one interval: how much later than it could be a frame may come.
 const LOOKS_AN_INTERVAL: u32 = 10;

@@ -7,19 +7,8 @@ use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{self, Target, target};
 
 use crate::fleet::interest::{GatewayIndex, GatewaySet, Interest};
+use crate::fleet::{Identity, Share, holders};
 use crate::push::{Narrow, Push, To, Wait};
-
-/// Which connection ids a gateway gives out: (gateway part, epoch part); `None` until it has said so.
-pub type Identity = Option<(u16, Option<u32>)>;
-
-/// What goes to one gateway.
-#[derive(Debug, PartialEq)]
-pub struct Share {
-    /// Which gateway.
-    pub gateway: GatewayIndex,
-    /// The record for it.
-    pub push: records::Push,
-}
 
 /// Splits a push into the gateways' shares; none when nobody has its targets.
 /// `identities` has one element per gateway, in order.
@@ -57,24 +46,8 @@ pub fn route(push: &Push, interest: &Interest, identities: &[Identity]) -> Vec<S
         .collect()
 }
 
-/// Gateways that gave out a connection id, or have not said which ones they give out.
-#[must_use]
-pub fn holders(id: ConnectionId, identities: &[Identity]) -> GatewaySet {
-    let mut set = GatewaySet::default();
-    for (i, identity) in identities.iter().enumerate() {
-        let is_holder =
-            |(gateway, epoch): (u16, Option<u32>)| gateway == id.gateway && epoch.is_none_or(|e| e == id.epoch);
-        if identity.is_none_or(is_holder) {
-            GatewayIndex::new(i).into_iter().for_each(|g| set.insert(g));
-        }
-    }
-    set
-}
-
-/// A connection id as records carry it.
-#[must_use]
-pub fn id_bytes(id: ConnectionId) -> Bytes {
-    Bytes::copy_from_slice(&id.to_u128().to_be_bytes())
+fn id_bytes(id: ConnectionId) -> Bytes {
+    Bytes::copy_from_slice(&id.to_bytes())
 }
 
 fn every(gateways: usize) -> GatewaySet {
@@ -150,17 +123,6 @@ mod tests {
             .into_iter()
             .map(|s| (s.gateway.get(), s.push.targets.into_iter().filter_map(|t| t.to).collect()))
             .collect()
-    }
-
-    #[test]
-    fn a_gateway_that_is_down_may_have_any_connection_of_its_own() {
-        let ids: [Identity; 2] = [Some((1, None)), Some((2, Some(20)))];
-        let id = |gateway, epoch| ConnectionId { gateway, epoch, bucket: 0, slot: 0, generation: 0 };
-        let named = |id| holders(id, &ids).iter().map(GatewayIndex::get).collect::<Vec<_>>();
-
-        assert_eq!(named(id(1, 99)), [0]);
-        assert_eq!(named(id(2, 99)), Vec::<usize>::new());
-        assert_eq!(named(id(2, 20)), [1]);
     }
 
     #[test]
