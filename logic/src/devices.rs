@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use tidegate_protocol::records::{Claim, CommandRequest, DeviceRule, Newcomer, Sender};
 use tokio::time::Instant;
 
-use crate::api::closing::tell_any;
 use crate::fleet::Link;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
 use crate::fleet::tracker::Ticket;
@@ -87,8 +86,8 @@ pub fn carry(node: &Arc<Node>, link: &Link, from: Sender, claim: Claim, ticket: 
     let newcomer = Some(Newcomer { connection, user, platform, device, claim: Some(claim) });
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        let (reply, _) = tell_any(&node, others, &CommandRequest { newcomer, ..CommandRequest::default() }).await;
-        if reply.stronger > 0 {
+        let told = node.fleet.tell(others, &CommandRequest { newcomer, ..CommandRequest::default() }).await;
+        if told.reply.stronger > 0 {
             ticket.refuse(rule.word(), "the user is connected at another gateway", false);
         } else {
             ticket.done();

@@ -326,8 +326,7 @@ async fn connections(node: &Node, user: &str, started: Instant, all: bool) -> Ve
     };
     let deadline = node.fleet.request_deadline();
     let gateways = node.interest.view().user(user);
-    let links = gateways.iter().filter_map(|g| node.fleet.links().get(g.get()));
-    let asked = links.map(|link| {
+    let asked = node.fleet.links_of(gateways).map(|link| {
         let (link, request) = (Arc::clone(link), request.clone());
         async move { link.query(&request, deadline).await.ok() }
     });

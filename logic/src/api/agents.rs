@@ -9,10 +9,10 @@ use tidegate_protocol::records::{QueryKind, QueryRequest};
 use utoipa::ToSchema;
 
 use super::lists::{self, Connection};
-use super::paging::Place;
 use super::query::Pairs;
 use super::response::{Answer, json, with_type};
 use crate::clock::unix_ms;
+use crate::fleet::cursor::Place;
 use crate::node::Node;
 use crate::problem::Refusal;
 

@@ -1,7 +1,5 @@
 //! `DELETE` of connections: tells gateways to close, with a code and reason for the client.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
@@ -9,7 +7,6 @@ use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::limits::CONTROL_BYTES_MAX;
 use tidegate_protocol::records::{CommandReply, CommandRequest};
-use tokio::task::JoinSet;
 use utoipa::ToSchema;
 
 use super::query::Pairs;
@@ -66,53 +63,17 @@ fn command(query: Option<&str>) -> Result<CommandRequest, Refusal> {
     Ok(CommandRequest { code, reason, ..CommandRequest::default() })
 }
 
-/// Tells several gateways side by side; an error when all of them were needed and none could be told.
+/// Tells several gateways; an error when all of them were needed and none could be told.
 pub async fn tell(node: &Node, set: GatewaySet, request: &CommandRequest) -> Result<(CommandReply, Gateways), Refusal> {
-    let (reply, sent, failed) = tell_each(node, set, request).await;
-    if sent == 0 && !failed.is_empty() {
-        return Err(fleet::untaken(&failed));
+    let told = node.fleet.tell(set, request).await;
+    if told.sent == 0 && !told.failed.is_empty() {
+        return Err(fleet::untaken(&told.failed));
     }
-    Ok((reply, told(sent, failed)))
+    Ok((told.reply, gateways(told.sent, told.failed)))
 }
 
-/// The same, for what holds whoever hears it: nobody is needed.
-pub async fn tell_any(node: &Node, set: GatewaySet, request: &CommandRequest) -> (CommandReply, Gateways) {
-    let (reply, sent, failed) = tell_each(node, set, request).await;
-    (reply, told(sent, failed))
-}
-
-fn told(sent: usize, failed: Vec<(String, Failure)>) -> Gateways {
+/// Which gateways were told.
+pub fn gateways(sent: usize, failed: Vec<(String, Failure)>) -> Gateways {
     let failed = failed.into_iter().map(|(gateway, why)| Failed { gateway, reason: why.label() }).collect();
     Gateways { sent, failed }
-}
-
-async fn tell_each(
-    node: &Node,
-    set: GatewaySet,
-    request: &CommandRequest,
-) -> (CommandReply, usize, Vec<(String, Failure)>) {
-    let deadline = node.fleet.request_deadline();
-    let mut told = JoinSet::new();
-    for link in set.iter().filter_map(|g| node.fleet.links().get(g.get())) {
-        let (link, request) = (Arc::clone(link), request.clone());
-        told.spawn(async move {
-            let reply = link.command(&request, deadline).await;
-            (link.name.clone(), reply)
-        });
-    }
-    let (mut sum, mut sent, mut failed) = (CommandReply::default(), 0, Vec::new());
-    for (gateway, reply) in told.join_all().await {
-        match reply {
-            Ok(reply) => {
-                sum.closed += reply.closed;
-                sum.moved += reply.moved;
-                sum.unmoved += reply.unmoved;
-                sum.refused += reply.refused;
-                sum.stronger += reply.stronger;
-                sent += 1;
-            }
-            Err(error) => failed.push((gateway, error.failure())),
-        }
-    }
-    (sum, sent, failed)
 }

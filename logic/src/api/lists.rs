@@ -2,21 +2,19 @@
 //! A gateway that cannot answer is named in `missing`; the others' answers stand. Every list is paged.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 use tidegate_protocol::ids::ConnectionId;
-use tidegate_protocol::records::{self, ConnectionInfo, QueryKind, QueryReply, QueryRequest};
-use tokio::task::JoinSet;
+use tidegate_protocol::records::{self, ConnectionInfo, QueryKind, QueryRequest};
 use utoipa::ToSchema;
 
-use super::paging::{self, Page, Place};
+use super::paging::{self, Page};
 use super::query::Pairs;
 use super::response::{Answer, json};
-use crate::fleet::interest::GatewaySet;
-use crate::fleet::{self, Failure, Link, holders};
+use crate::fleet::cursor::{self, Place};
+use crate::fleet::{self, Link, Walked, holders};
 use crate::node::Node;
 use crate::problem::Refusal;
 
@@ -160,45 +158,8 @@ pub async fn connections(node: &Node, query: Option<&str>, room: Option<String>)
 }
 
 pub(super) async fn walk(node: &Node, request: QueryRequest, place: Place, limit: usize) -> Connections {
-    let Walked { rows, cursor, missing } = page_of(node, request, place, limit).await;
+    let Walked { rows, cursor, missing } = node.fleet.walk(request, place, limit).await;
     Connections { connections: rows.into_iter().map(|(link, info)| connection(&link, info)).collect(), cursor, missing }
-}
-
-/// A page of connections, each with its gateway.
-pub struct Walked {
-    /// The connections.
-    pub rows: Vec<(Arc<Link>, ConnectionInfo)>,
-    /// Where the next page begins.
-    pub cursor: Option<String>,
-    /// Gateways that did not answer.
-    pub missing: Vec<String>,
-}
-
-/// Fills a page from one gateway after the other.
-pub async fn page_of(node: &Node, mut request: QueryRequest, mut place: Place, limit: usize) -> Walked {
-    let mut page = Walked { rows: Vec::new(), cursor: None, missing: Vec::new() };
-    let links = node.fleet.links();
-    while let Some(link) = links.get(place.gateway) {
-        let (epoch, _) = link.account();
-        // After a restart its connections are others: all of them are still to be shown.
-        request.cursor = if place.epoch == epoch { place.inner } else { String::new() };
-        request.limit = u32::try_from(limit - page.rows.len()).unwrap_or(u32::MAX);
-        let mut inner = String::new();
-        match link.query(&request, node.fleet.request_deadline()).await {
-            Ok(reply) => {
-                inner = reply.cursor;
-                page.rows.extend(reply.connections.into_iter().map(|c| (Arc::clone(link), c)));
-            }
-            Err(_) => page.missing.push(link.name.clone()),
-        }
-        let gateway = if inner.is_empty() { place.gateway + 1 } else { place.gateway };
-        place = Place { gateway, epoch, inner };
-        if page.rows.len() >= limit {
-            page.cursor = (place.gateway < links.len()).then(|| place.encode());
-            break;
-        }
-    }
-    page
 }
 
 /// `GET /v1/connections/{id}`.
@@ -217,7 +178,7 @@ pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection,
         ..QueryRequest::default()
     };
     let mut silent = Vec::new();
-    for (link, reply) in ask(node, set, &request).await {
+    for (link, reply) in node.fleet.ask(set, &request).await {
         match reply.map(|r| r.connections.into_iter().next()) {
             Ok(Some(info)) => return Ok(connection(&link, info)),
             Ok(None) => {}
@@ -247,7 +208,7 @@ pub async fn user(node: &Node, user: String) -> Answer {
         is_cut: false,
         missing: Vec::new(),
     };
-    for (link, reply) in ask(node, set, &request).await {
+    for (link, reply) in node.fleet.ask(set, &request).await {
         let Ok(reply) = reply else {
             answer.missing.push(link.name.clone());
             continue;
@@ -272,7 +233,7 @@ pub async fn user(node: &Node, user: String) -> Answer {
 pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
     let limit = limit(node, &mut pairs)?;
-    let after = pairs.take("cursor").map_or(Ok(String::new()), |c| paging::decode(&c))?;
+    let after = pairs.take("cursor").map_or(Ok(String::new()), |c| cursor::decode(&c))?;
     let prefix = pairs.take_name("prefix")?.unwrap_or_default();
     pairs.finish()?;
     let request = QueryRequest {
@@ -283,7 +244,7 @@ pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> 
         ..QueryRequest::default()
     };
     let (mut pages, mut missing) = (Vec::new(), Vec::new());
-    for (link, reply) in ask(node, every(node), &request).await {
+    for (link, reply) in node.fleet.ask(node.fleet.every(), &request).await {
         match reply {
             Ok(reply) => pages.push(Page {
                 has_more: !reply.cursor.is_empty(),
@@ -294,7 +255,7 @@ pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> 
     }
     let (rows, next) = paging::merge(pages, limit);
     let rooms = rows.into_iter().map(|(room, online)| Room { room, online }).collect();
-    Ok(json(StatusCode::OK, &Rooms { rooms, cursor: next.map(|name| paging::encode(&name)), missing }))
+    Ok(json(StatusCode::OK, &Rooms { rooms, cursor: next.map(|name| cursor::encode(&name)), missing }))
 }
 
 /// `GET /v1/rooms/{room}`.
@@ -311,7 +272,7 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
         gateways: Vec::new(),
         missing: Vec::new(),
     };
-    for (link, reply) in ask(node, set, &counts).await {
+    for (link, reply) in node.fleet.ask(set, &counts).await {
         let Ok(reply) = reply else {
             answer.missing.push(link.name.clone());
             continue;
@@ -323,38 +284,12 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
             answer.gateways.push(RoomPart { gateway: link.name.clone(), online, users_online: users, epoch, seq });
         }
     }
-    for (_, reply) in ask(node, set, &members).await {
+    for (_, reply) in node.fleet.ask(set, &members).await {
         let Ok(reply) = reply else { continue };
         answer.is_users_cut |= !reply.cursor.is_empty();
         answer.users.extend(reply.connections.into_iter().map(|c| c.user).filter(|u| !u.is_empty()));
     }
     json(StatusCode::OK, &answer)
-}
-
-/// Asks several gateways side by side; answers in the gateways' order, and why there is none.
-pub async fn ask(
-    node: &Node,
-    set: GatewaySet,
-    request: &QueryRequest,
-) -> Vec<(Arc<Link>, Result<QueryReply, Failure>)> {
-    let deadline = node.fleet.request_deadline();
-    let mut asked = JoinSet::new();
-    for link in set.iter().filter_map(|g| node.fleet.links().get(g.get())) {
-        let (link, request) = (Arc::clone(link), request.clone());
-        asked.spawn(async move {
-            let reply = link.query(&request, deadline).await.map_err(|error| error.failure());
-            (link, reply)
-        });
-    }
-    let mut replies = asked.join_all().await;
-    replies.sort_by_key(|(link, _)| link.index);
-    replies
-}
-
-pub fn every(node: &Node) -> GatewaySet {
-    let mut set = GatewaySet::default();
-    node.fleet.links().iter().for_each(|link| set.insert(link.index));
-    set
 }
 
 pub fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {

@@ -8,11 +8,12 @@ use tidegate_protocol::limits::{BLOCK_REASON_BYTES_MAX, BLOCKS_MAX, is_valid_nam
 use tidegate_protocol::records::{Block, CommandReply, CommandRequest, Move};
 use utoipa::ToSchema;
 
-use super::closing::tell;
+use super::closing::{gateways, tell};
 use super::query::Pairs;
 use super::response::{Answer, json};
-use super::{body, lists, paging};
+use super::{body, lists};
 use crate::clock::unix_ms;
+use crate::fleet::cursor;
 use crate::json::{self as syntax, Object};
 use crate::node::Node;
 use crate::problem::Refusal;
@@ -124,8 +125,9 @@ pub async fn unblock(node: &Node, user: String, query: Option<&str>) -> Result<A
 async fn told(node: &Node, block: Block) -> Result<Answer, Refusal> {
     let Block { user, room, until_ms, .. } = block.clone();
     let order = CommandRequest { blocks: vec![block], ..CommandRequest::default() };
-    let (reply, gateways) = super::closing::tell_any(node, lists::every(node), &order).await;
-    let CommandReply { closed, moved, .. } = reply;
+    let told = node.fleet.tell(node.fleet.every(), &order).await;
+    let CommandReply { closed, moved, .. } = told.reply;
+    let gateways = gateways(told.sent, told.failed);
     Ok(json(StatusCode::OK, &Blocked { user, room, until_ms, closed, moved, gateways }))
 }
 
@@ -139,11 +141,11 @@ pub fn blocks_of(node: &Node, user: &str) -> Answer {
 pub fn blocks(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
     let limit = lists::limit(node, &mut pairs)?;
-    let after = pairs.take("cursor").map_or(Ok(String::new()), |c| paging::decode(&c))?;
+    let after = pairs.take("cursor").map_or(Ok(String::new()), |c| cursor::decode(&c))?;
     pairs.finish()?;
     let blocks = node.blocklist.list(&after, limit, unix_ms());
     // A user's blocks stay together, so a page may be a little longer than asked for.
-    let cursor = if blocks.len() < limit { None } else { blocks.last().map(|b| paging::encode(&b.user)) };
+    let cursor = if blocks.len() < limit { None } else { blocks.last().map(|b| cursor::encode(&b.user)) };
     Ok(json(StatusCode::OK, &BlockList { blocks: blocks.into_iter().map(row).collect(), cursor }))
 }
 

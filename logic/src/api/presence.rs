@@ -160,7 +160,7 @@ pub async fn user_rooms(node: &Node, user: String) -> Answer {
         ..QueryRequest::default()
     };
     let (mut rooms, mut missing, mut is_cut): (BTreeMap<String, u64>, _, _) = (BTreeMap::new(), Vec::new(), false);
-    for (link, reply) in lists::ask(node, set, &request).await {
+    for (link, reply) in node.fleet.ask(set, &request).await {
         let Ok(reply) = reply else {
             missing.push(link.name.clone());
             continue;

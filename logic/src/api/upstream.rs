@@ -5,9 +5,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::paging;
 use super::query::Pairs;
 use super::response::{Answer, json};
+use crate::fleet::cursor;
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::upstream::{Dead, Deed, Sink, Which};
@@ -158,7 +158,7 @@ pub async fn dead(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
     for sink in sinks.iter().skip_while(|sink| sink.config.name != name) {
         for dead in sink.dead(after, limit + 1 - letters.len()).await.map_err(|_| Refusal::SpoolFailed)? {
             if letters.len() == limit || (bytes > PAGE_BYTES && !letters.is_empty()) {
-                let cursor = Some(paging::encode(&format!("{}:{after}", sink.config.name)));
+                let cursor = Some(cursor::encode(&format!("{}:{after}", sink.config.name)));
                 return Ok(json(StatusCode::OK, &DeadLetters { dead: letters, cursor }));
             }
             after = dead.message.number;
@@ -171,7 +171,7 @@ pub async fn dead(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
 }
 
 fn place(cursor: &str) -> Result<(String, u64), Refusal> {
-    let text = paging::decode(cursor)?;
+    let text = cursor::decode(cursor)?;
     let place = text.rsplit_once(':').and_then(|(name, after)| Some((name.to_owned(), after.parse().ok()?)));
     place.ok_or(Refusal::BadParameter { name: "cursor", expected: "the cursor of the page before".into() })
 }

@@ -3,9 +3,12 @@
 //! Parts: `queue` (what waits), `dial` (how a connection comes about), `client` (one request), `session` (the life of a
 //! connection), `sender` (batches and their sequence), `events` and `interest` (who is where), `uplink` and `tracker` (what
 //! clients say, and the answers to it), `spare` (who could take the clients of one that leaves), `permits` (requests that wait
-//! for a gateway). Invariant: one gateway never waits for another.
+//! for a gateway), `share` (what goes to one), `ask`, `tell` and `cursor` (questions and commands to several).
+//! Invariant: one gateway never waits for another.
 
+mod ask;
 mod client;
+pub mod cursor;
 mod dial;
 mod events;
 mod failure;
@@ -16,6 +19,7 @@ mod sender;
 mod session;
 mod share;
 mod spare;
+mod tell;
 pub mod tracker;
 mod uplink;
 
@@ -29,6 +33,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::ask::Walked;
 pub use self::client::CallError;
 pub use self::dial::{GatewayLink, PipeDial, PipeStream};
 pub use self::failure::{Failure, untaken};

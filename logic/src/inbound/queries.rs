@@ -8,8 +8,7 @@ use serde::Serialize;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{Ask, AskKind, QueryKind, QueryRequest};
 
-use crate::api::lists;
-use crate::api::paging::Place;
+use crate::fleet::cursor::Place;
 use crate::fleet::tracker::Ticket;
 use crate::node::Node;
 
@@ -70,7 +69,7 @@ async fn counts(node: &Node, room: &str) -> Option<(u64, u64)> {
     let request =
         QueryRequest { kind: QueryKind::Room.into(), room: room.to_owned(), limit: 1, ..QueryRequest::default() };
     let mut sum = (0, 0);
-    for (_, reply) in lists::ask(node, set, &request).await {
+    for (_, reply) in node.fleet.ask(set, &request).await {
         let rooms = reply.ok()?.rooms;
         sum = rooms.iter().fold(sum, |(online, users), r| (online + r.online, users + r.users));
     }
@@ -99,11 +98,10 @@ async fn members(node: &Node, asked: &Ask, ticket: Ticket) {
     let limit = if is_sample { config.sample } else { rows };
     let request =
         QueryRequest { kind: QueryKind::Connections.into(), room: asked.room.clone(), ..QueryRequest::default() };
-    let page = lists::page_of(node, request, place, limit).await;
+    let page = node.fleet.walk(request, place, limit).await;
     // A list without them would look whole. Who has nobody in the room may be silent.
     let holders = node.interest.view().room(&asked.room);
-    let links = node.fleet.links().iter();
-    if links.filter(|link| holders.contains(link.index)).any(|link| page.missing.contains(&link.name)) {
+    if node.fleet.links_of(holders).any(|link| page.missing.contains(&link.name)) {
         return ticket.refuse("unavailable", "a gateway did not answer", true);
     }
     let members = page.rows.into_iter().map(|(_, info)| Member {
