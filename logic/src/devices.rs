@@ -78,7 +78,7 @@ impl Recent {
 /// Takes a newcomer's claim to the other gateways, beside everything else.
 pub fn carry(node: &Arc<Node>, link: &Link, from: Sender, claim: Claim, ticket: Ticket) {
     let lately = node.devices.note(&from.user, link.index, Instant::now());
-    let mut others = node.interest.view().user(&from.user).union(lately);
+    let mut others = node.fleet.interest().view().user(&from.user).union(lately);
     others.remove(link.index);
     let rule = DeviceRule::try_from(claim.rule);
     let (false, Ok(rule)) = (others.is_empty(), rule) else { return ticket.done() };

@@ -17,9 +17,7 @@ use crate::api::body::Budget;
 use crate::blocklist::Blocklist;
 use crate::config::{GATEWAYS_MAX, LogicConfig};
 use crate::devices::Devices;
-use crate::fleet::Fleet;
-use crate::fleet::GatewayLink;
-use crate::fleet::interest::Interest;
+use crate::fleet::{Fleet, GatewayLink, Parts};
 use crate::hook::Hook;
 use crate::http_client::connect::system_resolver;
 use crate::judge::refusals;
@@ -86,15 +84,23 @@ impl Logic {
         let api_addr = listener.local_addr().map_err(listen_error)?;
         let (tls, backplane_tls) =
             crate::judge::certificates(&config).map_err(|problem| StartError::Config(vec![problem]))?;
-        let interest = Arc::new(Interest::new(links.len(), config.presence.seen_max));
         let upstream = Arc::new(upstream);
-        let events = Arc::new(Events::new(Arc::clone(&upstream), Arc::clone(&interest), &config.events));
-        let (backplane, secret, requests) = (&config.backplane, &config.backplane_secret, config.limits.in_flight);
         let hook = Hook::start(&config.hook, &metrics.hook)
             .map_err(|why| StartError::Config(vec![format!("logic.hook: {why}")]))?;
         let (hear, heard) = mpsc::channel(crate::inbound::PAGES);
-        let fleet =
-            Fleet::new(backplane, (secret, backplane_tls.clone()), links, &interest, &metrics.fleet, requests, hear);
+        let fleet = Arc::new(Fleet::new(
+            Parts {
+                config: &config.backplane,
+                secret: &config.backplane_secret,
+                tls: backplane_tls.clone(),
+                metrics: Arc::clone(&metrics.fleet),
+                requests: config.limits.in_flight,
+                seen_max: config.presence.seen_max,
+                heard: hear,
+            },
+            links,
+        ));
+        let events = Arc::new(Events::new(Arc::clone(&upstream), Arc::clone(fleet.interest()), &config.events));
         fleet.want(|wants| wants.devices = true);
         if let Some(hook) = &hook {
             fleet.want(|wants| hook.want(wants));
@@ -106,7 +112,6 @@ impl Logic {
             keys: Keys::new(&config.keys),
             settings: Settings::new(&config),
             fleet,
-            interest,
             presence: Presence::new(&config.presence, &metrics.presence),
             blocklist: Blocklist::default(),
             devices: Devices::default(),

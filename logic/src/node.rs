@@ -14,7 +14,6 @@ use crate::blocklist::Blocklist;
 use crate::config::LogicConfig;
 use crate::devices::Devices;
 use crate::fleet::Fleet;
-use crate::fleet::interest::Interest;
 use crate::hook::Hook;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -53,10 +52,8 @@ pub struct Node {
     pub backplane_tls: Option<Arc<tidegate_tls::Client>>,
     /// Who may call.
     pub keys: Keys,
-    /// The gateways.
-    pub fleet: Fleet,
-    /// Who has which rooms and users; written by the fleet's tasks.
-    pub interest: Arc<Interest>,
+    /// The gateways, and who has which rooms and users.
+    pub fleet: Arc<Fleet>,
     /// Comings and goings that members of all gateways are to be told.
     pub presence: Presence,
     /// Who is not to be let in.

@@ -152,7 +152,7 @@ pub async fn run(node: &Node, ask: &Ask, steps: Option<mpsc::Sender<Step>>) -> C
     let started = Instant::now();
     // Before the first sending: who comes after it is told of.
     let watch = match &ask.target {
-        Target::User(user) => Some(node.interest.watch_user(user)),
+        Target::User(user) => Some(node.fleet.interest().watch_user(user)),
         Target::Room(_) => None,
     };
     let secret = getrandom::u64().expect("the kernel has random numbers once it is up");
@@ -240,7 +240,7 @@ impl Run<'_> {
             wait: Wait::Accepted,
         };
         let text = Bytes::from(command::message(self.waiting.id, &self.ask.command, &self.ask.data, left_ms));
-        let mut shares = route(&push, &self.node.interest, &self.node.fleet.identities());
+        let mut shares = route(&push, self.node.fleet.interest(), &self.node.fleet.identities());
         shares.iter_mut().for_each(|share| share.push.control = text.clone());
         let mut sent = Sent::default();
         for (link, taken) in self.node.fleet.send(shares, &Permits::exempt()).settle().await {
@@ -325,7 +325,7 @@ async fn connections(node: &Node, user: &str, started: Instant, all: bool) -> Ve
         ..QueryRequest::default()
     };
     let deadline = node.fleet.request_deadline();
-    let gateways = node.interest.view().user(user);
+    let gateways = node.fleet.interest().view().user(user);
     let asked = node.fleet.links_of(gateways).map(|link| {
         let (link, request) = (Arc::clone(link), request.clone());
         async move { link.query(&request, deadline).await.ok() }

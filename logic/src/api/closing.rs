@@ -40,7 +40,7 @@ pub async fn close_connection(node: &Node, id: &str, query: Option<&str>) -> Res
 
 /// `DELETE /v1/users/{user}/connections`.
 pub async fn close_user(node: &Node, user: String, query: Option<&str>) -> Result<Answer, Refusal> {
-    let set = node.interest.view().user(&user);
+    let set = node.fleet.interest().view().user(&user);
     let request = CommandRequest { close_user: user, ..command(query)? };
     Ok(json(StatusCode::OK, &closed(tell(node, set, &request).await?)))
 }

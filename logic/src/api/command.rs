@@ -181,7 +181,7 @@ fn finished(node: &Node, target: &Target, conclusion: &Conclusion, streams: bool
     if let Some(one) = document::single(conclusion) {
         return Ok(with_type(StatusCode::OK, "application/json", one));
     }
-    let view = node.interest.view();
+    let view = node.fleet.interest().view();
     let gateways = match target {
         Target::User(user) => view.user(user),
         Target::Room(room) => view.room(room),

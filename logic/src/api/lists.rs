@@ -191,7 +191,7 @@ pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection,
 
 /// `GET /v1/users/{user}`.
 pub async fn user(node: &Node, user: String) -> Answer {
-    let set = node.interest.view().user(&user);
+    let set = node.fleet.interest().view().user(&user);
     let request = QueryRequest {
         kind: QueryKind::Connections.into(),
         user: user.clone(),
@@ -224,7 +224,7 @@ pub async fn user(node: &Node, user: String) -> Answer {
     answer.online = !answer.connections.is_empty();
     answer.since_ms = answer.connections.iter().map(|c| c.since_ms).filter(|ms| *ms > 0).min();
     if !answer.online {
-        answer.last_seen_ms = node.interest.last_seen_ms(&answer.user);
+        answer.last_seen_ms = node.fleet.interest().last_seen_ms(&answer.user);
     }
     json(StatusCode::OK, &answer)
 }
@@ -260,7 +260,7 @@ pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> 
 
 /// `GET /v1/rooms/{room}`.
 pub async fn one_room(node: &Node, room: String) -> Answer {
-    let set = node.interest.view().room(&room);
+    let set = node.fleet.interest().view().room(&room);
     let counts = QueryRequest { kind: QueryKind::Room.into(), room: room.clone(), limit: 1, ..QueryRequest::default() };
     let members = QueryRequest { kind: QueryKind::Connections.into(), limit: page_max(node), ..counts.clone() };
     let mut answer = RoomDetail {

@@ -74,7 +74,7 @@ pub struct BlockList {
 
 /// `PUT` and `DELETE /v1/rooms/{room}/members/{user}`.
 pub async fn move_user(node: &Node, room: String, user: String, is_in: bool) -> Result<Answer, Refusal> {
-    let set = node.interest.view().user(&user);
+    let set = node.fleet.interest().view().user(&user);
     let step = Move { user, room, is_in, reason: "kicked".into() };
     let (reply, gateways) = tell(node, set, &CommandRequest { moves: vec![step], ..CommandRequest::default() }).await?;
     Ok(json(StatusCode::OK, &moved(reply, gateways)))
@@ -82,7 +82,7 @@ pub async fn move_user(node: &Node, room: String, user: String, is_in: bool) -> 
 
 /// `DELETE /v1/rooms/{room}`.
 pub async fn close_room(node: &Node, room: String) -> Result<Answer, Refusal> {
-    let set = node.interest.view().room(&room);
+    let set = node.fleet.interest().view().room(&room);
     let (reply, gateways) = tell(node, set, &CommandRequest { close_room: room, ..CommandRequest::default() }).await?;
     Ok(json(StatusCode::OK, &moved(reply, gateways)))
 }

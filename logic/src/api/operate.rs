@@ -137,7 +137,7 @@ pub fn readiness(node: &Node) -> Answer {
             LinkState::Up if !link.is_briefed() => {
                 missing.push(format!("gateway {}: it has not been told yet who is blocked", link.name));
             }
-            LinkState::Up if node.interest.is_known(link.index) => able += 1,
+            LinkState::Up if node.fleet.interest().is_known(link.index) => able += 1,
             LinkState::Up => missing.push(format!("gateway {}: its interest is not complete yet", link.name)),
             LinkState::Joining => missing.push(format!("gateway {}: connecting", link.name)),
             LinkState::Down(why) => missing.push(format!("gateway {}: {}", link.name, why.label())),
@@ -207,7 +207,7 @@ fn gateway(node: &Node, link: &Arc<Link>) -> Gateway {
         gateway: link.name.clone(),
         state,
         reason,
-        is_known: node.interest.is_known(link.index),
+        is_known: node.fleet.interest().is_known(link.index),
         epoch,
         name: info.name,
         version: info.version,
@@ -271,10 +271,10 @@ fn refresh(node: &Node) {
     m.agents.keys_bytes.set(gauge(node.agents.keys_held()));
     node.upstream.sinks().iter().for_each(|sink| sink.refresh());
     m.upstream.offline_pending.set(gauge(node.events.pending()));
-    let (rooms, users) = node.interest.sizes();
+    let (rooms, users) = node.fleet.interest().sizes();
     m.fleet.interest.rooms.set(gauge(rooms));
     m.fleet.interest.users.set(gauge(users));
-    m.remembered.seen_users.set(gauge(node.interest.seen()));
+    m.remembered.seen_users.set(gauge(node.fleet.interest().seen()));
     m.remembered.blocks.set(gauge(node.blocklist.len()));
     m.presence.rooms.set(gauge(node.presence.waiting()));
     for link in node.fleet.links() {
@@ -283,6 +283,6 @@ fn refresh(node: &Node) {
         m.fleet.links.queue_pushes.get_or_create(&labels).set(gauge(pushes));
         m.fleet.links.queue_bytes.get_or_create(&labels).set(gauge(bytes));
         m.fleet.links.up.get_or_create(&labels).set(i64::from(link.state().is_up()));
-        m.fleet.links.known.get_or_create(&labels).set(i64::from(node.interest.is_known(link.index)));
+        m.fleet.links.known.get_or_create(&labels).set(i64::from(node.fleet.interest().is_known(link.index)));
     }
 }

@@ -84,7 +84,7 @@ struct UserRoom {
 
 /// `GET /v1/presence`.
 pub fn presence(node: &Node) -> Answer {
-    let (rooms, users) = node.interest.sizes();
+    let (rooms, users) = node.fleet.interest().sizes();
     let mut sum = Presence {
         online: 0,
         users: users as u64,
@@ -115,13 +115,13 @@ pub async fn users(node: &Node, headers: &http::HeaderMap, incoming: Incoming) -
     let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
     let names = read_names(&body.bytes, node.config.limits.json_depth)?;
     let online: Vec<bool> = {
-        let view = node.interest.view();
+        let view = node.fleet.interest().view();
         names.iter().map(|name| view.has_user(name)).collect()
     };
-    let unknown = node.fleet.links().iter().filter(|link| !node.interest.is_known(link.index));
+    let unknown = node.fleet.links().iter().filter(|link| !node.fleet.interest().is_known(link.index));
     let missing = unknown.map(|link| link.name.clone()).collect();
     let found = names.into_iter().zip(online).map(|(user, online)| {
-        let last_seen_ms = if online { None } else { node.interest.last_seen_ms(&user) };
+        let last_seen_ms = if online { None } else { node.fleet.interest().last_seen_ms(&user) };
         Found { user, online, last_seen_ms }
     });
     Ok(json(StatusCode::OK, &FoundUsers { users: found.collect(), missing }))
@@ -152,7 +152,7 @@ fn read_names(body: &[u8], depth_max: usize) -> Result<Vec<String>, Refusal> {
 
 /// `GET /v1/users/{user}/rooms`.
 pub async fn user_rooms(node: &Node, user: String) -> Answer {
-    let set = node.interest.view().user(&user);
+    let set = node.fleet.interest().view().user(&user);
     let request = QueryRequest {
         kind: QueryKind::Connections.into(),
         user: user.clone(),

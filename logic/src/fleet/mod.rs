@@ -111,6 +111,24 @@ struct Shared {
     heard: mpsc::Sender<Heard>,
 }
 
+/// What a fleet is made of, beside its gateways.
+pub struct Parts<'a> {
+    /// Bounds and deadlines of the links.
+    pub config: &'a BackplaneConfig,
+    /// By it and by certificates gateways know this node.
+    pub secret: &'a str,
+    /// Proves who each end is, where gateways are `https://`.
+    pub tls: Option<Arc<tidegate_tls::Client>>,
+    /// What is counted.
+    pub metrics: Arc<FleetMetrics>,
+    /// How many API requests there can be at once.
+    pub requests: usize,
+    /// How many users who left are remembered.
+    pub seen_max: usize,
+    /// Where what clients say goes.
+    pub heard: mpsc::Sender<Heard>,
+}
+
 /// All gateways of the configuration, in its order.
 pub struct Fleet {
     links: Vec<Arc<Link>>,
@@ -132,24 +150,17 @@ pub struct Sent {
 }
 
 impl Fleet {
-    /// A task per gateway, which [`Fleet::dial`] starts. `requests` is how many API requests there can be at once; by the secret and
-    /// by certificates gateways know this node.
-    pub fn new(
-        config: &BackplaneConfig,
-        (secret, tls): (&str, Option<Arc<tidegate_tls::Client>>),
-        links: Vec<GatewayLink>,
-        interest: &Arc<Interest>,
-        metrics: &Arc<FleetMetrics>,
-        requests: usize,
-        heard: mpsc::Sender<Heard>,
-    ) -> Self {
+    /// A task per gateway, which [`Fleet::dial`] starts.
+    #[must_use]
+    pub fn new(parts: Parts<'_>, links: Vec<GatewayLink>) -> Self {
+        let Parts { config, secret, tls, metrics, requests, seen_max, heard } = parts;
         let permits = permits::count(requests, links.len());
         let shared = Arc::new(Shared {
             config: config.clone(),
             secret: secret.to_owned(),
             tls,
             logic: fastrand::u64(1..),
-            interest: Arc::clone(interest),
+            interest: Arc::new(Interest::new(links.len(), seen_max)),
             spare: Spare::new(links.len()),
             wants: RwLock::default(),
             heard,
@@ -157,13 +168,13 @@ impl Fleet {
         let (mut seen, mut waiting) = (Vec::new(), Vec::new());
         for (i, how) in links.into_iter().enumerate() {
             let Some(index) = GatewayIndex::new(i) else { break };
-            let link = Arc::new(Link::new(how.name(), index, config, metrics, permits));
+            let link = Arc::new(Link::new(how.name(), index, config, &metrics, permits));
             waiting.push((Arc::clone(&link), how));
             seen.push(link);
         }
         let request = Duration::from_millis(u64::from(config.request_ms));
         let (waiting, tasks) = (Mutex::new(waiting), Mutex::default());
-        Self { links: seen, shared, waiting, tasks, metrics: Arc::clone(metrics), request }
+        Self { links: seen, shared, waiting, tasks, metrics, request }
     }
 
     /// Starts to link the gateways. What is [wanted](Fleet::want) by now they know from the first request.
@@ -182,6 +193,12 @@ impl Fleet {
     /// Changes what gateways are asked to tell beyond what clients say; they know with the next request.
     pub fn want(&self, change: impl FnOnce(&mut Wants)) {
         change(&mut self.shared.wants.write());
+    }
+
+    /// Who has which rooms and users.
+    #[must_use]
+    pub fn interest(&self) -> &Arc<Interest> {
+        &self.shared.interest
     }
 
     /// The gateways.

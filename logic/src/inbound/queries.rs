@@ -65,7 +65,7 @@ async fn presence(node: &Node, room: &str, ticket: Ticket) {
 
 /// Connections and users of a room over all gateways; none when one of them did not say.
 async fn counts(node: &Node, room: &str) -> Option<(u64, u64)> {
-    let set = node.interest.view().room(room);
+    let set = node.fleet.interest().view().room(room);
     let request =
         QueryRequest { kind: QueryKind::Room.into(), room: room.to_owned(), limit: 1, ..QueryRequest::default() };
     let mut sum = (0, 0);
@@ -100,7 +100,7 @@ async fn members(node: &Node, asked: &Ask, ticket: Ticket) {
         QueryRequest { kind: QueryKind::Connections.into(), room: asked.room.clone(), ..QueryRequest::default() };
     let page = node.fleet.walk(request, place, limit).await;
     // A list without them would look whole. Who has nobody in the room may be silent.
-    let holders = node.interest.view().room(&asked.room);
+    let holders = node.fleet.interest().view().room(&asked.room);
     if node.fleet.links_of(holders).any(|link| page.missing.contains(&link.name)) {
         return ticket.refuse("unavailable", "a gateway did not answer", true);
     }

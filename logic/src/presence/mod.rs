@@ -83,7 +83,7 @@ struct Due {
 
 async fn tell(node: &Arc<Node>, due: Vec<(Box<str>, News)>) {
     let mut rooms: Vec<Due> = {
-        let view = node.interest.view();
+        let view = node.fleet.interest().view();
         due.into_iter().map(|(room, news)| Due { set: view.room(&room), room, news }).collect()
     };
     complete(node, &mut rooms).await;

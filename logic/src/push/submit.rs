@@ -122,7 +122,7 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&s
         }
     }
     let started = Instant::now();
-    let shares = route(&push, &node.interest, &node.fleet.identities());
+    let shares = route(&push, node.fleet.interest(), &node.fleet.identities());
     let sent = node.fleet.send(shares, &request.permits);
     node.metrics.push.messages.inc_by(push.messages.len() as u64);
     let id = id.map_or_else(|| ulid::Ulid::generate().to_string(), str::to_owned);
