@@ -13,37 +13,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config::{KeyConfig, Moment, Scope, parse_sha256};
 use crate::problem::Refusal;
-use crate::push::reach::Reach;
-
-/// Which caller; `dedupe` keys are its own. The same for all keys of an id, before and after a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CallerId(u16);
-
-impl CallerId {
-    /// The same for the life of the process.
-    #[must_use]
-    pub fn bytes(self) -> [u8; 2] {
-        self.0.to_le_bytes()
-    }
-}
-
-/// Proof that a caller may do what it asks.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// Who it is.
-    pub id: CallerId,
-    /// Whom it may push to; `None`: anyone.
-    pub reach: Option<Arc<Reach>>,
-}
-
-impl Caller {
-    /// Whoever calls what needs no key, or a node without keys.
-    pub const ANYONE: Self = Self { id: CallerId(u16::MAX), reach: None };
-    /// Clients of the gateways; their `dedupe` keys carry the sender.
-    pub const CLIENTS: Self = Self { id: CallerId(u16::MAX - 1), reach: None };
-    /// Business services, by their answers to what they were sent.
-    pub const SINKS: Self = Self { id: CallerId(u16::MAX - 2), reach: None };
-}
+use crate::push::{Caller, CallerId, Reach};
 
 #[derive(Debug)]
 struct Key {
@@ -94,7 +64,7 @@ impl Ring {
         let mut callers = self.callers.clone();
         let mut parse = |k: &KeyConfig| {
             // Fewer ids than 65,534 pass in a process's life; beyond, callers share dedupe names.
-            let next = CallerId(u16::try_from(callers.len()).unwrap_or(u16::MAX).min(u16::MAX - 3));
+            let next = CallerId::new(callers.len());
             let id = *callers.entry(k.id.clone()).or_insert(next);
             let is_bound = !(k.rooms.is_empty() && k.users.is_empty());
             let reach = is_bound.then(|| Arc::new(Reach { rooms: k.rooms.clone(), users: k.users.clone() }));
@@ -169,8 +139,8 @@ mod tests {
     fn a_key_opens_its_scopes_and_no_other() {
         let keys = Keys::new(&[key("a", "secret")]);
 
-        assert_eq!(check(&keys, b"Bearer secret", Scope::Push), Ok(CallerId(0)));
-        assert_eq!(check(&keys, b"bearer  secret ", Scope::Push), Ok(CallerId(0)));
+        assert_eq!(check(&keys, b"Bearer secret", Scope::Push), Ok(CallerId::new(0)));
+        assert_eq!(check(&keys, b"bearer  secret ", Scope::Push), Ok(CallerId::new(0)));
         assert_eq!(check(&keys, b"Bearer secret", Scope::Admin), Err(Refusal::WrongScope { needs: "admin" }));
     }
 
@@ -229,7 +199,7 @@ mod tests {
         keys.replace(&[key("c", "c"), key("b", "b")]);
 
         assert_eq!(check(&keys, b"Bearer b", Scope::Push), before);
-        assert_eq!(check(&keys, b"Bearer c", Scope::Push), Ok(CallerId(2)), "not that of a, who is gone");
+        assert_eq!(check(&keys, b"Bearer c", Scope::Push), Ok(CallerId::new(2)), "not that of a, who is gone");
         assert_eq!(check(&keys, b"Bearer a", Scope::Push), Err(Refusal::BadKey));
     }
 

@@ -90,7 +90,7 @@ mod tests {
     use super::registry::Target;
     use super::run::End;
     use super::*;
-    use crate::keys::Caller;
+    use crate::push::Caller;
     use crate::push::dedupe::Claim;
 
     /// A conclusion with one reply of so many bytes.

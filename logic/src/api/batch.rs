@@ -14,13 +14,13 @@ use utoipa::ToSchema;
 use super::body::{self, Lines};
 use super::response::{Answer, json, with_type};
 use crate::json::{self as syntax, Object};
-use crate::keys::Caller;
 use crate::metrics::api::RefusalLabels;
 use crate::node::Node;
 use crate::problem::{Problem, Refusal};
-use crate::push::envelope;
+use crate::push::Caller;
+use crate::push::envelope::{self, Bounds};
 use crate::push::receipt::Receipt;
-use crate::push::submit::{Outcome, Request, Walking, bounds, submit};
+use crate::push::submit::{Outcome, Request, Walking, submit};
 
 /// Pushes of one NDJSON body on their way at once: enough to fill batches, small beside `backplane.queue_pushes`.
 const WINDOW: usize = 1_024;
@@ -72,7 +72,7 @@ async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Re
         .ok_or(Refusal::TooManyPushes { limit: limits.batch_pushes })?;
     let mut walks = Vec::with_capacity(raws.len());
     for (i, raw) in raws.into_iter().enumerate() {
-        let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, bounds(&current));
+        let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, Bounds::of(&current));
         walks.push(push.map(|push| submit(node, request, push, None)));
     }
     let mut receipts = Vec::with_capacity(walks.len());
@@ -97,7 +97,7 @@ async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Resul
             Err(refusal) => break Some(refusal),
         };
         count += 1;
-        walks.push_back(envelope::read(&line, bounds(&current)).map(|push| submit(node, request, push, None)));
+        walks.push_back(envelope::read(&line, Bounds::of(&current)).map(|push| submit(node, request, push, None)));
         if walks.len() > WINDOW
             && let Some(walk) = walks.pop_front()
         {

@@ -9,13 +9,14 @@ use hyper::body::Incoming;
 use tidegate_protocol::records::Lane;
 
 use super::body;
+use super::push::answer;
 use super::query::Pairs;
 use super::response::Answer;
-use crate::keys::Caller;
 use crate::node::Node;
 use crate::problem::Refusal;
+use crate::push::Caller;
 use crate::push::envelope;
-use crate::push::submit::{Request, answer, submit};
+use crate::push::submit::{Request, submit};
 use crate::push::{Narrow, Push, To, Wait};
 
 const FORM: &str = "application/x-www-form-urlencoded";

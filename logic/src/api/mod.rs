@@ -21,6 +21,7 @@ pub(crate) mod openapi;
 mod operate;
 pub mod paging;
 mod presence;
+mod push;
 mod query;
 pub mod response;
 mod routes;

@@ -12,10 +12,10 @@ use super::calls::{self, Asked, Call, InProgress};
 use super::query;
 use super::response::{Answer, Body};
 use crate::config::{Moment, Scope};
-use crate::keys::Caller;
 use crate::metrics::api::{RefusalLabels, RequestLabels};
 use crate::node::Node;
 use crate::problem::Refusal;
+use crate::push::Caller;
 
 /// Finds calls by path.
 pub struct Routes {

@@ -14,7 +14,7 @@ use crate::fleet::tracker::Ticket;
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::submit::{Outcome, Request, submit};
-use crate::push::{Narrow, Push, To, Wait};
+use crate::push::{Key, Narrow, Push, To, Wait};
 
 /// What the audience gets as an item of PUSH.
 #[derive(Serialize)]
@@ -46,7 +46,7 @@ pub fn carry(node: &Arc<Node>, request: &Arc<Request>, item: &Item, from: Sender
         messages: vec![message],
         lane: Lane::Normal,
         ttl_ms: 0,
-        dedupe: (!send.nonce.is_empty()).then(|| nonce_key(&from, &send.nonce)),
+        dedupe: (!send.nonce.is_empty()).then(|| key_of(&from, &send.nonce)),
         wait: Wait::Accepted,
     };
     let walking = submit(node, request, push, Some(&item.id));
@@ -90,21 +90,13 @@ fn message(item: &Item, from: &Sender, data: &[u8]) -> Option<Bytes> {
     serde_json::to_vec(&said).ok().map(Bytes::from)
 }
 
-/// Whose nonce a key of [`nonce_key`] is.
-pub fn sender_of(key: &str) -> &str {
-    let end = key.match_indices('\0').nth(1).map_or(key.len(), |(at, _)| at);
-    &key[..end]
-}
-
 /// A user's nonces hold on all its connections, so that it may retry from a new one.
-fn nonce_key(from: &Sender, nonce: &str) -> String {
-    match from.user.as_str() {
-        "" => format!(
-            "c\0{}\0{nonce}",
-            ConnectionId::from_slice(&from.connection).map_or_else(String::new, |id| id.to_string())
-        ),
-        user => format!("u\0{user}\0{nonce}"),
-    }
+fn key_of(from: &Sender, nonce: &str) -> Key {
+    let owner = match from.user.as_str() {
+        "" => format!("c\0{}", ConnectionId::from_slice(&from.connection).unwrap_or_default()),
+        user => format!("u\0{user}"),
+    };
+    Key { owner: Some(owner), name: nonce.to_owned() }
 }
 
 #[cfg(test)]
@@ -115,9 +107,9 @@ mod tests {
     fn a_nonce_belongs_to_its_sender_whatever_is_in_it() {
         let from = |user: &str| Sender { user: user.into(), ..Sender::default() };
 
-        let keys = ["1", "a\0b", ""].map(|nonce| nonce_key(&from("alice"), nonce));
+        let keys = ["1", "a\0b", ""].map(|nonce| key_of(&from("alice"), nonce));
 
-        assert!(keys.iter().all(|key| sender_of(key) == "u\0alice"), "{keys:?}");
-        assert_ne!(sender_of(&nonce_key(&from(""), "1")), sender_of(&keys[0]));
+        assert!(keys.iter().all(|key| key.owner.as_deref() == Some("u\0alice")), "{keys:?}");
+        assert_ne!(key_of(&from(""), "1").owner, keys[0].owner);
     }
 }

@@ -16,9 +16,9 @@ use crate::devices;
 use crate::fleet::Heard;
 use crate::fleet::tracker::{Seen, Tracker};
 use crate::hook::Stranger;
-use crate::keys::Caller;
 use crate::metrics::inbound::ItemLabels;
 use crate::node::Node;
+use crate::push::Caller;
 use crate::push::submit::Request;
 
 /// Pages of items that wait to be handed on; beyond it gateways are not asked for more.

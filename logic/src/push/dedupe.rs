@@ -17,9 +17,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::caller::CallerId;
 use super::receipt::Receipt;
 use crate::config::DedupeConfig;
-use crate::keys::CallerId;
 
 /// What a request asks for, as a hash: the same key with another one is a mistake of the caller.
 pub type Print = [u8; 32];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::keys::Caller;
+use crate::push::Caller;
 
 fn memory(window_ms: u32, keys_max: usize) -> Dedupe {
     Dedupe::new(&DedupeConfig { window_ms, keys_max, ..DedupeConfig::default() })

@@ -13,7 +13,8 @@ use tidegate_protocol::records::Lane;
 use crate::config::{HttpConfig, LimitsConfig};
 use crate::json::{self, Object, Value};
 use crate::problem::Refusal;
-use crate::push::{Narrow, Push, To, Wait};
+use crate::push::{Key, Narrow, Push, To, Wait};
+use crate::settings::Current;
 
 const NAME: &str = "a name of 1 to 128 bytes without control characters";
 const ID: &str = "a connection id of 26 characters, as HELLO gives it";
@@ -37,6 +38,14 @@ pub struct Bounds<'a> {
     pub limits: &'a LimitsConfig,
     /// Waits.
     pub http: &'a HttpConfig,
+}
+
+impl<'a> Bounds<'a> {
+    /// Those of a request.
+    #[must_use]
+    pub fn of(current: &'a Current) -> Self {
+        Self { limits: &current.limits, http: &current.http }
+    }
 }
 
 /// Reads one push. `body` holds nothing else.
@@ -68,9 +77,10 @@ pub fn read_text(text: &str, pointer: &str, body: &Bytes, bounds: Bounds<'_>) ->
     let lane = push.take("lane").map_or(Ok(Lane::Normal), |v| lane(&v))?;
     let ttl_ms = push.take("ttl_ms").map_or(Ok(0), |v| v.number("a whole number of milliseconds, 0 to 4294967295"))?;
     let dedupe = push.take("dedupe").map(|v| name(v.raw, &|| v.pointer.clone())).transpose()?;
+    let dedupe = dedupe.map(|name| Key { owner: None, name: name.into_owned() });
     let wait = wait(push.take("wait"), push.take("timeout_ms"), bounds.http)?;
     push.finish(FIELDS)?;
-    Ok(Push { to, narrow, messages, lane, ttl_ms, dedupe: dedupe.map(Cow::into_owned), wait })
+    Ok(Push { to, narrow, messages, lane, ttl_ms, dedupe, wait })
 }
 
 /// The messages of a list that stands alone (go-push's `items`).

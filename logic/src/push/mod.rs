@@ -1,13 +1,18 @@
 //! The push engine. This file is a push that cannot be wrong: what `envelope` makes of a text and `route` splits among gateways.
-//! Parts: `submit` (the walk), `reach` (who may push to whom), `dedupe` (what was done before), `receipt` (what became of it).
+//! Parts: `submit` (the walk), `caller` and `reach` (who pushes, and to whom they may), `dedupe` (what was done before), `receipt`
+//! (what became of it).
 //! Invariants of a push: at least one message and one target; every name is valid; no target twice.
 
+mod caller;
 pub mod dedupe;
 pub mod envelope;
-pub mod reach;
+mod reach;
 pub mod receipt;
 pub mod route;
-pub(crate) mod submit;
+pub mod submit;
+
+pub use self::caller::{Caller, CallerId};
+pub use self::reach::Reach;
 
 use bytes::Bytes;
 use tidegate_protocol::ids::ConnectionId;
@@ -26,10 +31,19 @@ pub struct Push {
     pub lane: Lane,
     /// Milliseconds after which it is worthless; 0: never.
     pub ttl_ms: u32,
-    /// The publisher's name for this push.
-    pub dedupe: Option<String>,
+    /// By what the same push is known if it is asked for again.
+    pub dedupe: Option<Key>,
     /// What the answer waits for.
     pub wait: Wait,
+}
+
+/// A name that whoever asks for a push gives it: a publisher's `dedupe`, a client's `nonce`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Whose it is, where one caller speaks for many: each has names of its own, and at most as many as leave room for others.
+    pub owner: Option<String>,
+    /// The name.
+    pub name: String,
 }
 
 /// Whom a push is for.

@@ -1,31 +1,23 @@
-//! `POST /v1/push`: the start of a push's walk. Body → [`Push`] (`envelope`), → shares (`route`), → queues (`fleet`),
-//! and back as a receipt. `batch` and `go_push` take the same steps. Invariant: [`submit`] queues without waiting, so
-//! pushes submitted one after the other reach each gateway in that order (rule M-4).
+//! The walk of a push, whoever asks for it: [`Push`] → shares (`route`) → queues (`fleet`), and back as a receipt.
+//! Invariant: [`submit`] queues without waiting, so pushes submitted one after the other reach each gateway in that order
+//! (rule M-4).
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
-use hyper::body::Incoming;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::dedupe::{Claim, Earlier};
-use super::envelope;
 use super::receipt::{Receipt, Written};
 use super::route::route;
-use crate::api::body;
-use crate::api::response::{Answer, json};
 use crate::fleet::{self, Failure, Link, LinkState, Permits, Sent};
-use crate::inbound::chat;
-use crate::keys::Caller;
 use crate::metrics::push::{PushLabels, PushResult};
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::push::{Push, To, Wait};
-use crate::settings::Current;
+use crate::push::{Caller, Key, Push, To, Wait};
 
 /// What became of a push.
 pub type Outcome = Result<Receipt, Refusal>;
@@ -76,26 +68,6 @@ pub enum Walking {
     Refused(Refusal),
 }
 
-/// Answers `POST /v1/push`.
-pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
-    body::must_be_json(headers)?;
-    let current = node.settings.now();
-    let body = body::read(incoming, &node.budget, &current.limits, &current.http).await?;
-    let push = envelope::read(&body.bytes, bounds(&current))?;
-    let receipt = submit(node, &Request::new(node, caller), push, None).outcome(node).await?;
-    Ok(answer(&receipt))
-}
-
-/// 202, or 200 when the push was waited for.
-pub fn answer(receipt: &Receipt) -> Answer {
-    json(if receipt.written.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED }, receipt)
-}
-
-/// The bounds of a request.
-pub fn bounds(current: &Current) -> envelope::Bounds<'_> {
-    envelope::Bounds { limits: &current.limits, http: &current.http }
-}
-
 /// Sends a push on its way; does not wait.
 /// `id` is its id where it has one already.
 pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&str>) -> Walking {
@@ -108,13 +80,12 @@ pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&s
     let is_of_client = request.caller.id == Caller::CLIENTS.id;
     // A client whose message to one found nobody hears so, and its retry shall be sent.
     let must_find = is_of_client && matches!(push.to, To::Users(_) | To::Connections(_));
-    if let Some(name) = push.dedupe.take() {
-        // Clients must not make publishers' keys the oldest.
+    if let Some(Key { owner, name }) = push.dedupe.take() {
         let (caller, now) = (request.caller.id, Instant::now());
-        let claim = if is_of_client {
-            node.nonces.claim_owned(caller, chat::sender_of(&name), &name, now)
-        } else {
-            node.dedupe.claim(caller, &name, now)
+        let claim = match owner {
+            // Clients must not make publishers' keys the oldest.
+            Some(owner) => node.nonces.claim_owned(caller, &owner, &name, now),
+            None => node.dedupe.claim(caller, &name, now),
         };
         match claim {
             Claim::First(first) => guard = Some(first),

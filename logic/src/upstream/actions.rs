@@ -6,10 +6,11 @@ use bytes::Bytes;
 use tidegate_protocol::records::Lane;
 
 use super::wishes::{Acting, Action, Actions};
-use crate::keys::Caller;
 use crate::node::Node;
+use crate::push::Caller;
+use crate::push::envelope::{self, Bounds};
+use crate::push::submit;
 use crate::push::{Narrow, Push, To, Wait};
-use crate::push::{envelope, submit};
 
 /// Pushes through the node, once there is one.
 #[derive(Default)]
@@ -34,7 +35,7 @@ impl Pushing {
                 }
                 reply(to, &to_id, &data)
             }
-            Action::Push(body) => match envelope::read(&body, submit::bounds(&current)) {
+            Action::Push(body) => match envelope::read(&body, Bounds::of(&current)) {
                 Ok(push) => push,
                 Err(_) => return false,
             },

@@ -28,9 +28,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::openapi::Describe;
 use super::response::Answer;
 use crate::config::Scope;
-use crate::keys::Caller;
 use crate::node::Node;
 use crate::problem::Refusal;
+use crate::push::Caller;
 
 /// One call of the API.
 pub struct Call {

@@ -5,12 +5,11 @@ use serde_json::{Value, json};
 
 use super::{Call, Topic};
 use crate::api::batch::{self, Item, Receipts};
-use crate::api::go_push;
 use crate::api::openapi::{Describe, JSON, schemas};
+use crate::api::{go_push, push};
 use crate::config::Scope;
 use crate::problem::{Rules, rules};
 use crate::push::receipt::Receipt;
-use crate::push::submit;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -26,7 +25,7 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Push),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { submit::one(&asked.node, asked.caller, &asked.head.headers, asked.body).await })
+                Box::pin(async move { push::one(&asked.node, asked.caller, &asked.head.headers, asked.body).await })
             },
             describe: describe_push,
         },
