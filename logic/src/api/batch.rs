@@ -18,9 +18,9 @@ use crate::metrics::api::RefusalLabels;
 use crate::node::Node;
 use crate::problem::{Problem, Refusal};
 use crate::push::Caller;
+use crate::push::engine::{Outcome, Request, Walking, submit};
 use crate::push::envelope::{self, Bounds};
 use crate::push::receipt::Receipt;
-use crate::push::submit::{Outcome, Request, Walking, submit};
 
 /// Pushes of one NDJSON body on their way at once: enough to fill batches, small beside `backplane.queue_pushes`.
 const WINDOW: usize = 1_024;

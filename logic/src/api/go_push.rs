@@ -15,8 +15,8 @@ use super::response::Answer;
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::Caller;
+use crate::push::engine::{Request, submit};
 use crate::push::envelope;
-use crate::push::submit::{Request, submit};
 use crate::push::{Narrow, Push, To, Wait};
 
 const FORM: &str = "application/x-www-form-urlencoded";

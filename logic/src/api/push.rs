@@ -10,9 +10,9 @@ use super::response::{Answer, json};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::Caller;
+use crate::push::engine::{Request, submit};
 use crate::push::envelope::{self, Bounds};
 use crate::push::receipt::Receipt;
-use crate::push::submit::{Request, submit};
 
 /// Answers `POST /v1/push`.
 pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {

@@ -13,7 +13,7 @@ use tidegate_protocol::records::{Item, Lane, Send, Sender, target};
 use crate::fleet::tracker::Ticket;
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::push::submit::{Outcome, Request, submit};
+use crate::push::engine::{Outcome, Request, submit};
 use crate::push::{Key, Narrow, Push, To, Wait};
 
 /// What the audience gets as an item of PUSH.

@@ -19,7 +19,7 @@ use crate::hook::Stranger;
 use crate::metrics::inbound::ItemLabels;
 use crate::node::Node;
 use crate::push::Caller;
-use crate::push::submit::Request;
+use crate::push::engine::Request;
 
 /// Pages of items that wait to be handed on; beyond it gateways are not asked for more.
 pub const PAGES: usize = 64;

@@ -1,15 +1,15 @@
 //! The push engine. This file is a push that cannot be wrong: what `envelope` makes of a text and `route` splits among gateways.
-//! Parts: `submit` (the walk), `caller` and `reach` (who pushes, and to whom they may), `dedupe` (what was done before), `receipt`
+//! Parts: `engine` (the walk), `caller` and `reach` (who pushes, and to whom they may), `dedupe` (what was done before), `receipt`
 //! (what became of it).
 //! Invariants of a push: at least one message and one target; every name is valid; no target twice.
 
 mod caller;
 pub mod dedupe;
+pub mod engine;
 pub mod envelope;
 mod reach;
 pub mod receipt;
 pub mod route;
-pub mod submit;
 
 pub use self::caller::{Caller, CallerId};
 pub use self::reach::Reach;

@@ -8,8 +8,8 @@ use tidegate_protocol::records::Lane;
 use super::wishes::{Acting, Action, Actions};
 use crate::node::Node;
 use crate::push::Caller;
+use crate::push::engine;
 use crate::push::envelope::{self, Bounds};
-use crate::push::submit;
 use crate::push::{Narrow, Push, To, Wait};
 
 /// Pushes through the node, once there is one.
@@ -40,9 +40,9 @@ impl Pushing {
                 Err(_) => return false,
             },
         };
-        let request = submit::Request::new(&node, Caller::SINKS);
+        let request = engine::Request::new(&node, Caller::SINKS);
         // Nobody there is an answer too; a gateway that is away is in the metrics of pushes.
-        let _ = submit::submit(&node, &request, push, None).outcome(&node).await;
+        let _ = engine::submit(&node, &request, push, None).outcome(&node).await;
         true
     }
 }
