@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::node::Extras;
 use crate::node::Node;
 use crate::presence::Presence;
-use crate::push::dedupe::Dedupe;
+use crate::push::Engine;
 use crate::settings::{Current, Settings};
 use crate::upstream::{Actions, Events, Pushing, Upstream};
 
@@ -105,18 +105,20 @@ impl Logic {
         if let Some(hook) = &hook {
             fleet.want(|wants| hook.want(wants));
         }
+        let settings = Arc::new(Settings::new(&config));
+        let push = Arc::clone(&metrics.push);
+        let engine = Arc::new(Engine::new(Arc::clone(&fleet), Arc::clone(&settings), &config.dedupe, push));
         let node = Arc::new(Node {
             extras,
             tls,
             backplane_tls,
             keys: Keys::new(&config.keys),
-            settings: Settings::new(&config),
+            settings,
             fleet,
             presence: Presence::new(&config.presence, &metrics.presence),
             blocklist: Blocklist::default(),
             devices: Devices::default(),
-            dedupe: Dedupe::new(&config.dedupe),
-            nonces: Dedupe::new(&config.dedupe),
+            engine,
             agents: Agents::new(&config.agents),
             hook,
             budget: Budget::new(config.limits.bodies_bytes),

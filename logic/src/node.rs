@@ -18,7 +18,7 @@ use crate::hook::Hook;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
-use crate::push::dedupe::Dedupe;
+use crate::push::Engine;
 use crate::settings::Settings;
 use crate::upstream::{Events, Upstream};
 
@@ -43,7 +43,7 @@ pub struct Node {
     /// As started with. What may change meanwhile is in `settings` and `keys`.
     pub config: LogicConfig,
     /// What may change: taken once a request.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// What only the binary knows.
     pub extras: Extras,
     /// The API's TLS, if it has any.
@@ -60,10 +60,8 @@ pub struct Node {
     pub blocklist: Blocklist,
     /// Users of whom one connection of a kind may stay, and where they came lately.
     pub devices: Devices,
-    /// Remembered keys of publishers.
-    pub dedupe: Dedupe,
-    /// Remembered nonces of clients, apart from publishers' keys.
-    pub nonces: Dedupe,
+    /// Sends pushes on their way.
+    pub engine: Arc<Engine>,
     /// Commands and their replies.
     pub agents: Agents,
     /// Who is asked before a client is let in, if anyone.

@@ -17,10 +17,9 @@ use crate::json::{self as syntax, Object};
 use crate::metrics::api::RefusalLabels;
 use crate::node::Node;
 use crate::problem::{Problem, Refusal};
-use crate::push::Caller;
-use crate::push::engine::{Outcome, Request, Walking, submit};
 use crate::push::envelope::{self, Bounds};
 use crate::push::receipt::Receipt;
+use crate::push::{Caller, Outcome, Request, Walking};
 
 /// Pushes of one NDJSON body on their way at once: enough to fill batches, small beside `backplane.queue_pushes`.
 const WINDOW: usize = 1_024;
@@ -47,7 +46,7 @@ pub async fn many(
     headers: &HeaderMap,
     incoming: Incoming,
 ) -> Result<Answer, Refusal> {
-    let request = Request::new(node, caller);
+    let request = node.engine.request(caller);
     let wanted = [body::JSON, "application/x-ndjson"];
     match body::media_type(headers, &wanted, "application/json or application/x-ndjson")? {
         body::JSON => document(node, &request, incoming).await,
@@ -73,7 +72,7 @@ async fn document(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Re
     let mut walks = Vec::with_capacity(raws.len());
     for (i, raw) in raws.into_iter().enumerate() {
         let push = envelope::read_text(raw.get(), &format!("/pushes/{i}"), &body.bytes, Bounds::of(&current));
-        walks.push(push.map(|push| submit(node, request, push, None)));
+        walks.push(push.map(|push| node.engine.submit(request, push, None)));
     }
     let mut receipts = Vec::with_capacity(walks.len());
     for walk in walks {
@@ -97,7 +96,8 @@ async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Resul
             Err(refusal) => break Some(refusal),
         };
         count += 1;
-        walks.push_back(envelope::read(&line, Bounds::of(&current)).map(|push| submit(node, request, push, None)));
+        walks
+            .push_back(envelope::read(&line, Bounds::of(&current)).map(|push| node.engine.submit(request, push, None)));
         if walks.len() > WINDOW
             && let Some(walk) = walks.pop_front()
         {
@@ -126,7 +126,7 @@ async fn lines(node: &Arc<Node>, request: &Request, incoming: Incoming) -> Resul
 
 async fn item(node: &Arc<Node>, walk: Result<Walking, Refusal>) -> Item {
     let outcome: Outcome = match walk {
-        Ok(walk) => walk.outcome(node).await,
+        Ok(walk) => walk.outcome().await,
         Err(refusal) => Err(refusal),
     };
     match outcome {

@@ -15,7 +15,6 @@ use super::response::Answer;
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::Caller;
-use crate::push::engine::{Request, submit};
 use crate::push::envelope;
 use crate::push::{Narrow, Push, To, Wait};
 
@@ -65,5 +64,5 @@ async fn push(
         dedupe: None,
         wait: Wait::Accepted,
     };
-    Ok(answer(&submit(node, &Request::new(node, caller), push, None).outcome(node).await?))
+    Ok(answer(&node.engine.submit(&node.engine.request(caller), push, None).outcome().await?))
 }

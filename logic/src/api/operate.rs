@@ -260,10 +260,10 @@ fn refresh(node: &Node) {
     }
     m.remembered.hook.set(node.hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));
     m.remembered.devices.set(gauge(node.devices.remembered()));
-    m.remembered.dedupe_keys.set(gauge(node.dedupe.len()));
-    m.remembered.nonces.set(gauge(node.nonces.len()));
-    m.remembered.dedupe_bytes.set(gauge(node.dedupe.bytes()));
-    m.remembered.nonces_bytes.set(gauge(node.nonces.bytes()));
+    m.remembered.dedupe_keys.set(gauge(node.engine.published.len()));
+    m.remembered.nonces.set(gauge(node.engine.nonces.len()));
+    m.remembered.dedupe_bytes.set(gauge(node.engine.published.bytes()));
+    m.remembered.nonces_bytes.set(gauge(node.engine.nonces.bytes()));
     let agents = &node.config.agents;
     m.agents.waiting.set(gauge(agents.commands.saturating_sub(node.agents.places.available_permits())));
     m.agents.replies_bytes.set(gauge(node.agents.registry.held()));

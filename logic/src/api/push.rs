@@ -10,7 +10,6 @@ use super::response::{Answer, json};
 use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::Caller;
-use crate::push::engine::{Request, submit};
 use crate::push::envelope::{self, Bounds};
 use crate::push::receipt::Receipt;
 
@@ -20,7 +19,7 @@ pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming
     let current = node.settings.now();
     let body = body::read(incoming, &node.budget, &current.limits, &current.http).await?;
     let push = envelope::read(&body.bytes, Bounds::of(&current))?;
-    let receipt = submit(node, &Request::new(node, caller), push, None).outcome(node).await?;
+    let receipt = node.engine.submit(&node.engine.request(caller), push, None).outcome().await?;
     Ok(answer(&receipt))
 }
 

@@ -13,8 +13,7 @@ use tidegate_protocol::records::{Item, Lane, Send, Sender, target};
 use crate::fleet::tracker::Ticket;
 use crate::node::Node;
 use crate::problem::Refusal;
-use crate::push::engine::{Outcome, Request, submit};
-use crate::push::{Key, Narrow, Push, To, Wait};
+use crate::push::{Key, Narrow, Outcome, Push, Request, To, Wait};
 
 /// What the audience gets as an item of PUSH.
 #[derive(Serialize)]
@@ -31,7 +30,7 @@ struct Said<'a> {
 }
 
 /// Sends it on its way, in order; the sender is told later.
-pub fn carry(node: &Arc<Node>, request: &Arc<Request>, item: &Item, from: Sender, send: Send, ticket: Ticket) {
+pub fn carry(node: &Arc<Node>, request: &Request, item: &Item, from: Sender, send: Send, ticket: Ticket) {
     let Some((to, is_for_one)) = audience(&send) else {
         return ticket.refuse("bad_data", "no recipient", false);
     };
@@ -49,10 +48,10 @@ pub fn carry(node: &Arc<Node>, request: &Arc<Request>, item: &Item, from: Sender
         dedupe: (!send.nonce.is_empty()).then(|| key_of(&from, &send.nonce)),
         wait: Wait::Accepted,
     };
-    let walking = submit(node, request, push, Some(&item.id));
-    let (node, time_ms) = (Arc::clone(node), item.time_ms);
+    let walking = node.engine.submit(request, push, Some(&item.id));
+    let time_ms = item.time_ms;
     tokio::spawn(async move {
-        let outcome = walking.outcome(&node).await;
+        let outcome = walking.outcome().await;
         tell(ticket, outcome, is_for_one, time_ms);
     });
 }

@@ -19,7 +19,6 @@ use crate::hook::Stranger;
 use crate::metrics::inbound::ItemLabels;
 use crate::node::Node;
 use crate::push::Caller;
-use crate::push::engine::Request;
 
 /// Pages of items that wait to be handed on; beyond it gateways are not asked for more.
 pub const PAGES: usize = 64;
@@ -29,7 +28,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
     let tracker = Arc::new(Tracker::default());
     while let Some(page) = heard.recv().await {
         // What is pushed for one page shares one permit at each gateway, as the pushes of one API request do.
-        let request = Arc::new(Request::new(&node, Caller::CLIENTS));
+        let request = node.engine.request(Caller::CLIENTS);
         for item in page.items {
             let mut item = item;
             let ticket = match tracker.see(&item.id, &page.link, page.epoch, item.sequence) {

@@ -1,6 +1,6 @@
-//! The walk of a push, whoever asks for it: [`Push`] → shares (`route`) → queues (`fleet`), and back as a receipt.
-//! Invariant: [`submit`] queues without waiting, so pushes submitted one after the other reach each gateway in that order
-//! (rule M-4).
+//! The push engine: the walk of a push, whoever asks for it. [`Push`] → shares (`route`) → queues (`fleet`), and back as a receipt.
+//! Invariant: [`Engine::submit`] queues without waiting, so pushes submitted one after the other reach each gateway in that
+//! order (rule M-4).
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,33 +10,37 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::dedupe::{Claim, Earlier};
+use super::dedupe::{Claim, Dedupe, Earlier};
 use super::receipt::{Receipt, Written};
 use super::route::route;
-use crate::fleet::{self, Failure, Link, LinkState, Permits, Sent};
-use crate::metrics::push::{PushLabels, PushResult};
-use crate::node::Node;
+use super::{Caller, Key, Push, To, Wait};
+use crate::config::DedupeConfig;
+use crate::fleet::{self, Failure, Fleet, Link, LinkState, Permits, Sent};
+use crate::metrics::push::{PushLabels, PushMetrics, PushResult};
 use crate::problem::Refusal;
-use crate::push::{Caller, Key, Push, To, Wait};
+use crate::settings::Settings;
 
 /// What became of a push.
 pub type Outcome = Result<Receipt, Refusal>;
+
+/// Sends pushes on their way.
+pub struct Engine {
+    fleet: Arc<Fleet>,
+    settings: Arc<Settings>,
+    metrics: Arc<PushMetrics>,
+    /// Remembered keys of publishers.
+    pub published: Dedupe,
+    /// Remembered keys of clients, which must not make those of publishers the oldest.
+    pub nonces: Dedupe,
+}
 
 /// What the pushes of one request have in common.
 pub struct Request {
     caller: Caller,
     /// From when nothing of the request is waited for any more.
     waits_end: Instant,
-    /// Its places at the gateways it waits for.
+    /// Its permits at the gateways it waits for.
     permits: Permits,
-}
-
-impl Request {
-    /// A request that begins now.
-    pub fn new(node: &Node, caller: Caller) -> Self {
-        let longest = Duration::from_millis(u64::from(node.settings.now().http.wait_ms_max));
-        Self { caller, waits_end: Instant::now() + longest, permits: Permits::default() }
-    }
 }
 
 /// How a push's walk ended.
@@ -63,66 +67,92 @@ pub enum Walking {
     /// Goes on when the publisher leaves, so that its retry finds the receipt.
     Apart(JoinHandle<Outcome>),
     /// Its dedupe key is known.
-    Repeat(Earlier),
+    Repeat(Earlier, Arc<PushMetrics>),
     /// Its caller may not push to its targets.
     Refused(Refusal),
 }
 
-/// Sends a push on its way; does not wait.
-/// `id` is its id where it has one already.
-pub fn submit(node: &Arc<Node>, request: &Request, mut push: Push, id: Option<&str>) -> Walking {
-    if let Some(reach) = &request.caller.reach
-        && let Err(refusal) = reach.check(&push.to)
-    {
-        return Walking::Refused(refusal);
+impl Engine {
+    /// An engine that remembers nothing yet.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>, settings: Arc<Settings>, config: &DedupeConfig, metrics: Arc<PushMetrics>) -> Self {
+        Self { fleet, settings, metrics, published: Dedupe::new(config), nonces: Dedupe::new(config) }
     }
-    let mut guard = None;
-    let is_of_client = request.caller.id == Caller::CLIENTS.id;
-    // A client whose message to one found nobody hears so, and its retry shall be sent.
-    let must_find = is_of_client && matches!(push.to, To::Users(_) | To::Connections(_));
-    if let Some(Key { owner, name }) = push.dedupe.take() {
-        let (caller, now) = (request.caller.id, Instant::now());
-        let claim = match owner {
-            // Clients must not make publishers' keys the oldest.
-            Some(owner) => node.nonces.claim_owned(caller, &owner, &name, now),
-            None => node.dedupe.claim(caller, &name, now),
-        };
-        match claim {
-            Claim::First(first) => guard = Some(first),
-            Claim::Repeat(earlier) => return Walking::Repeat(earlier),
+
+    /// A request that begins now.
+    #[must_use]
+    pub fn request(&self, caller: Caller) -> Request {
+        let longest = Duration::from_millis(u64::from(self.settings.now().http.wait_ms_max));
+        Request { caller, waits_end: Instant::now() + longest, permits: Permits::default() }
+    }
+
+    /// Sends a push on its way; does not wait.
+    /// `id` is its id where it has one already.
+    pub fn submit(&self, request: &Request, mut push: Push, id: Option<&str>) -> Walking {
+        if let Some(reach) = &request.caller.reach
+            && let Err(refusal) = reach.check(&push.to)
+        {
+            return Walking::Refused(refusal);
         }
-    }
-    let started = Instant::now();
-    let shares = route(&push, node.fleet.interest(), &node.fleet.identities());
-    let sent = node.fleet.send(shares, &request.permits);
-    node.metrics.push.messages.inc_by(push.messages.len() as u64);
-    let id = id.map_or_else(|| ulid::Ulid::generate().to_string(), str::to_owned);
-    let walk = finish(Arc::clone(node), id, sent, push.wait, started, request.waits_end);
-    let Some(guard) = guard else {
-        let walk = async move { walk.await.outcome() };
-        return match push.wait {
-            Wait::Accepted => Walking::Here(Box::pin(walk)),
-            Wait::Written { .. } => {
-                let mut tasks = JoinSet::new();
-                tasks.spawn(walk);
-                Walking::Waited(tasks)
+        let mut guard = None;
+        if let Some(key) = push.dedupe.take() {
+            match self.claim(&request.caller, &key) {
+                Claim::First(first) => guard = Some(first),
+                Claim::Repeat(earlier) => return Walking::Repeat(earlier, Arc::clone(&self.metrics)),
             }
-        };
-    };
-    Walking::Apart(tokio::spawn(async move {
-        let walked = walk.await;
-        if walked.is_untaken || (must_find && walked.receipt.matched == 0) {
-            drop(guard);
-        } else {
-            guard.settle(&walked.receipt);
         }
-        walked.outcome()
-    }))
+        // A client whose message to one found nobody hears so, and its retry shall be sent.
+        let must_find = request.caller.id == Caller::CLIENTS.id && matches!(push.to, To::Users(_) | To::Connections(_));
+        let walk = self.start(request, &push, id).finish();
+        let Some(guard) = guard else {
+            let walk = async move { walk.await.outcome() };
+            return match push.wait {
+                Wait::Accepted => Walking::Here(Box::pin(walk)),
+                Wait::Written { .. } => {
+                    let mut tasks = JoinSet::new();
+                    tasks.spawn(walk);
+                    Walking::Waited(tasks)
+                }
+            };
+        };
+        Walking::Apart(tokio::spawn(async move {
+            let walked = walk.await;
+            if walked.is_untaken || (must_find && walked.receipt.matched == 0) {
+                drop(guard);
+            } else {
+                guard.settle(&walked.receipt);
+            }
+            walked.outcome()
+        }))
+    }
+
+    fn claim(&self, caller: &Caller, key: &Key) -> Claim {
+        match &key.owner {
+            Some(owner) => self.nonces.claim_owned(caller.id, owner, &key.name, Instant::now()),
+            None => self.published.claim(caller.id, &key.name, Instant::now()),
+        }
+    }
+
+    fn start(&self, request: &Request, push: &Push, id: Option<&str>) -> Walk {
+        let started = Instant::now();
+        let shares = route(push, self.fleet.interest(), &self.fleet.identities());
+        let sent = self.fleet.send(shares, &request.permits);
+        self.metrics.messages.inc_by(push.messages.len() as u64);
+        Walk {
+            fleet: Arc::clone(&self.fleet),
+            metrics: Arc::clone(&self.metrics),
+            id: id.map_or_else(|| ulid::Ulid::generate().to_string(), str::to_owned),
+            sent,
+            wait: push.wait,
+            started,
+            waits_end: request.waits_end,
+        }
+    }
 }
 
 impl Walking {
     /// Waits for the receipt.
-    pub async fn outcome(self, node: &Node) -> Outcome {
+    pub async fn outcome(self) -> Outcome {
         match self {
             Self::Here(walk) => walk.await,
             Self::Waited(mut tasks) => {
@@ -131,8 +161,8 @@ impl Walking {
             // The task neither panics nor is aborted while the runtime lives.
             Self::Refused(refusal) => Err(refusal),
             Self::Apart(task) => task.await.unwrap_or(Err(Refusal::ShuttingDown)),
-            Self::Repeat(earlier) => {
-                count(node, PushResult::Repeated);
+            Self::Repeat(earlier, metrics) => {
+                count(&metrics, PushResult::Repeated);
                 let receipt = earlier.receipt().await.ok_or(Refusal::FirstFailed)?;
                 Ok((*receipt).clone())
             }
@@ -140,51 +170,64 @@ impl Walking {
     }
 }
 
-async fn finish(node: Arc<Node>, id: String, sent: Sent, wait: Wait, started: Instant, waits_end: Instant) -> Walked {
-    let mut receipt = Receipt::new(id);
-    let mut tickets = Vec::new();
-    let mut failures = Vec::new();
-    for (link, taken) in sent.settle().await {
-        match taken {
-            Ok(part) => {
-                receipt.add(&part);
-                tickets.push((link, part.ticket));
-            }
-            Err(failure) => {
-                receipt.fail(link.name.clone(), failure.label());
-                failures.push(failure);
+/// A push that the gateways' queues have.
+struct Walk {
+    fleet: Arc<Fleet>,
+    metrics: Arc<PushMetrics>,
+    id: String,
+    sent: Sent,
+    wait: Wait,
+    started: Instant,
+    waits_end: Instant,
+}
+
+impl Walk {
+    async fn finish(self) -> Walked {
+        let Self { fleet, metrics, id, sent, wait, started, waits_end } = self;
+        let mut receipt = Receipt::new(id);
+        let mut tickets = Vec::new();
+        let mut failures = Vec::new();
+        for (link, taken) in sent.settle().await {
+            match taken {
+                Ok(part) => {
+                    receipt.add(&part);
+                    tickets.push((link, part.ticket));
+                }
+                Err(failure) => {
+                    receipt.fail(link.name.clone(), failure.label());
+                    failures.push(failure);
+                }
             }
         }
+        metrics.seconds.observe(started.elapsed().as_secs_f64());
+        metrics.matched.inc_by(receipt.matched);
+        let may_be_taken = receipt.gateways.sent > 0 || failures.iter().any(|f| f.may_be_taken());
+        if receipt.gateways.sent == 0
+            && let Some(refusal) = nobody_took_it(fleet.links(), &receipt, &failures)
+        {
+            count(&metrics, PushResult::Unavailable);
+            return Walked { receipt, refusal: Some(refusal), is_untaken: !may_be_taken };
+        }
+        count(
+            &metrics,
+            match (receipt.gateways.sent, failures.len()) {
+                (0, 0) => PushResult::Nobody,
+                (_, 0) => PushResult::Sent,
+                (_, _) => PushResult::Partial,
+            },
+        );
+        if let Wait::Written { timeout_ms } = wait {
+            let until = Instant::now() + Duration::from_millis(u64::from(timeout_ms));
+            written(&mut receipt, tickets, until.min(waits_end)).await;
+        }
+        // A push to nobody is done.
+        let is_untaken = !may_be_taken && !failures.is_empty();
+        Walked { receipt, refusal: None, is_untaken }
     }
-    node.metrics.push.seconds.observe(started.elapsed().as_secs_f64());
-    node.metrics.push.matched.inc_by(receipt.matched);
-    let may_be_taken = receipt.gateways.sent > 0 || failures.iter().any(|f| f.may_be_taken());
-    if receipt.gateways.sent == 0
-        && let Some(refusal) = nobody_took_it(&node, &receipt, &failures)
-    {
-        count(&node, PushResult::Unavailable);
-        return Walked { receipt, refusal: Some(refusal), is_untaken: !may_be_taken };
-    }
-    count(
-        &node,
-        match (receipt.gateways.sent, failures.len()) {
-            (0, 0) => PushResult::Nobody,
-            (_, 0) => PushResult::Sent,
-            (_, _) => PushResult::Partial,
-        },
-    );
-    if let Wait::Written { timeout_ms } = wait {
-        let until = Instant::now() + Duration::from_millis(u64::from(timeout_ms));
-        written(&mut receipt, tickets, until.min(waits_end)).await;
-    }
-    // A push to nobody is done.
-    let is_untaken = !may_be_taken && !failures.is_empty();
-    Walked { receipt, refusal: None, is_untaken }
 }
 
 /// All gateways down, or every queue full. A push whose only gateway of several is down is not refused: its receipt says so.
-fn nobody_took_it(node: &Node, receipt: &Receipt, failures: &[Failure]) -> Option<Refusal> {
-    let links = node.fleet.links();
+fn nobody_took_it(links: &[Arc<Link>], receipt: &Receipt, failures: &[Failure]) -> Option<Refusal> {
     let is_full = !failures.is_empty() && failures.iter().all(|f| *f == Failure::Overloaded);
     let is_down = links.iter().all(|link| link.state() != LinkState::Up);
     let is_nowhere = is_full || (!failures.is_empty() && (is_down || failures.len() == links.len()));
@@ -216,6 +259,6 @@ async fn written(receipt: &mut Receipt, tickets: Vec<(Arc<Link>, u64)>, until: I
     receipt.written = Some(total);
 }
 
-fn count(node: &Node, result: PushResult) {
-    node.metrics.push.pushes.get_or_create(&PushLabels { result }).inc();
+fn count(metrics: &PushMetrics, result: PushResult) {
+    metrics.pushes.get_or_create(&PushLabels { result }).inc();
 }

@@ -5,13 +5,14 @@
 
 mod caller;
 pub mod dedupe;
-pub mod engine;
+mod engine;
 pub mod envelope;
 mod reach;
 pub mod receipt;
 pub mod route;
 
 pub use self::caller::{Caller, CallerId};
+pub use self::engine::{Engine, Outcome, Request, Walking};
 pub use self::reach::Reach;
 
 use bytes::Bytes;

@@ -8,7 +8,6 @@ use tidegate_protocol::records::Lane;
 use super::wishes::{Acting, Action, Actions};
 use crate::node::Node;
 use crate::push::Caller;
-use crate::push::engine;
 use crate::push::envelope::{self, Bounds};
 use crate::push::{Narrow, Push, To, Wait};
 
@@ -40,9 +39,9 @@ impl Pushing {
                 Err(_) => return false,
             },
         };
-        let request = engine::Request::new(&node, Caller::SINKS);
+        let request = node.engine.request(Caller::SINKS);
         // Nobody there is an answer too; a gateway that is away is in the metrics of pushes.
-        let _ = engine::submit(&node, &request, push, None).outcome(&node).await;
+        let _ = node.engine.submit(&request, push, None).outcome().await;
         true
     }
 }
