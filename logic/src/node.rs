@@ -63,7 +63,7 @@ pub struct Node {
     /// Sends pushes on their way.
     pub engine: Arc<Engine>,
     /// Commands and their replies.
-    pub agents: Agents,
+    pub agents: Arc<Agents>,
     /// Who is asked before a client is let in, if anyone.
     pub hook: Option<Arc<Hook>>,
     /// What request bodies hold.

@@ -14,11 +14,11 @@ use tidegate_protocol::ids::CommandId;
 use tidegate_protocol::records::{Reply, Sender};
 use tokio::sync::Semaphore;
 
-use self::registry::{Fate, Registry};
-use self::run::Conclusion;
+use self::registry::{Fate, Registry, Target};
+use self::run::{Conclusion, End};
 use crate::config::{AgentsConfig, DedupeConfig};
-use crate::metrics::agents::ReplyLabels;
-use crate::node::Node;
+use crate::fleet::Fleet;
+use crate::metrics::agents::{AgentMetrics, EndLabels, ReplyLabels};
 use crate::push::dedupe::{Dedupe, Guard};
 
 /// What a node knows of commands.
@@ -29,15 +29,18 @@ pub struct Agents {
     pub keys: Dedupe<Conclusion>,
     /// Bytes of replies that `keys` holds.
     keys_held: Arc<AtomicUsize>,
-    keys_bytes: usize,
     /// A permit for each request that waits.
     pub places: Arc<Semaphore>,
+    /// As configured.
+    pub config: AgentsConfig,
+    fleet: Arc<Fleet>,
+    metrics: Arc<AgentMetrics>,
 }
 
 impl Agents {
     /// Nothing asked yet.
     #[must_use]
-    pub fn new(config: &AgentsConfig) -> Self {
+    pub fn new(config: &AgentsConfig, fleet: Arc<Fleet>, metrics: Arc<AgentMetrics>) -> Self {
         Self {
             registry: Arc::new(Registry::new(config)),
             keys: Dedupe::new(&DedupeConfig {
@@ -47,8 +50,10 @@ impl Agents {
                 keys_bytes: usize::MAX,
             }),
             keys_held: Arc::default(),
-            keys_bytes: config.keys_bytes,
             places: Arc::new(Semaphore::new(config.commands)),
+            config: config.clone(),
+            fleet,
+            metrics,
         }
     }
 
@@ -61,23 +66,51 @@ impl Agents {
     /// Keeps a conclusion for repeats of its key; the oldest ones make room, never keys of commands that still run.
     pub fn keep(&self, mut conclusion: Conclusion, guard: Guard<Conclusion>) -> Arc<Conclusion> {
         conclusion.replies.iter_mut().for_each(|reply| reply.move_to(&self.keys_held));
-        while self.keys_held() > self.keys_bytes && self.keys.shed() {}
+        while self.keys_held() > self.config.keys_bytes && self.keys.shed() {}
         let conclusion = Arc::new(conclusion);
         guard.settle_as(Arc::clone(&conclusion));
         conclusion
     }
-}
 
-/// A REPLY has come up.
-pub fn take(node: &Node, from: Sender, reply: Reply) -> Fate {
-    let fate = match reply.command.parse::<CommandId>() {
-        Ok(id) if id.logic == node.fleet.logic() => {
-            node.agents.registry.reply(id, &from.user, from.connection, reply.data, reply.is_error)
-        }
-        Ok(_) | Err(_) => Fate::Late,
-    };
-    node.metrics.agents.replies.get_or_create(&ReplyLabels { fate: fate.label() }).inc();
-    fate
+    /// A REPLY has come up.
+    pub fn take(&self, from: Sender, reply: Reply) -> Fate {
+        let fate = match reply.command.parse::<CommandId>() {
+            Ok(id) if id.logic == self.fleet.logic() => {
+                self.registry.reply(id, &from.user, from.connection, reply.data, reply.is_error)
+            }
+            Ok(_) | Err(_) => Fate::Late,
+        };
+        self.metrics.replies.get_or_create(&ReplyLabels { fate: fate.label() }).inc();
+        fate
+    }
+
+    /// Whether someone of a target is connected, or may be.
+    #[must_use]
+    pub fn is_there(&self, target: &Target) -> bool {
+        let view = self.fleet.interest().view();
+        let gateways = match target {
+            Target::User(user) => view.user(user),
+            Target::Room(room) => view.room(room),
+        };
+        !gateways.is_empty()
+    }
+
+    /// Counts a command that has ended.
+    pub fn conclude(&self, conclusion: &Conclusion) {
+        self.metrics.seconds.observe(conclusion.took.as_secs_f64());
+        self.count(match conclusion.end {
+            End::Replied => "replied",
+            End::TimedOut => "timeout",
+            End::Left => "left",
+            End::Nobody => "nobody",
+            End::Untaken(_) => "untaken",
+        });
+    }
+
+    /// Counts a command by how it ended.
+    pub fn count(&self, end: &'static str) {
+        self.metrics.commands.get_or_create(&EndLabels { end }).inc();
+    }
 }
 
 #[cfg(test)]
@@ -87,8 +120,6 @@ mod tests {
     use bytes::Bytes;
     use tokio::time::Instant;
 
-    use super::registry::Target;
-    use super::run::End;
     use super::*;
     use crate::push::Caller;
     use crate::push::dedupe::Claim;
@@ -105,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn answers_kept_for_repeats_are_bounded_in_bytes() {
         let config = AgentsConfig { reply_bytes: 100, keys_bytes: 250, ..AgentsConfig::default() };
-        let agents = Agents::new(&config);
+        let agents = Agents::new(&config, Fleet::of_none(), Arc::default());
         let now = Instant::now();
 
         let Ok(Claim::First(_running)) = agents.keys.claim_exactly(Caller::ANYONE.id, "running", [0; 32], now) else {

@@ -25,11 +25,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::documents;
 use super::registry::{Reply, Target, Waiting};
+use super::{Agents, documents};
 use crate::fleet::interest::Watch;
-use crate::fleet::{Failure, Permits};
-use crate::node::Node;
+use crate::fleet::{Failure, Fleet, Permits};
 use crate::push::dedupe::{Outcome, Print};
 use crate::push::route::route;
 use crate::push::{Narrow, Push, To, Wait};
@@ -135,7 +134,7 @@ type Looking<'a> = Pin<Box<dyn Future<Output = Vec<ConnectionId>> + Send + 'a>>;
 
 /// One command on its way.
 struct Run<'a> {
-    node: &'a Node,
+    agents: &'a Agents,
     ask: &'a Ask,
     waiting: Waiting,
     steps: Option<mpsc::Sender<Step>>,
@@ -148,18 +147,18 @@ struct Run<'a> {
 }
 
 /// Runs a command to its end. `steps` has room for all replies and one more.
-pub async fn run(node: &Node, ask: &Ask, steps: Option<mpsc::Sender<Step>>) -> Conclusion {
+pub async fn run(agents: &Agents, ask: &Ask, steps: Option<mpsc::Sender<Step>>) -> Conclusion {
     let started = Instant::now();
     // Before the first sending: who comes after it is told of.
     let watch = match &ask.target {
-        Target::User(user) => Some(node.fleet.interest().watch_user(user)),
+        Target::User(user) => Some(agents.fleet.interest().watch_user(user)),
         Target::Room(_) => None,
     };
     let secret = getrandom::u64().expect("the kernel has random numbers once it is up");
-    let waiting = node.agents.registry.begin(node.fleet.logic(), secret, ask.target.clone());
+    let waiting = agents.registry.begin(agents.fleet.logic(), secret, ask.target.clone());
     let deadline = started + ask.timeout;
     let (told, replies) = (HashSet::new(), Vec::new());
-    let mut run = Run { node, ask, waiting, steps, started, deadline, told, delivered: 0, replies };
+    let mut run = Run { agents, ask, waiting, steps, started, deadline, told, delivered: 0, replies };
     let end = run.live_on(watch).await;
     Conclusion { id: run.waiting.id, replies: run.replies, delivered: run.delivered, end, took: started.elapsed() }
 }
@@ -191,12 +190,12 @@ impl Run<'_> {
                     self.send_to_new(found).await;
                 }
                 user = came(watch.as_ref(), &self.ask.target), if looking.is_none() => {
-                    looking = Some(Box::pin(connections(self.node, user, self.started, self.delivered == 0)));
+                    looking = Some(Box::pin(connections(&self.agents.fleet, user, self.started, self.delivered == 0)));
                 }
                 () = is_at(looks.next), if watch.is_some() && looking.is_none() => {
                     looks.looked(Instant::now());
                     if let Target::User(user) = &self.ask.target {
-                        looking = Some(Box::pin(connections(self.node, user, self.started, self.delivered == 0)));
+                        looking = Some(Box::pin(connections(&self.agents.fleet, user, self.started, self.delivered == 0)));
                     }
                 }
             }
@@ -223,7 +222,7 @@ impl Run<'_> {
         if found.is_empty() {
             return;
         }
-        self.node.metrics.agents.resends.inc_by(found.len() as u64);
+        self.agents.metrics.resends.inc_by(found.len() as u64);
         self.delivered += self.send(To::Connections(found)).await.matched;
     }
 
@@ -240,10 +239,10 @@ impl Run<'_> {
             wait: Wait::Accepted,
         };
         let text = Bytes::from(command::message(self.waiting.id, &self.ask.command, &self.ask.data, left_ms));
-        let mut shares = route(&push, self.node.fleet.interest(), &self.node.fleet.identities());
+        let mut shares = route(&push, self.agents.fleet.interest(), &self.agents.fleet.identities());
         shares.iter_mut().for_each(|share| share.push.control = text.clone());
         let mut sent = Sent::default();
-        for (link, taken) in self.node.fleet.send(shares, &Permits::exempt()).settle().await {
+        for (link, taken) in self.agents.fleet.send(shares, &Permits::exempt()).settle().await {
             match taken {
                 Ok(receipt) => sent.matched += receipt.matched,
                 Err(failure) => {
@@ -317,16 +316,16 @@ async fn came<'a>(watch: Option<&Watch>, target: &'a Target) -> &'a str {
 }
 
 /// The user's connections that came after `started`, or all of them.
-async fn connections(node: &Node, user: &str, started: Instant, all: bool) -> Vec<ConnectionId> {
+async fn connections(fleet: &Fleet, user: &str, started: Instant, all: bool) -> Vec<ConnectionId> {
     let request = QueryRequest {
         kind: QueryKind::Connections.into(),
         user: user.to_owned(),
         limit: LOOK_MAX,
         ..QueryRequest::default()
     };
-    let deadline = node.fleet.request_deadline();
-    let gateways = node.fleet.interest().view().user(user);
-    let asked = node.fleet.links_of(gateways).map(|link| {
+    let deadline = fleet.request_deadline();
+    let gateways = fleet.interest().view().user(user);
+    let asked = fleet.links_of(gateways).map(|link| {
         let (link, request) = (Arc::clone(link), request.clone());
         async move { link.query(&request, deadline).await.ok() }
     });

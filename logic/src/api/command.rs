@@ -15,14 +15,12 @@ use tokio::time::Instant;
 
 use super::response::{self, Answer, with_type};
 use super::{body, calls};
-use crate::agents::documents as document;
 use crate::agents::registry::Target;
 use crate::agents::run::{Ask, Conclusion, End, Expect, Step, run};
+use crate::agents::{Agents, documents as document};
 use crate::config::{AgentsConfig, LimitsConfig};
 use crate::fleet;
 use crate::json::{self as syntax, Object};
-use crate::metrics::agents::EndLabels;
-use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::dedupe::{Claim, Guard};
 
@@ -38,13 +36,13 @@ struct Asked {
 /// Answers either call.
 pub async fn post(asked: calls::Asked, target: Target) -> Result<Answer, Refusal> {
     let calls::Asked { node, caller, place: in_progress, head, body: incoming, .. } = asked;
-    let (node, headers, config) = (&node, &head.headers, &node.config.agents);
+    let (agents, headers, config) = (&node.agents, &head.headers, &node.agents.config);
     body::must_be_json(headers)?;
     // What a key may not reach is refused alike whether or not it is there.
     if let Some(reach) = &caller.reach {
         reach.check(&target.to())?;
     }
-    let place = Arc::clone(&node.agents.places).try_acquire_owned();
+    let place = Arc::clone(&agents.places).try_acquire_owned();
     let full = Refusal::Overloaded { what: "commands that wait (logic.agents.commands)", limit: config.commands };
     let place = place.map_err(|_| full)?;
     let current = node.settings.now();
@@ -55,93 +53,93 @@ pub async fn post(asked: calls::Asked, target: Target) -> Result<Answer, Refusal
     let streams = ask.expect == Expect::All || accepts_lines(headers);
     let Some(key) = key else {
         drop(body);
-        return if streams { stream(node, ask, place, None).await } else { alone(node, ask).await };
+        return if streams { stream(agents, ask, place, None).await } else { alone(agents, ask).await };
     };
     let print = print_of(&ask.target, &body.bytes);
     drop(body);
-    match node.agents.keys.claim_exactly(caller.id, &key, print, Instant::now()) {
+    match agents.keys.claim_exactly(caller.id, &key, print, Instant::now()) {
         Err(_) => {
-            count(node, "conflict");
+            agents.count("conflict");
             Err(Refusal::IdempotencyConflict)
         }
         Ok(Claim::Repeat(earlier)) => {
-            count(node, "repeated");
+            agents.count("repeated");
             let target = ask.target;
             let conclusion = earlier.receipt().await.ok_or(Refusal::FirstFailed)?;
-            finished(node, &target, &conclusion, streams)
+            finished(agents, &target, &conclusion, streams)
         }
-        Ok(Claim::First(guard)) if streams => stream(node, ask, place, Some(guard)).await,
+        Ok(Claim::First(guard)) if streams => stream(agents, ask, place, Some(guard)).await,
         Ok(Claim::First(guard)) => {
             let target = ask.target.clone();
-            let conclusion = apart(node, ask, place, Some(guard), None).await.map_err(|_| Refusal::ShuttingDown)?;
-            finished(node, &target, &conclusion, false)
+            let conclusion = apart(agents, ask, place, Some(guard), None).await.map_err(|_| Refusal::ShuttingDown)?;
+            finished(agents, &target, &conclusion, false)
         }
     }
 }
 
 /// The command ends with the request.
-async fn alone(node: &Node, ask: Ask) -> Result<Answer, Refusal> {
-    let conclusion = run(node, &ask, None).await;
-    conclude(node, &conclusion);
-    finished(node, &ask.target, &conclusion, false)
+async fn alone(agents: &Agents, ask: Ask) -> Result<Answer, Refusal> {
+    let conclusion = run(agents, &ask, None).await;
+    agents.conclude(&conclusion);
+    finished(agents, &ask.target, &conclusion, false)
 }
 
 /// The command runs beside the request.
 fn apart(
-    node: &Arc<Node>,
+    agents: &Arc<Agents>,
     ask: Ask,
     place: OwnedSemaphorePermit,
     guard: Option<Guard<Conclusion>>,
     steps: Option<mpsc::Sender<Step>>,
 ) -> JoinHandle<Arc<Conclusion>> {
-    let node = Arc::clone(node);
+    let agents = Arc::clone(agents);
     tokio::spawn(async move {
         let _place = place;
         // With a key it goes on when the caller leaves; then the lines are told to nobody.
         let (own, others) = if guard.is_some() { (None, steps) } else { (steps, None) };
         let conclusion = match others {
-            None => run(&node, &ask, own).await,
-            Some(steps) => relayed(&node, &ask, steps).await,
+            None => run(&agents, &ask, own).await,
+            Some(steps) => relayed(&agents, &ask, steps).await,
         };
-        conclude(&node, &conclusion);
+        agents.conclude(&conclusion);
         match guard {
             // Nobody can have got it: the key is free for another try.
             Some(guard) if conclusion.delivered == 0 && conclusion.end != End::TimedOut => {
                 drop(guard);
                 Arc::new(conclusion)
             }
-            Some(guard) => node.agents.keep(conclusion, guard),
+            Some(guard) => agents.keep(conclusion, guard),
             None => Arc::new(conclusion),
         }
     })
 }
 
 /// Runs with a listener that may leave without ending the run.
-async fn relayed(node: &Node, ask: &Ask, steps: mpsc::Sender<Step>) -> Conclusion {
-    let (sender, mut receiver) = mpsc::channel(node.config.agents.replies + 1);
+async fn relayed(agents: &Agents, ask: &Ask, steps: mpsc::Sender<Step>) -> Conclusion {
+    let (sender, mut receiver) = mpsc::channel(agents.config.replies + 1);
     let relay = async {
         while let Some(step) = receiver.recv().await {
             // A listener that has left, or reads nothing, misses it.
             let _ = steps.try_send(step);
         }
     };
-    let (conclusion, ()) = tokio::join!(run(node, ask, Some(sender)), relay);
+    let (conclusion, ()) = tokio::join!(run(agents, ask, Some(sender)), relay);
     conclusion
 }
 
 /// Answers with lines, once it is certain that there will be some.
 async fn stream(
-    node: &Arc<Node>,
+    agents: &Arc<Agents>,
     ask: Ask,
     place: OwnedSemaphorePermit,
     guard: Option<Guard<Conclusion>>,
 ) -> Result<Answer, Refusal> {
-    let (sender, mut steps) = mpsc::channel(node.config.agents.replies + 1);
+    let (sender, mut steps) = mpsc::channel(agents.config.replies + 1);
     let target = ask.target.clone();
-    let running = apart(node, ask, place, guard, Some(sender));
+    let running = apart(agents, ask, place, guard, Some(sender));
     if steps.recv().await.is_none() {
         let conclusion = running.await.map_err(|_| Refusal::ShuttingDown)?;
-        return finished(node, &target, &conclusion, true);
+        return finished(agents, &target, &conclusion, true);
     }
     let (out, lines) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -167,7 +165,7 @@ async fn stream(
 }
 
 /// The answer to a command that has ended.
-fn finished(node: &Node, target: &Target, conclusion: &Conclusion, streams: bool) -> Result<Answer, Refusal> {
+fn finished(agents: &Agents, target: &Target, conclusion: &Conclusion, streams: bool) -> Result<Answer, Refusal> {
     match &conclusion.end {
         End::Nobody => return Err(Refusal::NobodyThere),
         End::Untaken(failed) => return Err(fleet::untaken(failed)),
@@ -181,31 +179,8 @@ fn finished(node: &Node, target: &Target, conclusion: &Conclusion, streams: bool
     if let Some(one) = document::single(conclusion) {
         return Ok(with_type(StatusCode::OK, "application/json", one));
     }
-    let view = node.fleet.interest().view();
-    let gateways = match target {
-        Target::User(user) => view.user(user),
-        Target::Room(room) => view.room(room),
-    };
-    let known = Box::new(document::known(conclusion, !gateways.is_empty()));
+    let known = Box::new(document::known(conclusion, agents.is_there(target)));
     Err(if conclusion.replies.is_empty() { Refusal::CommandTimeout { known } } else { Refusal::AgentError { known } })
-}
-
-fn conclude(node: &Node, conclusion: &Conclusion) {
-    node.metrics.agents.seconds.observe(conclusion.took.as_secs_f64());
-    count(
-        node,
-        match conclusion.end {
-            End::Replied => "replied",
-            End::TimedOut => "timeout",
-            End::Left => "left",
-            End::Nobody => "nobody",
-            End::Untaken(_) => "untaken",
-        },
-    );
-}
-
-fn count(node: &Node, end: &'static str) {
-    node.metrics.agents.commands.get_or_create(&EndLabels { end }).inc();
 }
 
 fn accepts_lines(headers: &HeaderMap) -> bool {

@@ -243,6 +243,23 @@ impl Fleet {
     }
 }
 
+#[cfg(test)]
+impl Fleet {
+    /// A fleet without gateways.
+    pub fn of_none() -> Arc<Self> {
+        let parts = Parts {
+            config: &BackplaneConfig::default(),
+            secret: "",
+            tls: None,
+            metrics: Arc::default(),
+            requests: 1,
+            seen_max: 1,
+            heard: mpsc::channel(1).0,
+        };
+        Arc::new(Self::new(parts, Vec::new()))
+    }
+}
+
 impl Drop for Fleet {
     fn drop(&mut self) {
         self.stop();

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use tidegate_protocol::records::item::What;
 use tokio::sync::mpsc;
 
-use crate::agents;
 use crate::devices;
 use crate::fleet::Heard;
 use crate::fleet::tracker::{Seen, Tracker};
@@ -60,7 +59,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                 What::Device(claim) => devices::carry(&node, &page.link, from, claim, ticket),
                 What::Reply(reply) => {
                     // A reply that is late or too much is the command's business; the agent is told nothing of it.
-                    agents::take(&node, from, reply);
+                    node.agents.take(from, reply);
                     ticket.done();
                 }
                 What::Event(event) => {
