@@ -115,7 +115,7 @@ impl Logic {
             keys: Keys::new(&config.keys),
             settings,
             fleet: Arc::clone(&fleet),
-            presence: Presence::new(&config.presence, &metrics.presence),
+            presence: Arc::new(Presence::new(&config.presence, Arc::clone(&fleet), Arc::clone(&metrics.presence))),
             blocklist: Blocklist::default(),
             devices: Devices::default(),
             engine,
@@ -135,7 +135,7 @@ impl Logic {
         deliver(&node).await;
         node.fleet.dial();
         tokio::spawn(crate::inbound::run(Arc::clone(&node), heard));
-        tokio::spawn(crate::presence::run(Arc::clone(&node)));
+        tokio::spawn(Arc::clone(&node.presence).run());
         tokio::spawn(crate::blocklist::run(Arc::clone(&node)));
         let (leave, left) = watch::channel(false);
         let server = tokio::spawn(crate::api::serve(Arc::clone(&node), listener, left));

@@ -55,7 +55,7 @@ pub struct Node {
     /// The gateways, and who has which rooms and users.
     pub fleet: Arc<Fleet>,
     /// Comings and goings that members of all gateways are to be told.
-    pub presence: Presence,
+    pub presence: Arc<Presence>,
     /// Who is not to be let in.
     pub blocklist: Blocklist,
     /// Users of whom one connection of a kind may stay, and where they came lately.

@@ -20,9 +20,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use self::board::{Board, News};
 use crate::config::PresenceConfig;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
-use crate::fleet::{Permits, Share};
+use crate::fleet::{Fleet, Permits, Share};
 use crate::metrics::presence::PresenceMetrics;
-use crate::node::Node;
 
 /// Looks in the time of one interval: how much later than it could be a frame may come.
 const LOOKS_AN_INTERVAL: u32 = 10;
@@ -31,18 +30,20 @@ const LOOKS_AN_INTERVAL: u32 = 10;
 pub struct Presence {
     board: Mutex<Board>,
     look: Duration,
+    fleet: Arc<Fleet>,
     metrics: Arc<PresenceMetrics>,
 }
 
 impl Presence {
     /// Nothing told yet.
     #[must_use]
-    pub fn new(config: &PresenceConfig, metrics: &Arc<PresenceMetrics>) -> Self {
+    pub fn new(config: &PresenceConfig, fleet: Arc<Fleet>, metrics: Arc<PresenceMetrics>) -> Self {
         let spacing = Duration::from_millis(u64::from(config.interval_ms));
         Self {
             board: Mutex::new(Board::new(spacing, config.members_per_s, config.rooms_max)),
             look: spacing / LOOKS_AN_INTERVAL,
-            metrics: Arc::clone(metrics),
+            fleet,
+            metrics,
         }
     }
 
@@ -59,18 +60,44 @@ impl Presence {
     pub fn waiting(&self) -> usize {
         self.board.lock().waiting()
     }
-}
 
-/// Has members told for as long as the node lives.
-pub async fn run(node: Arc<Node>) {
-    let mut looks = interval(node.presence.look);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        looks.tick().await;
-        let due = node.presence.board.lock().take(Instant::now());
-        if !due.is_empty() {
-            tell(&node, due).await;
+    /// Has members told for as long as the node lives.
+    pub async fn run(self: Arc<Self>) {
+        let mut looks = interval(self.look);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let due = self.board.lock().take(Instant::now());
+            if !due.is_empty() {
+                self.tell(due).await;
+            }
         }
+    }
+
+    async fn tell(&self, due: Vec<(Box<str>, News)>) {
+        let mut rooms: Vec<Due> = {
+            let view = self.fleet.interest().view();
+            due.into_iter().map(|(room, news)| Due { set: view.room(&room), room, news }).collect()
+        };
+        complete(&self.fleet, &mut rooms).await;
+        {
+            // Who was asked may have told meanwhile; what it answered is then older than what it told.
+            let mut board = self.board.lock();
+            for due in &mut rooms {
+                if let Some(late) = board.take_late(&due.room) {
+                    due.news.add(late);
+                }
+            }
+        }
+        let mut shares = Vec::new();
+        for due in &rooms {
+            let control = Bytes::from(frame(due));
+            self.metrics.frames.inc();
+            shares.extend(due.set.iter().map(|gateway| share(gateway, &due.room, &control)));
+        }
+        let sent = self.fleet.send(shares, &Permits::exempt());
+        // A gateway that does not take a frame has its members told with the next.
+        tokio::spawn(async move { sent.settle().await });
     }
 }
 
@@ -79,32 +106,6 @@ struct Due {
     room: Box<str>,
     news: News,
     set: GatewaySet,
-}
-
-async fn tell(node: &Arc<Node>, due: Vec<(Box<str>, News)>) {
-    let mut rooms: Vec<Due> = {
-        let view = node.fleet.interest().view();
-        due.into_iter().map(|(room, news)| Due { set: view.room(&room), room, news }).collect()
-    };
-    complete(node, &mut rooms).await;
-    {
-        // Who was asked may have told meanwhile; what it answered is then older than what it told.
-        let mut board = node.presence.board.lock();
-        for due in &mut rooms {
-            if let Some(late) = board.take_late(&due.room) {
-                due.news.add(late);
-            }
-        }
-    }
-    let mut shares = Vec::new();
-    for due in &rooms {
-        let control = Bytes::from(frame(due));
-        node.presence.metrics.frames.inc();
-        shares.extend(due.set.iter().map(|gateway| share(gateway, &due.room, &control)));
-    }
-    let sent = node.fleet.send(shares, &Permits::exempt());
-    // A gateway that does not take a frame has its members told with the next.
-    tokio::spawn(async move { sent.settle().await });
 }
 
 fn share(gateway: GatewayIndex, room: &str, control: &Bytes) -> Share {
@@ -124,7 +125,7 @@ fn frame(due: &Due) -> Vec<u8> {
 }
 
 /// Asks gateways that have a room and have not spoken of it: one question a gateway for all rooms.
-async fn complete(node: &Node, rooms: &mut [Due]) {
+async fn complete(fleet: &Fleet, rooms: &mut [Due]) {
     let mut missing: HashMap<GatewayIndex, Vec<String>> = HashMap::new();
     for due in rooms.iter() {
         let has_spoken = |g: &GatewayIndex| due.news.counts.iter().any(|(spoken, ..)| spoken == g);
@@ -134,8 +135,8 @@ async fn complete(node: &Node, rooms: &mut [Due]) {
     }
     let mut asked = JoinSet::new();
     for (gateway, names) in missing {
-        let Some(link) = node.fleet.links().get(gateway.get()).map(Arc::clone) else { continue };
-        let deadline = node.fleet.request_deadline();
+        let Some(link) = fleet.links().get(gateway.get()).map(Arc::clone) else { continue };
+        let deadline = fleet.request_deadline();
         for names in names.chunks(QUERY_PAGE_MAX) {
             let request =
                 QueryRequest { kind: QueryKind::Room.into(), names: names.to_vec(), ..QueryRequest::default() };
