@@ -13,10 +13,9 @@ use parking_lot::Mutex;
 use tidegate_protocol::records::{Claim, CommandRequest, DeviceRule, Newcomer, Sender};
 use tokio::time::Instant;
 
-use crate::fleet::Link;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
 use crate::fleet::tracker::Ticket;
-use crate::node::Node;
+use crate::fleet::{Fleet, Link};
 
 /// How long it is remembered where a user has come: far longer than interest takes to tell of it.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -24,9 +23,9 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 const REMEMBERED_MAX: usize = 65_536;
 
 /// Where users have come lately.
-#[derive(Default)]
 pub struct Devices {
     recent: Mutex<Recent>,
+    fleet: Arc<Fleet>,
 }
 
 #[derive(Default)]
@@ -38,6 +37,12 @@ struct Recent {
 }
 
 impl Devices {
+    /// Nobody has come yet.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { recent: Mutex::default(), fleet }
+    }
+
     /// A user has come at a gateway; gives where else it has come lately.
     fn note(&self, user: &str, gateway: GatewayIndex, now: Instant) -> GatewaySet {
         let mut recent = self.recent.lock();
@@ -51,6 +56,26 @@ impl Devices {
         *last = number;
         gateways.insert(gateway);
         before
+    }
+
+    /// Takes a newcomer's claim to the other gateways, beside everything else.
+    pub fn carry(&self, link: &Link, from: Sender, claim: Claim, ticket: Ticket) {
+        let lately = self.note(&from.user, link.index, Instant::now());
+        let mut others = self.fleet.interest().view().user(&from.user).union(lately);
+        others.remove(link.index);
+        let rule = DeviceRule::try_from(claim.rule);
+        let (false, Ok(rule)) = (others.is_empty(), rule) else { return ticket.done() };
+        let Sender { connection, user, platform, device, .. } = from;
+        let newcomer = Some(Newcomer { connection, user, platform, device, claim: Some(claim) });
+        let fleet = Arc::clone(&self.fleet);
+        tokio::spawn(async move {
+            let told = fleet.tell(others, &CommandRequest { newcomer, ..CommandRequest::default() }).await;
+            if told.reply.stronger > 0 {
+                ticket.refuse(rule.word(), "the user is connected at another gateway", false);
+            } else {
+                ticket.done();
+            }
+        });
     }
 
     /// Arrivals remembered.
@@ -75,26 +100,6 @@ impl Recent {
     }
 }
 
-/// Takes a newcomer's claim to the other gateways, beside everything else.
-pub fn carry(node: &Arc<Node>, link: &Link, from: Sender, claim: Claim, ticket: Ticket) {
-    let lately = node.devices.note(&from.user, link.index, Instant::now());
-    let mut others = node.fleet.interest().view().user(&from.user).union(lately);
-    others.remove(link.index);
-    let rule = DeviceRule::try_from(claim.rule);
-    let (false, Ok(rule)) = (others.is_empty(), rule) else { return ticket.done() };
-    let Sender { connection, user, platform, device, .. } = from;
-    let newcomer = Some(Newcomer { connection, user, platform, device, claim: Some(claim) });
-    let node = Arc::clone(node);
-    tokio::spawn(async move {
-        let told = node.fleet.tell(others, &CommandRequest { newcomer, ..CommandRequest::default() }).await;
-        if told.reply.stronger > 0 {
-            ticket.refuse(rule.word(), "the user is connected at another gateway", false);
-        } else {
-            ticket.done();
-        }
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,7 +114,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_second_arrival_finds_the_first_for_a_while() {
-        let devices = Devices::default();
+        let devices = Devices::new(Fleet::of_none());
         let now = Instant::now();
 
         assert!(devices.note("ann", gateway(0), now).is_empty());
@@ -126,7 +131,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn arrivals_are_bounded_and_the_oldest_makes_room() {
-        let devices = Devices::default();
+        let devices = Devices::new(Fleet::of_none());
         let now = Instant::now();
         devices.note("ann", gateway(0), now);
         for n in 0..REMEMBERED_MAX {

@@ -117,7 +117,7 @@ impl Logic {
             fleet: Arc::clone(&fleet),
             presence: Arc::new(Presence::new(&config.presence, Arc::clone(&fleet), Arc::clone(&metrics.presence))),
             blocklist: Blocklist::default(),
-            devices: Devices::default(),
+            devices: Arc::new(Devices::new(Arc::clone(&fleet))),
             engine,
             agents: Arc::new(Agents::new(&config.agents, Arc::clone(&fleet), Arc::clone(&metrics.agents))),
             hook,

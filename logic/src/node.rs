@@ -59,7 +59,7 @@ pub struct Node {
     /// Who is not to be let in.
     pub blocklist: Blocklist,
     /// Users of whom one connection of a kind may stay, and where they came lately.
-    pub devices: Devices,
+    pub devices: Arc<Devices>,
     /// Sends pushes on their way.
     pub engine: Arc<Engine>,
     /// Commands and their replies.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use tidegate_protocol::records::item::What;
 use tokio::sync::mpsc;
 
-use crate::devices;
 use crate::fleet::Heard;
 use crate::fleet::tracker::{Seen, Tracker};
 use crate::hook::Stranger;
@@ -56,7 +55,7 @@ pub async fn run(node: Arc<Node>, mut heard: mpsc::Receiver<Heard>) {
                     // Another logic node of the fleet has a hook, and this one has none.
                     None => ticket.refuse("hook_unavailable", "this logic node has no logic.hook", true),
                 },
-                What::Device(claim) => devices::carry(&node, &page.link, from, claim, ticket),
+                What::Device(claim) => node.devices.carry(&page.link, from, claim, ticket),
                 What::Reply(reply) => {
                     // A reply that is late or too much is the command's business; the agent is told nothing of it.
                     node.agents.take(from, reply);
