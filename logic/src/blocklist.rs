@@ -15,8 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::clock::unix_ms;
 use crate::fleet::interest::GatewayIndex;
-use crate::fleet::{Link, LinkState};
-use crate::node::Node;
+use crate::fleet::{Fleet, Link, LinkState};
 
 /// How often the links are looked at; nothing is sent when nothing has changed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -30,12 +29,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// The blocks.
 pub struct Blocklist {
     table: Mutex<Blocks>,
-}
-
-impl Default for Blocklist {
-    fn default() -> Self {
-        Self { table: Mutex::new(Blocks::new(BLOCKS_MAX)) }
-    }
+    fleet: Arc<Fleet>,
 }
 
 /// There are as many blocks as there may be.
@@ -43,6 +37,12 @@ impl Default for Blocklist {
 pub struct Full;
 
 impl Blocklist {
+    /// Nobody is blocked, as far as is known.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { table: Mutex::new(Blocks::new(BLOCKS_MAX)), fleet }
+    }
+
     /// Sets a block; gives it as it is to be told.
     ///
     /// # Errors
@@ -94,6 +94,20 @@ impl Blocklist {
         }
     }
 
+    /// Keeps the copies alike for as long as the node lives: an exchange with each gateway, none of which waits for another.
+    pub async fn run(self: Arc<Self>) {
+        let heard = Arc::new(Heard::of(self.fleet.links().len()));
+        for link in self.fleet.links() {
+            tokio::spawn(keep_alike(Arc::clone(&self), Arc::clone(link), Arc::clone(&heard)));
+        }
+        let mut rounds = interval(PRUNE);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            self.prune();
+        }
+    }
+
     fn prune(&self) {
         self.table.lock().prune(unix_ms());
     }
@@ -107,20 +121,6 @@ struct Exchange {
     told: u64,
     /// Version of its that we have heard.
     heard: u64,
-}
-
-/// Keeps the copies alike for as long as the node lives: an exchange with each gateway, none of which waits for another.
-pub async fn run(node: Arc<Node>) {
-    let heard = Arc::new(Heard::of(node.fleet.links().len()));
-    for link in node.fleet.links() {
-        tokio::spawn(keep_alike(Arc::clone(&node), Arc::clone(link), Arc::clone(&heard)));
-    }
-    let mut rounds = interval(PRUNE);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        rounds.tick().await;
-        node.blocklist.prune();
-    }
 }
 
 /// Which gateways have said what they know. A node that has just started knows nothing by itself, and what it told a gateway
@@ -149,7 +149,7 @@ impl Heard {
     }
 }
 
-async fn keep_alike(node: Arc<Node>, link: Arc<Link>, heard: Arc<Heard>) {
+async fn keep_alike(blocklist: Arc<Blocklist>, link: Arc<Link>, heard: Arc<Heard>) {
     let mut progress = Exchange::default();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -160,24 +160,24 @@ async fn keep_alike(node: Arc<Node>, link: Arc<Link>, heard: Arc<Heard>) {
         }
         if link.state() == LinkState::Up {
             // A gateway that does not answer is asked again at the next look.
-            let _ = exchange(&node, &link, &mut progress, &heard).await;
+            let _ = exchange(&blocklist, &link, &mut progress, &heard).await;
         }
     }
 }
 
-async fn exchange(node: &Node, link: &Link, progress: &mut Exchange, heard: &Heard) -> Option<()> {
+async fn exchange(blocklist: &Blocklist, link: &Link, progress: &mut Exchange, heard: &Heard) -> Option<()> {
     let (epoch, info) = link.account();
     let info = info?;
     if progress.epoch != epoch {
         *progress = Exchange { epoch, ..Exchange::default() };
     }
-    let deadline = node.fleet.request_deadline();
+    let deadline = blocklist.fleet.request_deadline();
     while info.blocks > progress.heard {
         let cursor = progress.heard.to_string();
         let limit = u32::try_from(QUERY_PAGE_MAX).unwrap_or(u32::MAX);
         let request = QueryRequest { kind: QueryKind::Blocks.into(), cursor, limit, ..QueryRequest::default() };
         let reply = link.query(&request, deadline).await.ok()?;
-        node.blocklist.hear(reply.blocks);
+        blocklist.hear(reply.blocks);
         let reached = reply.cursor.parse().ok()?;
         if reached <= progress.heard {
             break;
@@ -185,11 +185,11 @@ async fn exchange(node: &Node, link: &Link, progress: &mut Exchange, heard: &Hea
         progress.heard = reached;
     }
     heard.note(link.index);
-    if !heard.is_complete(node.fleet.links()) {
+    if !heard.is_complete(blocklist.fleet.links()) {
         return None;
     }
     loop {
-        let (blocks, reached) = node.blocklist.since(progress.told);
+        let (blocks, reached) = blocklist.since(progress.told);
         if blocks.is_empty() {
             progress.told = reached;
             break;
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_is_decided_last_counts_whatever_the_clocks_say() {
-        let table = Blocklist::default();
+        let table = Blocklist::new(Fleet::of_none());
         let ahead = Block { user: "ann".into(), until_ms: 90_000, set_ms: 50_000, ..Block::default() };
         table.table.lock().apply(ahead, 0);
 

@@ -116,7 +116,7 @@ impl Logic {
             settings,
             fleet: Arc::clone(&fleet),
             presence: Arc::new(Presence::new(&config.presence, Arc::clone(&fleet), Arc::clone(&metrics.presence))),
-            blocklist: Blocklist::default(),
+            blocklist: Arc::new(Blocklist::new(Arc::clone(&fleet))),
             devices: Arc::new(Devices::new(Arc::clone(&fleet))),
             engine,
             agents: Arc::new(Agents::new(&config.agents, Arc::clone(&fleet), Arc::clone(&metrics.agents))),
@@ -136,7 +136,7 @@ impl Logic {
         node.fleet.dial();
         tokio::spawn(crate::inbound::run(Arc::clone(&node), heard));
         tokio::spawn(Arc::clone(&node.presence).run());
-        tokio::spawn(crate::blocklist::run(Arc::clone(&node)));
+        tokio::spawn(Arc::clone(&node.blocklist).run());
         let (leave, left) = watch::channel(false);
         let server = tokio::spawn(crate::api::serve(Arc::clone(&node), listener, left));
         tracing::debug!(address = %api_addr, gateways = node.fleet.links().len(), "push API is open");

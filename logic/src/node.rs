@@ -57,7 +57,7 @@ pub struct Node {
     /// Comings and goings that members of all gateways are to be told.
     pub presence: Arc<Presence>,
     /// Who is not to be let in.
-    pub blocklist: Blocklist,
+    pub blocklist: Arc<Blocklist>,
     /// Users of whom one connection of a kind may stay, and where they came lately.
     pub devices: Arc<Devices>,
     /// Sends pushes on their way.
