@@ -218,9 +218,7 @@ impl Logic {
 
 /// Business services are called from now on, and what they answer is done.
 async fn deliver(node: &Arc<Node>) {
-    let pushing = Pushing::default();
-    pushing.through(Arc::downgrade(node));
-    let actions: Arc<dyn Actions> = Arc::new(pushing);
+    let actions: Arc<dyn Actions> = Arc::new(Pushing::new(Arc::clone(&node.engine), Arc::clone(&node.settings)));
     node.upstream.run(&actions).await;
     let wanted = node.upstream.wants();
     if !wanted.is_empty() {

@@ -1,32 +1,30 @@
 //! Does what webhooks' answers ask for, by the ways that everyone's pushes take: the same checks, limits and receipts.
 
-use std::sync::{OnceLock, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_protocol::records::Lane;
 
 use super::wishes::{Acting, Action, Actions};
-use crate::node::Node;
-use crate::push::Caller;
 use crate::push::envelope::{self, Bounds};
-use crate::push::{Narrow, Push, To, Wait};
+use crate::push::{Caller, Engine, Narrow, Push, To, Wait};
+use crate::settings::Settings;
 
-/// Pushes through the node, once there is one.
-#[derive(Default)]
+/// Pushes what is asked for.
 pub struct Pushing {
-    node: OnceLock<Weak<Node>>,
+    engine: Arc<Engine>,
+    settings: Arc<Settings>,
 }
 
 impl Pushing {
-    /// Now there is one.
-    pub fn through(&self, node: Weak<Node>) {
-        // Set once, by the start.
-        let _ = self.node.set(node);
+    /// Pushes by this engine, within these limits.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, settings: Arc<Settings>) -> Self {
+        Self { engine, settings }
     }
 
     async fn push(&self, action: Action) -> bool {
-        let Some(node) = self.node.get().and_then(Weak::upgrade) else { return false };
-        let current = node.settings.now();
+        let current = self.settings.now();
         let push = match action {
             Action::Reply { to, to_id, data } => {
                 if data.len() > current.limits.message_bytes {
@@ -39,9 +37,9 @@ impl Pushing {
                 Err(_) => return false,
             },
         };
-        let request = node.engine.request(Caller::SINKS);
+        let request = self.engine.request(Caller::SINKS);
         // Nobody there is an answer too; a gateway that is away is in the metrics of pushes.
-        let _ = node.engine.submit(&request, push, None).outcome().await;
+        let _ = self.engine.submit(&request, push, None).outcome().await;
         true
     }
 }
