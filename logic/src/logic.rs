@@ -20,6 +20,7 @@ use crate::devices::Devices;
 use crate::fleet::{Fleet, GatewayLink, Parts};
 use crate::hook::Hook;
 use crate::http_client::connect::system_resolver;
+use crate::inbound::{Inbound, Queries};
 use crate::judge::refusals;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -132,9 +133,10 @@ impl Logic {
             is_leaving: AtomicBool::new(false),
             config,
         });
+        let inbound = inbound_of(&node);
         deliver(&node).await;
         node.fleet.dial();
-        tokio::spawn(crate::inbound::run(Arc::clone(&node), heard));
+        tokio::spawn(inbound.run(heard));
         tokio::spawn(Arc::clone(&node.presence).run());
         tokio::spawn(Arc::clone(&node.blocklist).run());
         let (leave, left) = watch::channel(false);
@@ -213,6 +215,22 @@ impl Logic {
         };
         tokio::join!(finish, self.node.upstream.stop(deadline));
         self.node.fleet.stop();
+    }
+}
+
+/// Those who carry out what clients say.
+fn inbound_of(node: &Node) -> Inbound {
+    let (fleet, settings) = (Arc::clone(&node.fleet), Arc::clone(&node.settings));
+    Inbound {
+        engine: Arc::clone(&node.engine),
+        agents: Arc::clone(&node.agents),
+        presence: Arc::clone(&node.presence),
+        devices: Arc::clone(&node.devices),
+        hook: node.hook.clone(),
+        upstream: Arc::clone(&node.upstream),
+        events: Arc::clone(&node.events),
+        queries: Arc::new(Queries::new(fleet, settings, &node.config.presence)),
+        metrics: Arc::clone(&node.metrics.inbound),
     }
 }
 

@@ -2,18 +2,16 @@
 //! sender's name on it, and its receipt the sender's SENT. A `nonce` is a dedupe key of the sender's own, so a retry sends
 //! nothing and gets the first SENT.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{Item, Lane, Send, Sender, target};
 
+use super::Arrived;
 use crate::fleet::tracker::Ticket;
-use crate::node::Node;
 use crate::problem::Refusal;
-use crate::push::{Key, Narrow, Outcome, Push, Request, To, Wait};
+use crate::push::{Engine, Key, Narrow, Outcome, Push, Request, To, Wait};
 
 /// What the audience gets as an item of PUSH.
 #[derive(Serialize)]
@@ -30,7 +28,8 @@ struct Said<'a> {
 }
 
 /// Sends it on its way, in order; the sender is told later.
-pub fn carry(node: &Arc<Node>, request: &Request, item: &Item, from: Sender, send: Send, ticket: Ticket) {
+pub fn carry(engine: &Engine, request: &Request, arrived: Arrived<'_>, send: Send, ticket: Ticket) {
+    let Arrived { item, from, .. } = arrived;
     let Some((to, is_for_one)) = audience(&send) else {
         return ticket.refuse("bad_data", "no recipient", false);
     };
@@ -48,7 +47,7 @@ pub fn carry(node: &Arc<Node>, request: &Request, item: &Item, from: Sender, sen
         dedupe: (!send.nonce.is_empty()).then(|| key_of(&from, &send.nonce)),
         wait: Wait::Accepted,
     };
-    let walking = node.engine.submit(request, push, Some(&item.id));
+    let walking = engine.submit(request, push, Some(&item.id));
     let time_ms = item.time_ms;
     tokio::spawn(async move {
         let outcome = walking.outcome().await;

@@ -3,18 +3,17 @@
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use tidegate_protocol::ids::ConnectionId;
-use tidegate_protocol::records::{Event, Item, Route, Sender};
+use tidegate_protocol::records::{Event, Route};
 
-use crate::fleet::Link;
+use super::Arrived;
 use crate::fleet::tracker::Ticket;
-use crate::node::Node;
-use crate::upstream::{Outcome, UpstreamItem, What};
+use crate::upstream::{Events, Outcome, Upstream, UpstreamItem, What};
 
 /// Takes a message, in order; the client is told when it is on the disk.
-pub fn route(node: &Node, link: &Link, item: &Item, from: Sender, route: Route, ticket: Ticket) {
+pub fn route(upstream: &Upstream, arrived: Arrived<'_>, route: Route, ticket: Ticket) {
     let what = What::Message { route: route.route, nonce: route.nonce };
-    let item = upstream_item(link, item, from, what, route.data);
-    let outcome = node.upstream.submit(&item);
+    let item = upstream_item(arrived, what, route.data);
+    let outcome = upstream.submit(&item);
     tokio::spawn(async move {
         match outcome.await {
             Ok(Outcome::Sent { time_ms }) => ticket.sent(item.id, time_ms),
@@ -26,17 +25,18 @@ pub fn route(node: &Node, link: &Link, item: &Item, from: Sender, route: Route, 
 }
 
 /// Takes an event.
-pub fn event(node: &Node, link: &Link, item: &Item, from: Sender, event: Event) {
-    let data = data_of(&event);
-    let mut item = upstream_item(link, item, from, What::Event { kind: event.kind.clone() }, data);
+pub fn event(events: &Events, arrived: Arrived<'_>, event: Event) {
+    let (data, gateway) = (data_of(&event), arrived.link.index);
+    let mut item = upstream_item(arrived, What::Event { kind: event.kind.clone() }, data);
     if event.kind.starts_with("user_") {
         // Of all their connections, whichever was the first.
         (item.connection, item.platform, item.device) = (None, String::new(), String::new());
     }
-    node.events.happened(Some(link.index), item);
+    events.happened(Some(gateway), item);
 }
 
-fn upstream_item(link: &Link, item: &Item, from: Sender, what: What, data: Bytes) -> UpstreamItem {
+fn upstream_item(arrived: Arrived<'_>, what: What, data: Bytes) -> UpstreamItem {
+    let Arrived { item, from, link } = arrived;
     let gateway = link.account().1.map(|info| info.name).filter(|name| !name.is_empty());
     UpstreamItem {
         id: item.id.clone(),
