@@ -32,7 +32,8 @@ pub use crate::config::{
 pub use crate::fleet::{GatewayLink, PipeDial, PipeStream};
 pub use crate::judge::refusals;
 pub use crate::logic::{Logic, StartError};
-pub use crate::node::{Extras, MetricsText};
+pub use crate::metrics::MetricsText;
+pub use crate::node::Extras;
 pub use crate::settings::is_live;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};
 

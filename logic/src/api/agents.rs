@@ -12,8 +12,9 @@ use super::lists::{self, Connection};
 use super::query::Pairs;
 use super::response::{Answer, json, with_type};
 use crate::clock::unix_ms;
+use crate::config::{AgentsConfig, LimitsConfig};
+use crate::fleet::Fleet;
 use crate::fleet::cursor::Place;
-use crate::node::Node;
 use crate::problem::Refusal;
 
 /// Agents that the plain text shows; `/v1/agents` has them all, in pages.
@@ -48,23 +49,28 @@ pub struct Agents {
 }
 
 /// `GET /v1/agents?cursor=&limit=`.
-pub async fn list(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
+pub async fn list(
+    fleet: &Fleet,
+    config: &AgentsConfig,
+    limits: &LimitsConfig,
+    query: Option<&str>,
+) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
     let place = pairs.take("cursor").map_or(Ok(Place::default()), |c| Place::decode(&c))?;
-    let limit = lists::limit(node, &mut pairs)?;
+    let limit = lists::limit(limits, &mut pairs)?;
     pairs.finish()?;
-    Ok(json(StatusCode::OK, &page(node, String::new(), place, limit).await))
+    Ok(json(StatusCode::OK, &page(fleet, of_all(config), place, limit).await))
 }
 
 /// `GET /agents`, `GET /agents?id=`: of one, by its connection's id or its user.
-pub async fn text(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
+pub async fn text(fleet: &Fleet, config: &AgentsConfig, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
     let id = pairs.take_name("id")?;
     pairs.finish()?;
     let mut text = String::new();
     match id {
         None => {
-            let page = page(node, String::new(), Place::default(), TEXT_MAX).await;
+            let page = page(fleet, of_all(config), Place::default(), TEXT_MAX).await;
             let _ = writeln!(text, "# id                       user                 address               since");
             for a in &page.agents {
                 let _ = writeln!(text, "{} {:20} {:21} {}", a.id, or_dash(&a.user), a.address, utc(a.since_ms));
@@ -77,7 +83,7 @@ pub async fn text(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
             });
         }
         Some(id) => {
-            let agents = one(node, &id).await?;
+            let agents = one(fleet, config, &id).await?;
             for a in &agents {
                 let _ = writeln!(text, "id       {}", a.id);
                 let _ = writeln!(text, "user     {}", or_dash(&a.user));
@@ -95,25 +101,30 @@ pub async fn text(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
 }
 
 /// The agents of a user, or the one with a connection id.
-async fn one(node: &Node, id: &str) -> Result<Vec<Agent>, Refusal> {
-    let of_user = page(node, id.to_owned(), Place::default(), TEXT_MAX).await.agents;
+async fn one(fleet: &Fleet, config: &AgentsConfig, id: &str) -> Result<Vec<Agent>, Refusal> {
+    let of_user =
+        page(fleet, QueryRequest { user: id.to_owned(), ..of_all(config) }, Place::default(), TEXT_MAX).await.agents;
     if !of_user.is_empty() {
         return Ok(of_user);
     }
-    let found = lists::find_connection(node, id).await.map_err(|refusal| match refusal {
+    let found = lists::find_connection(fleet, id).await.map_err(|refusal| match refusal {
         Refusal::NoSuchConnection => Refusal::NoSuchAgent,
         other => other,
     })?;
-    if found.platform != node.config.agents.platform {
+    if found.platform != config.platform {
         return Err(Refusal::NoSuchAgent);
     }
     Ok(vec![agent(found, unix_ms())])
 }
 
-async fn page(node: &Node, user: String, place: Place, limit: usize) -> Agents {
-    let platform = node.config.agents.platform.clone();
-    let request = QueryRequest { kind: QueryKind::Connections.into(), platform, user, ..QueryRequest::default() };
-    let found = lists::walk(node, request, place, limit).await;
+/// Asks for all agents.
+fn of_all(config: &AgentsConfig) -> QueryRequest {
+    let platform = config.platform.clone();
+    QueryRequest { kind: QueryKind::Connections.into(), platform, ..QueryRequest::default() }
+}
+
+async fn page(fleet: &Fleet, request: QueryRequest, place: Place, limit: usize) -> Agents {
+    let found = lists::walk(fleet, request, place, limit).await;
     let now = unix_ms();
     let agents = found.connections.into_iter().map(|c| agent(c, now)).collect();
     Agents { agents, cursor: found.cursor, missing: found.missing }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{HttpConfig, LimitsConfig};
 use crate::problem::Refusal;
+use crate::settings::Current;
 
 /// Bytes that all bodies may hold together. When that is not enough, the body that has held most for longest without being
 /// whole makes room, in byte-milliseconds: callers that begin bodies and do not end them keep nobody else out.
@@ -160,11 +161,33 @@ pub struct Body {
     _hold: Hold,
 }
 
-/// Reads a whole body.
-///
-/// # Errors
-/// `BodyTooLarge`, `BodyTimeout`, `BodyCut`, `Overloaded`.
-pub async fn read(
+/// A body that nobody has read yet, and what bounds its reading.
+pub struct Unread {
+    /// The body.
+    pub incoming: Incoming,
+    /// What all bodies share.
+    pub budget: Arc<Budget>,
+    /// The settings that hold for its request.
+    pub now: Arc<Current>,
+}
+
+impl Unread {
+    /// Reads it whole.
+    ///
+    /// # Errors
+    /// `BodyTooLarge`, `BodyTimeout`, `BodyCut`, `Overloaded`.
+    pub async fn read(self) -> Result<Body, Refusal> {
+        read(self.incoming, &self.budget, &self.now.limits, &self.now.http).await
+    }
+
+    /// Reads it line by line.
+    #[must_use]
+    pub fn lines(self) -> Lines {
+        Lines::new(self.incoming, &self.budget, &self.now.limits, &self.now.http)
+    }
+}
+
+async fn read(
     mut incoming: Incoming,
     budget: &Arc<Budget>,
     limits: &LimitsConfig,
@@ -242,7 +265,7 @@ impl Lines {
     /// The next line that is not blank; `None` at the end.
     ///
     /// # Errors
-    /// As [`read`], and `LineTooLarge`; nothing can be read after an error.
+    /// As [`Unread::read`], and `LineTooLarge`; nothing can be read after an error.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         loop {
             while let Some(line) = self.cut() {

@@ -12,8 +12,7 @@ use utoipa::ToSchema;
 use super::query::Pairs;
 use super::response::{Answer, json};
 use crate::fleet::interest::GatewaySet;
-use crate::fleet::{self, Failure, holders};
-use crate::node::Node;
+use crate::fleet::{self, Failure, Fleet, holders};
 use crate::problem::Refusal;
 use crate::push::receipt::{Failed, Gateways};
 
@@ -27,11 +26,11 @@ pub struct Closed {
 }
 
 /// `DELETE /v1/connections/{id}`.
-pub async fn close_connection(node: &Node, id: &str, query: Option<&str>) -> Result<Answer, Refusal> {
+pub async fn close_connection(fleet: &Fleet, id: &str, query: Option<&str>) -> Result<Answer, Refusal> {
     let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
     let request = CommandRequest { close_connections: vec![Bytes::copy_from_slice(&id.to_bytes())], ..command(query)? };
-    let set = holders(id, &node.fleet.identities());
-    let closed = closed(tell(node, set, &request).await?);
+    let set = holders(id, &fleet.identities());
+    let closed = closed(tell(fleet, set, &request).await?);
     if closed.closed == 0 && closed.gateways.failed.is_empty() {
         return Err(Refusal::NoSuchConnection);
     }
@@ -39,10 +38,10 @@ pub async fn close_connection(node: &Node, id: &str, query: Option<&str>) -> Res
 }
 
 /// `DELETE /v1/users/{user}/connections`.
-pub async fn close_user(node: &Node, user: String, query: Option<&str>) -> Result<Answer, Refusal> {
-    let set = node.fleet.interest().view().user(&user);
+pub async fn close_user(fleet: &Fleet, user: String, query: Option<&str>) -> Result<Answer, Refusal> {
+    let set = fleet.interest().view().user(&user);
     let request = CommandRequest { close_user: user, ..command(query)? };
-    Ok(json(StatusCode::OK, &closed(tell(node, set, &request).await?)))
+    Ok(json(StatusCode::OK, &closed(tell(fleet, set, &request).await?)))
 }
 
 fn closed((reply, gateways): (CommandReply, Gateways)) -> Closed {
@@ -64,8 +63,12 @@ fn command(query: Option<&str>) -> Result<CommandRequest, Refusal> {
 }
 
 /// Tells several gateways; an error when all of them were needed and none could be told.
-pub async fn tell(node: &Node, set: GatewaySet, request: &CommandRequest) -> Result<(CommandReply, Gateways), Refusal> {
-    let told = node.fleet.tell(set, request).await;
+pub async fn tell(
+    fleet: &Fleet,
+    set: GatewaySet,
+    request: &CommandRequest,
+) -> Result<(CommandReply, Gateways), Refusal> {
+    let told = fleet.tell(set, request).await;
     if told.sent == 0 && !told.failed.is_empty() {
         return Err(fleet::untaken(&told.failed));
     }

@@ -13,8 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::body::must_be_json;
+use super::calls;
 use super::response::{self, Answer, with_type};
-use super::{body, calls};
 use crate::agents::registry::Target;
 use crate::agents::run::{Ask, Conclusion, End, Expect, Step, run};
 use crate::agents::{Agents, documents as document};
@@ -35,9 +36,9 @@ struct Asked {
 
 /// Answers either call.
 pub async fn post(asked: calls::Asked, target: Target) -> Result<Answer, Refusal> {
-    let calls::Asked { node, caller, place: in_progress, head, body: incoming, .. } = asked;
-    let (agents, headers, config) = (&node.agents, &head.headers, &node.agents.config);
-    body::must_be_json(headers)?;
+    let calls::Asked { api, caller, place: in_progress, head, body, .. } = asked;
+    let (agents, headers, config) = (&api.agents, &head.headers, &api.agents.config);
+    must_be_json(headers)?;
     // What a key may not reach is refused alike whether or not it is there.
     if let Some(reach) = &caller.reach {
         reach.check(&target.to())?;
@@ -45,11 +46,11 @@ pub async fn post(asked: calls::Asked, target: Target) -> Result<Answer, Refusal
     let place = Arc::clone(&agents.places).try_acquire_owned();
     let full = Refusal::Overloaded { what: "commands that wait (logic.agents.commands)", limit: config.commands };
     let place = place.map_err(|_| full)?;
-    let current = node.settings.now();
     // From here on it counts as a command: it will wait for agents, which is longer than a request takes.
     in_progress.leave();
-    let body = body::read(incoming, &node.budget, &current.limits, &current.http).await?;
-    let Asked { ask, key } = read(&current.limits, config, target, &body.bytes)?;
+    let now = Arc::clone(&body.now);
+    let body = body.read().await?;
+    let Asked { ask, key } = read(&now.limits, config, target, &body.bytes)?;
     let streams = ask.expect == Expect::All || accepts_lines(headers);
     let Some(key) = key else {
         drop(body);

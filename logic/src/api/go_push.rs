@@ -5,56 +5,48 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::Incoming;
 use tidegate_protocol::records::Lane;
 
-use super::body;
+use super::body::{self, Unread};
 use super::push::answer;
 use super::query::Pairs;
 use super::response::Answer;
-use crate::node::Node;
 use crate::problem::Refusal;
-use crate::push::Caller;
 use crate::push::envelope;
-use crate::push::{Narrow, Push, To, Wait};
+use crate::push::{Caller, Engine, Narrow, Push, To, Wait};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Answers `POST /push/all`.
-pub async fn all(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
-    push(node, caller, headers, incoming, |_| Ok(To::All)).await
+pub async fn all(engine: &Engine, caller: Caller, headers: &HeaderMap, body: Unread) -> Result<Answer, Refusal> {
+    push(engine, caller, headers, body, |_| Ok(To::All)).await
 }
 
 /// Answers `POST /push/room`.
-pub async fn room(
-    node: &Arc<Node>,
-    caller: Caller,
-    headers: &HeaderMap,
-    incoming: Incoming,
-) -> Result<Answer, Refusal> {
+pub async fn room(engine: &Engine, caller: Caller, headers: &HeaderMap, body: Unread) -> Result<Answer, Refusal> {
     let to = |form: &mut Pairs| match form.take_name("room")? {
         Some(room) => Ok(To::Rooms(vec![room])),
         None => Err(Refusal::BadForm { detail: "the form needs room=<name>".into() }),
     };
-    push(node, caller, headers, incoming, to).await
+    push(engine, caller, headers, body, to).await
 }
 
 async fn push(
-    node: &Arc<Node>,
+    engine: &Engine,
     caller: Caller,
     headers: &HeaderMap,
-    incoming: Incoming,
+    body: Unread,
     to: impl FnOnce(&mut Pairs) -> Result<To, Refusal>,
 ) -> Result<Answer, Refusal> {
     body::media_type(headers, &[FORM], FORM)?;
-    let current = node.settings.now();
-    let body = body::read(incoming, &node.budget, &current.limits, &current.http).await?;
+    let now = Arc::clone(&body.now);
+    let body = body.read().await?;
     let mut form = Pairs::of_form(&body.bytes)?;
     let to = to(&mut form)?;
     let needs = || Refusal::BadForm { detail: "the form needs items=<JSON array>".into() };
     let items = Bytes::from(form.take("items").ok_or_else(needs)?);
     form.finish()?;
-    let messages = envelope::items(&items, &current.limits)?;
+    let messages = envelope::items(&items, &now.limits)?;
     let push = Push {
         to,
         narrow: Narrow::default(),
@@ -64,5 +56,5 @@ async fn push(
         dedupe: None,
         wait: Wait::Accepted,
     };
-    Ok(answer(&node.engine.submit(&node.engine.request(caller), push, None).outcome().await?))
+    Ok(answer(&engine.submit(&engine.request(caller), push, None).outcome().await?))
 }

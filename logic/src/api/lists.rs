@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use super::paging::{self, Page};
 use super::query::Pairs;
 use super::response::{Answer, json};
+use crate::config::LimitsConfig;
 use crate::fleet::cursor::{self, Place};
-use crate::fleet::{self, Link, Walked, holders};
-use crate::node::Node;
+use crate::fleet::{self, Fleet, Link, Walked, holders};
 use crate::problem::Refusal;
 
 /// One connection as lists show it.
@@ -142,10 +142,15 @@ pub struct User {
 }
 
 /// `GET /v1/connections`, and `GET /v1/rooms/{room}/members` with the room from the path.
-pub async fn connections(node: &Node, query: Option<&str>, room: Option<String>) -> Result<Answer, Refusal> {
+pub async fn connections(
+    fleet: &Fleet,
+    limits: &LimitsConfig,
+    query: Option<&str>,
+    room: Option<String>,
+) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
     let place = pairs.take("cursor").map_or(Ok(Place::default()), |c| Place::decode(&c))?;
-    let limit = limit(node, &mut pairs)?;
+    let limit = limit(limits, &mut pairs)?;
     let mut request = QueryRequest { kind: QueryKind::Connections.into(), ..QueryRequest::default() };
     request.platform = pairs.take_platform()?.unwrap_or_default();
     request.user = pairs.take_name("user")?.unwrap_or_default();
@@ -154,23 +159,23 @@ pub async fn connections(node: &Node, query: Option<&str>, room: Option<String>)
         None => pairs.take_name("room")?.unwrap_or_default(),
     };
     pairs.finish()?;
-    Ok(json(StatusCode::OK, &walk(node, request, place, limit).await))
+    Ok(json(StatusCode::OK, &walk(fleet, request, place, limit).await))
 }
 
-pub(super) async fn walk(node: &Node, request: QueryRequest, place: Place, limit: usize) -> Connections {
-    let Walked { rows, cursor, missing } = node.fleet.walk(request, place, limit).await;
+pub(super) async fn walk(fleet: &Fleet, request: QueryRequest, place: Place, limit: usize) -> Connections {
+    let Walked { rows, cursor, missing } = fleet.walk(request, place, limit).await;
     Connections { connections: rows.into_iter().map(|(link, info)| connection(&link, info)).collect(), cursor, missing }
 }
 
 /// `GET /v1/connections/{id}`.
-pub async fn one_connection(node: &Node, id: &str) -> Result<Answer, Refusal> {
-    Ok(json(StatusCode::OK, &find_connection(node, id).await?))
+pub async fn one_connection(fleet: &Fleet, id: &str) -> Result<Answer, Refusal> {
+    Ok(json(StatusCode::OK, &find_connection(fleet, id).await?))
 }
 
 /// The connection with an id.
-pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection, Refusal> {
+pub(super) async fn find_connection(fleet: &Fleet, id: &str) -> Result<Connection, Refusal> {
     let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
-    let set = holders(id, &node.fleet.identities());
+    let set = holders(id, &fleet.identities());
     let request = QueryRequest {
         kind: QueryKind::Connection.into(),
         connection: Bytes::copy_from_slice(&id.to_bytes()),
@@ -178,7 +183,7 @@ pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection,
         ..QueryRequest::default()
     };
     let mut silent = Vec::new();
-    for (link, reply) in node.fleet.ask(set, &request).await {
+    for (link, reply) in fleet.ask(set, &request).await {
         match reply.map(|r| r.connections.into_iter().next()) {
             Ok(Some(info)) => return Ok(connection(&link, info)),
             Ok(None) => {}
@@ -190,12 +195,12 @@ pub(super) async fn find_connection(node: &Node, id: &str) -> Result<Connection,
 }
 
 /// `GET /v1/users/{user}`.
-pub async fn user(node: &Node, user: String) -> Answer {
-    let set = node.fleet.interest().view().user(&user);
+pub async fn user(fleet: &Fleet, limits: &LimitsConfig, user: String) -> Answer {
+    let set = fleet.interest().view().user(&user);
     let request = QueryRequest {
         kind: QueryKind::Connections.into(),
         user: user.clone(),
-        limit: page_max(node),
+        limit: page_max(limits),
         ..QueryRequest::default()
     };
     let mut answer = User {
@@ -208,7 +213,7 @@ pub async fn user(node: &Node, user: String) -> Answer {
         is_cut: false,
         missing: Vec::new(),
     };
-    for (link, reply) in node.fleet.ask(set, &request).await {
+    for (link, reply) in fleet.ask(set, &request).await {
         let Ok(reply) = reply else {
             answer.missing.push(link.name.clone());
             continue;
@@ -224,15 +229,15 @@ pub async fn user(node: &Node, user: String) -> Answer {
     answer.online = !answer.connections.is_empty();
     answer.since_ms = answer.connections.iter().map(|c| c.since_ms).filter(|ms| *ms > 0).min();
     if !answer.online {
-        answer.last_seen_ms = node.fleet.interest().last_seen_ms(&answer.user);
+        answer.last_seen_ms = fleet.interest().last_seen_ms(&answer.user);
     }
     json(StatusCode::OK, &answer)
 }
 
 /// `GET /v1/rooms`.
-pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
+pub async fn rooms(fleet: &Fleet, limits: &LimitsConfig, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
-    let limit = limit(node, &mut pairs)?;
+    let limit = limit(limits, &mut pairs)?;
     let after = pairs.take("cursor").map_or(Ok(String::new()), |c| cursor::decode(&c))?;
     let prefix = pairs.take_name("prefix")?.unwrap_or_default();
     pairs.finish()?;
@@ -244,7 +249,7 @@ pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> 
         ..QueryRequest::default()
     };
     let (mut pages, mut missing) = (Vec::new(), Vec::new());
-    for (link, reply) in node.fleet.ask(node.fleet.every(), &request).await {
+    for (link, reply) in fleet.ask(fleet.every(), &request).await {
         match reply {
             Ok(reply) => pages.push(Page {
                 has_more: !reply.cursor.is_empty(),
@@ -259,10 +264,10 @@ pub async fn rooms(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> 
 }
 
 /// `GET /v1/rooms/{room}`.
-pub async fn one_room(node: &Node, room: String) -> Answer {
-    let set = node.fleet.interest().view().room(&room);
+pub async fn one_room(fleet: &Fleet, limits: &LimitsConfig, room: String) -> Answer {
+    let set = fleet.interest().view().room(&room);
     let counts = QueryRequest { kind: QueryKind::Room.into(), room: room.clone(), limit: 1, ..QueryRequest::default() };
-    let members = QueryRequest { kind: QueryKind::Connections.into(), limit: page_max(node), ..counts.clone() };
+    let members = QueryRequest { kind: QueryKind::Connections.into(), limit: page_max(limits), ..counts.clone() };
     let mut answer = RoomDetail {
         room,
         online: 0,
@@ -272,7 +277,7 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
         gateways: Vec::new(),
         missing: Vec::new(),
     };
-    for (link, reply) in node.fleet.ask(set, &counts).await {
+    for (link, reply) in fleet.ask(set, &counts).await {
         let Ok(reply) = reply else {
             answer.missing.push(link.name.clone());
             continue;
@@ -284,7 +289,7 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
             answer.gateways.push(RoomPart { gateway: link.name.clone(), online, users_online: users, epoch, seq });
         }
     }
-    for (_, reply) in node.fleet.ask(set, &members).await {
+    for (_, reply) in fleet.ask(set, &members).await {
         let Ok(reply) = reply else { continue };
         answer.is_users_cut |= !reply.cursor.is_empty();
         answer.users.extend(reply.connections.into_iter().map(|c| c.user).filter(|u| !u.is_empty()));
@@ -292,13 +297,13 @@ pub async fn one_room(node: &Node, room: String) -> Answer {
     json(StatusCode::OK, &answer)
 }
 
-pub fn limit(node: &Node, pairs: &mut Pairs) -> Result<usize, Refusal> {
-    let limit = pairs.take_number("limit", 1, page_max(node))?;
-    Ok(limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(node.settings.now().limits.page))
+pub fn limit(limits: &LimitsConfig, pairs: &mut Pairs) -> Result<usize, Refusal> {
+    let limit = pairs.take_number("limit", 1, page_max(limits))?;
+    Ok(limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(limits.page))
 }
 
-pub fn page_max(node: &Node) -> u32 {
-    u32::try_from(node.settings.now().limits.page_max).unwrap_or(u32::MAX)
+pub fn page_max(limits: &LimitsConfig) -> u32 {
+    u32::try_from(limits.page_max).unwrap_or(u32::MAX)
 }
 
 fn connection(link: &Link, info: ConnectionInfo) -> Connection {

@@ -2,20 +2,21 @@
 //! up whom they met and names those that did not answer.
 
 use http::StatusCode;
-use hyper::body::Incoming;
 use serde::Serialize;
 use tidegate_protocol::limits::{BLOCK_REASON_BYTES_MAX, BLOCKS_MAX, is_valid_name};
 use tidegate_protocol::records::{Block, CommandReply, CommandRequest, Move};
 use utoipa::ToSchema;
 
+use super::body::{Unread, must_be_json};
 use super::closing::{gateways, tell};
+use super::lists;
 use super::query::Pairs;
 use super::response::{Answer, json};
-use super::{body, lists};
+use crate::blocklist::Blocklist;
 use crate::clock::unix_ms;
-use crate::fleet::cursor;
+use crate::config::LimitsConfig;
+use crate::fleet::{Fleet, cursor};
 use crate::json::{self as syntax, Object};
-use crate::node::Node;
 use crate::problem::Refusal;
 use crate::push::receipt::Gateways;
 
@@ -73,17 +74,18 @@ pub struct BlockList {
 }
 
 /// `PUT` and `DELETE /v1/rooms/{room}/members/{user}`.
-pub async fn move_user(node: &Node, room: String, user: String, is_in: bool) -> Result<Answer, Refusal> {
-    let set = node.fleet.interest().view().user(&user);
+pub async fn move_user(fleet: &Fleet, room: String, user: String, is_in: bool) -> Result<Answer, Refusal> {
+    let set = fleet.interest().view().user(&user);
     let step = Move { user, room, is_in, reason: "kicked".into() };
-    let (reply, gateways) = tell(node, set, &CommandRequest { moves: vec![step], ..CommandRequest::default() }).await?;
+    let (reply, gateways) =
+        tell(fleet, set, &CommandRequest { moves: vec![step], ..CommandRequest::default() }).await?;
     Ok(json(StatusCode::OK, &moved(reply, gateways)))
 }
 
 /// `DELETE /v1/rooms/{room}`.
-pub async fn close_room(node: &Node, room: String) -> Result<Answer, Refusal> {
-    let set = node.fleet.interest().view().room(&room);
-    let (reply, gateways) = tell(node, set, &CommandRequest { close_room: room, ..CommandRequest::default() }).await?;
+pub async fn close_room(fleet: &Fleet, room: String) -> Result<Answer, Refusal> {
+    let set = fleet.interest().view().room(&room);
+    let (reply, gateways) = tell(fleet, set, &CommandRequest { close_room: room, ..CommandRequest::default() }).await?;
     Ok(json(StatusCode::OK, &moved(reply, gateways)))
 }
 
@@ -94,26 +96,33 @@ fn moved(reply: CommandReply, gateways: Gateways) -> Moved {
 
 /// `PUT /v1/users/{user}/block`.
 pub async fn block(
-    node: &Node,
+    fleet: &Fleet,
+    blocklist: &Blocklist,
     user: String,
     headers: &http::HeaderMap,
-    incoming: Incoming,
+    body: Unread,
 ) -> Result<Answer, Refusal> {
-    body::must_be_json(headers)?;
-    let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
-    let wish = read_block(&body.bytes, node.config.limits.json_depth)?;
-    let set = node.blocklist.set(&user, &wish.room, wish.seconds, &wish.reason, unix_ms());
+    must_be_json(headers)?;
+    let depth = body.now.limits.json_depth;
+    let body = body.read().await?;
+    let wish = read_block(&body.bytes, depth)?;
+    let set = blocklist.set(&user, &wish.room, wish.seconds, &wish.reason, unix_ms());
     let block = set.map_err(|_| Refusal::Overloaded { what: "blocks of users", limit: BLOCKS_MAX })?;
-    told(node, block).await
+    told(fleet, block).await
 }
 
 /// `DELETE /v1/users/{user}/block`.
-pub async fn unblock(node: &Node, user: String, query: Option<&str>) -> Result<Answer, Refusal> {
+pub async fn unblock(
+    fleet: &Fleet,
+    blocklist: &Blocklist,
+    user: String,
+    query: Option<&str>,
+) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
     let room = pairs.take_name("room")?.unwrap_or_default();
     pairs.finish()?;
-    match node.blocklist.lift(&user, &room, unix_ms()) {
-        Some(block) => told(node, block).await,
+    match blocklist.lift(&user, &room, unix_ms()) {
+        Some(block) => told(fleet, block).await,
         None => {
             let gateways = Gateways::default();
             Ok(json(StatusCode::OK, &Blocked { user, room, until_ms: 0, closed: 0, moved: 0, gateways }))
@@ -122,28 +131,28 @@ pub async fn unblock(node: &Node, user: String, query: Option<&str>) -> Result<A
 }
 
 /// It counts from here on, whoever hears it now: a gateway that does not is told as soon as it is linked.
-async fn told(node: &Node, block: Block) -> Result<Answer, Refusal> {
+async fn told(fleet: &Fleet, block: Block) -> Result<Answer, Refusal> {
     let Block { user, room, until_ms, .. } = block.clone();
     let order = CommandRequest { blocks: vec![block], ..CommandRequest::default() };
-    let told = node.fleet.tell(node.fleet.every(), &order).await;
+    let told = fleet.tell(fleet.every(), &order).await;
     let CommandReply { closed, moved, .. } = told.reply;
     let gateways = gateways(told.sent, told.failed);
     Ok(json(StatusCode::OK, &Blocked { user, room, until_ms, closed, moved, gateways }))
 }
 
 /// `GET /v1/users/{user}/block`.
-pub fn blocks_of(node: &Node, user: &str) -> Answer {
-    let blocks = node.blocklist.of(user, unix_ms()).into_iter().map(row).collect();
+pub fn blocks_of(blocklist: &Blocklist, user: &str) -> Answer {
+    let blocks = blocklist.of(user, unix_ms()).into_iter().map(row).collect();
     json(StatusCode::OK, &BlockList { blocks, cursor: None })
 }
 
 /// `GET /v1/blocks`.
-pub fn blocks(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
+pub fn blocks(blocklist: &Blocklist, limits: &LimitsConfig, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
-    let limit = lists::limit(node, &mut pairs)?;
+    let limit = lists::limit(limits, &mut pairs)?;
     let after = pairs.take("cursor").map_or(Ok(String::new()), |c| cursor::decode(&c))?;
     pairs.finish()?;
-    let blocks = node.blocklist.list(&after, limit, unix_ms());
+    let blocks = blocklist.list(&after, limit, unix_ms());
     // A user's blocks stay together, so a page may be a little longer than asked for.
     let cursor = if blocks.len() < limit { None } else { blocks.last().map(|b| cursor::encode(&b.user)) };
     Ok(json(StatusCode::OK, &BlockList { blocks: blocks.into_iter().map(row).collect(), cursor }))

@@ -1,29 +1,30 @@
 //! The push API's server: accepts, bounds and serves HTTP/1.1 and HTTP/2 on one port.
 //! Parts: `calls` (which there are, a file a topic), `routes` (which is meant), `openapi` (what they say of themselves);
 //! `body`, `query` (what came in); `batch`, `go_push`, `lists`, `presence`, `membership`, `closing`, `command`,
-//! `agents`, `upstream`, `operate`, `console` (what is done); `response`, `paging` (what goes out); `socket` (deadlines),
+//! `agents`, `upstream`, `operate`, `console` (what is done); `response`, `paging` (what goes out); `door` (how much at once), `socket` (deadlines),
 //! `framing` and `guard` (heads that can be read in one way only).
-//! Invariant: every spawned task holds a permit of `Node::connections` and a place of `Node::places`.
+//! Invariant: every spawned task holds what the `door` gave it for its connection.
 
 mod agents;
 mod batch;
-pub(crate) mod body;
+mod body;
 mod calls;
-pub mod closing;
+mod closing;
 mod command;
 mod console;
+mod door;
 mod framing;
 mod go_push;
 mod guard;
-pub mod lists;
+mod lists;
 mod membership;
-pub(crate) mod openapi;
+mod openapi;
 mod operate;
-pub mod paging;
+mod paging;
 mod presence;
 mod push;
 mod query;
-pub mod response;
+mod response;
 mod routes;
 mod socket;
 mod upstream;
@@ -32,26 +33,35 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tidegate_protocol::places::Place;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use self::door::Admitted;
+pub use self::door::Door;
 use self::guard::Guard;
 use self::response::Kept;
 use self::routes::Routes;
 use self::socket::{Requests, Socket};
-use crate::node::Node;
-use crate::settings::Current;
+use crate::agents::Agents;
+use crate::blocklist::Blocklist;
+use crate::config::{LogicConfig, PageConfig};
+use crate::fleet::Fleet;
+use crate::keys::Keys;
+use crate::metrics::Scrape;
+use crate::node::Extras;
+use crate::push::Engine;
+use crate::settings::{Current, Settings};
+use crate::upstream::Upstream;
 
 /// Pause after a failed accept (out of files): long enough not to spin, short enough not to be noticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often a connection is looked for that could make room for a newcomer.
-const ROOM_EVERY: Duration = Duration::from_millis(50);
 /// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
 /// Requests of one HTTP/2 connection at once.
@@ -63,8 +73,48 @@ const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_ANSWER: Duration = Duration::from_secs(5);
 
+/// What the calls work on. Each gets the parts it needs; only `calls` and `routes` see all.
+pub struct Api {
+    /// How much there may be at once.
+    pub door: Arc<Door>,
+    /// Who may call.
+    pub keys: Keys,
+    /// What may change: taken once a request.
+    pub settings: Arc<Settings>,
+    /// Pushes.
+    pub engine: Arc<Engine>,
+    /// The gateways, and who has which rooms and users.
+    pub fleet: Arc<Fleet>,
+    /// Who is not to be let in.
+    pub blocklist: Arc<Blocklist>,
+    /// Commands and their replies.
+    pub agents: Arc<Agents>,
+    /// Business services.
+    pub upstream: Arc<Upstream>,
+    /// `/metrics`.
+    pub scrape: Scrape,
+    /// What the page and the document say.
+    pub page: Page,
+}
+
+/// What is the same for as long as the node lives.
+pub struct Page {
+    extras: Extras,
+    config: PageConfig,
+    /// `/openapi.json`: says what the configuration says.
+    openapi: Bytes,
+}
+
+impl Page {
+    /// The page of a node with this configuration.
+    #[must_use]
+    pub fn new(config: &LogicConfig, extras: Extras) -> Self {
+        Self { extras, config: config.page.clone(), openapi: openapi::bytes(config) }
+    }
+}
+
 /// Serves until `leave` changes; then finishes what is in progress on each connection.
-pub async fn serve(node: Arc<Node>, listener: TcpListener, mut leave: watch::Receiver<bool>) {
+pub async fn serve(api: Arc<Api>, listener: TcpListener, mut leave: watch::Receiver<bool>) {
     let routes = Arc::new(Routes::new());
     loop {
         let accepted = tokio::select! {
@@ -79,14 +129,12 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut leave: watch::Rec
                 continue;
             }
         };
-        let permit = tokio::select! {
-            permit = permit(&node) => permit,
+        let admitted = tokio::select! {
+            admitted = api.door.admit() => admitted,
             _ = leave.changed() => return,
         };
-        let (holder, evicted) = oneshot::channel();
-        let (Some(permit), Some(place)) = (permit, node.places.take(holder)) else { return };
-        let connection =
-            Connection { node: Arc::clone(&node), routes: Arc::clone(&routes), leave: leave.clone(), place };
+        let Some(Admitted { place, evicted, permit }) = admitted else { return };
+        let connection = Connection { api: Arc::clone(&api), routes: Arc::clone(&routes), leave: leave.clone(), place };
         tokio::spawn(async move {
             tokio::select! {
                 () = connection.run(stream) => {}
@@ -94,23 +142,6 @@ pub async fn serve(node: Arc<Node>, listener: TcpListener, mut leave: watch::Rec
             }
             drop(permit);
         });
-    }
-}
-
-/// A permit for a connection. When there is none left, a caller that asks for nothing at the moment has to go; the others are
-/// waited for.
-async fn permit(node: &Node) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = Arc::clone(&node.connections).try_acquire_owned() {
-        return Some(permit);
-    }
-    loop {
-        node.places.make_room();
-        // Those whose requests end meanwhile can make room as well.
-        let permit = timeout(ROOM_EVERY, Arc::clone(&node.connections).acquire_owned()).await;
-        if let Ok(permit) = permit {
-            // The semaphore is never closed.
-            return permit.ok();
-        }
     }
 }
 
@@ -141,7 +172,7 @@ fn builder(config: &Current) -> Builder {
 }
 
 struct Connection {
-    node: Arc<Node>,
+    api: Arc<Api>,
     routes: Arc<Routes>,
     leave: watch::Receiver<bool>,
     place: Arc<Place<oneshot::Sender<()>>>,
@@ -151,8 +182,8 @@ impl Connection {
     async fn run(self, stream: TcpStream) {
         // Answers are one write each; waiting for more would only delay them. A socket that refuses is broken anyway.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &self.node.tls else { return self.serve(stream).await };
-        let deadline = Duration::from_millis(u64::from(self.node.settings.now().http.header_ms));
+        let Some(tls) = &self.api.door.tls else { return self.serve(stream).await };
+        let deadline = Duration::from_millis(u64::from(self.api.settings.now().http.header_ms));
         // Boxed, so that a connection does not carry the handshake's state through its life.
         match timeout(deadline, Box::pin(tls.acceptor().accept(stream))).await {
             Ok(Ok(stream)) => self.serve(stream).await,
@@ -162,20 +193,20 @@ impl Connection {
     }
 
     async fn serve(mut self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let current = self.node.settings.now();
+        let current = self.api.settings.now();
         let http = &current.http;
         let ms = |ms: u32| Duration::from_millis(u64::from(ms));
         let requests = Arc::new(Requests::default());
         let socket = Socket::new(stream, Arc::clone(&requests), ms(http.header_ms), ms(http.write_ms));
         let guard = Guard::new(socket, Arc::clone(&requests), current.limits.header_bytes, http.header_ms);
         let service = service_fn(|request| {
-            let (node, routes, requests) = (Arc::clone(&self.node), Arc::clone(&self.routes), Arc::clone(&requests));
+            let (api, routes, requests) = (Arc::clone(&self.api), Arc::clone(&self.routes), Arc::clone(&requests));
             let refused = requests.begin();
             let served = self.place.serve();
             async move {
                 let answer = match refused {
-                    Some(refusal) => routes::refuse(&node, "none", &refusal),
-                    None => routes.answer(&node, request).await,
+                    Some(refusal) => routes::refuse(&api.door.metrics, "none", &refusal),
+                    None => routes.answer(&api, request).await,
                 };
                 requests.end();
                 // Lines that come one by one are served to their end.

@@ -1,9 +1,6 @@
 //! For operators: whether the node lives and can work, what it counts, which gateways it has.
 //! Reads only what the links' tasks have learnt; asks no gateway, so a slow one never slows a probe.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::{self, Relaxed};
-
 use http::header::{ACCEPT, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
@@ -11,10 +8,8 @@ use tidegate_protocol::exposition::Exposition;
 use utoipa::ToSchema;
 
 use super::response::{Answer, json, with_type};
-use crate::fleet::{Link, LinkState};
-use crate::metrics::api::PoolLabels;
-use crate::metrics::fleet::GatewayLabels;
-use crate::node::Node;
+use crate::fleet::{Fleet, Link, LinkState};
+use crate::metrics::Scrape;
 
 /// One gateway as `/v1/gateways` and `/v1/stats` show it.
 #[derive(Serialize, ToSchema)]
@@ -126,10 +121,10 @@ pub fn health() -> Answer {
 }
 
 /// `GET /readyz`: 200 while at least one gateway is linked, knows and is known, and is not leaving.
-pub fn readiness(node: &Node) -> Answer {
+pub fn readiness(fleet: &Fleet, is_leaving: bool) -> Answer {
     let mut missing = Vec::new();
     let mut able = 0;
-    for link in node.fleet.links() {
+    for link in fleet.links() {
         match link.state() {
             LinkState::Up if link.account().1.is_some_and(|info| info.is_draining) => {
                 missing.push(format!("gateway {}: draining", link.name));
@@ -137,16 +132,15 @@ pub fn readiness(node: &Node) -> Answer {
             LinkState::Up if !link.is_briefed() => {
                 missing.push(format!("gateway {}: it has not been told yet who is blocked", link.name));
             }
-            LinkState::Up if node.fleet.interest().is_known(link.index) => able += 1,
+            LinkState::Up if fleet.interest().is_known(link.index) => able += 1,
             LinkState::Up => missing.push(format!("gateway {}: its interest is not complete yet", link.name)),
             LinkState::Joining => missing.push(format!("gateway {}: connecting", link.name)),
             LinkState::Down(why) => missing.push(format!("gateway {}: {}", link.name, why.label())),
         }
     }
-    if node.fleet.links().is_empty() {
+    if fleet.links().is_empty() {
         missing.push("no gateway is configured (logic.gateways)".into());
     }
-    let is_leaving = node.is_leaving.load(Ordering::Relaxed);
     if is_leaving {
         missing.push("this node is leaving".into());
     }
@@ -156,13 +150,13 @@ pub fn readiness(node: &Node) -> Answer {
 }
 
 /// `GET /v1/gateways`.
-pub fn gateways(node: &Node) -> Answer {
-    json(StatusCode::OK, &Gateways { gateways: list(node) })
+pub fn gateways(fleet: &Fleet) -> Answer {
+    json(StatusCode::OK, &Gateways { gateways: list(fleet) })
 }
 
 /// `GET /v1/stats`: totals of the gateways' latest accounts, at most `backplane.hold_ms` old, and each of them.
-pub fn stats(node: &Node) -> Answer {
-    let gateways = list(node);
+pub fn stats(fleet: &Fleet) -> Answer {
+    let gateways = list(fleet);
     let mut total = Figures::default();
     for gateway in &gateways {
         // A gateway that is down has no connections; what it had counted died with it or comes back with it.
@@ -190,11 +184,11 @@ impl Figures {
     }
 }
 
-fn list(node: &Node) -> Vec<Gateway> {
-    node.fleet.links().iter().map(|link| gateway(node, link)).collect()
+fn list(fleet: &Fleet) -> Vec<Gateway> {
+    fleet.links().iter().map(|link| gateway(fleet, link)).collect()
 }
 
-fn gateway(node: &Node, link: &Arc<Link>) -> Gateway {
+fn gateway(fleet: &Fleet, link: &Link) -> Gateway {
     let (epoch, info) = link.account();
     let info = info.unwrap_or_default();
     let (pushes, bytes) = link.waiting();
@@ -207,7 +201,7 @@ fn gateway(node: &Node, link: &Arc<Link>) -> Gateway {
         gateway: link.name.clone(),
         state,
         reason,
-        is_known: node.fleet.interest().is_known(link.index),
+        is_known: fleet.interest().is_known(link.index),
         epoch,
         name: info.name,
         version: info.version,
@@ -230,59 +224,11 @@ fn gateway(node: &Node, link: &Arc<Link>) -> Gateway {
     }
 }
 
-/// `GET /metrics`: ours, then the other tier's when it shares the process.
-pub fn metrics(node: &Node, headers: &HeaderMap) -> Answer {
-    refresh(node);
-    let mut text = String::new();
-    node.metrics.encode(&mut text);
-    if let Some(extra) = &node.extras.metrics {
-        extra(&mut text);
-        let end = text.trim_end_matches("# EOF\n").len();
-        text.truncate(end);
-    }
+/// `GET /metrics`.
+pub fn metrics(scrape: &Scrape, headers: &HeaderMap) -> Answer {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|field| field.to_str().ok());
     let format = Exposition::accepted(accept);
-    let mut answer = with_type(StatusCode::OK, format.content_type(), format.finish(text));
+    let mut answer = with_type(StatusCode::OK, format.content_type(), format.finish(scrape.text()));
     answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     answer
-}
-
-/// Gauges of bounds, read where they live.
-fn refresh(node: &Node) {
-    let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-    let limits = &node.config.limits;
-    let m = &node.metrics;
-    m.api.connections.set(gauge(limits.connections.saturating_sub(node.connections.available_permits())));
-    m.api.in_flight.set(gauge(limits.in_flight.saturating_sub(node.in_flight.available_permits())));
-    m.api.bodies_bytes.set(gauge(node.budget.held()));
-    for (pool, evicted) in [("connections", node.places.evicted()), ("bodies", node.budget.evicted())] {
-        m.api.evicted.get_or_create(&PoolLabels { pool }).inner().store(evicted, Relaxed);
-    }
-    m.remembered.hook.set(node.hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));
-    m.remembered.devices.set(gauge(node.devices.remembered()));
-    m.remembered.dedupe_keys.set(gauge(node.engine.published.len()));
-    m.remembered.nonces.set(gauge(node.engine.nonces.len()));
-    m.remembered.dedupe_bytes.set(gauge(node.engine.published.bytes()));
-    m.remembered.nonces_bytes.set(gauge(node.engine.nonces.bytes()));
-    let agents = &node.config.agents;
-    m.agents.waiting.set(gauge(agents.commands.saturating_sub(node.agents.places.available_permits())));
-    m.agents.replies_bytes.set(gauge(node.agents.registry.held()));
-    m.agents.keys.set(gauge(node.agents.keys.len()));
-    m.agents.keys_bytes.set(gauge(node.agents.keys_held()));
-    node.upstream.sinks().iter().for_each(|sink| sink.refresh());
-    m.upstream.offline_pending.set(gauge(node.events.pending()));
-    let (rooms, users) = node.fleet.interest().sizes();
-    m.fleet.interest.rooms.set(gauge(rooms));
-    m.fleet.interest.users.set(gauge(users));
-    m.remembered.seen_users.set(gauge(node.fleet.interest().seen()));
-    m.remembered.blocks.set(gauge(node.blocklist.len()));
-    m.presence.rooms.set(gauge(node.presence.waiting()));
-    for link in node.fleet.links() {
-        let labels = GatewayLabels { gateway: link.name.clone() };
-        let (pushes, bytes) = link.waiting();
-        m.fleet.links.queue_pushes.get_or_create(&labels).set(gauge(pushes));
-        m.fleet.links.queue_bytes.get_or_create(&labels).set(gauge(bytes));
-        m.fleet.links.up.get_or_create(&labels).set(i64::from(link.state().is_up()));
-        m.fleet.links.known.get_or_create(&labels).set(i64::from(node.fleet.interest().is_known(link.index)));
-    }
 }

@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
-use hyper::body::Incoming;
 use serde::Serialize;
 use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::records::{GatewayInfo, QueryKind, QueryRequest};
 use utoipa::ToSchema;
 
+use super::body::{Unread, must_be_json};
+use super::lists;
 use super::response::{Answer, json};
-use super::{body, lists};
-use crate::fleet::LinkState;
+use crate::config::LimitsConfig;
+use crate::fleet::{Fleet, LinkState};
 use crate::json::{self as syntax, Object};
-use crate::node::Node;
 use crate::problem::Refusal;
 
 /// Users of one question.
@@ -83,8 +83,8 @@ struct UserRoom {
 }
 
 /// `GET /v1/presence`.
-pub fn presence(node: &Node) -> Answer {
-    let (rooms, users) = node.fleet.interest().sizes();
+pub fn presence(fleet: &Fleet) -> Answer {
+    let (rooms, users) = fleet.interest().sizes();
     let mut sum = Presence {
         online: 0,
         users: users as u64,
@@ -93,7 +93,7 @@ pub fn presence(node: &Node) -> Answer {
         gateways: Vec::new(),
         missing: Vec::new(),
     };
-    for link in node.fleet.links() {
+    for link in fleet.links() {
         let info = (link.state() == LinkState::Up).then(|| link.account().1).flatten();
         let Some(GatewayInfo { connections, users, rooms, platforms, .. }) = info else {
             sum.missing.push(link.name.clone());
@@ -110,18 +110,19 @@ pub fn presence(node: &Node) -> Answer {
 }
 
 /// `POST /v1/users/query`.
-pub async fn users(node: &Node, headers: &http::HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
-    body::must_be_json(headers)?;
-    let body = body::read(incoming, &node.budget, &node.config.limits, &node.config.http).await?;
-    let names = read_names(&body.bytes, node.config.limits.json_depth)?;
+pub async fn users(fleet: &Fleet, headers: &http::HeaderMap, body: Unread) -> Result<Answer, Refusal> {
+    must_be_json(headers)?;
+    let depth = body.now.limits.json_depth;
+    let body = body.read().await?;
+    let names = read_names(&body.bytes, depth)?;
     let online: Vec<bool> = {
-        let view = node.fleet.interest().view();
+        let view = fleet.interest().view();
         names.iter().map(|name| view.has_user(name)).collect()
     };
-    let unknown = node.fleet.links().iter().filter(|link| !node.fleet.interest().is_known(link.index));
+    let unknown = fleet.links().iter().filter(|link| !fleet.interest().is_known(link.index));
     let missing = unknown.map(|link| link.name.clone()).collect();
     let found = names.into_iter().zip(online).map(|(user, online)| {
-        let last_seen_ms = if online { None } else { node.fleet.interest().last_seen_ms(&user) };
+        let last_seen_ms = if online { None } else { fleet.interest().last_seen_ms(&user) };
         Found { user, online, last_seen_ms }
     });
     Ok(json(StatusCode::OK, &FoundUsers { users: found.collect(), missing }))
@@ -151,16 +152,16 @@ fn read_names(body: &[u8], depth_max: usize) -> Result<Vec<String>, Refusal> {
 }
 
 /// `GET /v1/users/{user}/rooms`.
-pub async fn user_rooms(node: &Node, user: String) -> Answer {
-    let set = node.fleet.interest().view().user(&user);
+pub async fn user_rooms(fleet: &Fleet, limits: &LimitsConfig, user: String) -> Answer {
+    let set = fleet.interest().view().user(&user);
     let request = QueryRequest {
         kind: QueryKind::Connections.into(),
         user: user.clone(),
-        limit: lists::page_max(node),
+        limit: lists::page_max(limits),
         ..QueryRequest::default()
     };
     let (mut rooms, mut missing, mut is_cut): (BTreeMap<String, u64>, _, _) = (BTreeMap::new(), Vec::new(), false);
-    for (link, reply) in node.fleet.ask(set, &request).await {
+    for (link, reply) in fleet.ask(set, &request).await {
         let Ok(reply) = reply else {
             missing.push(link.name.clone());
             continue;

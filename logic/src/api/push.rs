@@ -3,23 +3,21 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use hyper::body::Incoming;
 
-use super::body;
+use super::body::{Unread, must_be_json};
 use super::response::{Answer, json};
-use crate::node::Node;
 use crate::problem::Refusal;
-use crate::push::Caller;
 use crate::push::envelope::{self, Bounds};
 use crate::push::receipt::Receipt;
+use crate::push::{Caller, Engine};
 
 /// Answers `POST /v1/push`.
-pub async fn one(node: &Arc<Node>, caller: Caller, headers: &HeaderMap, incoming: Incoming) -> Result<Answer, Refusal> {
-    body::must_be_json(headers)?;
-    let current = node.settings.now();
-    let body = body::read(incoming, &node.budget, &current.limits, &current.http).await?;
-    let push = envelope::read(&body.bytes, Bounds::of(&current))?;
-    let receipt = node.engine.submit(&node.engine.request(caller), push, None).outcome().await?;
+pub async fn one(engine: &Engine, caller: Caller, headers: &HeaderMap, body: Unread) -> Result<Answer, Refusal> {
+    must_be_json(headers)?;
+    let now = Arc::clone(&body.now);
+    let body = body.read().await?;
+    let push = envelope::read(&body.bytes, Bounds::of(&now))?;
+    let receipt = engine.submit(&engine.request(caller), push, None).outcome().await?;
     Ok(answer(&receipt))
 }
 

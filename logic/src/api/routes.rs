@@ -8,14 +8,16 @@ use http::{Method, Request, Version, header};
 use hyper::body::Incoming;
 use matchit::Router;
 
-use super::calls::{self, Asked, Call, InProgress};
-use super::query;
+use super::body::Unread;
+use super::calls::{self, Asked, Call};
 use super::response::{Answer, Body};
+use super::{Api, query};
 use crate::config::{Moment, Scope};
-use crate::metrics::api::{RefusalLabels, RequestLabels};
-use crate::node::Node;
+use crate::keys::Keys;
+use crate::metrics::api::{ApiMetrics, RefusalLabels, RequestLabels};
 use crate::problem::Refusal;
 use crate::push::Caller;
+use crate::settings::Current;
 
 /// Finds calls by path.
 pub struct Routes {
@@ -36,15 +38,15 @@ impl Routes {
     }
 
     /// Answers a request, whatever it is.
-    pub async fn answer(&self, node: &Arc<Node>, request: Request<Incoming>) -> Answer {
+    pub async fn answer(&self, api: &Arc<Api>, request: Request<Incoming>) -> Answer {
         let found = refuse_ambiguous(&request).and_then(|()| self.find(&request));
         let (name, outcome) = match found {
-            Ok((call, path)) => (call.name, serve(node, call, path, request).await),
+            Ok((call, path)) => (call.name, serve(api, call, path, request).await),
             Err(refusal) => ("none", Err(refusal)),
         };
         match outcome {
-            Ok(answer) => counted(node, name, answer),
-            Err(refusal) => refuse(node, name, &refusal),
+            Ok(answer) => counted(&api.door.metrics, name, answer),
+            Err(refusal) => refuse(&api.door.metrics, name, &refusal),
         }
     }
 
@@ -63,15 +65,15 @@ impl Routes {
     }
 }
 
-fn counted(node: &Node, call: &'static str, answer: Answer) -> Answer {
-    node.metrics.api.requests.get_or_create(&RequestLabels { call, status: answer.status().as_u16() }).inc();
+fn counted(metrics: &ApiMetrics, call: &'static str, answer: Answer) -> Answer {
+    metrics.requests.get_or_create(&RequestLabels { call, status: answer.status().as_u16() }).inc();
     answer
 }
 
 /// The answer to a request of the call, or of none, that is refused.
-pub fn refuse(node: &Node, call: &'static str, refusal: &Refusal) -> Answer {
-    node.metrics.api.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
-    counted(node, call, refusal.response().map(Body::Whole))
+pub fn refuse(metrics: &ApiMetrics, call: &'static str, refusal: &Refusal) -> Answer {
+    metrics.refusals.get_or_create(&RefusalLabels { code: refusal.rules().code }).inc();
+    counted(metrics, call, refusal.response().map(Body::Whole))
 }
 
 /// WebSockets are looked for here by those who know one port only.
@@ -116,32 +118,26 @@ fn refuse_ambiguous(request: &Request<Incoming>) -> Result<(), Refusal> {
 /// Parameters of a path and their decoded values.
 type Params = Vec<(String, String)>;
 
-async fn serve(node: &Arc<Node>, call: &Call, path: Params, request: Request<Incoming>) -> Result<Answer, Refusal> {
+async fn serve(api: &Arc<Api>, call: &Call, path: Params, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let now = api.settings.now();
     let caller = match call.needs {
         None => Caller::ANYONE,
-        Some(scope) => caller(node, scope, &request)?,
+        Some(scope) => caller(&api.keys, &now, scope, &request)?,
     };
-    // Probes and scrapes are answered when nothing else is.
-    let place = match call.is_probe {
-        true => None,
-        false => Some(Arc::clone(&node.in_flight).try_acquire_owned().map_err(|_| {
-            let limit = node.config.limits.in_flight;
-            Refusal::Overloaded { what: "requests in progress (logic.limits.in_flight)", limit }
-        })?),
-    };
-    let (head, body) = request.into_parts();
-    let place = InProgress::holding(place);
-    let answer = (call.run)(Asked { node: Arc::clone(node), caller, place: place.clone(), path, head, body }).await;
+    let place = api.door.begin(call.is_probe)?;
+    let (head, incoming) = request.into_parts();
+    let body = Unread { incoming, budget: Arc::clone(&api.door.budget), now };
+    let answer = (call.run)(Asked { api: Arc::clone(api), caller, place: place.clone(), path, head, body }).await;
     place.leave();
     answer
 }
 
-fn caller(node: &Node, scope: Scope, request: &Request<Incoming>) -> Result<Caller, Refusal> {
+fn caller(keys: &Keys, now: &Current, scope: Scope, request: &Request<Incoming>) -> Result<Caller, Refusal> {
     let key = request.headers().get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
-    let ring = node.keys.now();
+    let ring = keys.now();
     let caller = ring.check(key, scope, Moment::now())?;
     if ring.is_open() {
-        refuse_foreign_hosts(request, &node.settings.now().allowed_hosts)?;
+        refuse_foreign_hosts(request, &now.allowed_hosts)?;
         if scope != Scope::Read {
             refuse_foreign_pages(request)?;
         }

@@ -1,5 +1,7 @@
 //! What goes upstream, for operators: how far each sink is behind, and its dead letters.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -7,12 +9,10 @@ use utoipa::ToSchema;
 
 use super::query::Pairs;
 use super::response::{Answer, json};
+use crate::config::LimitsConfig;
 use crate::fleet::cursor;
-use crate::node::Node;
 use crate::problem::Refusal;
-use crate::upstream::{Dead, Deed, Sink, Which};
-
-use std::sync::Arc;
+use crate::upstream::{Dead, Deed, Sink, Upstream, Which};
 
 /// Longest id of a message in a query; ours have 26.
 pub(super) const ID_CHARACTERS_MAX: usize = 128;
@@ -111,11 +111,11 @@ pub struct Tended {
 }
 
 /// Answers `GET /v1/upstream`.
-pub fn state(node: &Node) -> Answer {
-    let sinks = node.upstream.sinks().iter().map(|sink| sink_state(sink)).collect();
+pub fn state(upstream: &Upstream) -> Answer {
+    let sinks = upstream.sinks().iter().map(|sink| sink_state(sink)).collect();
     let route =
         |route: &crate::config::RouteConfig| RouteState { pattern: route.pattern.clone(), sink: route.sink.clone() };
-    json(StatusCode::OK, &UpstreamState { sinks, routes: node.upstream.routes().map(route).collect() })
+    json(StatusCode::OK, &UpstreamState { sinks, routes: upstream.routes().map(route).collect() })
 }
 
 fn sink_state(sink: &Sink) -> SinkState {
@@ -141,14 +141,12 @@ fn damage_state(sink: &Sink) -> Option<DamageState> {
 }
 
 /// Answers `GET /v1/upstream/dead`.
-pub async fn dead(node: &Node, query: Option<&str>) -> Result<Answer, Refusal> {
+pub async fn dead(upstream: &Upstream, limits: &LimitsConfig, query: Option<&str>) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
-    let current = node.settings.now();
-    let limits = &current.limits;
     let most = u32::try_from(limits.page_max).unwrap_or(u32::MAX);
     let limit = pairs.take_number("limit", 1, most)?.map_or(limits.page, |limit| limit as usize);
     let cursor = pairs.take("cursor");
-    let sinks = chosen(node, pairs.take("sink"))?;
+    let sinks = chosen(upstream, pairs.take("sink"))?;
     pairs.finish()?;
     let (name, mut after) = match cursor {
         Some(cursor) => place(&cursor)?,
@@ -189,7 +187,7 @@ fn letter(sink: &Sink, dead: &Dead) -> DeadLetter {
 }
 
 /// Answers `POST /v1/upstream/dead/retry` and `DELETE /v1/upstream/dead`.
-pub async fn tend(node: &Node, query: Option<&str>, deed: Deed) -> Result<Answer, Refusal> {
+pub async fn tend(upstream: &Upstream, query: Option<&str>, deed: Deed) -> Result<Answer, Refusal> {
     let mut pairs = Pairs::of_query(query)?;
     let which = match pairs.take("id") {
         None => Which::All,
@@ -199,7 +197,7 @@ pub async fn tend(node: &Node, query: Option<&str>, deed: Deed) -> Result<Answer
             return Err(Refusal::BadParameter { name: "id", expected });
         }
     };
-    let sinks = chosen(node, pairs.take("sink"))?;
+    let sinks = chosen(upstream, pairs.take("sink"))?;
     pairs.finish()?;
     let mut tended = Tended { done: 0, left: 0 };
     for sink in &sinks {
@@ -209,8 +207,8 @@ pub async fn tend(node: &Node, query: Option<&str>, deed: Deed) -> Result<Answer
     Ok(json(StatusCode::OK, &tended))
 }
 
-fn chosen(node: &Node, name: Option<String>) -> Result<Vec<Arc<Sink>>, Refusal> {
-    let sinks = node.upstream.sinks();
+fn chosen(upstream: &Upstream, name: Option<String>) -> Result<Vec<Arc<Sink>>, Refusal> {
+    let sinks = upstream.sinks();
     let Some(name) = name else { return Ok(sinks.to_vec()) };
     let found: Vec<Arc<Sink>> = sinks.iter().filter(|sink| sink.config.name == name).cloned().collect();
     if found.is_empty() {

@@ -195,6 +195,12 @@ impl Fleet {
         change(&mut self.shared.wants.write());
     }
 
+    /// The backplane's TLS, if it has any.
+    #[must_use]
+    pub fn tls(&self) -> Option<&tidegate_tls::Client> {
+        self.shared.tls.as_deref()
+    }
+
     /// Who has which rooms and users.
     #[must_use]
     pub fn interest(&self) -> &Arc<Interest> {

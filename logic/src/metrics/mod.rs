@@ -42,6 +42,37 @@ pub struct Metrics {
     pub upstream: Arc<UpstreamMetrics>,
 }
 
+/// Appends another tier's metrics, in Prometheus text without `# EOF`.
+pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
+
+/// Sets some gauges to what they measure now.
+pub type Gauges = Box<dyn Fn() + Send + Sync>;
+
+/// What one scrape shows.
+pub struct Scrape {
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Sets the gauges, part by part.
+    pub gauges: Vec<Gauges>,
+    /// The other tier's metrics, when it shares the process.
+    pub extra: Option<MetricsText>,
+}
+
+impl Scrape {
+    /// Everything, as it is now, without the last line.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.gauges.iter().for_each(|set| set());
+        let mut text = String::new();
+        self.metrics.encode(&mut text);
+        if let Some(extra) = &self.extra {
+            extra(&mut text);
+            text.truncate(text.trim_end_matches("# EOF\n").len());
+        }
+        text
+    }
+}
+
 /// 0.1 ms to 10 s: an idle loopback link answers in 0.2 ms, a dead one is failed after a second or so.
 fn seconds() -> Histogram {
     Histogram::new([

@@ -51,7 +51,11 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/agents",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { agents::list(&asked.node, asked.query()).await }),
+            run: |asked| {
+                Box::pin(async move {
+                    agents::list(&asked.api.fleet, &asked.api.agents.config, asked.limits(), asked.query()).await
+                })
+            },
             describe: describe_list,
         },
         Call {
@@ -60,7 +64,9 @@ pub static TOPIC: Topic = Topic {
             path: "/agents",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { agents::text(&asked.node, asked.query()).await }),
+            run: |asked| {
+                Box::pin(async move { agents::text(&asked.api.fleet, &asked.api.agents.config, asked.query()).await })
+            },
             describe: describe_text,
         },
     ],

@@ -21,7 +21,9 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/connections",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { lists::connections(&asked.node, asked.query(), None).await }),
+            run: |asked| {
+                Box::pin(async move { lists::connections(&asked.api.fleet, asked.limits(), asked.query(), None).await })
+            },
             describe: describe_list,
         },
         Call {
@@ -30,7 +32,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/connections/{id}",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { lists::one_connection(&asked.node, asked.param("id")).await }),
+            run: |asked| Box::pin(async move { lists::one_connection(&asked.api.fleet, asked.param("id")).await }),
             describe: describe_one,
         },
         Call {
@@ -40,7 +42,9 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Admin),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { closing::close_connection(&asked.node, asked.param("id"), asked.query()).await })
+                Box::pin(
+                    async move { closing::close_connection(&asked.api.fleet, asked.param("id"), asked.query()).await },
+                )
             },
             describe: describe_close,
         },

@@ -23,7 +23,7 @@ pub static TOPIC: Topic = Topic {
             is_probe: false,
             run: |asked| {
                 Box::pin(async move {
-                    membership::move_user(&asked.node, asked.name("room")?, asked.name("user")?, true).await
+                    membership::move_user(&asked.api.fleet, asked.name("room")?, asked.name("user")?, true).await
                 })
             },
             describe: describe_put,
@@ -36,7 +36,7 @@ pub static TOPIC: Topic = Topic {
             is_probe: false,
             run: |asked| {
                 Box::pin(async move {
-                    membership::move_user(&asked.node, asked.name("room")?, asked.name("user")?, false).await
+                    membership::move_user(&asked.api.fleet, asked.name("room")?, asked.name("user")?, false).await
                 })
             },
             describe: describe_remove,
@@ -47,7 +47,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/rooms/{room}",
             needs: Some(Scope::Admin),
             is_probe: false,
-            run: |asked| Box::pin(async move { membership::close_room(&asked.node, asked.name("room")?).await }),
+            run: |asked| Box::pin(async move { membership::close_room(&asked.api.fleet, asked.name("room")?).await }),
             describe: describe_close,
         },
         Call {
@@ -58,7 +58,8 @@ pub static TOPIC: Topic = Topic {
             is_probe: false,
             run: |asked| {
                 Box::pin(async move {
-                    membership::block(&asked.node, asked.name("user")?, &asked.head.headers, asked.body).await
+                    let (fleet, blocklist, user) = (&asked.api.fleet, &asked.api.blocklist, asked.name("user")?);
+                    membership::block(fleet, blocklist, user, &asked.head.headers, asked.body).await
                 })
             },
             describe: describe_block,
@@ -69,7 +70,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/{user}/block",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(membership::blocks_of(&asked.node, &asked.name("user")?)) }),
+            run: |asked| Box::pin(async move { Ok(membership::blocks_of(&asked.api.blocklist, &asked.name("user")?)) }),
             describe: describe_user_blocks,
         },
         Call {
@@ -79,7 +80,10 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Admin),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { membership::unblock(&asked.node, asked.name("user")?, asked.query()).await })
+                Box::pin(async move {
+                    membership::unblock(&asked.api.fleet, &asked.api.blocklist, asked.name("user")?, asked.query())
+                        .await
+                })
             },
             describe: describe_unblock,
         },
@@ -89,7 +93,9 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/blocks",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { membership::blocks(&asked.node, asked.query()) }),
+            run: |asked| {
+                Box::pin(async move { membership::blocks(&asked.api.blocklist, asked.limits(), asked.query()) })
+            },
             describe: describe_blocks,
         },
     ],

@@ -20,15 +20,15 @@ use std::sync::Arc;
 
 use http::Method;
 use http::request::Parts;
-use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tidegate_protocol::limits::is_valid_name;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Api;
+use super::body::Unread;
 use super::openapi::Describe;
 use super::response::Answer;
-use crate::config::Scope;
-use crate::node::Node;
+use crate::config::{LimitsConfig, Scope};
 use crate::problem::Refusal;
 use crate::push::Caller;
 
@@ -102,8 +102,8 @@ impl InProgress {
 
 /// A request that its call may do.
 pub struct Asked {
-    /// Where it is done.
-    pub node: Arc<Node>,
+    /// What it is done with; each call passes on the parts that it needs.
+    pub api: Arc<Api>,
     /// Who asks.
     pub caller: Caller,
     /// Its place among the requests in progress.
@@ -112,11 +112,16 @@ pub struct Asked {
     pub path: Vec<(String, String)>,
     /// Everything but the body.
     pub head: Parts,
-    /// The body, unread.
-    pub body: Incoming,
+    /// The body, unread, and the settings that hold for the request.
+    pub body: Unread,
 }
 
 impl Asked {
+    /// The limits that hold for the request.
+    pub fn limits(&self) -> &LimitsConfig {
+        &self.body.now.limits
+    }
+
     /// What stands behind the `?`.
     pub fn query(&self) -> Option<&str> {
         self.head.uri.query()

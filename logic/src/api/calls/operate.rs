@@ -19,7 +19,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/gateways",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(operate::gateways(&asked.node)) }),
+            run: |asked| Box::pin(async move { Ok(operate::gateways(&asked.api.fleet)) }),
             describe: describe_gateways,
         },
         Call {
@@ -28,7 +28,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/stats",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(operate::stats(&asked.node)) }),
+            run: |asked| Box::pin(async move { Ok(operate::stats(&asked.api.fleet)) }),
             describe: describe_stats,
         },
         Call {
@@ -46,7 +46,7 @@ pub static TOPIC: Topic = Topic {
             path: "/readyz",
             needs: None,
             is_probe: true,
-            run: |asked| Box::pin(async move { Ok(operate::readiness(&asked.node)) }),
+            run: |asked| Box::pin(async move { Ok(operate::readiness(&asked.api.fleet, asked.api.door.is_leaving())) }),
             describe: describe_readiness,
         },
         Call {
@@ -55,7 +55,7 @@ pub static TOPIC: Topic = Topic {
             path: "/metrics",
             needs: Some(Scope::Read),
             is_probe: true,
-            run: |asked| Box::pin(async move { Ok(operate::metrics(&asked.node, &asked.head.headers)) }),
+            run: |asked| Box::pin(async move { Ok(operate::metrics(&asked.api.scrape, &asked.head.headers)) }),
             describe: describe_metrics,
         },
     ],

@@ -37,7 +37,9 @@ pub static TOPIC: Topic = Topic {
             path: "/console/config.json",
             needs: None,
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(console::settings(&asked.node)) }),
+            run: |asked| {
+                Box::pin(async move { Ok(console::settings(&asked.api.page, !asked.api.keys.now().is_open())) })
+            },
             describe: describe_settings,
         },
         Call {
@@ -46,7 +48,7 @@ pub static TOPIC: Topic = Topic {
             path: "/openapi.json",
             needs: None,
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(openapi::answer(&asked.node)) }),
+            run: |asked| Box::pin(async move { Ok(openapi::answer(&asked.api.page)) }),
             describe: describe_document,
         },
     ],

@@ -20,7 +20,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/presence",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(presence::presence(&asked.node)) }),
+            run: |asked| Box::pin(async move { Ok(presence::presence(&asked.api.fleet)) }),
             describe: describe_presence,
         },
         Call {
@@ -29,7 +29,9 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/query",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { presence::users(&asked.node, &asked.head.headers, asked.body).await }),
+            run: |asked| {
+                Box::pin(async move { presence::users(&asked.api.fleet, &asked.head.headers, asked.body).await })
+            },
             describe: describe_users,
         },
         Call {
@@ -38,7 +40,11 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/{user}/rooms",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(presence::user_rooms(&asked.node, asked.name("user")?).await) }),
+            run: |asked| {
+                Box::pin(async move {
+                    Ok(presence::user_rooms(&asked.api.fleet, asked.limits(), asked.name("user")?).await)
+                })
+            },
             describe: describe_rooms,
         },
     ],

@@ -25,7 +25,9 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Push),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { push::one(&asked.node, asked.caller, &asked.head.headers, asked.body).await })
+                Box::pin(
+                    async move { push::one(&asked.api.engine, asked.caller, &asked.head.headers, asked.body).await },
+                )
             },
             describe: describe_push,
         },
@@ -36,7 +38,10 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Push),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { batch::many(&asked.node, asked.caller, &asked.head.headers, asked.body).await })
+                Box::pin(async move {
+                    let (engine, metrics) = (&asked.api.engine, &asked.api.door.metrics);
+                    batch::many(engine, metrics, asked.caller, &asked.head.headers, asked.body).await
+                })
             },
             describe: describe_batch,
         },
@@ -47,7 +52,9 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Push),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { go_push::all(&asked.node, asked.caller, &asked.head.headers, asked.body).await })
+                Box::pin(
+                    async move { go_push::all(&asked.api.engine, asked.caller, &asked.head.headers, asked.body).await },
+                )
             },
             describe: describe_form_all,
         },
@@ -58,7 +65,9 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Push),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { go_push::room(&asked.node, asked.caller, &asked.head.headers, asked.body).await })
+                Box::pin(async move {
+                    go_push::room(&asked.api.engine, asked.caller, &asked.head.headers, asked.body).await
+                })
             },
             describe: describe_form_room,
         },

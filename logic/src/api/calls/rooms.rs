@@ -19,7 +19,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/rooms",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { lists::rooms(&asked.node, asked.query()).await }),
+            run: |asked| Box::pin(async move { lists::rooms(&asked.api.fleet, asked.limits(), asked.query()).await }),
             describe: describe_rooms,
         },
         Call {
@@ -28,7 +28,11 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/rooms/{room}",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(lists::one_room(&asked.node, asked.name("room")?).await) }),
+            run: |asked| {
+                Box::pin(
+                    async move { Ok(lists::one_room(&asked.api.fleet, asked.limits(), asked.name("room")?).await) },
+                )
+            },
             describe: describe_room,
         },
         Call {
@@ -38,7 +42,9 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Read),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { lists::connections(&asked.node, asked.query(), Some(asked.name("room")?)).await })
+                Box::pin(async move {
+                    lists::connections(&asked.api.fleet, asked.limits(), asked.query(), Some(asked.name("room")?)).await
+                })
             },
             describe: describe_members,
         },

@@ -21,7 +21,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/upstream",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(upstream::state(&asked.node)) }),
+            run: |asked| Box::pin(async move { Ok(upstream::state(&asked.api.upstream)) }),
             describe: describe_state,
         },
         Call {
@@ -30,7 +30,9 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/upstream/dead",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { upstream::dead(&asked.node, asked.query()).await }),
+            run: |asked| {
+                Box::pin(async move { upstream::dead(&asked.api.upstream, asked.limits(), asked.query()).await })
+            },
             describe: describe_dead,
         },
         Call {
@@ -39,7 +41,7 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/upstream/dead/retry",
             needs: Some(Scope::Admin),
             is_probe: false,
-            run: |asked| Box::pin(async move { upstream::tend(&asked.node, asked.query(), Deed::Retry).await }),
+            run: |asked| Box::pin(async move { upstream::tend(&asked.api.upstream, asked.query(), Deed::Retry).await }),
             describe: describe_retry,
         },
         Call {
@@ -48,7 +50,9 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/upstream/dead",
             needs: Some(Scope::Admin),
             is_probe: false,
-            run: |asked| Box::pin(async move { upstream::tend(&asked.node, asked.query(), Deed::Forget).await }),
+            run: |asked| {
+                Box::pin(async move { upstream::tend(&asked.api.upstream, asked.query(), Deed::Forget).await })
+            },
             describe: describe_delete,
         },
     ],

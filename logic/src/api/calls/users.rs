@@ -21,7 +21,9 @@ pub static TOPIC: Topic = Topic {
             path: "/v1/users/{user}",
             needs: Some(Scope::Read),
             is_probe: false,
-            run: |asked| Box::pin(async move { Ok(lists::user(&asked.node, asked.name("user")?).await) }),
+            run: |asked| {
+                Box::pin(async move { Ok(lists::user(&asked.api.fleet, asked.limits(), asked.name("user")?).await) })
+            },
             describe: describe_user,
         },
         Call {
@@ -31,7 +33,7 @@ pub static TOPIC: Topic = Topic {
             needs: Some(Scope::Admin),
             is_probe: false,
             run: |asked| {
-                Box::pin(async move { closing::close_user(&asked.node, asked.name("user")?, asked.query()).await })
+                Box::pin(async move { closing::close_user(&asked.api.fleet, asked.name("user")?, asked.query()).await })
             },
             describe: describe_close,
         },

@@ -8,9 +8,9 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Page;
 use super::console::assets::asset;
 use super::response::{Answer, json, with_type};
-use crate::node::Node;
 use crate::problem::Refusal;
 
 /// The page may load its own files, and talk to this server and to WebSockets. Nothing inline. Images may come from elsewhere,
@@ -48,14 +48,14 @@ pub fn file(path: &str) -> Result<Answer, Refusal> {
 }
 
 /// `GET /console/config.json`.
-pub fn settings(node: &Node) -> Answer {
+pub fn settings(page: &Page, wants_key: bool) -> Answer {
     let settings = Settings {
-        ws_url: Some(node.config.page.ws_url.as_str()).filter(|url| !url.is_empty()),
-        gateway_url: node.extras.gateway_url.as_deref(),
-        wants_token: node.extras.gateway_wants_tokens,
-        wants_key: !node.keys.now().is_open(),
+        ws_url: Some(page.config.ws_url.as_str()).filter(|url| !url.is_empty()),
+        gateway_url: page.extras.gateway_url.as_deref(),
+        wants_token: page.extras.gateway_wants_tokens,
+        wants_key,
         version: env!("CARGO_PKG_VERSION"),
-        demo: node.extras.is_demo,
+        demo: page.extras.is_demo,
     };
     json(StatusCode::OK, &settings)
 }

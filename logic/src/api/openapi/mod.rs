@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::Page;
 use super::calls::TOPICS;
 use super::response::{Answer, with_type};
 use crate::config::LogicConfig;
-use crate::node::Node;
 use crate::problem::{Problem, rules};
 
 pub use self::describe::{Describe, JSON};
@@ -27,8 +27,8 @@ that can be read in two ways, is too large or comes too slowly is refused before
 `too_many_headers`, 501 `transfer_coding`, 505 `http_version`. A node without keys listens on loopback only and wants no `Authorization`.";
 
 /// `GET /openapi.json`.
-pub fn answer(node: &Node) -> Answer {
-    with_type(StatusCode::OK, JSON, node.openapi.clone())
+pub fn answer(page: &Page) -> Answer {
+    with_type(StatusCode::OK, JSON, page.openapi.clone())
 }
 
 /// The document as it is served.
