@@ -17,13 +17,13 @@ mod judge;
 mod keys;
 mod logic;
 mod metrics;
-mod node;
 mod presence;
 mod problem;
 mod push;
 mod settings;
 mod upstream;
 
+pub use crate::api::Extras;
 pub use crate::config::{
     AgentsConfig, BackplaneConfig, DedupeConfig, EventsConfig, GATEWAYS_MAX, HookConfig, HttpConfig, KEYS_MAX,
     KeyConfig, LimitsConfig, LogicConfig, Moment, NotAMoment, PageConfig, PresenceConfig, RouteConfig, Scope,
@@ -33,7 +33,6 @@ pub use crate::fleet::{GatewayLink, PipeDial, PipeStream};
 pub use crate::judge::refusals;
 pub use crate::logic::{Logic, StartError};
 pub use crate::metrics::MetricsText;
-pub use crate::node::Extras;
 pub use crate::settings::is_live;
 pub use tidegate_tls::{MutualTlsConfig, TlsConfig};
 

@@ -15,12 +15,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use self::parts::Parts;
-use crate::api::{Api, Door};
+use crate::api::{Api, Door, Extras};
 use crate::config::{GATEWAYS_MAX, LogicConfig};
 use crate::fleet::{Fleet, GatewayLink};
 use crate::judge::{certificates, refusals};
 use crate::metrics::Metrics;
-use crate::node::Extras;
 use crate::settings::{Current, Settings};
 use crate::upstream::Upstream;
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{StartError, gauges};
 use crate::agents::Agents;
-use crate::api::{Api, Door, Page};
+use crate::api::{Api, Door, Extras, Page};
 use crate::blocklist::Blocklist;
 use crate::config::LogicConfig;
 use crate::devices::Devices;
@@ -16,7 +16,6 @@ use crate::http_client::connect::system_resolver;
 use crate::inbound::{Inbound, Queries};
 use crate::keys::Keys;
 use crate::metrics::{Metrics, Scrape};
-use crate::node::Extras;
 use crate::presence::Presence;
 use crate::push::Engine;
 use crate::settings::Settings;
