@@ -9,8 +9,8 @@ use rustix::fs::{Access, access};
 
 use crate::config::LogicConfig;
 use crate::hook::Hook;
-use crate::http_client::Webhook;
 use crate::http_client::connect::system_resolver;
+use crate::upstream::Webhook;
 
 /// Why a logic node must not start with this configuration, each a sentence that names its key; empty when all is well.
 #[must_use]

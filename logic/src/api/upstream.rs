@@ -124,7 +124,7 @@ fn sink_state(sink: &Sink) -> SinkState {
         |amount: crate::upstream::Amount, bytes_max| Held { messages: amount.messages, bytes: amount.bytes, bytes_max };
     SinkState {
         sink: config.name.clone(),
-        url: sink.shown_url(),
+        url: sink.address(),
         events: config.events.clone(),
         spool: held(standing.books.waiting, config.spool_bytes),
         dead: held(standing.books.dead, config.dead_bytes),

@@ -76,7 +76,7 @@ impl Hook {
     /// # Errors
     /// As there.
     pub fn judge(config: &HookConfig) -> Result<(), String> {
-        if config.is_on() { post::by_webhook(config).map(drop) } else { Ok(()) }
+        if config.is_on() { post::by_http(config).map(drop) } else { Ok(()) }
     }
 
     /// The hook of a configuration that has one.
@@ -87,7 +87,7 @@ impl Hook {
         if !config.is_on() {
             return Ok(None);
         }
-        let post = post::by_webhook(config)?;
+        let post = post::by_http(config)?;
         Ok(Some(Arc::new(Self::new(config, post, metrics))))
     }
 

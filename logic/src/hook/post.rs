@@ -1,15 +1,18 @@
-//! The way to the service: a webhook like those of upstream sinks, with their signatures, deadlines and guard against
-//! addresses that are not meant. A function, so that tests put a service of their own in its place.
+//! The way to the service: one signed request, with a deadline and a guard against addresses that are not meant.
+//! A function, so that tests put a service of their own in its place.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
-use crate::config::{HookConfig, SinkConfig};
+use crate::config::HookConfig;
 use crate::http_client::connect::system_resolver;
-use crate::http_client::{Answer, Said, Trouble, Webhook};
+use crate::http_client::{Answered, Client, Endpoint, Good, Said, Trouble};
 
 /// Largest answer.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -31,36 +34,39 @@ pub enum Reply {
 }
 
 /// By HTTP, to the configured URL and nowhere else.
-pub fn by_webhook(config: &HookConfig) -> Result<Post, String> {
-    let webhook = Arc::new(Webhook::new(&sink(config), system_resolver())?.wanting_ok());
+pub fn by_http(config: &HookConfig) -> Result<Post, String> {
+    let client = Arc::new(Client::new(&Endpoint::from(config), system_resolver())?);
+    let timeout = Duration::from_millis(u64::from(config.timeout_ms));
     Ok(Arc::new(move |id, question| {
-        let webhook = Arc::clone(&webhook);
-        Box::pin(async move {
-            match webhook.post(&id, question).await {
-                Answer::Taken(Said::Body(body)) => Reply::Body(body),
-                Answer::Taken(Said::TooMuch) => {
-                    Reply::Failed(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"))
-                }
-                Answer::Taken(Said::Broken) => Reply::Away("the answer broke off".into()),
-                Answer::Never(status) => Reply::Status(status),
-                Answer::Later { trouble: Trouble::Status(status), .. } => Reply::Status(status),
-                Answer::Later { trouble, .. } => Reply::Away(trouble.words()),
-            }
-        })
+        let client = Arc::clone(&client);
+        Box::pin(async move { meaning(client.post(&id, question, Instant::now() + timeout).await) })
     }))
 }
 
-/// The hook as a sink: only what concerns one request.
-fn sink(config: &HookConfig) -> SinkConfig {
-    SinkConfig {
-        name: "hook".into(),
-        url: config.url.clone(),
-        secrets: config.secrets.clone(),
-        allow_private: config.allow_private,
-        ca: config.ca.clone(),
-        lanes: u16::try_from(config.in_flight).unwrap_or(u16::MAX),
-        timeout_ms: config.timeout_ms,
-        answer_bytes: ANSWER_BYTES_MAX,
-        ..SinkConfig::default()
+fn meaning(answer: Result<Answered, Trouble>) -> Reply {
+    match answer {
+        Ok(Answered { said: Said::Body(body), .. }) => Reply::Body(body),
+        Ok(Answered { said: Said::TooMuch, .. }) => {
+            Reply::Failed(format!("an answer of more than {ANSWER_BYTES_MAX} bytes"))
+        }
+        Ok(Answered { said: Said::Broken, .. }) => Reply::Away("the answer broke off".into()),
+        Ok(Answered { status, said: Said::Unread, .. }) => Reply::Status(status),
+        Err(trouble) => Reply::Away(trouble.words()),
+    }
+}
+
+impl From<&HookConfig> for Endpoint {
+    fn from(config: &HookConfig) -> Self {
+        Self {
+            url: config.url.clone(),
+            secrets: config.secrets.clone(),
+            headers: BTreeMap::new(),
+            allow_private: config.allow_private,
+            ca: config.ca.clone(),
+            answer_bytes: ANSWER_BYTES_MAX,
+            idle_max: config.in_flight,
+            // A verdict comes with 200: an empty 204, or a 201 that speaks of something else, is none.
+            good: Good::Ok,
+        }
     }
 }

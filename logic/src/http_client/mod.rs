@@ -6,6 +6,7 @@ mod address;
 pub mod connect;
 pub mod sign;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -14,8 +15,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
@@ -23,14 +25,13 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 use self::address::check_public;
 use self::connect::{Connect, Resolve};
 use self::sign::{Secret, signature};
-use crate::config::SinkConfig;
 
 /// How long a connection idles before we close it: shorter than the usual minute of servers, so that few are found closed.
 const IDLE: Duration = Duration::from_secs(20);
 /// Longest `Retry-After` that is heeded; a longer one is a mistake or a mischief.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
-/// A webhook's URL, checked as far as it can be without asking for its host.
+/// A service's URL, checked as far as it can be without asking for its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url(Uri);
 
@@ -56,34 +57,69 @@ impl Url {
         }
         Ok(Self(uri))
     }
+}
 
-    /// The URL without its query, which may hold a secret.
-    #[must_use]
-    pub fn shown(&self) -> String {
-        let text = self.0.to_string();
-        text.split('?').next().unwrap_or_default().to_owned()
+/// A URL without its query, which may hold a secret.
+fn shown(url: &Uri) -> String {
+    url.to_string().split('?').next().unwrap_or_default().to_owned()
+}
+
+/// A service, and how it is called.
+#[derive(Clone, Default)]
+pub struct Endpoint {
+    /// Where it is; see [`Url::read`].
+    pub url: String,
+    /// Keys of the signature, `whsec_…`; several sign side by side.
+    pub secrets: Vec<String>,
+    /// Headers of each request.
+    pub headers: BTreeMap<String, String>,
+    /// Whether the URL may lead to a private address.
+    pub allow_private: bool,
+    /// A PEM file of authorities that its certificate may come from; empty: the public ones.
+    pub ca: String,
+    /// Largest answer that is read.
+    pub answer_bytes: usize,
+    /// Most connections kept for the next requests.
+    pub idle_max: usize,
+    /// Which answers are good.
+    pub good: Good,
+}
+
+/// Of which answers the body is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Good {
+    /// Any of the statuses 2xx.
+    #[default]
+    Success,
+    /// 200 alone: the answer is the point, and no other status has one.
+    Ok,
+}
+
+impl Good {
+    fn is(self, status: StatusCode) -> bool {
+        match self {
+            Self::Success => status.is_success(),
+            Self::Ok => status == StatusCode::OK,
+        }
     }
 }
 
-/// What a sink made of a request.
+/// What came back.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// It has the messages.
-    Taken(Said),
-    /// Try again.
-    Later {
-        /// What went wrong.
-        trouble: Trouble,
-        /// Not before; the sink's own wish.
-        after: Option<Duration>,
-    },
-    /// It will never take this request (a status 4xx).
-    Never(u16),
+pub struct Answered {
+    /// The status.
+    pub status: u16,
+    /// Not before this time again, as the service wishes.
+    pub after: Option<Duration>,
+    /// The body of a good answer.
+    pub said: Said,
 }
 
-/// The body of a good answer.
+/// The body of an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Said {
+    /// Not looked at, because the answer is no good one.
+    Unread,
     /// The bytes; often none.
     Body(Bytes),
     /// More than `answer_bytes`.
@@ -92,17 +128,15 @@ pub enum Said {
     Broken,
 }
 
-/// Why a request is to be repeated.
+/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// No connection; why.
+    /// No connection; why. The service has nothing of the request.
     Unreachable(String),
     /// Nothing complete in time.
     Timeout,
     /// The connection broke before the answer.
     Broken,
-    /// An answer that is no yes.
-    Status(u16),
 }
 
 impl Trouble {
@@ -113,129 +147,104 @@ impl Trouble {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::Broken => "broken",
-            Self::Status(_) => "status",
         }
     }
 
-    /// A few words for operators; never of what the sink or a client said.
+    /// A few words for operators; never of what the service or a client said.
     #[must_use]
     pub fn words(&self) -> String {
         match self {
             Self::Unreachable(why) => format!("unreachable: {why}"),
             Self::Timeout => "no answer in time".into(),
             Self::Broken => "the connection broke before the answer".into(),
-            Self::Status(status) => format!("status {status}"),
         }
     }
 }
 
-/// A sink's address, secrets and connections.
-pub struct Webhook {
+/// Calls a service, and keeps its secrets and connections.
+pub struct Client {
     url: Uri,
     secrets: Vec<Secret>,
     headers: HeaderMap,
-    timeout: Duration,
     answer_bytes: usize,
-    /// Whether only 200 is a good answer.
-    wants_ok: bool,
-    client: Client<HttpsConnector<Connect>, Full<Bytes>>,
+    good: Good,
+    http: HttpClient<HttpsConnector<Connect>, Full<Bytes>>,
 }
 
-impl Webhook {
-    /// Of a sink without [problems](crate::LogicConfig::problems).
+impl Client {
+    /// Calls this service and nothing else.
     ///
     /// # Errors
     /// What cannot be used, in words: a file of authorities, mostly.
-    pub fn new(sink: &SinkConfig, resolve: Resolve) -> Result<Self, String> {
-        let Url(url) = Url::read(&sink.url, sink.allow_private)?;
-        let secrets: Result<Vec<Secret>, &str> = sink.secrets.iter().map(|text| Secret::read(text)).collect();
+    pub fn new(endpoint: &Endpoint, resolve: Resolve) -> Result<Self, String> {
+        let Url(url) = Url::read(&endpoint.url, endpoint.allow_private)?;
+        let secrets: Result<Vec<Secret>, &str> = endpoint.secrets.iter().map(|text| Secret::read(text)).collect();
         let mut headers = HeaderMap::new();
-        for (name, value) in &sink.headers {
+        for (name, value) in &endpoint.headers {
             let name = HeaderName::try_from(name).map_err(|error| format!("headers: {error}"))?;
             let mut value = HeaderValue::try_from(value).map_err(|error| format!("headers: {error}"))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(&sink.ca)?)
+            .with_tls_config(tls(&endpoint.ca)?)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(Connect { allow_private: sink.allow_private, resolve });
-        let client = Client::builder(TokioExecutor::new())
+            .wrap_connector(Connect { allow_private: endpoint.allow_private, resolve });
+        let http = HttpClient::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(usize::from(sink.lanes))
+            .pool_max_idle_per_host(endpoint.idle_max)
             .build(connector);
-        Ok(Self {
-            url,
-            secrets: secrets?,
-            headers,
-            timeout: Duration::from_millis(u64::from(sink.timeout_ms)),
-            answer_bytes: sink.answer_bytes,
-            wants_ok: false,
-            client,
-        })
+        let Endpoint { answer_bytes, good, .. } = *endpoint;
+        Ok(Self { url, secrets: secrets?, headers, answer_bytes, good, http })
     }
 
-    /// The same where the answer is the point: 200 and no other status has one.
+    /// The URL without its query, which may hold a secret.
     #[must_use]
-    pub fn wanting_ok(mut self) -> Self {
-        self.wants_ok = true;
-        self
+    pub fn shown_url(&self) -> String {
+        shown(&self.url)
     }
 
-    /// Posts lines, signed for this moment. `id` is the request's name; a repeat with the same lines has the same.
-    pub async fn post(&self, id: &str, lines: Bytes) -> Answer {
-        let request = match self.request(id, lines) {
-            Ok(request) => request,
-            Err(error) => return later(Trouble::Unreachable(error.to_string())),
-        };
-        let until = tokio::time::Instant::now() + self.timeout;
-        let response = match tokio::time::timeout_at(until, self.client.request(request)).await {
-            Err(_) => return later(Trouble::Timeout),
-            Ok(Err(error)) if error.is_connect() => return later(Trouble::Unreachable(innermost(&error))),
-            Ok(Err(_)) => return later(Trouble::Broken),
+    /// Posts a body, signed for this moment. `id` is the request's name; a repeat with the same body has the same.
+    ///
+    /// # Errors
+    /// [`Trouble`]; an answer of any status is none.
+    pub async fn post(&self, id: &str, body: Bytes, until: Instant) -> Result<Answered, Trouble> {
+        let request = self.request(id, body).map_err(|error| Trouble::Unreachable(error.to_string()))?;
+        let response = match timeout_at(until, self.http.request(request)).await {
+            Err(_) => return Err(Trouble::Timeout),
+            Ok(Err(error)) if error.is_connect() => return Err(Trouble::Unreachable(innermost(&error))),
+            Ok(Err(_)) => return Err(Trouble::Broken),
             Ok(Ok(response)) => response,
         };
         let (status, after) = (response.status(), retry_after(response.headers(), SystemTime::now()));
-        if status == StatusCode::OK || (status.is_success() && !self.wants_ok) {
-            return Answer::Taken(self.said(response.into_body(), until).await);
-        }
-        match status {
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-                Answer::Later { trouble: Trouble::Status(status.as_u16()), after }
-            }
-            _ if status.is_client_error() => Answer::Never(status.as_u16()),
-            _ => Answer::Later { trouble: Trouble::Status(status.as_u16()), after },
-        }
+        let said = if self.good.is(status) { self.said(response.into_body(), until).await } else { Said::Unread };
+        Ok(Answered { status: status.as_u16(), after, said })
     }
 
-    fn request(&self, id: &str, lines: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
+    fn request(&self, id: &str, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut request = Request::post(self.url.clone())
             .header(CONTENT_TYPE, "application/x-ndjson")
             .header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")))
             .header("webhook-id", id)
             .header("webhook-timestamp", seconds)
-            .header("webhook-signature", signature(&self.secrets, id, seconds, &lines))
-            .body(Full::new(lines))?;
+            .header("webhook-signature", signature(&self.secrets, id, seconds, &body))
+            .body(Full::new(body))?;
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
         Ok(request)
     }
 
-    async fn said(&self, body: Incoming, until: tokio::time::Instant) -> Said {
-        match tokio::time::timeout_at(until, Limited::new(body, self.answer_bytes).collect()).await {
+    async fn said(&self, body: Incoming, until: Instant) -> Said {
+        match timeout_at(until, Limited::new(body, self.answer_bytes).collect()).await {
             Ok(Ok(whole)) => Said::Body(whole.to_bytes()),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Said::TooMuch,
             Ok(Err(_)) | Err(_) => Said::Broken,
         }
     }
-}
-
-fn later(trouble: Trouble) -> Answer {
-    Answer::Later { trouble, after: None }
 }
 
 /// The reason at the bottom: "connection refused" says more than "client error".

@@ -1,5 +1,5 @@
 //! Upstream: what clients send to routes, and events of their connections, on the way to business services (rule S-2).
-//! A message walks `submit` → `sink` → `writer` → `spool` (here its sender is told SENT) → `worker` → the service. Parts beside
+//! A message walks `submit` → `sink` → `writer` → `spool` (here its sender is told SENT) → `worker` → `outlet`. Parts beside
 //! these: `item` (what travels), `retry` (when to try again), `search` (what else to try), `ledger` and `graves` (bounds),
 //! `wishes` and `actions` (what a service's answer wants done), `dead_letters`, `events` and `debounce`.
 //! Invariant: what was told SENT is in a spool, in its sink, or a dead letter.
@@ -11,6 +11,7 @@ mod events;
 mod graves;
 mod item;
 mod ledger;
+mod outlet;
 mod retry;
 mod search;
 mod sink;
@@ -32,6 +33,7 @@ pub use self::actions::Pushing;
 pub use self::dead_letters::{Deed, Which};
 pub use self::events::Events;
 pub use self::item::{UpstreamItem, What};
+pub use self::outlet::Webhook;
 use self::sink::Idle;
 pub use self::sink::Sink;
 pub use self::spool::{Amount, Dead};
@@ -109,8 +111,10 @@ impl Upstream {
     ) -> Result<Self, String> {
         let (mut sinks, mut idle) = (Vec::new(), Vec::new());
         for sink in &config.sinks {
-            let opened = Sink::open(sink, &config.spool, json_depth, Arc::clone(metrics), Arc::clone(resolve));
-            let (sink, waits) = opened.map_err(|error| format!("logic.upstream: {error}"))?;
+            let named = |error: String| format!("logic.upstream: sink {:?}: {error}", sink.name);
+            let outlet = Webhook::new(sink, Arc::clone(resolve)).map_err(named)?;
+            let opened = Sink::open(sink, &config.spool, json_depth, Arc::clone(metrics), Box::new(outlet));
+            let (sink, waits) = opened.map_err(|error| named(error.to_string()))?;
             sinks.push(sink);
             idle.push(waits);
         }

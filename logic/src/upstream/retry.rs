@@ -17,8 +17,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::outlet::Fault;
 use crate::config::SinkConfig;
-use crate::http_client::Trouble;
 
 /// How long a message that was given up counts against its user: long beside the minutes that one can hold a lane.
 const STRIKE_MS: u64 = 60 * 60 * 1_000;
@@ -38,6 +38,10 @@ pub struct Asked {
     pub oldest_ms: u64,
     /// Whose its first is.
     pub shard: u32,
+    /// What the sink has taken of any lane by now.
+    pub taken: u64,
+    /// Now, Unix milliseconds.
+    pub now_ms: u64,
 }
 
 /// What comes next.
@@ -124,40 +128,32 @@ impl RetryPolicy {
     }
 
     /// The sink will never take this request.
-    pub fn never(&mut self, asked: Asked, status: u16) -> Step {
+    pub fn never(&mut self, asked: Asked, fault: &Fault) -> Step {
         self.failures += 1;
         if asked.messages > 1 {
             self.suspect(asked);
             return Step::Again;
         }
-        Step::Bury(format!("status {status}"))
+        Step::Bury(fault.words.clone())
     }
 
-    /// It may take it later. `taken` counts what the sink has taken of any lane; `chance` is from 0 to 1.
-    pub fn later(
-        &mut self,
-        asked: Asked,
-        trouble: &Trouble,
-        after: Option<Duration>,
-        taken: u64,
-        now_ms: u64,
-        chance: f64,
-    ) -> Step {
+    /// It may take it later, at the earliest `after`; `chance` is from 0 to 1.
+    pub fn later(&mut self, asked: Asked, fault: &Fault, after: Option<Duration>, chance: f64) -> Step {
+        let Asked { taken, now_ms, .. } = asked;
         self.failures = self.failures.saturating_add(1);
         let is_blamed = self.failures > 1 && taken != self.others;
         self.blamed += u32::from(is_blamed);
         self.others = taken;
-        let is_silence = !matches!(trouble, Trouble::Status(_));
-        self.is_open = self.failures > 1 && (asked.messages == 1 || is_silence);
+        self.is_open = self.failures > 1 && (asked.messages == 1 || fault.is_silence);
         if asked.messages == 1 && self.blamed >= self.attempts_of(asked.shard, now_ms) {
             self.strike(asked.shard, now_ms);
-            return Step::Bury(trouble.words());
+            return Step::Bury(fault.words.clone());
         }
         if self.failures > 1 && now_ms.saturating_sub(asked.oldest_ms) > self.age_max_ms {
             return Step::Expire;
         }
         // Silence and refused connections say nothing about the messages, unless others got through.
-        if self.failures > 1 && (!is_silence || is_blamed) && asked.messages > 1 {
+        if self.failures > 1 && (!fault.is_silence || is_blamed) && asked.messages > 1 {
             self.suspect(asked);
         }
         Step::Wait(self.back_off(chance).max(after.unwrap_or_default()))
@@ -210,33 +206,41 @@ mod tests {
     }
 
     fn asked(messages: usize, last: u64) -> Asked {
-        Asked { messages, last, oldest_ms: 0, shard: 0 }
+        Asked { messages, last, oldest_ms: 0, shard: 0, taken: 0, now_ms: 0 }
     }
 
-    const TROUBLE: Trouble = Trouble::Status(500);
+    /// The same when so much was taken, at another time.
+    fn at(asked: Asked, taken: u64, now_ms: u64) -> Asked {
+        Asked { taken, now_ms, ..asked }
+    }
+
+    fn status(status: u16) -> Fault {
+        Fault { label: "status", words: format!("status {status}"), is_silence: false }
+    }
+
+    fn silence() -> Fault {
+        Fault { label: "timeout", words: "no answer in time".into(), is_silence: true }
+    }
 
     #[test]
     fn waits_double_up_to_the_longest_and_are_random_below() {
         let mut policy = policy();
         let mut waits = Vec::new();
         for _ in 0..12 {
-            let Step::Wait(wait) = policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 1.0) else { panic!("it waits") };
+            let Step::Wait(wait) = policy.later(asked(1, 1), &status(500), None, 1.0) else { panic!("it waits") };
             waits.push(wait.as_millis());
         }
 
         assert_eq!(waits[..4], [100, 200, 400, 800]);
         assert_eq!(waits[11], 30_000);
-        assert_eq!(policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0), Step::Wait(Duration::ZERO));
+        assert_eq!(policy.later(asked(1, 1), &status(500), None, 0.0), Step::Wait(Duration::ZERO));
     }
 
     #[test]
     fn the_sinks_wish_to_wait_is_a_least_and_no_most() {
         let after = Some(Duration::from_secs(7));
 
-        assert_eq!(
-            policy().later(asked(1, 1), &Trouble::Status(429), after, 0, 0, 0.5),
-            Step::Wait(Duration::from_secs(7))
-        );
+        assert_eq!(policy().later(asked(1, 1), &status(429), after, 0.5), Step::Wait(Duration::from_secs(7)));
     }
 
     #[test]
@@ -248,7 +252,7 @@ mod tests {
             let asked = asked(messages, at + messages as u64 - 1);
             requests += 1;
             if (at..=asked.last).contains(&bad) && !buried.contains(&bad) {
-                match policy.never(asked, 400) {
+                match policy.never(asked, &status(400)) {
                     Step::Again => {}
                     Step::Bury(why) => {
                         assert_eq!(why, "status 400");
@@ -273,17 +277,17 @@ mod tests {
     fn a_sink_that_is_down_makes_no_dead_letters_before_their_age() {
         let mut policy = policy();
         for _ in 0..1_000 {
-            let step = policy.later(asked(1, 1), &TROUBLE, None, 5, 59_000, 0.5);
+            let step = policy.later(at(asked(1, 1), 5, 59_000), &status(500), None, 0.5);
             assert!(matches!(step, Step::Wait(_)), "{step:?}");
         }
 
-        assert_eq!(policy.later(asked(1, 1), &TROUBLE, None, 5, 60_001, 0.5), Step::Expire);
+        assert_eq!(policy.later(at(asked(1, 1), 5, 60_001), &status(500), None, 0.5), Step::Expire);
     }
 
     #[test]
     fn one_failure_makes_nothing_too_old() {
         let mut policy = policy();
-        let fails = |policy: &mut RetryPolicy| policy.later(asked(1, 1), &Trouble::Timeout, None, 0, 90_000, 0.0);
+        let fails = |policy: &mut RetryPolicy| policy.later(at(asked(1, 1), 0, 90_000), &silence(), None, 0.0);
         assert_eq!(fails(&mut policy), Step::Wait(Duration::ZERO));
         policy.taken(asked(1, 1));
 
@@ -295,7 +299,7 @@ mod tests {
         let mut policy = policy();
         let mut steps = Vec::new();
         for taken in 0..4 {
-            steps.push(policy.later(asked(1, 1), &TROUBLE, None, taken, 0, 0.0));
+            steps.push(policy.later(at(asked(1, 1), taken, 0), &status(500), None, 0.0));
         }
 
         assert_eq!(steps[3], Step::Bury("status 500".into()));
@@ -310,7 +314,7 @@ mod tests {
             let asked = Asked { shard, oldest_ms: now_ms, ..asked(1, 1) };
             let fails = |_: &u32| {
                 taken += 1;
-                !matches!(policy.later(asked, &TROUBLE, None, taken, now_ms, 0.0), Step::Bury(_))
+                !matches!(policy.later(at(asked, taken, now_ms), &status(500), None, 0.0), Step::Bury(_))
             };
             let count = (1..100).take_while(fails).count();
             policy.buried();
@@ -334,7 +338,7 @@ mod tests {
         for taken in 0..20 {
             let messages = policy.limit();
             sizes.push(messages);
-            if policy.later(asked(messages, messages as u64), &TROUBLE, None, taken, 0, 0.0)
+            if policy.later(at(asked(messages, messages as u64), taken, 0), &status(500), None, 0.0)
                 == Step::Bury("status 500".into())
             {
                 break;
@@ -347,16 +351,16 @@ mod tests {
     #[test]
     fn another_is_tried_once_a_failure_from_the_second_on_while_nothing_is_taken() {
         let mut policy = policy();
-        policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        policy.later(asked(1, 1), &status(500), None, 0.0);
         assert!(!policy.wants_another(0), "one failure is nothing");
 
-        policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        policy.later(asked(1, 1), &status(500), None, 0.0);
         assert!(policy.wants_another(0) && !policy.wants_another(0));
-        policy.later(asked(1, 1), &TROUBLE, None, 0, 0, 0.0);
+        policy.later(asked(1, 1), &status(500), None, 0.0);
         assert!(!policy.wants_another(1), "something was taken");
-        policy.later(asked(2, 2), &TROUBLE, None, 1, 0, 0.0);
+        policy.later(at(asked(2, 2), 1, 0), &status(500), None, 0.0);
         assert!(!policy.wants_another(1), "halves come first");
-        policy.later(asked(2, 2), &Trouble::Timeout, None, 1, 0, 0.0);
+        policy.later(at(asked(2, 2), 1, 0), &silence(), None, 0.0);
         policy.taken(asked(2, 2));
         assert!(!policy.wants_another(1), "it was taken");
     }
@@ -365,7 +369,7 @@ mod tests {
     fn silence_shrinks_batches_when_others_get_through() {
         let mut policy = policy();
         for taken in 0..3 {
-            policy.later(asked(100, 100), &Trouble::Timeout, None, taken, 0, 0.0);
+            policy.later(at(asked(100, 100), taken, 0), &silence(), None, 0.0);
         }
 
         assert_eq!(policy.limit(), 50);
@@ -375,7 +379,7 @@ mod tests {
     fn silence_does_not_shrink_batches() {
         let mut policy = policy();
         for _ in 0..10 {
-            policy.later(asked(100, 100), &Trouble::Timeout, None, 0, 0, 0.0);
+            policy.later(asked(100, 100), &silence(), None, 0.0);
         }
 
         assert_eq!(policy.limit(), 100);

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::graves::Grave;
 use super::ledger::{Admission, Books, Ledger};
+use super::outlet::Outlet;
 use super::spool::frame;
 use super::spool::salvage::Damage;
 use super::spool::{Dead, Found, MESSAGE_WEIGHT, Spool, SpoolError};
@@ -21,8 +22,6 @@ use super::wishes::Actions;
 use super::{Outcome, worker, writer};
 use crate::clock::unix_ms;
 use crate::config::SinkConfig;
-use crate::http_client::connect::Resolve;
-use crate::http_client::{Url, Webhook};
 use crate::metrics::upstream::{ReasonLabels, SinkLabels, UpstreamMetrics};
 
 /// Messages and marks that wait for a commit.
@@ -73,7 +72,7 @@ pub struct Sink {
     /// The books.
     pub ledger: Ledger,
     /// The way out.
-    pub webhook: Webhook,
+    pub outlet: Box<dyn Outlet>,
     /// One each.
     pub lanes: Vec<LaneState>,
     /// What is counted.
@@ -128,17 +127,16 @@ impl Sink {
     /// Opens the spool; nothing moves before [`Idle::run`].
     ///
     /// # Errors
-    /// In words, with the sink's name.
+    /// [`SpoolError`].
     pub fn open(
         config: &SinkConfig,
         folder: &str,
         json_depth: usize,
         metrics: Arc<UpstreamMetrics>,
-        resolve: Resolve,
-    ) -> Result<(Arc<Self>, Idle), String> {
-        let named = |error: String| format!("sink {:?}: {error}", config.name);
+        outlet: Box<dyn Outlet>,
+    ) -> Result<(Arc<Self>, Idle), SpoolError> {
         let path = Path::new(folder).join(format!("{}.redb", config.name));
-        let (spool, found) = Spool::open(&path, config.lanes).map_err(|error: SpoolError| named(error.to_string()))?;
+        let (spool, found) = Spool::open(&path, config.lanes)?;
         tell_of(config, &path, &found);
         let lane = |&(waiting, last): &(u64, u64)| LaneState {
             committed: watch::Sender::new(last),
@@ -152,7 +150,7 @@ impl Sink {
         let sink = Arc::new(Self {
             labels,
             ledger: Ledger::new(config, &found),
-            webhook: Webhook::new(config, resolve).map_err(named)?,
+            outlet,
             lanes: found.lanes.iter().map(lane).collect(),
             spool,
             metrics,
@@ -312,9 +310,9 @@ impl Sink {
         }
     }
 
-    /// The URL without what may be secret in it.
-    pub fn shown_url(&self) -> String {
-        Url::read(&self.config.url, true).map_or_else(|_| String::new(), |url| url.shown())
+    /// Where messages go, without what may be secret in it.
+    pub fn address(&self) -> String {
+        self.outlet.peers().into_iter().next().map_or_else(String::new, |peer| peer.address)
     }
 
     /// Sets the gauges.

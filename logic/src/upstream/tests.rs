@@ -85,6 +85,7 @@ fn firsts(got: &[crate::http_client::service::Got]) -> HashMap<String, Vec<u64>>
     out
 }
 
+mod outlets;
 mod poison;
 mod shares;
 

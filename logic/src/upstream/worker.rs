@@ -1,25 +1,23 @@
 //! One lane of a sink: sends its messages in order, one request at a time, and does not go on before the sink has them or
 //! they are dead letters. A user is in one lane, so that user's order holds whatever fails.
-//! Decisions are `retry`'s and `search`'s; this file waits, reads, posts and books.
+//! Decisions are `retry`'s and `search`'s; this file waits, reads, sends and books. Knows
+//! services only as an `outlet`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::BytesMut;
-use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::ledger::Burial;
+use super::outlet::{Fate, Line, Said, Sent};
 use super::retry::{Asked, RetryPolicy, Step};
 use super::search::Search;
 use super::sink::{Sink, Work};
 use super::spool::{Dead, SpoolError, Stored};
 use super::wishes::{self, Action, Actions};
 use crate::clock::unix_ms;
-use crate::http_client::{Answer, Said};
 
 /// Pause when the spool cannot be read, or the dead letters have no room: an operator has to act.
 const STUCK_PAUSE: Duration = Duration::from_secs(1);
@@ -97,8 +95,8 @@ impl Worker {
             self.try_another().await;
             return GO_ON;
         }
-        let Some(batch) = self.read(self.policy.limit()).await else { return self.pause(STUCK_PAUSE).await };
-        let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
+        let Some(mut batch) = self.read(self.policy.limit()).await else { return self.pause(STUCK_PAUSE).await };
+        let Some(first) = batch.first() else {
             // It is behind us already: read with those before it, or damaged. That is counted and kept beside the spool, in
             // which the next start must not find it again.
             if self.damaged > self.cursor {
@@ -108,29 +106,59 @@ impl Worker {
             return GO_ON;
         };
         self.state().head_ms.store(first.taken_ms, Ordering::Relaxed);
-        let asked = Asked { messages: batch.len(), last: last.number, oldest_ms: first.taken_ms, shard: first.shard };
-        match self.post(&batch).await {
-            Answer::Taken(said) => {
-                self.act(&said, &batch).await;
-                self.taken(asked, &batch).await;
-                GO_ON
-            }
-            Answer::Never(status) => {
-                self.sink.note(Some(format!("status {status}")));
-                let step = self.policy.never(asked, status);
-                self.follow(step, &batch, "status").await
-            }
-            Answer::Later { trouble, after } => {
-                self.sink.note(Some(trouble.words()));
-                self.sink.count(&self.sink.metrics.outlet.retries, trouble.label());
-                if let Some(after) = after {
-                    self.sink.hold(after);
+        let mut sent = self.send(&batch).await;
+        self.act(&sent.said, &batch).await;
+        let ahead = sent.fates.iter().take_while(|fate| **fate == Fate::Taken).count();
+        let left = batch.split_off(ahead.min(batch.len()));
+        let fates = sent.fates.split_off(ahead.min(sent.fates.len()));
+        if !batch.is_empty() {
+            self.taken(&batch).await;
+        }
+        self.retry(left, fates, sent.after).await
+    }
+
+    /// Takes out what the sink has behind a message that it has not, and decides about the rest.
+    async fn retry(&mut self, left: Vec<Stored>, fates: Vec<Fate>, after: Option<Duration>) -> Flow {
+        let mut fault = None;
+        let mut untaken = Vec::new();
+        for (message, fate) in left.into_iter().zip(fates) {
+            match fate {
+                Fate::Taken => self.take_out(&message).await,
+                other => {
+                    fault.get_or_insert(other);
+                    untaken.push(message);
                 }
-                let taken = self.sink.taken.load(Ordering::Relaxed);
-                self.search.behind(first);
-                let step = self.policy.later(asked, &trouble, after, taken, unix_ms(), fastrand::f64());
-                self.follow(step, &batch, trouble.label()).await
             }
+        }
+        let (Some(fate), Some(first)) = (fault, untaken.first()) else { return GO_ON };
+        after.into_iter().for_each(|after| self.sink.hold(after));
+        let asked = self.asked(&untaken);
+        match fate {
+            Fate::Taken => GO_ON,
+            Fate::Never(fault) => {
+                self.sink.note(Some(fault.words.clone()));
+                let step = self.policy.never(asked, &fault);
+                self.follow(step, &untaken, fault.label).await
+            }
+            Fate::Later(fault) | Fate::Unknown(fault) => {
+                self.sink.note(Some(fault.words.clone()));
+                self.sink.count(&self.sink.metrics.outlet.retries, fault.label);
+                self.search.behind(first);
+                let step = self.policy.later(asked, &fault, after, fastrand::f64());
+                self.follow(step, &untaken, fault.label).await
+            }
+        }
+    }
+
+    fn asked(&self, batch: &[Stored]) -> Asked {
+        let (first, last) = (batch.first(), batch.last());
+        Asked {
+            messages: batch.len(),
+            last: last.map_or(0, |last| last.number),
+            oldest_ms: first.map_or(0, |first| first.taken_ms),
+            shard: first.map_or(0, |first| first.shard),
+            taken: self.sink.taken.load(Ordering::Relaxed),
+            now_ms: unix_ms(),
         }
     }
 
@@ -145,25 +173,32 @@ impl Worker {
         let Ok((search, found)) = look.await else { return };
         self.search = search;
         let Ok(Some(message)) = found else { return };
-        let (sink, batch) = (Arc::clone(&self.sink), std::slice::from_ref(&message));
-        match self.post(batch).await {
-            Answer::Taken(said) => {
-                self.act(&said, batch).await;
-                sink.taken.fetch_add(1, Ordering::Relaxed);
-                let (sender, written) = oneshot::channel();
-                let is_queued = sink.hand_in(Work::Take { lane, number: message.number, sender }).await;
-                // Else it stays where it is and is sent again in its turn.
-                if is_queued && written.await.unwrap_or(false) {
-                    self.delivered(batch);
-                    sink.ledger.delivered(batch);
-                }
+        let batch = std::slice::from_ref(&message);
+        let sent = self.send(batch).await;
+        self.act(&sent.said, batch).await;
+        match sent.fates.into_iter().next() {
+            Some(Fate::Taken) => {
+                self.sink.taken.fetch_add(1, Ordering::Relaxed);
+                self.take_out(&message).await;
             }
-            Answer::Never(_) => self.search.failed(&message),
-            Answer::Later { trouble, after } => {
+            Some(Fate::Later(fault) | Fate::Unknown(fault)) => {
                 self.search.failed(&message);
-                sink.count(&sink.metrics.outlet.retries, trouble.label());
-                after.into_iter().for_each(|after| sink.hold(after));
+                self.sink.count(&self.sink.metrics.outlet.retries, fault.label);
+                sent.after.into_iter().for_each(|after| self.sink.hold(after));
             }
+            Some(Fate::Never(_)) | None => self.search.failed(&message),
+        }
+    }
+
+    /// A message that the sink has goes out of the spool before those ahead of it.
+    async fn take_out(&self, message: &Stored) {
+        let (sender, written) = oneshot::channel();
+        let work = Work::Take { lane: self.lane, number: message.number, sender };
+        // Else it stays where it is and is sent again in its turn.
+        if self.sink.hand_in(work).await && written.await.unwrap_or(false) {
+            let batch = std::slice::from_ref(message);
+            self.delivered(batch);
+            self.sink.ledger.delivered(batch);
         }
     }
 
@@ -189,28 +224,22 @@ impl Worker {
         }
     }
 
-    async fn post(&self, batch: &[Stored]) -> Answer {
-        let mut lines = BytesMut::with_capacity(batch.iter().map(|message| message.line.len() + 1).sum());
-        for message in batch {
-            lines.extend_from_slice(&message.line);
-            lines.extend_from_slice(b"\n");
-        }
-        let started = Instant::now();
-        let answer = self.sink.webhook.post(&request_id(batch), lines.freeze()).await;
-        self.sink.metrics.outlet.requests.get_or_create(&self.sink.labels).inc();
-        self.sink
-            .metrics
-            .outlet
-            .request_seconds
-            .get_or_create(&self.sink.labels)
-            .observe(started.elapsed().as_secs_f64());
-        answer
+    async fn send(&self, batch: &[Stored]) -> Sent {
+        let lines: Vec<Line<'_>> =
+            batch.iter().map(|message| Line { number: message.number, text: &message.line }).collect();
+        let (sink, started) = (&self.sink, Instant::now());
+        let sent = sink.outlet.send(&lines, started + Duration::from_millis(u64::from(sink.config.timeout_ms))).await;
+        debug_assert_eq!(sent.fates.len(), lines.len(), "an outlet says what became of each line");
+        sink.metrics.outlet.requests.get_or_create(&sink.labels).inc();
+        sink.metrics.outlet.request_seconds.get_or_create(&sink.labels).observe(started.elapsed().as_secs_f64());
+        sent
     }
 
     /// Replies and pushes before the mark: after a crash they come twice rather than never.
     async fn act(&self, said: &Said, batch: &[Stored]) {
         let sink = &self.sink;
         let wishes = match said {
+            Said::Unread => return,
             Said::Body(body) => wishes::read(body, batch, sink.json_depth).map_err(|_| "bad_answer"),
             Said::TooMuch => Err("answer_too_large"),
             Said::Broken => Err("answer_broken"),
@@ -236,7 +265,8 @@ impl Worker {
         }
     }
 
-    async fn taken(&mut self, asked: Asked, batch: &[Stored]) {
+    async fn taken(&mut self, batch: &[Stored]) {
+        let asked = self.asked(batch);
         self.sink.taken.fetch_add(1, Ordering::Relaxed);
         self.delivered(batch);
         self.policy.taken(asked);
@@ -312,44 +342,5 @@ impl Worker {
         self.policy.buried();
         self.cursor = message.number;
         self.state().waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[derive(Deserialize)]
-struct Named<'a> {
-    id: &'a str,
-}
-
-/// The same for the same lines, and for no other: a receiver may drop a request it has seen. After a start with other lanes
-/// as many messages can follow the same first one, so all numbers are in it, as a hash.
-fn request_id(batch: &[Stored]) -> String {
-    let first: Option<Named<'_>> =
-        batch.first().and_then(|message| tidegate_protocol::json::from_slice(&message.line).ok());
-    let mut numbers = Sha256::new();
-    batch.iter().for_each(|message| numbers.update(message.number.to_le_bytes()));
-    let hash: [u8; 32] = numbers.finalize().into();
-    let short = hash.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-    format!("{}-{}-{short:016x}", first.map_or("none", |named| named.id), batch.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    fn batch(numbers: [u64; 3]) -> Vec<Stored> {
-        let line = |number| Bytes::from(format!("{{\"id\":\"m{number}\"}}"));
-        numbers.map(|number| Stored { number, shard: 0, taken_ms: 0, line: line(number) }).into()
-    }
-
-    #[test]
-    fn a_request_has_a_name_of_its_own_also_after_lanes_have_changed() {
-        let id = request_id(&batch([5, 7, 9]));
-
-        assert_eq!(id, request_id(&batch([5, 7, 9])));
-        assert!(id.starts_with("m5-3-"), "{id}");
-        assert_ne!(id, request_id(&batch([5, 6, 7])), "as many lines behind the same first one");
-        assert_ne!(id, request_id(&batch([5, 7, 9])[..2]));
     }
 }
