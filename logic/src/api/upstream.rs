@@ -135,7 +135,7 @@ fn sink_state(sink: &Sink) -> SinkState {
 }
 
 fn damage_state(sink: &Sink) -> Option<DamageState> {
-    let messages = sink.metrics.intake.damaged.get_or_create(&sink.labels).get();
+    let messages = sink.counts.metrics.intake.damaged.get_or_create(&sink.counts.labels).get();
     let set_aside: Vec<String> = sink.spool.set_aside().iter().map(|path| path.display().to_string()).collect();
     (messages > 0 || !set_aside.is_empty()).then_some(DamageState { messages, set_aside })
 }

@@ -9,6 +9,7 @@ mod dead_letters;
 mod debounce;
 mod events;
 mod graves;
+mod health;
 mod item;
 mod ledger;
 mod outlet;

@@ -5,14 +5,14 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::graves::Grave;
+use super::health::Health;
 use super::ledger::{Admission, Books, Ledger};
 use super::outlet::Outlet;
 use super::spool::frame;
@@ -26,10 +26,6 @@ use crate::metrics::upstream::{ReasonLabels, SinkLabels, UpstreamMetrics};
 
 /// Messages and marks that wait for a commit.
 const INTAKE: usize = 65_536;
-/// Time without success after which the log hears of it.
-const TELL_AFTER_MS: u64 = 3_000;
-/// Least time between two lines of the log about dead letters.
-const MOURN_EVERY_MS: u64 = 60_000;
 
 /// Something for the next commit.
 #[derive(Debug)]
@@ -65,8 +61,6 @@ pub struct LaneState {
 pub struct Sink {
     /// As configured.
     pub config: SinkConfig,
-    /// Names it in metrics.
-    pub labels: SinkLabels,
     /// The file.
     pub spool: Spool,
     /// The books.
@@ -76,33 +70,24 @@ pub struct Sink {
     /// One each.
     pub lanes: Vec<LaneState>,
     /// What is counted.
-    pub metrics: Arc<UpstreamMetrics>,
-    /// Batches that the sink has taken, of any lane.
-    pub taken: AtomicU64,
-    /// Millions of what JSON may nest, for answers.
+    pub counts: Counts,
+    /// What is wrong.
+    pub health: Health,
+    /// How deep JSON may nest in answers.
     pub json_depth: usize,
     /// One who tends dead letters at a time.
     pub tending: AsyncMutex<()>,
     intake: mpsc::Sender<Work>,
-    born: Instant,
-    /// Milliseconds after `born` before which nothing is sent, by the sink's own wish.
-    held_until: AtomicU64,
-    /// None since the last success.
-    trouble: Mutex<Option<Trouble>>,
-    /// When the log last heard of dead letters, in milliseconds after `born`.
-    mourned: AtomicU64,
-    /// When it last heard of such that were dropped.
-    evicting: AtomicU64,
 }
 
-/// What is wrong with a sink.
-#[derive(Debug)]
-struct Trouble {
-    since_ms: u64,
-    /// The latest.
-    words: String,
-    /// Whether the log knows.
-    is_told: bool,
+/// What is counted of a sink.
+pub struct Counts {
+    /// Names it in metrics.
+    pub labels: SinkLabels,
+    /// Those of all sinks.
+    pub metrics: Arc<UpstreamMetrics>,
+    /// Batches that the sink has taken, of any lane.
+    pub taken: AtomicU64,
 }
 
 /// A sink as operators see it.
@@ -148,21 +133,15 @@ impl Sink {
         metrics.intake.damaged.get_or_create(&labels).inc_by(lost);
         let (intake, work) = mpsc::channel(INTAKE);
         let sink = Arc::new(Self {
-            labels,
             ledger: Ledger::new(config, &found),
             outlet,
             lanes: found.lanes.iter().map(lane).collect(),
             spool,
-            metrics,
-            taken: AtomicU64::new(0),
+            counts: Counts { labels, metrics, taken: AtomicU64::new(0) },
+            health: Health::new(&config.name),
             json_depth,
             tending: AsyncMutex::new(()),
             intake,
-            born: Instant::now(),
-            held_until: AtomicU64::new(0),
-            trouble: Mutex::new(None),
-            mourned: AtomicU64::new(0),
-            evicting: AtomicU64::new(0),
             config: config.clone(),
         });
         let idle = Idle { sink: Arc::clone(&sink), work, next: found.next };
@@ -196,7 +175,7 @@ impl Sink {
 
     /// Counts, and tells the sender if there is one.
     pub fn refuse(&self, reason: &'static str, sender: Option<oneshot::Sender<Outcome>>, outcome: Outcome) {
-        self.count(&self.metrics.intake.refused, reason);
+        self.count(&self.counts.metrics.intake.refused, reason);
         if let Some(sender) = sender {
             // A sender that is gone needs no answer.
             let _ = sender.send(outcome);
@@ -217,73 +196,20 @@ impl Sink {
         family.get_or_create(&ReasonLabels { sink: self.config.name.clone(), reason }).inc();
     }
 
-    /// The sink has asked for a pause.
-    pub fn hold(&self, pause: Duration) {
-        let until = self.age_ms().saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
-        self.held_until.fetch_max(until, Ordering::Relaxed);
-    }
-
-    /// What is left of the pause.
-    pub fn held(&self) -> Duration {
-        Duration::from_millis(self.held_until.load(Ordering::Relaxed).saturating_sub(self.age_ms()))
-    }
-
-    fn age_ms(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Remembers what went wrong, or that nothing does. The log hears of it when the sink takes nothing for a while: single
-    /// failures are what retries are for.
-    pub fn note(&self, words: Option<String>) {
-        let (mut trouble, now_ms) = (self.trouble.lock(), unix_ms());
-        match (&mut *trouble, words) {
-            (None, Some(words)) => *trouble = Some(Trouble { since_ms: now_ms, words, is_told: false }),
-            (Some(trouble), Some(words)) => {
-                trouble.words = words;
-                if !trouble.is_told && now_ms.saturating_sub(trouble.since_ms) > TELL_AFTER_MS {
-                    trouble.is_told = true;
-                    tracing::warn!(sink = %self.config.name, "the sink takes nothing: {}", trouble.words);
-                }
-            }
-            (Some(Trouble { is_told: true, .. }), None) => {
-                tracing::info!(sink = %self.config.name, "the sink takes messages again");
-                *trouble = None;
-            }
-            (_, None) => *trouble = None,
-        }
-    }
-
-    /// Counts a dead letter; the log hears of them at most once a minute.
+    /// Counts a dead letter.
     pub fn mourn(&self, reason: &'static str) {
-        self.count(&self.metrics.dead.died, reason);
-        if self.is_time(&self.mourned) {
-            tracing::warn!(sink = %self.config.name, reason, "messages become dead letters (GET /v1/upstream/dead)");
-        }
+        self.count(&self.counts.metrics.dead.died, reason);
+        self.health.mourn(reason);
     }
 
-    /// Counts dead letters that are gone for good; the log hears of them at most once a minute.
+    /// Counts dead letters that are gone for good.
     pub fn evicted(&self, reason: &'static str, letters: usize) {
         if letters == 0 {
             return;
         }
         let labels = ReasonLabels { sink: self.config.name.clone(), reason };
-        self.metrics.dead.evicted.get_or_create(&labels).inc_by(letters as u64);
-        if self.is_time(&self.evicting) {
-            tracing::warn!(
-                sink = %self.config.name, reason,
-                "dead letters are dropped for lack of room (dead_bytes, dead_user_bytes, dead_full)"
-            );
-        }
-    }
-
-    /// Whether the log has not heard of something for a while; then it does now.
-    fn is_time(&self, last: &AtomicU64) -> bool {
-        let (now_ms, then) = (self.age_ms().max(1), last.load(Ordering::Relaxed));
-        let is_time = then == 0 || now_ms.saturating_sub(then) > MOURN_EVERY_MS;
-        if is_time {
-            last.store(now_ms, Ordering::Relaxed);
-        }
-        is_time
+        self.counts.metrics.dead.evicted.get_or_create(&labels).inc_by(letters as u64);
+        self.health.evicted(reason);
     }
 
     /// A message is not as it was written: it is counted, kept beside the spool, and passed over. Blocking.
@@ -291,7 +217,7 @@ impl Sink {
         let kept =
             self.spool.keep(number, bytes).map_or_else(|error| error.to_string(), |path| path.display().to_string());
         tracing::error!(sink = %self.config.name, number, kept, "a message in the spool is damaged and not delivered");
-        self.metrics.intake.damaged.get_or_create(&self.labels).inc();
+        self.counts.metrics.intake.damaged.get_or_create(&self.counts.labels).inc();
         let line = bytes.len().saturating_sub(frame::MESSAGE_HEAD);
         self.ledger.lost(line as u64 + MESSAGE_WEIGHT);
         self.lanes[usize::from(lane)].waiting.fetch_sub(1, Ordering::Relaxed);
@@ -301,13 +227,7 @@ impl Sink {
     pub fn standing(&self) -> Standing {
         let heads = self.lanes.iter().map(|lane| lane.head_ms.load(Ordering::Relaxed)).filter(|&ms| ms > 0);
         let lag_ms = heads.min().map_or(0, |oldest| unix_ms().saturating_sub(oldest));
-        let trouble = self.trouble.lock();
-        let trouble = trouble.as_ref();
-        Standing {
-            books: self.ledger.books(),
-            lag_ms,
-            trouble: trouble.map(|trouble| (trouble.since_ms, trouble.words.clone())),
-        }
+        Standing { books: self.ledger.books(), lag_ms, trouble: self.health.trouble() }
     }
 
     /// Where messages go, without what may be secret in it.
@@ -319,15 +239,18 @@ impl Sink {
     pub fn refresh(&self) {
         let standing = self.standing();
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let (m, books) = (&self.metrics, standing.books);
-        m.intake.spool_messages.get_or_create(&self.labels).set(gauge(books.waiting.messages));
-        m.intake.spool_bytes.get_or_create(&self.labels).set(gauge(books.waiting.bytes));
-        m.intake.unwritten_bytes.get_or_create(&self.labels).set(gauge(books.unwritten));
-        m.dead.messages.get_or_create(&self.labels).set(gauge(books.dead.messages));
-        m.dead.bytes.get_or_create(&self.labels).set(gauge(books.dead.bytes));
+        let (m, books) = (&self.counts.metrics, standing.books);
+        m.intake.spool_messages.get_or_create(&self.counts.labels).set(gauge(books.waiting.messages));
+        m.intake.spool_bytes.get_or_create(&self.counts.labels).set(gauge(books.waiting.bytes));
+        m.intake.unwritten_bytes.get_or_create(&self.counts.labels).set(gauge(books.unwritten));
+        m.dead.messages.get_or_create(&self.counts.labels).set(gauge(books.dead.messages));
+        m.dead.bytes.get_or_create(&self.counts.labels).set(gauge(books.dead.bytes));
         let set_aside = self.spool.set_aside().len();
-        m.intake.set_aside.get_or_create(&self.labels).set(gauge(set_aside as u64));
-        m.outlet.lag_seconds.get_or_create(&self.labels).set(Duration::from_millis(standing.lag_ms).as_secs_f64());
+        m.intake.set_aside.get_or_create(&self.counts.labels).set(gauge(set_aside as u64));
+        m.outlet
+            .lag_seconds
+            .get_or_create(&self.counts.labels)
+            .set(Duration::from_millis(standing.lag_ms).as_secs_f64());
     }
 }
 

@@ -380,7 +380,7 @@ async fn messages_that_are_damaged_while_the_node_runs_are_counted_and_the_other
     let mut delivered: Vec<u64> = firsts(&hook.got())["alice"].clone();
     delivered.retain(|n| ![2, 3, 4, 8, 19].contains(n));
     assert_eq!(delivered.len(), 15, "{delivered:?}");
-    until("five counted", || sink.metrics.intake.damaged.get_or_create(&sink.labels).get() == 5).await;
+    until("five counted", || sink.counts.metrics.intake.damaged.get_or_create(&sink.counts.labels).get() == 5).await;
     assert_eq!(sink.standing().books.waiting, Amount::default());
     upstream.stop(Duration::from_secs(5)).await;
     drop(upstream);

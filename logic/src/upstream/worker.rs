@@ -87,11 +87,11 @@ impl Worker {
         if *self.leave.borrow() {
             return Flow::Break(());
         }
-        let held = self.sink.held();
+        let held = self.sink.health.held();
         if !held.is_zero() {
             return self.pause(held).await;
         }
-        if self.policy.wants_another(self.sink.taken.load(Ordering::Relaxed)) {
+        if self.policy.wants_another(self.sink.counts.taken.load(Ordering::Relaxed)) {
             self.try_another().await;
             return GO_ON;
         }
@@ -131,18 +131,18 @@ impl Worker {
             }
         }
         let (Some(fate), Some(first)) = (fault, untaken.first()) else { return GO_ON };
-        after.into_iter().for_each(|after| self.sink.hold(after));
+        after.into_iter().for_each(|after| self.sink.health.hold(after));
         let asked = self.asked(&untaken);
         match fate {
             Fate::Taken => GO_ON,
             Fate::Never(fault) => {
-                self.sink.note(Some(fault.words.clone()));
+                self.sink.health.note(Some(fault.words.clone()));
                 let step = self.policy.never(asked, &fault);
                 self.follow(step, &untaken, fault.label).await
             }
             Fate::Later(fault) | Fate::Unknown(fault) => {
-                self.sink.note(Some(fault.words.clone()));
-                self.sink.count(&self.sink.metrics.outlet.retries, fault.label);
+                self.sink.health.note(Some(fault.words.clone()));
+                self.sink.count(&self.sink.counts.metrics.outlet.retries, fault.label);
                 self.search.behind(first);
                 let step = self.policy.later(asked, &fault, after, fastrand::f64());
                 self.follow(step, &untaken, fault.label).await
@@ -157,7 +157,7 @@ impl Worker {
             last: last.map_or(0, |last| last.number),
             oldest_ms: first.map_or(0, |first| first.taken_ms),
             shard: first.map_or(0, |first| first.shard),
-            taken: self.sink.taken.load(Ordering::Relaxed),
+            taken: self.sink.counts.taken.load(Ordering::Relaxed),
             now_ms: unix_ms(),
         }
     }
@@ -178,13 +178,13 @@ impl Worker {
         self.act(&sent.said, batch).await;
         match sent.fates.into_iter().next() {
             Some(Fate::Taken) => {
-                self.sink.taken.fetch_add(1, Ordering::Relaxed);
+                self.sink.counts.taken.fetch_add(1, Ordering::Relaxed);
                 self.take_out(&message).await;
             }
             Some(Fate::Later(fault) | Fate::Unknown(fault)) => {
                 self.search.failed(&message);
-                self.sink.count(&self.sink.metrics.outlet.retries, fault.label);
-                sent.after.into_iter().for_each(|after| self.sink.hold(after));
+                self.sink.count(&self.sink.counts.metrics.outlet.retries, fault.label);
+                sent.after.into_iter().for_each(|after| self.sink.health.hold(after));
             }
             Some(Fate::Never(_)) | None => self.search.failed(&message),
         }
@@ -230,8 +230,13 @@ impl Worker {
         let (sink, started) = (&self.sink, Instant::now());
         let sent = sink.outlet.send(&lines, started + Duration::from_millis(u64::from(sink.config.timeout_ms))).await;
         debug_assert_eq!(sent.fates.len(), lines.len(), "an outlet says what became of each line");
-        sink.metrics.outlet.requests.get_or_create(&sink.labels).inc();
-        sink.metrics.outlet.request_seconds.get_or_create(&sink.labels).observe(started.elapsed().as_secs_f64());
+        sink.counts.metrics.outlet.requests.get_or_create(&sink.counts.labels).inc();
+        sink.counts
+            .metrics
+            .outlet
+            .request_seconds
+            .get_or_create(&sink.counts.labels)
+            .observe(started.elapsed().as_secs_f64());
         sent
     }
 
@@ -248,11 +253,11 @@ impl Worker {
             Ok(wishes) => wishes,
             Err(reason) => {
                 tracing::debug!(sink = %sink.config.name, reason, "an answer was not understood");
-                sink.count(&sink.metrics.outlet.actions, reason);
+                sink.count(&sink.counts.metrics.outlet.actions, reason);
                 return;
             }
         };
-        (0..wishes.strays).for_each(|_| sink.count(&sink.metrics.outlet.actions, "stray_reply"));
+        (0..wishes.strays).for_each(|_| sink.count(&sink.counts.metrics.outlet.actions, "stray_reply"));
         for action in wishes.actions {
             let is_reply = matches!(action, Action::Reply { .. });
             let outcome = match (self.actions.act(action).await, is_reply) {
@@ -261,13 +266,13 @@ impl Worker {
                 (false, true) => "bad_reply",
                 (false, false) => "bad_push",
             };
-            sink.count(&sink.metrics.outlet.actions, outcome);
+            sink.count(&sink.counts.metrics.outlet.actions, outcome);
         }
     }
 
     async fn taken(&mut self, batch: &[Stored]) {
         let asked = self.asked(batch);
-        self.sink.taken.fetch_add(1, Ordering::Relaxed);
+        self.sink.counts.taken.fetch_add(1, Ordering::Relaxed);
         self.delivered(batch);
         self.policy.taken(asked);
         self.cursor = asked.last;
@@ -277,8 +282,8 @@ impl Worker {
 
     fn delivered(&self, batch: &[Stored]) {
         let sink = &self.sink;
-        sink.metrics.outlet.delivered.get_or_create(&sink.labels).inc_by(batch.len() as u64);
-        sink.note(None);
+        sink.counts.metrics.outlet.delivered.get_or_create(&sink.counts.labels).inc_by(batch.len() as u64);
+        sink.health.note(None);
         self.state().waiting.fetch_sub(batch.len() as u64, Ordering::Relaxed);
     }
 
@@ -313,7 +318,7 @@ impl Worker {
         let dead = Dead { message: message.clone(), died_ms: unix_ms(), attempts, reason: words };
         let (of_user, oldest) = match sink.ledger.bury(dead.grave()) {
             Burial::Hold => {
-                sink.note(Some(format!("{}; the dead letters are full (dead_bytes)", dead.reason)));
+                sink.health.note(Some(format!("{}; the dead letters are full (dead_bytes)", dead.reason)));
                 return self.pause(STUCK_PAUSE).await;
             }
             Burial::TooLarge => {

@@ -42,7 +42,12 @@ pub async fn run(sink: Arc<Sink>, mut queue: mpsc::Receiver<Work>, mut next: u64
         let changes = changes(&batch, &mut kept, &mut next);
         let started = Instant::now();
         let outcome = commit(&sink, changes, next).await;
-        sink.metrics.intake.commit_seconds.get_or_create(&sink.labels).observe(started.elapsed().as_secs_f64());
+        sink.counts
+            .metrics
+            .intake
+            .commit_seconds
+            .get_or_create(&sink.counts.labels)
+            .observe(started.elapsed().as_secs_f64());
         let failed = outcome.is_err();
         match outcome {
             Ok(()) => kept.clear(),
@@ -134,10 +139,10 @@ fn settle(sink: &Sink, batch: &mut Vec<Work>, mut number: u64, failed: bool) {
                 sink.ledger.written(line.len() as u64 + MESSAGE_WEIGHT);
                 arrived(shard);
                 if let Some(sender) = sender {
-                    sink.metrics.intake.messages.get_or_create(&sink.labels).inc();
+                    sink.counts.metrics.intake.messages.get_or_create(&sink.counts.labels).inc();
                     let _ = sender.send(Outcome::Sent { time_ms: unix_ms() });
                 } else {
-                    sink.metrics.intake.events.get_or_create(&sink.labels).inc();
+                    sink.counts.metrics.intake.events.get_or_create(&sink.counts.labels).inc();
                 }
             }
             Work::Revive { dead, sender } => {

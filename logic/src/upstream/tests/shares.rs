@@ -29,7 +29,7 @@ async fn what_a_service_refuses_of_some_users_holds_up_nobody_else() {
     assert_eq!(delivered.filter(|(user, _)| user.starts_with("honest")).count(), 30);
     let sink = &upstream.sinks()[0];
     let labels = ReasonLabels { sink: "robots".into(), reason: "full" };
-    let evicted = || sink.metrics.dead.evicted.get_or_create(&labels).get();
+    let evicted = || sink.counts.metrics.dead.evicted.get_or_create(&labels).get();
     until("each that was refused counted", || sink.standing().books.dead.messages + evicted() == 128).await;
     assert!(sink.standing().books.dead.bytes <= 1024 * 1024 && evicted() > 80, "{}", evicted());
 }
