@@ -54,7 +54,7 @@ impl Position {
         link.metrics.events.inc_by(reply.interest.len() as u64);
         let mut account = link.account.lock();
         if account.epoch != epoch {
-            *account = super::Account { epoch, info: None };
+            *account = super::link::Account { epoch, info: None };
         }
         if let Some(info) = &reply.gateway {
             shared.spare.note(link.index, info);

@@ -1,18 +1,20 @@
 //! The links to the gateways: pushes that wait for one gateway become one batch, one HTTP/2 POST; interest, queries and
-//! commands travel on the same connection. This file is what the rest of logic sees of it: a [`Fleet`] of [`Link`]s.
+//! commands travel on the same connection. The rest of logic sees a [`Fleet`] of [`Link`]s (`link`).
 //! Parts: `queue` (what waits), `dial` (how a connection comes about), `client` (one request), `session` (the life of a
-//! connection), `sender` (batches and their sequence), `events` and `interest` (who is where), `uplink` and `tracker` (what
+//! connection), `sender` (batches and their sequence), `calls` (what else one link carries), `events` and `interest` (who is where), `uplink` and `tracker` (what
 //! clients say, and the answers to it), `spare` (who could take the clients of one that leaves), `permits` (requests that wait
 //! for a gateway), `share` (what goes to one), `ask`, `tell` and `cursor` (questions and commands to several).
 //! Invariant: one gateway never waits for another.
 
 mod ask;
+mod calls;
 mod client;
 pub mod cursor;
 mod dial;
 mod events;
 mod failure;
 pub mod interest;
+mod link;
 mod permits;
 mod queue;
 mod sender;
@@ -27,72 +29,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use prost::Message;
-use tidegate_protocol::records::{self, GatewayInfo, Wants, path};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tidegate_protocol::records::{self, Wants};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 pub use self::ask::Walked;
-pub use self::client::CallError;
 pub use self::dial::{GatewayLink, PipeDial, PipeStream};
 pub use self::failure::{Failure, untaken};
+pub use self::link::Link;
 pub use self::permits::Permits;
 pub use self::queue::LinkState;
 pub use self::share::{Identity, Share, holders};
-pub use self::uplink::{Heard, Outgoing};
+pub use self::uplink::Heard;
 
-use self::client::Client;
-use self::queue::Queue;
 use self::spare::Spare;
 use crate::config::BackplaneConfig;
 use crate::fleet::interest::{GatewayIndex, Interest};
-use crate::metrics::fleet::{FailureLabels, FleetMetrics, LinkMetrics};
-
-/// Waits for written pushes, and beside them queries and commands, that one link carries at once. Together half of a
-/// gateway's 256 streams a connection: h2 queues a stream beyond those ahead of the next PUSH and EVENTS. Two bounds,
-/// because waits last as long as their publishers say, and an operator's question should not wait for them.
-const WAITS_MAX: usize = 64;
-const QUESTIONS_MAX: usize = 64;
-
-/// What a wait may take longer than its publisher said: the way to the gateway and back.
-const WAIT_SLACK: Duration = Duration::from_millis(500);
+use crate::metrics::fleet::{FailureLabels, FleetMetrics};
 
 /// What became of one gateway's share of a push.
 pub type Taken = Result<records::Receipt, Failure>;
-
-/// One gateway as the rest of logic sees it.
-pub struct Link {
-    /// Backplane address (`host:port`), or `local`: the name in receipts and metrics.
-    pub name: String,
-    /// Its place in the configuration.
-    pub index: GatewayIndex,
-    /// What waits for it, and whether the link is up; the link's task takes from it.
-    queue: Queue,
-    /// The open connection, while there is one; set and cleared by the link's task.
-    client: Mutex<Option<Client>>,
-    /// The gateway's latest account of itself and its epoch; kept over a loss; set by the link's task.
-    account: Mutex<Account>,
-    /// Permits of [`WAITS_MAX`] and [`QUESTIONS_MAX`].
-    waits: Semaphore,
-    questions: Semaphore,
-    /// Requests that may wait for this gateway's answer to their pushes.
-    permits: Arc<Semaphore>,
-    /// Answers to what its clients said.
-    pub outgoing: Outgoing,
-    /// Told when the link has come up.
-    pub came_up: Notify,
-    /// The epoch in which the gateway has been told what it must know before clients come; until then it is not asked what
-    /// they say, by which it would let them in.
-    briefed: watch::Sender<u64>,
-    metrics: LinkMetrics,
-}
-
-#[derive(Default)]
-struct Account {
-    epoch: u64,
-    info: Option<GatewayInfo>,
-}
 
 /// What every link shares.
 struct Shared {
@@ -289,128 +246,5 @@ impl Sent {
             out.push((link, taken));
         }
         out
-    }
-}
-
-impl Link {
-    fn new(
-        name: String,
-        index: GatewayIndex,
-        config: &BackplaneConfig,
-        metrics: &FleetMetrics,
-        permits: usize,
-    ) -> Self {
-        let metrics = metrics.of_link(&name);
-        Self {
-            name,
-            index,
-            queue: Queue::new(config),
-            client: Mutex::default(),
-            account: Mutex::default(),
-            waits: Semaphore::new(WAITS_MAX),
-            questions: Semaphore::new(QUESTIONS_MAX),
-            permits: Arc::new(Semaphore::new(permits)),
-            outgoing: Outgoing::default(),
-            came_up: Notify::new(),
-            briefed: watch::Sender::new(0),
-            metrics,
-        }
-    }
-
-    /// Whether the link is up.
-    #[must_use]
-    pub fn state(&self) -> LinkState {
-        self.queue.state()
-    }
-
-    /// Pushes and bytes that wait.
-    #[must_use]
-    pub fn waiting(&self) -> (usize, usize) {
-        self.queue.waiting()
-    }
-
-    /// The gateway's latest account of itself, and the epoch it belongs to.
-    #[must_use]
-    pub fn account(&self) -> (u64, Option<GatewayInfo>) {
-        let account = self.account.lock();
-        (account.epoch, account.info.clone())
-    }
-
-    /// The gateway knows in this epoch what it must know before clients come.
-    pub fn brief(&self, epoch: u64) {
-        self.briefed.send_if_modified(|old| std::mem::replace(old, epoch) != epoch);
-    }
-
-    /// Whether it does in its present epoch.
-    #[must_use]
-    pub fn is_briefed(&self) -> bool {
-        *self.briefed.borrow() == self.account.lock().epoch
-    }
-
-    /// Resolves when it does in this epoch.
-    async fn is_briefed_in(&self, epoch: u64) {
-        // The sender lives in self, so this ends only by the value.
-        let _ = self.briefed.subscribe().wait_for(|briefed| *briefed == epoch).await;
-    }
-
-    fn identity(&self) -> Identity {
-        let account = self.account.lock();
-        let info = account.info.as_ref()?;
-        // While the link is down the gateway may have restarted: then only its own id is certain.
-        let is_up = self.state() == LinkState::Up;
-        Some((u16::try_from(info.id).ok()?, is_up.then_some(info.id_epoch)))
-    }
-
-    /// Asks the gateway.
-    ///
-    /// # Errors
-    /// [`CallError`]; `Down` when there is no connection.
-    pub async fn query(
-        &self,
-        request: &records::QueryRequest,
-        deadline: Duration,
-    ) -> Result<records::QueryReply, CallError> {
-        self.question(path::QUERY, request, deadline).await
-    }
-
-    /// Tells the gateway to close connections.
-    ///
-    /// # Errors
-    /// As [`Link::query`].
-    pub async fn command(
-        &self,
-        request: &records::CommandRequest,
-        deadline: Duration,
-    ) -> Result<records::CommandReply, CallError> {
-        self.question(path::COMMAND, request, deadline).await
-    }
-
-    /// Waits until a push is written, or time is up.
-    ///
-    /// # Errors
-    /// As [`Link::query`]; `Late` also when too many wait already.
-    pub async fn wait(&self, ticket: u64, until: Instant) -> Result<records::WaitReply, CallError> {
-        let end = until + WAIT_SLACK;
-        let _permit = timeout_at(end, self.waits.acquire()).await.map_err(|_| CallError::Late)?;
-        let now = Instant::now();
-        let left = until.saturating_duration_since(now).as_millis();
-        let timeout_ms = u32::try_from(left).unwrap_or(u32::MAX);
-        let request = records::WaitRequest { tickets: vec![ticket], timeout_ms };
-        self.client()?.call(path::WAIT, &request, end.saturating_duration_since(now)).await
-    }
-
-    async fn question<Q: Message, A: Message + Default>(
-        &self,
-        path: &str,
-        request: &Q,
-        deadline: Duration,
-    ) -> Result<A, CallError> {
-        let end = Instant::now() + deadline;
-        let _permit = timeout_at(end, self.questions.acquire()).await.map_err(|_| CallError::Late)?;
-        self.client()?.call(path, request, end.saturating_duration_since(Instant::now())).await
-    }
-
-    fn client(&self) -> Result<Client, CallError> {
-        self.client.lock().clone().ok_or(CallError::Down)
     }
 }

@@ -104,7 +104,7 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
         };
         why = Failure::Unreachable;
         sender.begin(session.epoch);
-        *link.client.lock() = Some(session.client.clone());
+        link.calls.go_over(Some(session.client.clone()));
         link.queue.open();
         link.came_up.notify_one();
         tracing::info!(gateway = %link.name, epoch = session.epoch, "link is up");
@@ -116,7 +116,7 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
             attempt = 0;
         }
 
-        *link.client.lock() = None;
+        link.calls.go_over(None);
         link.queue.lose();
         shared.interest.doubt(link.index);
         if end.is_farewell() || shared.spare.is_draining(link.index) {

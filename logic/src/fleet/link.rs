@@ -1,0 +1,149 @@
+//! One gateway as the rest of logic sees it. Its life is `session`'s, what waits for it `queue`'s, its requests `calls`'.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate_protocol::records::{self, GatewayInfo, path};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::calls::Calls;
+use super::client::CallError;
+use super::interest::GatewayIndex;
+use super::queue::{LinkState, Queue};
+use super::share::Identity;
+use super::uplink::Outgoing;
+use crate::config::BackplaneConfig;
+use crate::metrics::fleet::{FleetMetrics, LinkMetrics};
+
+/// One gateway as the rest of logic sees it.
+pub struct Link {
+    /// Backplane address (`host:port`), or `local`: the name in receipts and metrics.
+    pub name: String,
+    /// Its place in the configuration.
+    pub index: GatewayIndex,
+    /// What waits for it, and whether the link is up; the link's task takes from it.
+    pub(super) queue: Queue,
+    /// The gateway's latest account of itself and its epoch; kept over a loss; set by the link's task.
+    pub(super) account: Mutex<Account>,
+    /// Questions, commands and waits.
+    pub(super) calls: Calls,
+    /// Requests that may wait for this gateway's answer to their pushes.
+    pub(super) permits: Arc<Semaphore>,
+    /// Answers to what its clients said.
+    pub outgoing: Outgoing,
+    /// Told when the link has come up.
+    pub came_up: Notify,
+    /// The epoch in which the gateway has been told what it must know before clients come; until then it is not asked what
+    /// they say, by which it would let them in.
+    briefed: watch::Sender<u64>,
+    pub(super) metrics: LinkMetrics,
+}
+
+/// What a gateway says of itself, in which epoch.
+#[derive(Default)]
+pub(super) struct Account {
+    pub epoch: u64,
+    pub info: Option<GatewayInfo>,
+}
+
+impl Link {
+    pub(super) fn new(
+        name: String,
+        index: GatewayIndex,
+        config: &BackplaneConfig,
+        metrics: &FleetMetrics,
+        permits: usize,
+    ) -> Self {
+        let metrics = metrics.of_link(&name);
+        Self {
+            name,
+            index,
+            queue: Queue::new(config),
+            account: Mutex::default(),
+            calls: Calls::default(),
+            permits: Arc::new(Semaphore::new(permits)),
+            outgoing: Outgoing::default(),
+            came_up: Notify::new(),
+            briefed: watch::Sender::new(0),
+            metrics,
+        }
+    }
+
+    /// Whether the link is up.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        self.queue.state()
+    }
+
+    /// Pushes and bytes that wait.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        self.queue.waiting()
+    }
+
+    /// The gateway's latest account of itself, and the epoch it belongs to.
+    #[must_use]
+    pub fn account(&self) -> (u64, Option<GatewayInfo>) {
+        let account = self.account.lock();
+        (account.epoch, account.info.clone())
+    }
+
+    /// The gateway knows in this epoch what it must know before clients come.
+    pub fn brief(&self, epoch: u64) {
+        self.briefed.send_if_modified(|old| std::mem::replace(old, epoch) != epoch);
+    }
+
+    /// Whether it does in its present epoch.
+    #[must_use]
+    pub fn is_briefed(&self) -> bool {
+        *self.briefed.borrow() == self.account.lock().epoch
+    }
+
+    /// Resolves when it does in this epoch.
+    pub(super) async fn is_briefed_in(&self, epoch: u64) {
+        // The sender lives in self, so this ends only by the value.
+        let _ = self.briefed.subscribe().wait_for(|briefed| *briefed == epoch).await;
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        let account = self.account.lock();
+        let info = account.info.as_ref()?;
+        // While the link is down the gateway may have restarted: then only its own id is certain.
+        let is_up = self.state() == LinkState::Up;
+        Some((u16::try_from(info.id).ok()?, is_up.then_some(info.id_epoch)))
+    }
+
+    /// Asks the gateway.
+    ///
+    /// # Errors
+    /// [`CallError`]; `Down` when there is no connection.
+    pub async fn query(
+        &self,
+        request: &records::QueryRequest,
+        deadline: Duration,
+    ) -> Result<records::QueryReply, CallError> {
+        self.calls.question(path::QUERY, request, deadline).await
+    }
+
+    /// Tells the gateway to close connections.
+    ///
+    /// # Errors
+    /// As [`Link::query`].
+    pub async fn command(
+        &self,
+        request: &records::CommandRequest,
+        deadline: Duration,
+    ) -> Result<records::CommandReply, CallError> {
+        self.calls.question(path::COMMAND, request, deadline).await
+    }
+
+    /// Waits until a push is written, or time is up.
+    ///
+    /// # Errors
+    /// As [`Link::query`]; `Late` also when too many wait already.
+    pub async fn wait(&self, ticket: u64, until: Instant) -> Result<records::WaitReply, CallError> {
+        self.calls.wait(ticket, until).await
+    }
+}
