@@ -43,14 +43,13 @@ impl Blocklist {
         Self { table: Mutex::new(Blocks::new(BLOCKS_MAX)), fleet }
     }
 
-    /// Sets a block; gives it as it is to be told.
+    /// Sets a block that begins with its `set_ms`; gives it as it is to be told.
     ///
     /// # Errors
     /// [`Full`].
-    pub fn set(&self, user: &str, room: &str, seconds: u32, reason: &str, now_ms: u64) -> Result<Block, Full> {
-        let until_ms = now_ms + u64::from(seconds) * 1_000;
-        let (user, room, reason) = (user.to_owned(), room.to_owned(), reason.to_owned());
-        self.change(Block { user, room, until_ms, set_ms: now_ms, reason, is_lifted: false }, now_ms).ok_or(Full)
+    pub fn set(&self, block: Block) -> Result<Block, Full> {
+        let now_ms = block.set_ms;
+        self.change(block, now_ms).ok_or(Full)
     }
 
     /// Lifts a block; none when there is none.
@@ -217,7 +216,8 @@ mod tests {
         assert!(lifted.set_ms > 50_000 && lifted.is_lifted);
         assert!(table.of("ann", 1_000).is_empty());
         assert_eq!(table.lift("ann", "", 1_000), None);
-        assert!(table.set("ann", "", 10, "", 2_000).is_ok());
+        let again = Block { user: "ann".into(), until_ms: 12_000, set_ms: 2_000, ..Block::default() };
+        assert!(table.set(again).is_ok());
         assert_eq!(table.of("ann", 2_000).len(), 1);
     }
 }

@@ -75,9 +75,7 @@ impl Agents {
     /// A REPLY has come up.
     pub fn take(&self, from: Sender, reply: Reply) -> Fate {
         let fate = match reply.command.parse::<CommandId>() {
-            Ok(id) if id.logic == self.fleet.logic() => {
-                self.registry.reply(id, &from.user, from.connection, reply.data, reply.is_error)
-            }
+            Ok(id) if id.logic == self.fleet.logic() => self.registry.reply(id, from, reply),
             Ok(_) | Err(_) => Fate::Late,
         };
         self.metrics.replies.get_or_create(&ReplyLabels { fate: fate.label() }).inc();
@@ -128,7 +126,9 @@ mod tests {
     fn conclusion(agents: &Agents, bytes: usize) -> Conclusion {
         let mut waiting = agents.registry.begin(1, 1, Target::User("u".into()));
         let connection = Bytes::from_static(b"connection------");
-        agents.registry.reply(waiting.id, "u", connection, Bytes::from(vec![b'1'; bytes]), false);
+        let from = Sender { user: "u".into(), connection, ..Sender::default() };
+        let reply = Reply { data: Bytes::from(vec![b'1'; bytes]), ..Reply::default() };
+        agents.registry.reply(waiting.id, from, reply);
         let replies = vec![waiting.replies.try_recv().expect("taken")];
         Conclusion { id: waiting.id, replies, delivered: 1, end: End::Replied, took: Duration::ZERO }
     }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 use tidegate_protocol::ids::CommandId;
+use tidegate_protocol::records::{self, Sender};
 use tokio::sync::mpsc;
 
 use crate::config::AgentsConfig;
@@ -167,21 +168,23 @@ impl Registry {
     }
 
     /// Takes a reply in.
-    pub fn reply(&self, id: CommandId, user: &str, connection: Bytes, data: Bytes, is_error: bool) -> Fate {
+    pub fn reply(&self, id: CommandId, from: Sender, reply: records::Reply) -> Fate {
+        let Sender { user, connection, .. } = from;
         let mut commands = self.commands.lock();
         let Some(command) = commands.get_mut(&id.number).filter(|c| c.secret == id.secret) else { return Fate::Late };
-        if matches!(&command.target, Target::User(meant) if meant != user) {
+        if matches!(&command.target, Target::User(meant) if *meant != user) {
             return Fate::Late;
         }
         if command.replied.contains(&connection) {
             return Fate::Again;
         }
-        let bytes = data.len();
+        let bytes = reply.data.len();
         if command.replied.len() >= self.replies || command.bytes + bytes > self.reply_bytes {
             return Fate::Full;
         }
         let Some(held) = Held::take(&self.held, bytes, self.replies_bytes) else { return Fate::Full };
-        let reply = Reply { user: user.to_owned(), connection: connection.clone(), data, is_error, held };
+        let records::Reply { data, is_error, .. } = reply;
+        let reply = Reply { user, connection: connection.clone(), data, is_error, held };
         // The channel has room for `replies`; it fails only when the command is about to be dropped.
         if command.sender.try_send(reply).is_err() {
             return Fate::Late;
@@ -223,8 +226,13 @@ mod tests {
         Arc::new(Registry::new(&config))
     }
 
-    fn data(n: usize) -> Bytes {
-        Bytes::from(vec![b'1'; n])
+    /// Of a user, by a connection.
+    fn from(user: &str, connection: Bytes) -> Sender {
+        Sender { user: user.into(), connection, ..Sender::default() }
+    }
+
+    fn data(n: usize) -> records::Reply {
+        records::Reply { data: Bytes::from(vec![b'1'; n]), ..records::Reply::default() }
     }
 
     /// Rule S-3.
@@ -234,13 +242,13 @@ mod tests {
         let mut waiting = registry.begin(1, 42, Target::User("ann".into()));
         let id = waiting.id;
 
-        let fates = [&A, &A, &B].map(|from| registry.reply(id, "ann", from.clone(), data(1), false));
+        let fates = [A, A, B].map(|connection| registry.reply(id, from("ann", connection), data(1)));
         let taken: Vec<Bytes> = std::iter::from_fn(|| waiting.replies.try_recv().ok()).map(|r| r.connection).collect();
         drop(waiting);
 
         assert_eq!(fates, [Fate::Taken, Fate::Again, Fate::Taken]);
         assert_eq!(taken, [A, B]);
-        assert_eq!(registry.reply(id, "ann", A, data(1), false), Fate::Late);
+        assert_eq!(registry.reply(id, from("ann", A), data(1)), Fate::Late);
         assert_eq!((registry.len(), registry.held()), (0, 0));
     }
 
@@ -252,10 +260,10 @@ mod tests {
         let room = registry.begin(1, 43, Target::Room("r".into()));
         let guessed = CommandId { secret: 41, ..waiting.id };
 
-        assert_eq!(registry.reply(guessed, "ann", A, data(1), false), Fate::Late);
-        assert_eq!(registry.reply(waiting.id, "eve", A, data(1), false), Fate::Late);
-        assert_eq!(registry.reply(CommandId { number: 99, ..waiting.id }, "ann", A, data(1), false), Fate::Late);
-        assert_eq!(registry.reply(room.id, "whoever", A, data(1), true), Fate::Taken);
+        assert_eq!(registry.reply(guessed, from("ann", A), data(1)), Fate::Late);
+        assert_eq!(registry.reply(waiting.id, from("eve", A), data(1)), Fate::Late);
+        assert_eq!(registry.reply(CommandId { number: 99, ..waiting.id }, from("ann", A), data(1)), Fate::Late);
+        assert_eq!(registry.reply(room.id, from("whoever", A), data(1)), Fate::Taken);
     }
 
     #[test]
@@ -263,7 +271,7 @@ mod tests {
         let registry = registry(|c| (c.replies, c.reply_bytes, c.replies_bytes) = (2, 10, 15));
         let mut one = registry.begin(1, 1, Target::Room("r".into()));
         let two = registry.begin(1, 2, Target::Room("r".into()));
-        let say = |w: &Waiting, from: u8, n| registry.reply(w.id, "", Bytes::from(vec![from; 16]), data(n), false);
+        let say = |w: &Waiting, place: u8, n| registry.reply(w.id, from("", Bytes::from(vec![place; 16])), data(n));
 
         assert_eq!(say(&one, 1, 11), Fate::Full, "too much for one command");
         assert_eq!(say(&one, 1, 10), Fate::Taken, "a smaller reply of the same connection still counts");

@@ -105,8 +105,10 @@ pub async fn block(
     must_be_json(headers)?;
     let depth = body.now.limits.json_depth;
     let body = body.read().await?;
-    let wish = read_block(&body.bytes, depth)?;
-    let set = blocklist.set(&user, &wish.room, wish.seconds, &wish.reason, unix_ms());
+    let Wish { seconds, room, reason } = read_block(&body.bytes, depth)?;
+    let set_ms = unix_ms();
+    let until_ms = set_ms + u64::from(seconds) * 1_000;
+    let set = blocklist.set(Block { user, room, until_ms, set_ms, reason, is_lifted: false });
     let block = set.map_err(|_| Refusal::Overloaded { what: "blocks of users", limit: BLOCKS_MAX })?;
     told(fleet, block).await
 }
