@@ -4,8 +4,10 @@
 use super::floors::{Crate, Floor};
 
 /// The crates whose modules have floors.
-pub const CRATES: &[Crate] =
-    &[Crate { folder: "gateway/src", floors: GATEWAY_ARROWS, still_broken: GATEWAY_STILL_BROKEN }];
+pub const CRATES: &[Crate] = &[
+    Crate { folder: "gateway/src", floors: GATEWAY_ARROWS, still_broken: GATEWAY_STILL_BROKEN },
+    Crate { folder: "logic/src", floors: LOGIC_ARROWS, still_broken: &[] },
+];
 
 const GATEWAY_ARROWS: &[Floor] = &[
     ("clock", &[]),
@@ -75,4 +77,69 @@ const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[
     ("backplane", "operate"),
     ("backplane", "gateway"),
     ("operate", "gateway"),
+];
+
+const LOGIC_ARROWS: &[Floor] = &[
+    ("clock", &[]),
+    ("metrics", &[]),
+    ("problem", &[]),
+    ("http_client", &[]),
+    ("json", &["problem"]),
+    ("config", &["http_client"]),
+    ("settings", &["config"]),
+    ("fleet", &["clock", "config", "metrics", "problem"]),
+    ("push", &["config", "fleet", "json", "metrics", "problem", "settings"]),
+    ("keys", &["config", "problem", "push"]),
+    ("agents", &["config", "fleet", "metrics", "problem", "push"]),
+    ("presence", &["config", "fleet", "metrics"]),
+    ("devices", &["fleet"]),
+    ("blocklist", &["clock", "fleet"]),
+    ("hook", &["config", "fleet", "http_client", "metrics"]),
+    ("upstream", &["clock", "config", "fleet", "http_client", "json", "metrics", "problem", "push", "settings"]),
+    (
+        "inbound",
+        &[
+            "agents", "config", "devices", "fleet", "hook", "metrics", "presence", "problem", "push", "settings",
+            "upstream",
+        ],
+    ),
+    (
+        "api",
+        &[
+            "agents",
+            "blocklist",
+            "clock",
+            "config",
+            "fleet",
+            "json",
+            "keys",
+            "metrics",
+            "problem",
+            "push",
+            "settings",
+            "upstream",
+        ],
+    ),
+    ("judge", &["config", "hook", "http_client", "upstream"]),
+    (
+        "logic",
+        &[
+            "agents",
+            "api",
+            "blocklist",
+            "config",
+            "devices",
+            "fleet",
+            "hook",
+            "http_client",
+            "inbound",
+            "judge",
+            "keys",
+            "metrics",
+            "presence",
+            "push",
+            "settings",
+            "upstream",
+        ],
+    ),
 ];
