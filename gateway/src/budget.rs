@@ -1,7 +1,7 @@
-//! A pool that all clients draw from, divided among the tasks that look after them: unfinished messages by bucket, guests by
-//! lobby. When it is full, room is made where most is held, whoever asked: a newcomer is not refused because others came first.
-//! Decides only whose turn it is; which of its holders a task lets go, and what it tells them, is the task's own.
-//! Each task writes its own count and the sum, so that nobody waits for anybody while there is room.
+//! A pool that all clients draw from, divided among the tasks that look after them: unfinished messages by bucket, pending
+//! handshakes by acceptor. When it is full, room is made where most is held, whoever asked: a newcomer is not refused because
+//! others came first. Decides only whose turn it is; which of its holders a task lets go, and what it tells them, is the task's
+//! own. Each task writes its own count and the sum, so that nobody waits for anybody while there is room.
 //! Invariants: `total` is the sum of the parts at rest; it passes `max` by an eighth and one a part at most, and only until
 //! the task that was told has had its turn.
 

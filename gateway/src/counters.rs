@@ -139,7 +139,7 @@ pub fn sum<'a>(counters: impl Iterator<Item = &'a CachePadded<BucketCounters>>) 
     })
 }
 
-/// Counters of rare events, shared by all buckets and lobbies.
+/// Counters of rare events, shared by all buckets and acceptors.
 #[derive(Debug, Default)]
 pub struct Totals {
     /// Connections accepted by the kernel and taken from it.

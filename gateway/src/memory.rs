@@ -1,5 +1,5 @@
 //! A gateway without sockets: real buckets, rooms, merge windows and fan-out threads over connections that exist in memory.
-//! For benches and tests of a million connections in one process, which no open-files limit here allows. There is no lobby,
+//! For benches and tests of a million connections in one process, which no open-files limit here allows. There is no acceptor,
 //! no bucket task and no backplane: nothing is ever read, and a write always fits.
 //! Invariant: what a connection has received is what the walks wrote to it, counted by the writer alone.
 

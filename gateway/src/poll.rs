@@ -1,5 +1,5 @@
 //! An epoll set that a tokio task can await: sets nest, so the runtime's reactor watches ours as one file.
-//! Shared by buckets and lobbies; what the events mean is theirs.
+//! Shared by buckets and acceptors; what the events mean is theirs.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

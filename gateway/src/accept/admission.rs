@@ -1,6 +1,6 @@
 //! How many strangers a second the gateway takes from the kernel: a token bucket whose rate gives way to scheduling lag.
 //! A pure state machine: it is told the time, the lag and the length of the accept queue, and has no socket or clock
-//! (docs/adr/0016). The lobby asks [`Admission::take`] before it accepts, and [`Admission::excess`] when it got nothing.
+//! (docs/adr/0016). The acceptor asks [`Admission::take`] before it accepts, and [`Admission::excess`] when it got nothing.
 //! Invariants: `rate_min <= rate <= rate_max`; `0 <= tokens <= rate` × [`BURST_MS`], or one token where that is less;
 //! without a known queue nobody is made to wait.
 

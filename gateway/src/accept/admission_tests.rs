@@ -104,7 +104,7 @@ fn strangers_wait_in_the_queue_while_it_is_short_in_length_and_in_time() {
     assert_eq!(fast.excess(None), u32::MAX, "nobody waits in a queue that cannot be seen");
 }
 
-/// The bound that keeps `ListenOverflows` at zero: what the lobby leaves waiting never passes half of the queue.
+/// The bound that keeps `ListenOverflows` at zero: what the acceptor leaves waiting never passes half of the queue.
 #[test]
 fn a_storm_far_above_the_rate_never_fills_the_queue() {
     let mut admission = Admission::new(2_000, 50, 0);

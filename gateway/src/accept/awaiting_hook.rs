@@ -1,7 +1,7 @@
 //! Those about whom the connect hook has been asked: they are named as far as a token goes, and wait for the word.
 //!
 //! ```text
-//!   named ──question goes up──▶ Asked ──yes──▶ opened, with HELLO
+//!   named ──question goes up──▶ AwaitingHook ──yes──▶ opened, with HELLO
 //!                                 └── no, no answer in time, or gone ──▶ refused: HTTP before the 101, ERROR and close after it
 //! ```
 //!
@@ -17,7 +17,7 @@ use tidegate_protocol::records::{Connect, Verdict, item::What};
 use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
-use super::{Guest, Lobby, RETRY_AFTER_S, Stage, hang_up};
+use super::{Acceptor, PendingHandshake, RETRY_AFTER_S, Stage, hang_up};
 use crate::accept::hook;
 use crate::gateway::node::Node;
 use crate::session::Identity;
@@ -25,7 +25,7 @@ use crate::uplink::{For, Whose};
 
 /// A client about whom the hook has been asked.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct AwaitingHook {
     identity: Identity,
     deflate: Option<Deflate>,
     /// Its 101; empty when it has had it.
@@ -34,7 +34,7 @@ pub(super) struct Asked {
     early: Vec<u8>,
 }
 
-impl Asked {
+impl AwaitingHook {
     pub(super) fn new(identity: Identity, deflate: Option<Deflate>, response: &[u8], early: &[u8]) -> Self {
         Self { identity, deflate, response: response.to_vec(), early: early.to_vec() }
     }
@@ -44,17 +44,17 @@ impl Asked {
     }
 }
 
-impl Lobby {
-    /// Asks about a guest, whose socket is in no set, and lets it wait.
-    pub(super) fn ask_about(&mut self, node: &Node, fd: OwnedFd, asked: Asked, connect: Connect) {
-        if !self.take_place(node) {
+impl Acceptor {
+    /// Asks about a client, whose socket is in no set, and lets it wait.
+    pub(super) fn ask_about(&mut self, node: &Node, fd: OwnedFd, waiting: AwaitingHook, connect: Connect) {
+        if !self.take_permit(node) {
             let retry_after_s = node.admission.lock().refuse();
-            return self.turn_down(node, &fd, &asked, Refusal::Overloaded { retry_after_s });
+            return self.turn_down(node, &fd, &waiting, Refusal::Overloaded { retry_after_s });
         }
-        let (slot, number) = self.free_seat();
+        let (slot, number) = self.free_slot();
         let data = epoll::EventData::new_u64(u64::from(number) << 32 | u64::from(slot));
-        let from = hook::sender(&fd, &asked.identity);
-        let whose = Whose::Guest { lobby: self.index, slot, number };
+        let from = hook::sender(&fd, &waiting.identity);
+        let whose = Whose::Handshake { acceptor: self.index, slot, number };
         let name = if from.user.is_empty() { from.address.clone() } else { from.user.clone() };
         let now = node.clock.now();
         let is_asked = epoll::add(&self.epoll, &fd, data, epoll::EventFlags::RDHUP).is_ok()
@@ -62,42 +62,48 @@ impl Lobby {
         if !is_asked {
             self.free.push(slot);
             node.handshakes.let_go(usize::from(self.index), 1);
-            return self.turn_down(node, &fd, &asked, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
+            return self.turn_down(node, &fd, &waiting, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
         }
-        self.asked_deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), slot, number));
-        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Asked(Box::new(asked)), number });
+        self.hook_deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), slot, number));
+        self.pending[slot as usize] =
+            Some(PendingHandshake { fd, stage: Stage::AwaitingHook(Box::new(waiting)), number });
     }
 
     /// Acts on the answers that have come.
-    pub(super) fn heed_answers(&mut self, node: &Node) {
-        for answered in node.doors[usize::from(self.index)].take() {
-            let guest = self.guests.get(answered.slot as usize).and_then(Option::as_ref);
-            let is_here = guest.is_some_and(|g| g.number == answered.number && matches!(g.stage, Stage::Asked(_)));
+    pub(super) fn take_answers(&mut self, node: &Node) {
+        for answered in node.mailboxes[usize::from(self.index)].take() {
+            let handshake = self.pending.get(answered.slot as usize).and_then(Option::as_ref);
+            let is_here =
+                handshake.is_some_and(|it| it.number == answered.number && matches!(it.stage, Stage::AwaitingHook(_)));
             if !is_here {
                 continue;
             }
-            let Some(Guest { fd, stage: Stage::Asked(asked), .. }) = self.unseat(node, answered.slot) else { continue };
+            let Some(PendingHandshake { fd, stage: Stage::AwaitingHook(waiting), .. }) =
+                self.unpark(node, answered.slot)
+            else {
+                continue;
+            };
             // This set must let go of the socket before a bucket's takes it.
             let _ = epoll::delete(&self.epoll, fd.as_fd());
-            self.heed(node, fd, *asked, answered.verdict);
+            self.act_on(node, fd, *waiting, answered.verdict);
         }
     }
 
-    fn heed(&mut self, node: &Node, fd: OwnedFd, asked: Asked, verdict: Option<Verdict>) {
+    fn act_on(&mut self, node: &Node, fd: OwnedFd, waiting: AwaitingHook, verdict: Option<Verdict>) {
         let unavailable = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
         let verdict = match verdict {
             Some(verdict) if verdict.status == 503 && verdict.code == unavailable.code() => None,
             verdict => verdict,
         };
-        let Some(verdict) = verdict else { return self.turn_down(node, &fd, &asked, unavailable) };
+        let Some(verdict) = verdict else { return self.turn_down(node, &fd, &waiting, unavailable) };
         if verdict.status != 0 {
-            return self.turn_down_by_hook(node, &fd, &asked, &verdict);
+            return self.turn_down_by_hook(node, &fd, &waiting, &verdict);
         }
         if !node.is_accepting() {
-            return self.turn_down(node, &fd, &asked, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
+            return self.turn_down(node, &fd, &waiting, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
-        let Asked { identity, deflate, response, early } = asked;
-        let rest = |identity| Asked { identity, deflate, response: response.clone(), early: Vec::new() };
+        let AwaitingHook { identity, deflate, response, early } = waiting;
+        let rest = |identity| AwaitingHook { identity, deflate, response: response.clone(), early: Vec::new() };
         let identity = match hook::apply(node, identity.clone(), verdict) {
             Ok(identity) => identity,
             Err(why) => {
@@ -114,8 +120,8 @@ impl Lobby {
     }
 
     /// One about whom the hook was asked is refused, for a reason of ours.
-    pub(super) fn turn_down(&mut self, node: &Node, fd: &OwnedFd, asked: &Asked, refusal: Refusal) {
-        if !asked.has_had_its_101() {
+    pub(super) fn turn_down(&mut self, node: &Node, fd: &OwnedFd, waiting: &AwaitingHook, refusal: Refusal) {
+        if !waiting.has_had_its_101() {
             return self.refuse(node, fd, refusal);
         }
         node.refused(refusal);
@@ -125,11 +131,11 @@ impl Lobby {
     }
 
     /// The same, in the hook's words.
-    fn turn_down_by_hook(&mut self, node: &Node, fd: &OwnedFd, asked: &Asked, verdict: &Verdict) {
+    fn turn_down_by_hook(&mut self, node: &Node, fd: &OwnedFd, waiting: &AwaitingHook, verdict: &Verdict) {
         node.refused(Refusal::HookRefused);
         let status = u16::try_from(verdict.status).unwrap_or(403);
         let is_retryable = matches!(status, 429 | 503);
-        let words = if asked.has_had_its_101() {
+        let words = if waiting.has_had_its_101() {
             last_words(status, &verdict.code, &verdict.message, is_retryable)
         } else {
             let mut out = Vec::new();

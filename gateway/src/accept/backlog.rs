@@ -31,7 +31,7 @@ pub struct Backlog {
     /// Question and answer belong together; `None` where there is no netlink.
     netlink: Mutex<Option<Socket>>,
     request: [u8; REQUEST_BYTES],
-    /// Held by the lobby that shortens the queue.
+    /// Held by the acceptor that shortens the queue.
     turn: Mutex<()>,
 }
 
@@ -50,7 +50,7 @@ impl Backlog {
         Self { netlink: Mutex::new(netlink.ok()), request: request(listener), turn: Mutex::new(()) }
     }
 
-    /// The right to shorten the queue, unless another lobby has it: two that act on one look would refuse twice as many.
+    /// The right to shorten the queue, unless another acceptor has it: two that act on one look would refuse twice as many.
     pub fn turn(&self) -> Option<MutexGuard<'_, ()>> {
         self.turn.try_lock()
     }

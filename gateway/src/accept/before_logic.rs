@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Lobby;
+use super::Acceptor;
 use crate::config::BeforeLogic;
 use crate::gateway::node::Node;
 
 /// Time between looks at the queue of those who wait.
 const LOOK_MS: u32 = 50;
 
-impl Lobby {
+impl Acceptor {
     /// Takes nobody in until a logic node has spoken, or for as long as those who came first may wait.
-    pub(super) async fn linger(&mut self, node: &Node) {
+    pub(super) async fn wait_for_logic(&mut self, node: &Node) {
         if node.config.handshake.before_logic != BeforeLogic::Wait {
             return;
         }

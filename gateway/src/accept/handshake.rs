@@ -1,5 +1,5 @@
-//! What becomes of a guest whose request head has arrived: refused by name, or made a connection.
-//! Decides only; accepting, waiting and deadlines are the lobby's.
+//! What becomes of a client whose request head has arrived: refused by name, or made a connection.
+//! Decides only; accepting, waiting and deadlines are the acceptor's.
 
 use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::epoll;
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
-use super::awaiting_hook::Asked;
-use super::proxy_header::{Introduction, Stranger, cause, peer_of};
-use super::unauthenticated::Unnamed;
-use super::{Lobby, RETRY_AFTER_S};
+use super::awaiting_hook::AwaitingHook;
+use super::proxy_header::{ProxyHeader, Stranger, cause, peer_of};
+use super::unauthenticated::Unauthenticated;
+use super::{Acceptor, RETRY_AFTER_S};
 use crate::accept::hook;
 use crate::gateway::node::Node;
 use crate::session::auth::TokenError;
@@ -19,18 +19,18 @@ use crate::session::{Identity, platform_of};
 /// Where `user_id` names the user, for the dialect of bare messages.
 const CHAT: &str = "/chat";
 
-impl Lobby {
+impl Acceptor {
     /// Decides over what has come so far: gives the stranger back when its head is unfinished.
     pub(super) fn consider(
         &mut self,
         node: &Node,
         mut stranger: Stranger,
         input: &[u8],
-        is_seated: bool,
+        is_parked: bool,
     ) -> Option<Stranger> {
-        let (address, head) = match node.proxies.introduce(&stranger, input) {
-            Ok(Introduction::Over { address, bytes }) => (address, &input[bytes..]),
-            Ok(Introduction::Incomplete) => return Some(stranger),
+        let (address, head) = match node.proxies.read_header(&stranger, input) {
+            Ok(ProxyHeader::Over { address, bytes }) => (address, &input[bytes..]),
+            Ok(ProxyHeader::Incomplete) => return Some(stranger),
             Err(refusal) => {
                 self.refuse(node, &stranger.fd, refusal);
                 return None;
@@ -46,7 +46,7 @@ impl Lobby {
             Ok(Parsed::Incomplete) => return Some(stranger),
             Ok(Parsed::Upgrade(upgrade, used)) => {
                 stranger.address = address.map(|address| node.proxies.client(&head[..used], address));
-                if let Err((fd, refusal)) = self.admit(node, stranger, &upgrade, head.split_at(used), is_seated) {
+                if let Err((fd, refusal)) = self.admit(node, stranger, &upgrade, head.split_at(used), is_parked) {
                     self.refuse_head(node, &fd, head, refusal);
                 }
             }
@@ -61,7 +61,7 @@ impl Lobby {
         stranger: Stranger,
         upgrade: &Upgrade<'_>,
         (head, early): (&[u8], &[u8]),
-        is_seated: bool,
+        is_parked: bool,
     ) -> Result<(), (OwnedFd, Refusal)> {
         let Stranger { fd, address } = stranger;
         if !node.is_accepting() {
@@ -71,7 +71,7 @@ impl Lobby {
             Ok(newcomer) => newcomer,
             Err(refusal) => return Err((fd, refusal)),
         };
-        if is_seated {
+        if is_parked {
             // This set must let go of the socket before a bucket's takes it.
             let _ = epoll::delete(&self.epoll, fd.as_fd());
         }
@@ -87,11 +87,11 @@ impl Lobby {
                 let Some(connect) = connect else {
                     return node.open(fd, identity, upgrade.deflate, &mut self.response, early);
                 };
-                self.ask_about(node, fd, Asked::new(identity, upgrade.deflate, &self.response, early), connect);
+                self.ask_about(node, fd, AwaitingHook::new(identity, upgrade.deflate, &self.response, early), connect);
                 Ok(())
             }
-            Newcomer::Unnamed(said) => {
-                self.let_in(node, fd, Unnamed::new(upgrade.deflate, said, address, connect), early)
+            Newcomer::Unauthenticated(said) => {
+                self.await_auth(node, fd, Unauthenticated::new(upgrade.deflate, said, address, connect), early)
             }
         }
     }
@@ -101,7 +101,7 @@ impl Lobby {
 enum Newcomer {
     Known(Identity),
     /// It will have to send AUTH.
-    Unnamed(Option<Box<str>>),
+    Unauthenticated(Option<Box<str>>),
 }
 
 fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
@@ -111,7 +111,7 @@ fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
     }
     let said = platform_of(upgrade.query)?;
     let Some(token) = token(node, upgrade)? else {
-        return Ok(Newcomer::Unnamed(said.map(|name| name.as_ref().into())));
+        return Ok(Newcomer::Unauthenticated(said.map(|name| name.as_ref().into())));
     };
     let claims = node.auth.verify(&token).map_err(TokenError::refusal)?;
     let identity = Identity::proven(claims, said.as_deref(), &node.platforms, &node.badges);

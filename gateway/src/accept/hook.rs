@@ -1,5 +1,5 @@
-//! The connect hook as the gateway sees it: what is asked about a stranger, what an answer makes of it, and the doors through
-//! which answers come back to the lobbies. The service itself is logic's to ask (docs/adr/0026).
+//! The connect hook as the gateway sees it: what is asked about a stranger, what an answer makes of it, and the mailboxes
+//! through which answers come back to the acceptors. The service itself is logic's to ask (docs/adr/0026).
 //! Invariant: an answer that cannot be carried out whole lets nobody in.
 
 use std::net::SocketAddr;
@@ -22,10 +22,10 @@ const FINGERPRINT_BYTES: usize = 16;
 /// Most rooms a connection is in from the start, those of its token included.
 const JOIN_MAX: usize = 64;
 
-/// What came back about a guest.
+/// What came back about a client.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    /// Its place in the lobby.
+    /// Its slot at the acceptor.
     pub slot: u32,
     /// Its number there.
     pub number: u32,
@@ -33,23 +33,23 @@ pub(crate) struct Answered {
     pub verdict: Option<Verdict>,
 }
 
-/// Where answers wait for a lobby. Bounded by the uplink's items: each is the answer to one.
+/// Where answers wait for an acceptor. Bounded by the uplink's items: each is the answer to one.
 #[derive(Debug, Default)]
-pub(crate) struct Door {
+pub(crate) struct Mailbox {
     answers: Mutex<Vec<Answered>>,
     /// Told when one has come.
-    pub knocked: Notify,
+    pub arrived: Notify,
 }
 
-impl Door {
-    /// Hands an answer to the lobby.
+impl Mailbox {
+    /// Hands an answer to the acceptor.
     pub fn put(&self, slot: u32, number: u32, outcome: Option<Outcome>) {
         let verdict = match outcome {
             Some(Outcome::Verdict(verdict)) => Some(*verdict),
             _ => None,
         };
         self.answers.lock().push(Answered { slot, number, verdict });
-        self.knocked.notify_one();
+        self.arrived.notify_one();
     }
 
     /// Everything that has come.

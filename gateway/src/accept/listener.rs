@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::sockopt;
 
-/// Binds the listener all lobbies share.
+/// Binds the listener all acceptors share.
 ///
 /// # Errors
 /// The system's, for example when the address is in use.

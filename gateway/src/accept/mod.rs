@@ -1,8 +1,9 @@
-//! The lobby: where connections come in. One task a core accepts from the one listener, reads request heads, refuses or
-//! admits, and hands the socket to its bucket. A guest costs its socket and the bytes of an unfinished head; there is no
-//! task, timer or HTTP library object for it (docs/adr/0003). The checks are `protocol::handshake`'s.
-//! Invariants: every guest has a deadline and is gone by then; guests of all lobbies stay within their bounds, as `places`
-//! keeps them; a refusal costs no allocation that outlives it; the kernel's accept queue is kept from filling.
+//! Where connections come in. One task a core accepts from the one listener, reads request heads, refuses or admits, and hands
+//! the socket to its bucket. A pending handshake costs its socket and the bytes of an unfinished head; there is no task, timer
+//! or HTTP library object for it (docs/adr/0003). The checks are `protocol::handshake`'s.
+//! Invariants: every pending handshake has a deadline and is gone by then; pending handshakes of all acceptors stay within
+//! their bounds, as `permits` keeps them; a refusal costs no allocation that outlives it; the kernel's accept queue is kept
+//! from filling.
 
 pub(crate) mod admission;
 mod awaiting_hook;
@@ -30,17 +31,17 @@ use tidegate_protocol::handshake::Refusal;
 use tidegate_protocol::ws::Inflater;
 use tokio::sync::mpsc;
 
-use self::awaiting_hook::Asked;
+use self::awaiting_hook::AwaitingHook;
 use self::tls::Arrival;
-use self::unauthenticated::Unnamed;
+use self::unauthenticated::Unauthenticated;
 use crate::accept::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
 use crate::gateway::node::Node;
 use crate::poll;
 use proxy_header::Stranger;
 
-/// Connections taken from the kernel before the guests get a turn: at first, and while more wait than one turn takes.
-/// An accept costs a sixth of a handshake, so in a storm the kernel's queue is emptied faster than guests are served.
+/// Connections taken from the kernel before those who are parked get a turn: at first, and while more wait than one turn takes.
+/// An accept costs a sixth of a handshake, so in a storm the kernel's queue is emptied faster than requests are served.
 const ACCEPTS: u32 = 64;
 const ACCEPTS_MAX: u32 = 512;
 /// Pause when the rate is used up and those who wait may wait.
@@ -57,43 +58,43 @@ const RETRY_AFTER_S: u32 = 2;
 const DEADLINES_MS: u32 = 100;
 /// Pause when the system has no files or memory for another connection.
 const EXHAUSTED_MS: u64 = 50;
-/// Clients past their TLS handshake that wait for a lobby's turn; beyond it their tasks wait.
+/// Clients past their TLS handshake that wait for an acceptor's turn; beyond it their tasks wait.
 const ARRIVALS_MAX: usize = 256;
 
 /// A socket that is no connection yet.
 #[derive(Debug)]
-struct Guest {
+struct PendingHandshake {
     fd: OwnedFd,
     stage: Stage,
     number: u32,
 }
 
-/// What is awaited of a guest.
+/// What is awaited of a client.
 #[derive(Debug)]
 enum Stage {
     /// The rest of its request head; and its address, as [`Stranger`] has it.
     Head(Vec<u8>, Option<SocketAddr>),
     /// Its AUTH; it has had its 101.
-    Unnamed(Box<Unnamed>),
+    Unauthenticated(Box<Unauthenticated>),
     /// The connect hook's word.
-    Asked(Box<Asked>),
+    AwaitingHook(Box<AwaitingHook>),
 }
 
 /// One accepting task.
-pub struct Lobby {
-    /// Its place among the lobbies, and its door's.
+pub struct Acceptor {
+    /// Its place among the acceptors, and its mailbox's.
     index: u16,
     node: Arc<Node>,
     listener: Arc<OwnedFd>,
     epoll: OwnedFd,
-    guests: Vec<Option<Guest>>,
+    pending: Vec<Option<PendingHandshake>>,
     free: Vec<u32>,
     /// Deadlines of request heads in order: (when, slot, number).
     deadlines: VecDeque<(Millis, u32, u32)>,
     /// The same for those about whom the hook is asked.
-    asked_deadlines: VecDeque<(Millis, u32, u32)>,
+    hook_deadlines: VecDeque<(Millis, u32, u32)>,
     /// The same for those who have to say who they are.
-    unnamed_deadlines: VecDeque<(Millis, u32, u32)>,
+    auth_deadlines: VecDeque<(Millis, u32, u32)>,
     /// Inflates their first messages, once anyone compresses one.
     inflater: Option<Box<Inflater>>,
     arrivals: u32,
@@ -110,14 +111,14 @@ pub struct Lobby {
     overloaded: Box<[Vec<u8>]>,
 }
 
-impl Lobby {
-    /// A lobby on a shared listener.
+impl Acceptor {
+    /// An acceptor on a shared listener.
     ///
     /// # Errors
     /// The system's, when there is no epoll set to be had.
     pub fn new(node: Arc<Node>, listener: Arc<OwnedFd>, index: u16) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        // Level-triggered and exclusive: one lobby wakes for a connection, and wakes again while more wait.
+        // Level-triggered and exclusive: one acceptor wakes for a connection, and wakes again while more wait.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
         epoll::add(&epoll, &*listener, epoll::EventData::new_u64(LISTENER), flags)?;
         let (door, shaken) = mpsc::channel(ARRIVALS_MAX);
@@ -128,11 +129,11 @@ impl Lobby {
             door,
             listener,
             epoll,
-            guests: Vec::new(),
+            pending: Vec::new(),
             free: Vec::new(),
             deadlines: VecDeque::new(),
-            asked_deadlines: VecDeque::new(),
-            unnamed_deadlines: VecDeque::new(),
+            hook_deadlines: VecDeque::new(),
+            auth_deadlines: VecDeque::new(),
             inflater: None,
             arrivals: 0,
             response: Vec::with_capacity(1024),
@@ -147,11 +148,11 @@ impl Lobby {
     /// Runs until the gateway stops.
     pub async fn run(mut self) {
         let node = Arc::clone(&self.node);
-        self.linger(&node).await;
+        self.wait_for_logic(&node).await;
         let set = match poll::watch(&self.epoll) {
             Ok(set) => set,
             Err(error) => {
-                tracing::error!(%error, "cannot watch the lobby's epoll set");
+                tracing::error!(%error, "cannot watch the acceptor's epoll set");
                 return;
             }
         };
@@ -176,7 +177,7 @@ impl Lobby {
                     }
                 },
                 Some(arrival) = self.shaken.recv() => self.greet(&node, arrival),
-                () = node.doors[usize::from(self.index)].knocked.notified() => self.heed_answers(&node),
+                () = node.mailboxes[usize::from(self.index)].arrived.notified() => self.take_answers(&node),
                 _ = deadlines.tick(), if self.has_deadlines() => {}
                 _ = calm.tick() => {}
             }
@@ -186,7 +187,7 @@ impl Lobby {
             if since(now, looked) >= DEADLINES_MS {
                 looked = now;
                 self.expire(&node);
-                self.expire_unnamed(&node);
+                self.expire_unauthenticated(&node);
             }
             if self.is_listening && !node.is_accepting() {
                 let _ = epoll::delete(&self.epoll, &*self.listener);
@@ -212,13 +213,13 @@ impl Lobby {
                     other => turn = other,
                 }
             } else {
-                #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in `seat`")]
+                #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in `watch`")]
                 let (slot, number) = (data as u32, (data >> 32) as u32);
-                match self.guests[slot as usize].as_ref().filter(|g| g.number == number).map(|g| &g.stage) {
+                match self.pending[slot as usize].as_ref().filter(|it| it.number == number).map(|it| &it.stage) {
                     Some(Stage::Head(..)) => self.read(node, slot),
-                    Some(Stage::Unnamed(_)) => self.hear(node, slot),
+                    Some(Stage::Unauthenticated(_)) => self.hear(node, slot),
                     // Watched for its end only.
-                    Some(Stage::Asked(_)) => drop(self.unseat(node, slot)),
+                    Some(Stage::AwaitingHook(_)) => drop(self.unpark(node, slot)),
                     None => {}
                 }
             }
@@ -268,7 +269,7 @@ impl Lobby {
                 }
                 Err(Errno::AGAIN) => return (taken, Turn::Idle),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
-                // Another lobby has shut the listener they share.
+                // Another acceptor has shut the listener they share.
                 Err(Errno::INVAL) if !node.is_accepting() => return (taken, Turn::Idle),
                 Err(error) => {
                     node.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
@@ -327,7 +328,7 @@ impl Lobby {
             let retry_after_s = node.admission.lock().refuse();
             return self.refuse(node, &stranger.fd, Refusal::NotReady { retry_after_s });
         }
-        // Guests count too: their files are as real.
+        // Pending handshakes count too: their files are as real.
         if node.sockets() >= node.connections_max {
             return self.refuse(node, &stranger.fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
         }
@@ -336,22 +337,22 @@ impl Lobby {
             Ok((_, n)) => {
                 let head = std::mem::take(&mut self.buffer);
                 if let Some(stranger) = self.consider(node, stranger, &head[..n], false) {
-                    self.seat(node, stranger, head[..n].to_vec(), deadline);
+                    self.park(node, stranger, head[..n].to_vec(), deadline);
                 }
                 self.buffer = head;
             }
-            Err(Errno::AGAIN) => self.seat(node, stranger, Vec::new(), deadline),
+            Err(Errno::AGAIN) => self.park(node, stranger, Vec::new(), deadline),
             Err(_) => {}
         }
     }
 
-    /// Gives a guest with an unfinished head a place to wait.
-    fn seat(&mut self, node: &Node, stranger: Stranger, head: Vec<u8>, deadline: Millis) {
-        if !self.take_place(node) {
+    /// Parks a client whose head is unfinished.
+    fn park(&mut self, node: &Node, stranger: Stranger, head: Vec<u8>, deadline: Millis) {
+        if !self.take_permit(node) {
             let retry_after_s = node.admission.lock().refuse();
             return self.refuse(node, &stranger.fd, Refusal::Overloaded { retry_after_s });
         }
-        let (slot, number) = self.free_seat();
+        let (slot, number) = self.free_slot();
         if self.watch(&stranger.fd, slot, number).is_err() {
             self.free.push(slot);
             node.handshakes.let_go(usize::from(self.index), 1);
@@ -361,16 +362,16 @@ impl Lobby {
         let at = self.deadlines.iter().rposition(|&(other, ..)| is_due(deadline, other)).map_or(0, |before| before + 1);
         self.deadlines.insert(at, (deadline, slot, number));
         let Stranger { fd, address } = stranger;
-        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Head(head, address), number });
+        self.pending[slot as usize] = Some(PendingHandshake { fd, stage: Stage::Head(head, address), number });
     }
 
-    /// A place for a guest, and its number.
-    fn free_seat(&mut self) -> (u32, u32) {
+    /// A free slot, and a number for who gets it.
+    fn free_slot(&mut self) -> (u32, u32) {
         self.arrivals = self.arrivals.wrapping_add(1) & 0x7fff_ffff;
         #[expect(clippy::cast_possible_truncation, reason = "bounded by handshake.in_flight and auth.unnamed_max")]
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.guests.push(None);
-            (self.guests.len() - 1) as u32
+            self.pending.push(None);
+            (self.pending.len() - 1) as u32
         });
         (slot, self.arrivals)
     }
@@ -380,38 +381,41 @@ impl Lobby {
         epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN | epoll::EventFlags::RDHUP)
     }
 
-    fn unseat(&mut self, node: &Node, slot: u32) -> Option<Guest> {
-        let guest = self.guests[slot as usize].take()?;
+    fn unpark(&mut self, node: &Node, slot: u32) -> Option<PendingHandshake> {
+        let handshake = self.pending[slot as usize].take()?;
         self.free.push(slot);
         node.handshakes.let_go(usize::from(self.index), 1);
-        Some(guest)
+        Some(handshake)
     }
 
     fn read(&mut self, node: &Node, slot: u32) {
-        let Some(Guest { fd, stage: Stage::Head(head, address), .. }) = &mut self.guests[slot as usize] else { return };
+        let Some(PendingHandshake { fd, stage: Stage::Head(head, address), .. }) = &mut self.pending[slot as usize]
+        else {
+            return;
+        };
         match rustix::net::recv(&*fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((_, n)) if n > 0 => {
                 head.extend_from_slice(&self.buffer[..n]);
                 let (head, address) = (std::mem::take(head), *address);
-                let Some(Guest { fd, number, .. }) = self.unseat(node, slot) else { return };
-                // The socket goes to a bucket's set or is closed; if its head is still unfinished it is seated anew below.
+                let Some(PendingHandshake { fd, number, .. }) = self.unpark(node, slot) else { return };
+                // The socket goes to a bucket's set or is closed; if its head is still unfinished it is parked anew below.
                 if let Some(Stranger { fd, address }) = self.consider(node, Stranger { fd, address }, &head, true) {
-                    self.reseat(node, slot, Guest { fd, stage: Stage::Head(head, address), number });
+                    self.repark(node, slot, PendingHandshake { fd, stage: Stage::Head(head, address), number });
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(_) | Err(_) => {
-                self.unseat(node, slot);
+                self.unpark(node, slot);
             }
         }
     }
 
-    /// Puts a guest back where it was; its deadline still stands.
-    fn reseat(&mut self, node: &Node, slot: u32, guest: Guest) {
+    /// Puts a client back where it was; its deadline still stands.
+    fn repark(&mut self, node: &Node, slot: u32, handshake: PendingHandshake) {
         self.free.pop();
         // It was given back a moment ago.
         let _ = node.handshakes.hold(usize::from(self.index), 1, usize::MAX);
-        self.guests[slot as usize] = Some(guest);
+        self.pending[slot as usize] = Some(handshake);
     }
 
     /// Says no and why, as far as the peer's window lets, and hangs up.
@@ -428,21 +432,21 @@ impl Lobby {
     }
 
     fn has_deadlines(&self) -> bool {
-        !(self.deadlines.is_empty() && self.asked_deadlines.is_empty() && self.unnamed_deadlines.is_empty())
+        !(self.deadlines.is_empty() && self.hook_deadlines.is_empty() && self.auth_deadlines.is_empty())
     }
 
     fn expire(&mut self, node: &Node) {
         let now = node.clock.now();
-        while let Some(slot) = self.next_due(|lobby| &mut lobby.deadlines, now) {
-            if let Some(guest) = self.unseat(node, slot) {
-                let head = if let Stage::Head(head, _) = &guest.stage { &head[..] } else { &[] };
-                self.refuse_head(node, &guest.fd, head, Refusal::HandshakeTimeout);
+        while let Some(slot) = self.next_due(|acceptor| &mut acceptor.deadlines, now) {
+            if let Some(handshake) = self.unpark(node, slot) {
+                let head = if let Stage::Head(head, _) = &handshake.stage { &head[..] } else { &[] };
+                self.refuse_head(node, &handshake.fd, head, Refusal::HandshakeTimeout);
             }
         }
-        while let Some(slot) = self.next_due(|lobby| &mut lobby.asked_deadlines, now) {
-            if let Some(Guest { fd, stage: Stage::Asked(asked), .. }) = self.unseat(node, slot) {
+        while let Some(slot) = self.next_due(|acceptor| &mut acceptor.hook_deadlines, now) {
+            if let Some(PendingHandshake { fd, stage: Stage::AwaitingHook(waiting), .. }) = self.unpark(node, slot) {
                 let late = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
-                self.turn_down(node, &fd, &asked, late);
+                self.turn_down(node, &fd, &waiting, late);
             }
         }
     }

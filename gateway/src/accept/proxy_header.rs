@@ -32,7 +32,7 @@ pub(crate) struct Proxies {
 
 /// What was said before the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Introduction {
+pub(crate) enum ProxyHeader {
     /// More bytes are needed.
     Incomplete,
     /// The request begins behind so many bytes.
@@ -57,23 +57,23 @@ impl Proxies {
     }
 
     /// Reads what comes before the request.
-    pub fn introduce(&self, stranger: &Stranger, input: &[u8]) -> Result<Introduction, Refusal> {
+    pub fn read_header(&self, stranger: &Stranger, input: &[u8]) -> Result<ProxyHeader, Refusal> {
         if let Some(address) = stranger.address {
-            return Ok(Introduction::Over { address: Some(address), bytes: 0 });
+            return Ok(ProxyHeader::Over { address: Some(address), bytes: 0 });
         }
         if self.trusted.is_empty() {
-            return Ok(Introduction::Over { address: None, bytes: 0 });
+            return Ok(ProxyHeader::Over { address: None, bytes: 0 });
         }
         let Some(peer) = peer_of(&stranger.fd) else {
-            return Ok(Introduction::Over { address: None, bytes: 0 });
+            return Ok(ProxyHeader::Over { address: None, bytes: 0 });
         };
         if !self.is_announced(peer) {
-            return Ok(Introduction::Over { address: Some(peer), bytes: 0 });
+            return Ok(ProxyHeader::Over { address: Some(peer), bytes: 0 });
         }
         match proxy::header(input) {
-            Ok(Header::Incomplete) => Ok(Introduction::Incomplete),
+            Ok(Header::Incomplete) => Ok(ProxyHeader::Incomplete),
             Ok(Header::Complete { source, bytes }) => {
-                Ok(Introduction::Over { address: Some(source.unwrap_or(peer)), bytes })
+                Ok(ProxyHeader::Over { address: Some(source.unwrap_or(peer)), bytes })
             }
             Err(error) => Err(refusal(error)),
         }

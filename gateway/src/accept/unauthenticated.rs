@@ -1,8 +1,8 @@
-//! Those who were let in without saying who they are: their first message has to be AUTH (rule C-4). They wait in the lobby
-//! and not in a bucket, so that nothing is pushed to them, and because their user decides which bucket is theirs.
+//! Those who were let in without saying who they are: their first message has to be AUTH (rule C-4). They wait with the
+//! acceptor and not in a bucket, so that nothing is pushed to them, and because their user decides which bucket is theirs.
 //!
 //! ```text
-//!   admitted ──101──▶ Unnamed ──AUTH──▶ opened in its user's bucket, with HELLO
+//!   admitted ──101──▶ Unauthenticated ──AUTH──▶ opened in its user's bucket, with HELLO
 //!                        └── anything else first, a bad token, or too late ──▶ ERROR, close 3500
 //! ```
 //!
@@ -23,8 +23,8 @@ use tidegate_protocol::records::Connect;
 use tidegate_protocol::reply;
 use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 
-use super::awaiting_hook::Asked;
-use super::{Guest, Lobby, Stage};
+use super::awaiting_hook::AwaitingHook;
+use super::{Acceptor, PendingHandshake, Stage};
 use crate::gateway::node::Node;
 use crate::session::Identity;
 use crate::session::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
@@ -36,7 +36,7 @@ const CONTROLS_MAX: u8 = 20;
 
 /// A client between its 101 and its AUTH.
 #[derive(Debug)]
-pub(super) struct Unnamed {
+pub(super) struct Unauthenticated {
     decoder: Decoder,
     deflate: Option<Deflate>,
     /// What it said it is, for tokens that do not.
@@ -48,7 +48,7 @@ pub(super) struct Unnamed {
     connect: Option<Box<Connect>>,
 }
 
-impl Unnamed {
+impl Unauthenticated {
     pub(super) fn new(
         deflate: Option<Deflate>,
         said: Option<Box<str>>,
@@ -70,53 +70,55 @@ enum Heard {
     Over(Vec<u8>),
 }
 
-impl Lobby {
+impl Acceptor {
     /// Lets a client in that has yet to say who it is: answers 101 and waits for its AUTH.
-    pub(super) fn let_in(
+    pub(super) fn await_auth(
         &mut self,
         node: &Node,
         fd: OwnedFd,
-        unnamed: Unnamed,
+        client: Unauthenticated,
         early: &[u8],
     ) -> Result<(), (OwnedFd, Refusal)> {
-        if !self.take_unnamed_place(node) {
+        if !self.take_unauthenticated_permit(node) {
             let retry_after_s = node.admission.lock().refuse();
             return Err((fd, Refusal::Overloaded { retry_after_s }));
         }
         // Into an empty socket buffer; a client that gets only a part of it has gone.
         let _ = rustix::net::send(&fd, &self.response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         let mut early = early.to_vec();
-        if let Some((fd, unnamed)) = self.listen(node, fd, Box::new(unnamed), &mut early) {
-            self.wait_for_auth(node, fd, unnamed);
+        if let Some((fd, client)) = self.listen(node, fd, Box::new(client), &mut early) {
+            self.wait_for_auth(node, fd, client);
         }
         Ok(())
     }
 
-    fn wait_for_auth(&mut self, node: &Node, fd: OwnedFd, unnamed: Box<Unnamed>) {
-        let (slot, number) = self.free_seat();
+    fn wait_for_auth(&mut self, node: &Node, fd: OwnedFd, client: Box<Unauthenticated>) {
+        let (slot, number) = self.free_slot();
         if self.watch(&fd, slot, number).is_err() {
             self.free.push(slot);
-            node.unnamed.let_go(usize::from(self.index), 1);
+            node.unauthenticated.let_go(usize::from(self.index), 1);
             return;
         }
         let deadline = node.clock.now().wrapping_add(node.config.auth.deadline_ms);
-        self.unnamed_deadlines.push_back((deadline, slot, number));
-        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Unnamed(unnamed), number });
+        self.auth_deadlines.push_back((deadline, slot, number));
+        self.pending[slot as usize] = Some(PendingHandshake { fd, stage: Stage::Unauthenticated(client), number });
     }
 
-    /// Reads what an unnamed client has sent.
+    /// Reads what an unauthenticated client has sent.
     pub(super) fn hear(&mut self, node: &Node, slot: u32) {
-        let Some(Guest { fd, .. }) = &self.guests[slot as usize] else { return };
+        let Some(PendingHandshake { fd, .. }) = &self.pending[slot as usize] else { return };
         match rustix::net::recv(fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((_, n)) if n > 0 => {
-                let Some(Guest { fd, stage: Stage::Unnamed(unnamed), number }) = self.guests[slot as usize].take()
+                let Some(PendingHandshake { fd, stage: Stage::Unauthenticated(client), number }) =
+                    self.pending[slot as usize].take()
                 else {
                     return;
                 };
                 let mut buffer = std::mem::take(&mut self.buffer);
-                match self.listen(node, fd, unnamed, &mut buffer[..n]) {
-                    Some((fd, unnamed)) => {
-                        self.guests[slot as usize] = Some(Guest { fd, stage: Stage::Unnamed(unnamed), number });
+                match self.listen(node, fd, client, &mut buffer[..n]) {
+                    Some((fd, client)) => {
+                        self.pending[slot as usize] =
+                            Some(PendingHandshake { fd, stage: Stage::Unauthenticated(client), number });
                     }
                     None => self.free.push(slot),
                 }
@@ -124,28 +126,28 @@ impl Lobby {
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Ok(_) | Err(_) => {
-                self.guests[slot as usize] = None;
+                self.pending[slot as usize] = None;
                 self.free.push(slot);
-                node.unnamed.let_go(usize::from(self.index), 1);
+                node.unauthenticated.let_go(usize::from(self.index), 1);
             }
         }
     }
 
-    /// Acts on bytes of an unnamed client; gives it back when it still is one.
+    /// Acts on bytes of an unauthenticated client; gives it back when it still is one.
     fn listen(
         &mut self,
         node: &Node,
         fd: OwnedFd,
-        mut unnamed: Box<Unnamed>,
+        mut client: Box<Unauthenticated>,
         bytes: &mut [u8],
-    ) -> Option<(OwnedFd, Box<Unnamed>)> {
-        let heard = unnamed.hear(node, &fd, &mut self.inflater, bytes);
+    ) -> Option<(OwnedFd, Box<Unauthenticated>)> {
+        let heard = client.hear(node, &fd, &mut self.inflater, bytes);
         let refused = match heard {
-            Heard::More => return Some((fd, unnamed)),
+            Heard::More => return Some((fd, client)),
             Heard::Over(words) => Some((fd, words)),
-            Heard::Named(claims, used) => self.name(node, fd, &unnamed, *claims, &bytes[used..]),
+            Heard::Named(claims, used) => self.name(node, fd, &client, *claims, &bytes[used..]),
         };
-        node.unnamed.let_go(usize::from(self.index), 1);
+        node.unauthenticated.let_go(usize::from(self.index), 1);
         if let Some((fd, words)) = refused {
             super::hang_up(&fd, &words, &mut self.discard);
         }
@@ -157,7 +159,7 @@ impl Lobby {
         &mut self,
         node: &Node,
         fd: OwnedFd,
-        unnamed: &Unnamed,
+        client: &Unauthenticated,
         claims: Claims,
         early: &[u8],
     ) -> Option<(OwnedFd, Vec<u8>)> {
@@ -165,22 +167,22 @@ impl Lobby {
             let words = ws::close_frame(CloseReason::Draining.code(), &CloseReason::Draining.text(Some(1_000)));
             return Some((fd, words.to_vec()));
         }
-        let mut identity = match Identity::proven(claims, unnamed.said.as_deref(), &node.platforms, &node.badges) {
+        let mut identity = match Identity::proven(claims, client.said.as_deref(), &node.platforms, &node.badges) {
             Ok(identity) => identity,
             Err(error) => return Some((fd, unauthorized(None, error))),
         };
-        identity.address.clone_from(&unnamed.address);
+        identity.address.clone_from(&client.address);
         // This set must let go of the socket before a bucket's takes it; it may not be in it yet.
         let _ = epoll::delete(&self.epoll, fd.as_fd());
-        if let Some(connect) = &unnamed.connect {
+        if let Some(connect) = &client.connect {
             // The token came in a message and is in no fingerprint, so that no other client's answer is this one's.
             let fingerprint = bytes::Bytes::copy_from_slice(&fastrand::u128(..).to_be_bytes());
             let connect = Connect { fingerprint, ..(**connect).clone() };
-            self.ask_about(node, fd, Asked::new(identity, unnamed.deflate, &[], early), connect);
+            self.ask_about(node, fd, AwaitingHook::new(identity, client.deflate, &[], early), connect);
             return None;
         }
         self.response.clear();
-        let opened = node.open(fd, identity, unnamed.deflate, &mut self.response, early);
+        let opened = node.open(fd, identity, client.deflate, &mut self.response, early);
         let Err((fd, refusal)) = opened else { return None };
         node.refused(refusal);
         let mut json = Vec::new();
@@ -192,19 +194,19 @@ impl Lobby {
     }
 
     /// Lets those go who did not say who they are in time.
-    pub(super) fn expire_unnamed(&mut self, node: &Node) {
+    pub(super) fn expire_unauthenticated(&mut self, node: &Node) {
         let now = node.clock.now();
-        while let Some(slot) = self.next_due(|lobby| &mut lobby.unnamed_deadlines, now) {
-            let Some(guest) = self.guests[slot as usize].take() else { continue };
+        while let Some(slot) = self.next_due(|acceptor| &mut acceptor.auth_deadlines, now) {
+            let Some(handshake) = self.pending[slot as usize].take() else { continue };
             self.free.push(slot);
-            node.unnamed.let_go(usize::from(self.index), 1);
+            node.unauthenticated.let_go(usize::from(self.index), 1);
             let error = node.auth.refuse(TokenError::Missing);
-            super::hang_up(&guest.fd, &unauthorized(None, error), &mut self.discard);
+            super::hang_up(&handshake.fd, &unauthorized(None, error), &mut self.discard);
         }
     }
 }
 
-impl Unnamed {
+impl Unauthenticated {
     /// Decodes up to the first message that counts.
     fn hear(&mut self, node: &Node, fd: &OwnedFd, inflater: &mut Option<Box<Inflater>>, bytes: &mut [u8]) -> Heard {
         let limits = ws::Limits {

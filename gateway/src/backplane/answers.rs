@@ -38,9 +38,9 @@ fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
                 node.yield_place(at, &no.code);
             }
         }
-        Whose::Guest { lobby, slot, number } => {
-            if let Some(door) = node.doors.get(usize::from(lobby)) {
-                door.put(slot, number, outcome);
+        Whose::Handshake { acceptor, slot, number } => {
+            if let Some(mailbox) = node.mailboxes.get(usize::from(acceptor)) {
+                mailbox.put(slot, number, outcome);
             }
         }
         Whose::Connection { at, id, expects } => {

@@ -1,6 +1,6 @@
 //! A bucket: a shard of the connections, the unit of everything. One `RwLock`ed [`table`], one epoll set, one task that
 //! drives it (`connection`), one inbox of batches that the fan-out threads walk ([`walk`]). No task, timer, channel or idle
-//! buffer per connection. Writers of the table: the task (remove, join, leave) and the lobbies (insert); readers: walks,
+//! buffer per connection. Writers of the table: the task (remove, join, leave) and the acceptors (insert); readers: walks,
 //! lookups, stats.
 
 pub mod expiry;
@@ -142,7 +142,7 @@ impl<S> Bucket<S> {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// Counts a connection in; the lobby calls it once the connection is in the table.
+    /// Counts a connection in; the acceptor calls it once the connection is in the table.
     pub fn count_in(&self) {
         self.live.fetch_add(1, Ordering::Relaxed);
     }

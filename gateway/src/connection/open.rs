@@ -1,4 +1,4 @@
-//! How a checked guest becomes a connection: its entry in the bucket, the 101 and HELLO in one write; and how replies that
+//! How a checked client becomes a connection: its entry in the bucket, the 101 and HELLO in one write; and how replies that
 //! waited for logic are let go.
 //! Invariant: a connection is watched only after it is in the table and its greeting is written or waits.
 
@@ -32,8 +32,8 @@ use crate::writer::{KernelWriter, Writer};
 const NEIGHBOURS: usize = 32;
 
 impl Node {
-    /// Makes a checked guest a connection: enters it in its bucket and answers with `response`, to which it adds HELLO, and
-    /// JOINED of the rooms it is in from the start, in one write. The buffer is the lobby's, so that a handshake allocates
+    /// Makes a checked client a connection: enters it in its bucket and answers with `response`, to which it adds HELLO, and
+    /// JOINED of the rooms it is in from the start, in one write. The buffer is the acceptor's, so that a handshake allocates
     /// only what stays.
     ///
     /// # Errors

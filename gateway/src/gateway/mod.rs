@@ -27,10 +27,10 @@ use tokio::sync::watch;
 use self::node::Node;
 use crate::accept::admission::{Admission, RATE_A_CORE};
 use crate::accept::backlog::Backlog;
-use crate::accept::hook::Door;
+use crate::accept::hook::Mailbox;
 use crate::accept::proxy_header::Proxies;
-use crate::accept::tls::Terminal;
-use crate::accept::{Lobby, before_logic, listener};
+use crate::accept::tls::TlsEndpoint;
+use crate::accept::{Acceptor, before_logic, listener};
 use crate::backplane::{self, Links};
 use crate::bucket::Bucket;
 use crate::budget::Shares;
@@ -55,8 +55,8 @@ use crate::uplink::Uplink;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
 const INTEREST_LOG: usize = 256 * 1024;
-/// Most lobbies: more than any machine has cores.
-const LOBBIES_MAX: usize = 4_096;
+/// Most acceptors: more than any machine has cores.
+const ACCEPTORS_MAX: usize = 4_096;
 /// Files kept for logs, listeners, epoll sets and the backplane.
 const FILES_RESERVED: usize = 256;
 /// A TLS client's own socket, and the pair inside.
@@ -92,7 +92,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts a gateway: binds the client listener and starts buckets, fan-out threads, tick and lobbies.
+    /// Starts a gateway: binds the client listener and starts buckets, fan-out threads, tick and acceptors.
     /// The backplane and the ops listener are served separately ([`Gateway::serve_backplane`], [`Gateway::serve_ops`]).
     ///
     /// # Errors
@@ -139,9 +139,9 @@ impl Gateway {
             tokio::spawn(async move { before_logic::warn(&node).await });
         }
         let listener = Arc::new(listener);
-        #[expect(clippy::cast_possible_truncation, reason = "as many as doors, which `lobbies` bounds")]
-        for index in 0..node.doors.len() {
-            tokio::spawn(Lobby::new(Arc::clone(&node), Arc::clone(&listener), index as u16)?.run());
+        #[expect(clippy::cast_possible_truncation, reason = "as many as mailboxes, which `lobbies` bounds")]
+        for index in 0..node.mailboxes.len() {
+            tokio::spawn(Acceptor::new(Arc::clone(&node), Arc::clone(&listener), index as u16)?.run());
         }
         Ok(Self { node, listen, threads: Mutex::new(threads) })
     }
@@ -172,7 +172,7 @@ impl Gateway {
             0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
             n => n,
         };
-        let lobbies = if config.handshake.lobbies == 0 { cores } else { config.handshake.lobbies }.min(LOBBIES_MAX);
+        let acceptors = if config.handshake.lobbies == 0 { cores } else { config.handshake.lobbies }.min(ACCEPTORS_MAX);
         let open = Open::of(&config);
         let watched = Watched::new(&config.presence, config.limits.rooms_total);
         let node = Node {
@@ -199,9 +199,9 @@ impl Gateway {
             fanout,
             merger,
             links: Links::default(),
-            doors: (0..lobbies).map(|_| Door::default()).collect(),
-            handshakes: Shares::new(lobbies),
-            unnamed: Shares::new(lobbies),
+            mailboxes: (0..acceptors).map(|_| Mailbox::default()).collect(),
+            handshakes: Shares::new(acceptors),
+            unauthenticated: Shares::new(acceptors),
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
             backlog: Backlog::of(listen),
             spare: Spare::default(),
@@ -257,7 +257,7 @@ impl Gateway {
     /// # Errors
     /// What could not be read, each with its section and file.
     pub fn renewal(&self) -> Result<Renewal<'_>, Vec<String>> {
-        let client = self.node.tls.as_ref().map(Terminal::renewal);
+        let client = self.node.tls.as_ref().map(TlsEndpoint::renewal);
         let backplane = self.node.backplane_tls.as_ref().map(tidegate_tls::Server::renewal);
         Renewal::all([("gateway.tls", client), ("gateway.backplane_tls", backplane)])
     }
@@ -331,8 +331,8 @@ fn connections_max(config: &GatewayConfig, buckets: usize) -> usize {
 }
 
 /// Reads the certificates of the listener and of the backplane, where they are configured.
-fn certificates(config: &GatewayConfig) -> Result<(Option<Terminal>, Option<tidegate_tls::Server>), StartError> {
-    let tls = Terminal::new(&config.tls, config.handshake.tls_in_flight).map_err(in_section("gateway.tls"))?;
+fn certificates(config: &GatewayConfig) -> Result<(Option<TlsEndpoint>, Option<tidegate_tls::Server>), StartError> {
+    let tls = TlsEndpoint::new(&config.tls, config.handshake.tls_in_flight).map_err(in_section("gateway.tls"))?;
     let backplane = config.backplane_tls.is_on().then(|| {
         let server = tidegate_tls::Server::open_mutual(&config.backplane_tls, &["h2"]);
         server.map_err(in_section("gateway.backplane_tls"))

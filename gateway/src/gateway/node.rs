@@ -1,4 +1,4 @@
-//! One gateway: what its tasks share ([`Node`]); how a guest becomes a connection is in `open`, and the handle that starts
+//! One gateway: what its tasks share ([`Node`]); how a client becomes a connection is in `open`, and the handle that starts
 //! and ends it all in `gateway`.
 //! Invariants: `connections` is the sum of the buckets' live connections; nothing is opened once `accepting` is off.
 
@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use crate::accept::admission::Admission;
 use crate::accept::backlog::Backlog;
-use crate::accept::hook::Door;
+use crate::accept::hook::Mailbox;
 use crate::accept::proxy_header::Proxies;
-use crate::accept::tls::Terminal;
+use crate::accept::tls::TlsEndpoint;
 use crate::backplane::Links;
 use crate::bucket::Bucket;
 use crate::budget::Shares;
@@ -75,7 +75,7 @@ pub struct Node {
     /// The proxies in front.
     pub(crate) proxies: Proxies,
     /// Where the clients' TLS ends, if they speak it.
-    pub(crate) tls: Option<Terminal>,
+    pub(crate) tls: Option<TlsEndpoint>,
     /// The backplane's TLS, if it has any.
     pub(crate) backplane_tls: Option<tidegate_tls::Server>,
     /// Rare events.
@@ -86,12 +86,12 @@ pub struct Node {
     pub merger: Merger,
     /// Logic nodes' links.
     pub links: Links,
-    /// Where answers of the connect hook wait, one a lobby.
-    pub(crate) doors: Box<[Door]>,
-    /// Guests, by lobby.
+    /// Where answers of the connect hook wait, one an acceptor.
+    pub(crate) mailboxes: Box<[Mailbox]>,
+    /// Pending handshakes, by acceptor.
     pub handshakes: Shares,
-    /// Those who are let in but have not said who they are, by lobby.
-    pub unnamed: Shares,
+    /// Those who are let in but have not said who they are, by acceptor.
+    pub unauthenticated: Shares,
     /// How fast strangers are let in.
     pub admission: Mutex<Admission>,
     /// Those the kernel holds for us meanwhile.
@@ -128,7 +128,7 @@ impl Node {
     /// Sockets of clients, whatever they have come to.
     #[must_use]
     pub fn sockets(&self) -> usize {
-        self.connections() + self.handshakes.total() + self.unnamed.total()
+        self.connections() + self.handshakes.total() + self.unauthenticated.total()
     }
 
     pub(crate) fn count_out(&self) {

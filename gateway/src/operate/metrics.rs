@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::accept::admission::Queue;
-use crate::accept::tls::Terminal;
+use crate::accept::tls::TlsEndpoint;
 use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
 use crate::gateway::node::Node;
@@ -140,8 +140,8 @@ fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
     vec![
         ("unfinished", node.unfinished.evicted()),
         ("handshakes", node.handshakes.evicted()),
-        ("unnamed", node.unnamed.evicted()),
-        ("tls_handshakes", node.tls.as_ref().map_or(0, Terminal::evicted)),
+        ("unnamed", node.unauthenticated.evicted()),
+        ("tls_handshakes", node.tls.as_ref().map_or(0, TlsEndpoint::evicted)),
         ("ops", node.ops_places.evicted()),
         ("links", node.link_places.evicted()),
     ]
@@ -150,8 +150,8 @@ fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
 /// What TLS in this process does.
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
 fn tls(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
-    let (failed, hung_up) = node.tls.as_ref().map_or((0, 0), Terminal::failures);
-    let (shaking, shaking_max, open) = node.tls.as_ref().map_or((0, 0, 0), Terminal::counts);
+    let (failed, hung_up) = node.tls.as_ref().map_or((0, 0), TlsEndpoint::failures);
+    let (shaking, shaking_max, open) = node.tls.as_ref().map_or((0, 0, 0), TlsEndpoint::counts);
     let counters = vec![
         ("tls_failed", "TLS handshakes that failed", failed),
         ("tls_hung_up", "Clients hung up on before TLS for want of a place", hung_up),
@@ -199,7 +199,7 @@ fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
     ];
     let gauges = vec![
         ("token_keys", "Keys that tokens are verified with", node.auth.keys() as i64),
-        ("unnamed", "Connections that have yet to say who they are", node.unnamed.total() as i64),
+        ("unnamed", "Connections that have yet to say who they are", node.unauthenticated.total() as i64),
         ("unnamed_max", "Most of them", node.config.auth.unnamed_max as i64),
         ("grants", "Different grants that connections share", grants as i64),
         ("attributes", "Different sets of attributes that connections share", attributes as i64),

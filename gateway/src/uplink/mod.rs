@@ -53,10 +53,10 @@ pub enum Whose {
         /// Bucket, slot, generation.
         at: (u16, u32, u32),
     },
-    /// A guest about whom the connect hook is asked.
-    Guest {
-        /// Its lobby.
-        lobby: u16,
+    /// A client about whom the connect hook is asked.
+    Handshake {
+        /// Its acceptor.
+        acceptor: u16,
         /// Its place there.
         slot: u32,
         /// Its number there.

@@ -1,7 +1,7 @@
 //! TLS of the client listener, ended inside the gateway. Buckets write to sockets by number, many in one system call, so
 //! they cannot encrypt; here a task a connection stands between: rustls on the outside, and on the inside one end of a
-//! socket pair whose other end goes to the lobby as if it were the client's own (docs/adr/0021).
-//! Parts: this file (handshakes), `shuttle` (the bytes after them).
+//! socket pair whose other end goes to the acceptor as if it were the client's own (docs/adr/0021).
+//! Parts: this file (handshakes), `relay` (the bytes after them).
 //! Invariants: handshakes stay within `handshake.tls_in_flight`, each ends by `handshake.deadline_ms`; with those that
 //! are open they stay within `connections_max`.
 
@@ -25,7 +25,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::relay::Shuttle;
+use self::relay::Relay;
 use crate::accept::proxy_header::{self, Stranger};
 use crate::clock::Millis;
 use crate::gateway::node::Node;
@@ -36,7 +36,7 @@ const INBOUND_BYTES: usize = 16 * 1024;
 /// How long nobody takes a newcomer's place: several round trips, and a part of `handshake.deadline_ms`.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// A client past its TLS handshake, for the lobby.
+/// A client past its TLS handshake, for the acceptor.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub stranger: Stranger,
@@ -46,7 +46,7 @@ pub(crate) struct Arrival {
 
 /// Where TLS ends.
 #[derive(Debug)]
-pub(crate) struct Terminal {
+pub(crate) struct TlsEndpoint {
     server: Server,
     in_flight_max: usize,
     in_flight: Arc<Places<Holder>>,
@@ -61,13 +61,13 @@ struct Open(Arc<Node>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(terminal) = &self.0.tls {
-            terminal.open.fetch_sub(1, Relaxed);
+        if let Some(endpoint) = &self.0.tls {
+            endpoint.open.fetch_sub(1, Relaxed);
         }
     }
 }
 
-impl Terminal {
+impl TlsEndpoint {
     /// None when TLS is not configured.
     ///
     /// # Errors
@@ -118,14 +118,14 @@ impl Terminal {
     }
 }
 
-/// Begins the handshake of a client just accepted; it comes to the lobby by `door` when it is over. Nothing can be said to
+/// Begins the handshake of a client just accepted; it comes to the acceptor by `door` when it is over. Nothing can be said to
 /// a client that there is no place for.
 pub(crate) fn welcome(node: &Arc<Node>, fd: OwnedFd, door: &mpsc::Sender<Arrival>) {
-    let Some(terminal) = &node.tls else { return };
+    let Some(endpoint) = &node.tls else { return };
     let (holder, evicted) = oneshot::channel();
-    let place = if node.is_accepting() { terminal.enter(node, holder) } else { None };
+    let place = if node.is_accepting() { endpoint.enter(node, holder) } else { None };
     let Some(place) = place else {
-        terminal.hung_up.fetch_add(1, Relaxed);
+        endpoint.hung_up.fetch_add(1, Relaxed);
         return;
     };
     let stream = std::net::TcpStream::from(fd);
@@ -144,7 +144,7 @@ async fn serve(
     (stream, peer): (TcpStream, SocketAddr),
     door: mpsc::Sender<Arrival>,
 ) {
-    let Some(terminal) = &node.tls else { return };
+    let Some(endpoint) = &node.tls else { return };
     let deadline_ms = node.config.handshake.deadline_ms;
     let deadline = node.clock.now().wrapping_add(deadline_ms);
     let late = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
@@ -153,7 +153,7 @@ async fn serve(
         _ = evicted => return,
     };
     let Ok(Some((stream, address))) = shaken else {
-        terminal.failed.fetch_add(1, Relaxed);
+        endpoint.failed.fetch_add(1, Relaxed);
         return;
     };
     let (near, far) = match pair(node.config.pending.kernel_bytes as usize) {
@@ -164,15 +164,15 @@ async fn serve(
             return;
         }
     };
-    terminal.open.fetch_add(1, Relaxed);
+    endpoint.open.fetch_add(1, Relaxed);
     let open = Open(Arc::clone(&node));
     let arrival = Arrival { stranger: Stranger { fd: far, address: Some(address) }, deadline };
-    // Waits while the lobby is busy; its queue is short on purpose.
+    // Waits while the acceptor is busy; its queue is short on purpose.
     if !matches!(timeout_at(late, door.send(arrival)).await, Ok(Ok(()))) {
         return;
     }
     drop((place, door));
-    Shuttle::new(stream, near).await;
+    Relay::new(stream, near).await;
     drop(open);
 }
 
@@ -200,7 +200,7 @@ async fn shake_hands(
 ) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
     let mut address = peer;
     if node.proxies.is_announced(peer) {
-        match introduction(&mut stream).await {
+        match source_of(&mut stream).await {
             Ok(source) => address = source.unwrap_or(peer),
             Err(refusal) => {
                 node.refused(refusal);
@@ -219,7 +219,7 @@ async fn shake_hands(
 }
 
 /// Reads a PROXY header and not a byte more.
-async fn introduction(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Refusal> {
+async fn source_of(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Refusal> {
     let mut bytes = Vec::with_capacity(128);
     loop {
         match proxy::header(&bytes).map_err(proxy_header::refusal)? {

@@ -20,7 +20,7 @@ const DOWN_BYTES: usize = 16 * 1024;
 /// A client's messages are small.
 const UP_BYTES: usize = 4 * 1024;
 /// How long a client may take over what was left for it when the gateway had ended the connection.
-const FAREWELL: Duration = Duration::from_secs(5);
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 /// How often a client that is behind is asked about.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -34,7 +34,7 @@ enum Way {
 }
 
 /// Both directions.
-pub(super) struct Shuttle {
+pub(super) struct Relay {
     client: TlsStream<TcpStream>,
     gateway: UnixStream,
     up: Way,
@@ -44,15 +44,15 @@ pub(super) struct Shuttle {
     /// Read from the gateway, not yet taken by rustls; the same.
     down_left: Vec<u8>,
     /// Runs once the gateway has ended the connection.
-    farewell: Option<Pin<Box<Sleep>>>,
+    closing: Option<Pin<Box<Sleep>>>,
     /// Runs while ciphertext waits for the client.
     looking: Option<Pin<Box<Sleep>>>,
 }
 
-impl Shuttle {
+impl Relay {
     pub fn new(client: TlsStream<TcpStream>, gateway: UnixStream) -> Self {
         let (up, down) = (Way::Open, Way::Open);
-        Self { client, gateway, up, down, up_left: Vec::new(), down_left: Vec::new(), farewell: None, looking: None }
+        Self { client, gateway, up, down, up_left: Vec::new(), down_left: Vec::new(), closing: None, looking: None }
     }
 
     /// Client → gateway. Ready when this direction is over; an error when the connection is.
@@ -108,7 +108,7 @@ impl Shuttle {
                 }
                 Ok(()) | Err(_) => {
                     self.down = Way::Closing;
-                    self.farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
+                    self.closing.get_or_insert_with(|| Box::pin(sleep(CLOSING_MAX)));
                 }
             }
         }
@@ -117,7 +117,7 @@ impl Shuttle {
     /// Finds out that the bucket has ended the connection although its last words are not read yet. No event tells: the
     /// socket has long been readable.
     fn look(&mut self, cx: &mut Context<'_>) {
-        if self.farewell.is_some() || !self.client.get_ref().1.wants_write() {
+        if self.closing.is_some() || !self.client.get_ref().1.wants_write() {
             self.looking = None;
             return;
         }
@@ -125,7 +125,7 @@ impl Shuttle {
         while looking.as_mut().poll(cx).is_ready() {
             if is_left(&self.gateway) {
                 self.looking = None;
-                self.farewell = Some(Box::pin(sleep(FAREWELL)));
+                self.closing = Some(Box::pin(sleep(CLOSING_MAX)));
                 return;
             }
             looking.as_mut().reset(Instant::now() + LOOK);
@@ -140,7 +140,7 @@ fn is_left(gateway: &UnixStream) -> bool {
     rustix::event::poll(&mut watched, Some(&no_wait)).is_ok() && watched[0].revents().contains(PollFlags::HUP)
 }
 
-impl Future for Shuttle {
+impl Future for Relay {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -149,13 +149,13 @@ impl Future for Shuttle {
         let up = this.poll_up(cx);
         match (up, down) {
             (_, Poll::Ready(Err(_))) | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
-            (Poll::Ready(Err(_)), _) if this.farewell.is_none() => return Poll::Ready(()),
+            (Poll::Ready(Err(_)), _) if this.closing.is_none() => return Poll::Ready(()),
             (Poll::Ready(Err(_)), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             _ => {}
         }
         this.look(cx);
-        match &mut this.farewell {
-            Some(farewell) => farewell.as_mut().poll(cx),
+        match &mut this.closing {
+            Some(closing) => closing.as_mut().poll(cx),
             None => Poll::Pending,
         }
     }
