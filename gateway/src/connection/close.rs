@@ -8,7 +8,7 @@ use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::ws::{self, Violation};
 
-use super::event_loop::Drive;
+use super::event_loop::EventLoop;
 use crate::bucket::outbox;
 use crate::bucket::table::{Removed, Table};
 use crate::counters::Delta;
@@ -24,28 +24,28 @@ const NO_CLOSE: u16 = 1006;
 /// How long a peer may take to answer a close.
 const CLOSE_MS: u32 = 2_000;
 
-impl Drive {
+impl EventLoop {
     /// Closes politely: a Close frame, then the peer has a moment to answer.
     pub(super) fn begin_close(&mut self, node: &Node, slot: u32, generation: u32, code: u16, text: &str) {
         if !self.closing.contains_key(&slot) {
-            self.say_last(node, (slot, generation), code, ws::close_frame(code, text), false);
+            self.send_close(node, (slot, generation), code, ws::close_frame(code, text), false);
         }
     }
 
     /// The peer's Close is answered with its own code (RFC 6455 section 5.5.1).
     pub(super) fn answer_close(&mut self, node: &Node, slot: u32, generation: u32, code: Option<u16>) {
         let frame = code.map_or_else(|| ws::frame(ws::OpCode::Close, &[]), |code| ws::close_frame(code, ""));
-        self.say_last(node, (slot, generation), code.unwrap_or(NO_CODE), frame, false);
+        self.send_close(node, (slot, generation), code.unwrap_or(NO_CODE), frame, false);
     }
 
     /// Ends a connection that cannot be told why in the stream's order: what waits is dropped for the Close frame. If the
     /// peer reads again, it finds the rest of what had begun, and why it ends.
     pub(super) fn cut(&mut self, node: &Node, slot: u32, generation: u32, reason: CloseReason) {
         let frame = ws::close_frame(reason.code(), &reason.text(None));
-        self.say_last(node, (slot, generation), reason.code(), frame, true);
+        self.send_close(node, (slot, generation), reason.code(), frame, true);
     }
 
-    fn say_last(
+    fn send_close(
         &mut self,
         node: &Node,
         (slot, generation): (u32, u32),
@@ -65,7 +65,7 @@ impl Drive {
         self.codes.entry(slot).or_insert(code);
     }
 
-    pub(super) fn punish(&mut self, node: &Node, slot: u32, generation: u32, violation: Violation) {
+    pub(super) fn close_for_violation(&mut self, node: &Node, slot: u32, generation: u32, violation: Violation) {
         node.totals.violations.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(bucket = self.index, slot, violation = violation.label(), "protocol violation");
         self.begin_close(node, slot, generation, violation.close_code(), &violation.to_string());
@@ -99,7 +99,7 @@ impl Drive {
         drop(table);
         let _ = self.take_partial(node, slot);
         self.closing.remove(&slot);
-        self.chatty.remove(&slot);
+        self.control_frames.remove(&slot);
         self.paused.remove(&slot);
         self.bad_json.remove(&slot);
         self.requests.forget(&slot);

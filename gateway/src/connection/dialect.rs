@@ -10,7 +10,7 @@ use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::message::{Recipient, Send};
 use tidegate_protocol::ws;
 
-use super::event_loop::Drive;
+use super::event_loop::EventLoop;
 use crate::bucket::text_frame;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
@@ -18,9 +18,9 @@ use crate::session::Identity;
 use crate::uplink::Expects;
 use crate::writer::{KernelWriter, Writer};
 
-impl Drive {
+impl EventLoop {
     /// Does what a message of another dialect asks for; false when it is of none that is understood here.
-    pub(super) fn understands(&mut self, node: &Node, slot: u32, generation: u32, text: &str) -> bool {
+    pub(super) fn take_compat(&mut self, node: &Node, slot: u32, generation: u32, text: &str) -> bool {
         let dialects = &node.config.compat;
         if dialects.module_action
             && let Some(called) = compat::called(text)
@@ -116,19 +116,19 @@ impl Drive {
             text_frame(&json)
         };
         match &called.wish {
-            Wish::Alive => self.say(node, slot, generation, answer(0, "ok"), false),
+            Wish::Alive => self.send_control(node, slot, generation, answer(0, "ok"), false),
             Wish::BadLogin => {
                 let needs = "Login needs Data {\"UserId\": name, \"PlatId\"?: platform}";
-                self.say(node, slot, generation, answer(400, needs), false);
+                self.send_control(node, slot, generation, answer(400, needs), false);
             }
             Wish::Login { user, platform } => match self.login(node, slot, generation, user, platform.as_deref()) {
-                Ok(None) => self.say(node, slot, generation, answer(0, "ok"), false),
+                Ok(None) => self.send_control(node, slot, generation, answer(0, "ok"), false),
                 Ok(Some(identity)) => self.renamed = Some((identity, answer(0, "ok"))),
-                Err((code, message)) => self.say(node, slot, generation, answer(code, message), false),
+                Err((code, message)) => self.send_control(node, slot, generation, answer(code, message), false),
             },
             Wish::Upstream { route, .. } if !is_valid_name(route) => {
                 let needs = "Module and Action together are 1 to 127 bytes without control characters";
-                self.say(node, slot, generation, answer(400, needs), false);
+                self.send_control(node, slot, generation, answer(400, needs), false);
             }
             Wish::Upstream { route, data } => {
                 let send = Send { to: Recipient::Route(Cow::Borrowed(route)), data, nonce: None, echo: true };

@@ -1,6 +1,7 @@
-//! The task that drives one bucket: waits for its epoll set, reads what came into the thread's buffer, decodes it in place,
-//! answers through `talk`, sends what had to wait, and sweeps for silence.
-//! What is rare is kept here by slot and not in the table: unfinished frames, closing connections, chatty peers.
+//! The event loop of one bucket: waits for its epoll set, reads what came into the thread's buffer, decodes it in place,
+//! answers through `requests`, sends what had to wait, and sweeps for silence.
+//! What is rare is kept here by slot and not in the table: unfinished frames, closing connections, peers of many control
+//! frames.
 //! Invariants: only this task removes connections, so a slot it has found stays what it is until it acts; a connection
 //! in `closing` is gone at its deadline at the latest.
 
@@ -49,7 +50,7 @@ thread_local! {
 }
 
 /// The state of a bucket's task.
-pub struct Drive {
+pub struct EventLoop {
     pub(super) node: Arc<Node>,
     pub(super) index: usize,
     /// Frames and messages cut off in the middle, by slot.
@@ -59,9 +60,9 @@ pub struct Drive {
     /// With which code those end, by slot.
     pub(super) codes: HashMap<u32, u16, ahash::RandomState>,
     /// Control frames in this second, by slot.
-    pub(super) chatty: HashMap<u32, u32, ahash::RandomState>,
+    pub(super) control_frames: HashMap<u32, u32, ahash::RandomState>,
     /// When this second began.
-    pub(super) chatty_since: Millis,
+    pub(super) control_frames_since: Millis,
     /// Sockets with more to read, or whose reading waits until their answers have left.
     again: Vec<(u32, u32, bool)>,
     /// Malformed messages in a row, by slot (rule E-1).
@@ -93,7 +94,7 @@ enum Read {
     Over,
 }
 
-impl Drive {
+impl EventLoop {
     /// The task of bucket `index`.
     #[must_use]
     pub fn new(node: Arc<Node>, index: usize) -> Self {
@@ -112,8 +113,8 @@ impl Drive {
             partial: HashMap::default(),
             closing: HashMap::default(),
             codes: HashMap::default(),
-            chatty: HashMap::default(),
-            chatty_since: 0,
+            control_frames: HashMap::default(),
+            control_frames_since: 0,
             again: Vec::new(),
             quiet_until: Vec::new(),
             bad_json: HashMap::default(),
@@ -156,7 +157,7 @@ impl Drive {
                 {
                     guard.clear_ready();
                 },
-                () = bucket.wake.notified() => self.obey(&node),
+                () = bucket.wake.notified() => self.run_commands(&node),
                 _ = sweep.tick() => is_due = true,
             }
             // By time and not only by timer: a set that is never quiet must not keep the sweep from its turn.
@@ -186,7 +187,7 @@ impl Drive {
             return error != Errno::INTR;
         }
         // Bytes that came with a handshake are handed over before its socket is watched: they come first.
-        self.obey(node);
+        self.run_commands(node);
         for event in &events {
             let data = event.data.u64();
             #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in Bucket::watch")]
@@ -325,7 +326,7 @@ impl Drive {
                     // What follows a Close that was sent in the middle of a message cannot be told apart; it is not listened to.
                     return true;
                 }
-                self.punish(node, slot, generation, violation);
+                self.close_for_violation(node, slot, generation, violation);
                 true
             }
             Ok(used) => {
@@ -363,7 +364,7 @@ impl Drive {
                     return;
                 }
                 let frame = ws::frame(ws::OpCode::Pong, payload);
-                self.say(node, slot, generation, frame, true);
+                self.send_control(node, slot, generation, frame, true);
             }
             Event::Pong(_) => {
                 if self.is_flooding(node, slot) {
@@ -375,13 +376,13 @@ impl Drive {
     }
 
     fn is_flooding(&mut self, node: &Node, slot: u32) -> bool {
-        let count = self.chatty.entry(slot).or_insert(0);
+        let count = self.control_frames.entry(slot).or_insert(0);
         *count += 1;
         *count > node.live.control_per_s()
     }
 
     /// Sends a frame that must not be lost, or gives the connection up as slow.
-    pub(super) fn say(&mut self, node: &Node, slot: u32, generation: u32, frame: bytes::Bytes, is_pong: bool) {
+    pub(super) fn send_control(&mut self, node: &Node, slot: u32, generation: u32, frame: bytes::Bytes, is_pong: bool) {
         let bucket = &node.buckets[self.index];
         let mut d = Delta::default();
         let queued = {
@@ -404,7 +405,7 @@ impl Drive {
         }
     }
 
-    fn obey(&mut self, node: &Node) {
+    fn run_commands(&mut self, node: &Node) {
         for command in self.bucket().take_commands() {
             match command {
                 Command::Close { slot, generation, code, text } => {

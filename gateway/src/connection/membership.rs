@@ -1,5 +1,5 @@
-//! Joining and leaving, whoever asks for it: a client (`talk`) or the business (`orders`). One place, so that limits, blocks,
-//! counts and what the client hears are the same for both.
+//! Joining and leaving, whoever asks for it: a client (`requests`) or the business (admin `commands`). One place, so that
+//! limits, blocks, counts and what the client hears are the same for both.
 //! All of it happens under the table's write lock, so that no walk comes between a change and its reply (rule R-4).
 //! Invariant: a connection is in a room's members here, counted in the registry and in the room's list together or not at all.
 

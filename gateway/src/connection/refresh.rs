@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::close::{self, CloseReason};
 use tidegate_protocol::reply;
 
-use super::event_loop::Drive;
+use super::event_loop::EventLoop;
 use crate::bucket::text_frame;
 use crate::clock::unix_s;
 use crate::gateway::node::Node;
@@ -18,7 +18,7 @@ const OTHER: TokenError = TokenError::Claims("REFRESH needs a token for the same
 const TOO_MUCH: TokenError =
     TokenError::Claims("with what the connect hook added, the patterns or attributes of this token are too many");
 
-impl Drive {
+impl EventLoop {
     /// AUTH on a connection that is named, or where nobody need be.
     pub(super) fn auth(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>) {
         let mut json = Vec::new();
@@ -27,7 +27,7 @@ impl Drive {
             false => "this gateway asks for no token",
         };
         reply::error(&mut json, id, "unauthorized", message, false);
-        self.say(node, slot, generation, text_frame(&json), false);
+        self.send_control(node, slot, generation, text_frame(&json), false);
     }
 
     pub(super) fn refresh(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, token: &str) {
@@ -40,7 +40,7 @@ impl Drive {
             Ok(expires_s) => reply::refreshed(&mut json, id, u64::from(expires_s) * 1_000),
             Err(error) => reply::unauthorized(&mut json, id, error.code(), &error.to_string()),
         }
-        self.say(node, slot, generation, text_frame(&json), false);
+        self.send_control(node, slot, generation, text_frame(&json), false);
     }
 
     /// Puts a new token's word in place of the old one's, and a connect hook's over it again. The rooms it is in stay: the grant

@@ -11,7 +11,7 @@ use tidegate_protocol::message::{self, BadRequest, Request, Verb};
 use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
-use super::event_loop::Drive;
+use super::event_loop::EventLoop;
 use super::membership::{self, Joined};
 use crate::bucket::outbox;
 use crate::bucket::pending::Queued;
@@ -26,7 +26,7 @@ use crate::writer::KernelWriter;
 /// Malformed messages in a row that end a connection (rule E-1).
 const BAD_JSON_MAX: u8 = 3;
 
-impl Drive {
+impl EventLoop {
     pub(super) fn text(&mut self, node: &Node, slot: u32, generation: u32, text: &str) {
         node.totals.received.fetch_add(1, Ordering::Relaxed);
         if node.config.echo {
@@ -43,9 +43,9 @@ impl Drive {
                 if !is_welcome {
                     return;
                 }
-                self.grant(node, slot, generation, &request);
+                self.carry_out(node, slot, generation, &request);
             }
-            Err((_, BadRequest::BadJson(_))) if self.understands(node, slot, generation, text) => {
+            Err((_, BadRequest::BadJson(_))) if self.take_compat(node, slot, generation, text) => {
                 self.bad_json.remove(&slot);
             }
             Err((id, error)) => {
@@ -66,7 +66,7 @@ impl Drive {
         }
         let mut json = Vec::new();
         reply::error(&mut json, None, "binary", "messages are JSON in text frames", false);
-        self.say(node, slot, generation, text_frame(&json), false);
+        self.send_control(node, slot, generation, text_frame(&json), false);
     }
 
     /// Sends a message back, compressed where the client takes it so: no distance in it exceeds its own length, so a client's
@@ -78,13 +78,13 @@ impl Drive {
             deflater.frame(opcode, payload)
         });
         let frame = compressed.unwrap_or_else(|| ws::frame(opcode, payload));
-        self.say(node, slot, generation, frame, false);
+        self.send_control(node, slot, generation, frame, false);
     }
 
     fn refuse(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, error: &BadRequest) {
         let mut json = Vec::new();
         reply::error(&mut json, id, error.code(), &error.to_string(), false);
-        self.say(node, slot, generation, text_frame(&json), false);
+        self.send_control(node, slot, generation, text_frame(&json), false);
         if error.code() != "bad_json" {
             self.bad_json.remove(&slot);
             return;
@@ -97,12 +97,12 @@ impl Drive {
         }
     }
 
-    fn grant(&mut self, node: &Node, slot: u32, generation: u32, request: &Request<'_>) {
+    fn carry_out(&mut self, node: &Node, slot: u32, generation: u32, request: &Request<'_>) {
         match &request.verb {
             Verb::Ping(echo) => {
                 let mut json = Vec::new();
                 reply::pong(&mut json, request.id, *echo, unix_ms());
-                self.say(node, slot, generation, text_frame(&json), false);
+                self.send_control(node, slot, generation, text_frame(&json), false);
             }
             Verb::Join(rooms) => self.join(node, slot, generation, request.id, rooms),
             Verb::Leave(room) => self.leave(node, slot, generation, request.id, room),
@@ -121,7 +121,7 @@ impl Drive {
             // Most would be refused one by one; no work is done for a list that cannot be meant.
             let mut json = Vec::new();
             reply::error(&mut json, id, "limit", "JOIN names more than twice the rooms HELLO allows", false);
-            self.say(node, slot, generation, text_frame(&json), false);
+            self.send_control(node, slot, generation, text_frame(&json), false);
             return;
         }
         let mut d = Delta::default();
@@ -142,7 +142,7 @@ impl Drive {
             membership::confirm(node, &table, (bucket.index, slot, generation), text_frame(&json), version, &mut d)
         };
         bucket.counters.add(&d);
-        self.mind(node, slot, generation, queued);
+        self.close_if_full(node, slot, generation, queued);
     }
 
     fn leave(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, room: &str) {
@@ -165,11 +165,11 @@ impl Drive {
             outbox::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
         };
         bucket.counters.add(&d);
-        self.mind(node, slot, generation, queued);
+        self.close_if_full(node, slot, generation, queued);
     }
 
     /// A reply that did not fit ends the connection.
-    fn mind(&mut self, node: &Node, slot: u32, generation: u32, queued: Queued) {
+    fn close_if_full(&mut self, node: &Node, slot: u32, generation: u32, queued: Queued) {
         if queued == Queued::Close {
             node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
             self.cut(node, slot, generation, CloseReason::Slow);

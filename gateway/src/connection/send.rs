@@ -9,7 +9,7 @@ use tidegate_protocol::message::{Members, Recipient, Reply, Send};
 use tidegate_protocol::records::{self, Ask, AskKind, Target, item::What, target::To};
 use tidegate_protocol::reply;
 
-use super::event_loop::Drive;
+use super::event_loop::EventLoop;
 use crate::bucket::table::Cold;
 use crate::bucket::text_frame;
 use crate::connection::sender;
@@ -18,14 +18,14 @@ use crate::session::Act;
 use crate::uplink::{Expects, For, Whose};
 
 /// Why something is not carried up; each is an ERROR.
-enum No {
+enum Denied {
     Forbidden,
     Rate { retry_after_ms: u32 },
     Overloaded,
     UnknownCommand,
 }
 
-impl No {
+impl Denied {
     fn reply(&self, out: &mut Vec<u8>, id: Option<&str>) {
         match self {
             // The same words whether it exists or not.
@@ -45,7 +45,7 @@ impl No {
     }
 }
 
-impl Drive {
+impl EventLoop {
     pub(super) fn send(
         &mut self,
         node: &Node,
@@ -79,7 +79,7 @@ impl Drive {
         };
         let outcome = self.spend(node, slot).and_then(|()| {
             let whose = waiter((node.buckets[self.index].index, slot, generation), id, expects);
-            self.carry_up(node, (slot, generation), Some((act, &name)), None, what, whose)
+            self.send_up(node, (slot, generation), Some((act, &name)), None, what, whose)
         });
         self.explain(node, slot, generation, id, outcome);
     }
@@ -99,9 +99,9 @@ impl Drive {
                     data: Bytes::copy_from_slice(reply.data.as_bytes()),
                     is_error: reply.is_error,
                 });
-                self.carry_up(node, (slot, generation), None, Some(command.logic), what, Whose::Nobody)
+                self.send_up(node, (slot, generation), None, Some(command.logic), what, Whose::Nobody)
             }
-            Err(_) => Err(No::UnknownCommand),
+            Err(_) => Err(Denied::UnknownCommand),
         };
         self.explain(node, slot, generation, id, outcome);
     }
@@ -132,21 +132,21 @@ impl Drive {
         let (slot, generation) = who;
         let room = ask.room.clone();
         let whose = waiter((node.buckets[self.index].index, slot, generation), id, kind.1);
-        let outcome = self.carry_up(node, who, Some((kind.0, &room)), None, What::Ask(ask), whose);
+        let outcome = self.send_up(node, who, Some((kind.0, &room)), None, What::Ask(ask), whose);
         self.explain(node, slot, generation, id, outcome);
     }
 
     /// One more SEND of this user, on whichever of its connections; they are all in this bucket.
-    fn spend(&mut self, node: &Node, slot: u32) -> Result<(), No> {
+    fn spend(&mut self, node: &Node, slot: u32) -> Result<(), Denied> {
         let user = {
             let table = node.buckets[self.index].table.read();
             table.cold.get(slot as usize).and_then(|cold| cold.user.as_ref().map(Arc::clone))
         };
         let Some(user) = user else { return Ok(()) };
-        self.user_sends.take(user, node.clock.now()).map_err(|retry_after_ms| No::Rate { retry_after_ms })
+        self.user_sends.take(user, node.clock.now()).map_err(|retry_after_ms| Denied::Rate { retry_after_ms })
     }
 
-    fn carry_up(
+    fn send_up(
         &self,
         node: &Node,
         (slot, generation): (u32, u32),
@@ -154,7 +154,7 @@ impl Drive {
         logic: Option<u64>,
         what: What,
         whose: Whose,
-    ) -> Result<(), No> {
+    ) -> Result<(), Denied> {
         let bucket = &node.buckets[self.index];
         let from = {
             let table = bucket.table.read();
@@ -163,7 +163,7 @@ impl Drive {
             }
             let cold = &table.cold[slot as usize];
             if needs.is_some_and(|(act, name)| !cold.may(&node.open, act, name) || is_barred(node, cold, act, name)) {
-                return Err(No::Forbidden);
+                return Err(Denied::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
             sender::describe(node, &table, bucket.index, slot, is_for_others)
@@ -171,14 +171,14 @@ impl Drive {
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
         let whom = logic.map_or(For::Name(&name), |node| For::Node { node, name: &name });
-        node.uplink.say(whom, from, what, whose, node.clock.now()).map_err(|_| No::Overloaded)
+        node.uplink.say(whom, from, what, whose, node.clock.now()).map_err(|_| Denied::Overloaded)
     }
 
-    fn explain(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, outcome: Result<(), No>) {
-        if let Err(no) = outcome {
+    fn explain(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, outcome: Result<(), Denied>) {
+        if let Err(denied) = outcome {
             let mut json = Vec::new();
-            no.reply(&mut json, id);
-            self.say(node, slot, generation, text_frame(&json), false);
+            denied.reply(&mut json, id);
+            self.send_control(node, slot, generation, text_frame(&json), false);
         }
     }
 
@@ -188,7 +188,7 @@ impl Drive {
             Ok(()) => true,
             Err(retry_after_ms) => {
                 node.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                self.explain(node, slot, generation, id, Err(No::Rate { retry_after_ms }));
+                self.explain(node, slot, generation, id, Err(Denied::Rate { retry_after_ms }));
                 false
             }
         }
@@ -200,7 +200,7 @@ impl Drive {
             Ok(()) => true,
             Err(retry_after_ms) => {
                 node.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                self.explain(node, slot, generation, id, Err(No::Rate { retry_after_ms }));
+                self.explain(node, slot, generation, id, Err(Denied::Rate { retry_after_ms }));
                 false
             }
         }

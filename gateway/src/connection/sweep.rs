@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tidegate_protocol::close::CloseReason;
 
-use super::event_loop::Drive;
+use super::event_loop::EventLoop;
 use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
 use crate::config::settings::LiveRates;
@@ -17,15 +17,15 @@ const PING: [u8; 2] = [0x89, 0];
 /// Slots that are looked at or passed over together: those of one cache line.
 const BLOCK: usize = 2;
 
-impl Drive {
+impl EventLoop {
     /// Looks at every connection's last sign of life, and at what has waited too long.
     pub(super) fn sweep(&mut self, node: &Node) {
         let moment = node.clock.moment();
         #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
         let now = moment as Millis;
-        if since(now, self.chatty_since) >= 1_000 {
-            self.chatty_since = now;
-            self.chatty.clear();
+        if since(now, self.control_frames_since) >= 1_000 {
+            self.control_frames_since = now;
+            self.control_frames.clear();
             let LiveRates { requests, replies, user_sends } = node.live.rates();
             self.requests.set(requests);
             self.replies.set(replies);
@@ -93,7 +93,7 @@ impl Drive {
         };
         node.totals.pings.fetch_add(asked.len() as u64, Ordering::Relaxed);
         for (slot, generation) in asked {
-            self.say(node, slot, generation, bytes::Bytes::from_static(&PING), false);
+            self.send_control(node, slot, generation, bytes::Bytes::from_static(&PING), false);
         }
     }
 
@@ -217,18 +217,18 @@ mod tests {
     async fn a_reload_reaches_every_rate_within_a_second() {
         let gateway = gateway(Duration::from_secs(2));
         let node = &gateway.node;
-        let mut drive = Drive::new(Arc::clone(node), 0);
+        let mut event_loop = EventLoop::new(Arc::clone(node), 0);
         let mut other = node.config.clone();
         other.limits.requests_per_s += 1;
         other.limits.user_sends_per_s += 1;
         gateway.reload(&other).expect("a good configuration");
 
-        drive.sweep(node);
+        event_loop.sweep(node);
 
         let in_force = LiveRates {
-            requests: drive.requests.rate(),
-            replies: drive.replies.rate(),
-            user_sends: drive.user_sends.rate(),
+            requests: event_loop.requests.rate(),
+            replies: event_loop.replies.rate(),
+            user_sends: event_loop.user_sends.rate(),
         };
         assert_eq!(in_force, node.live.rates());
     }
@@ -290,7 +290,7 @@ mod tests {
         for days in [25, 50, 100] {
             let gateway = gateway(Duration::from_secs(days * 24 * 60 * 60));
             let node = &gateway.node;
-            let mut drive = Drive::new(Arc::clone(node), 0);
+            let mut event_loop = EventLoop::new(Arc::clone(node), 0);
             let (near, _far) = std::os::unix::net::UnixStream::pair().expect("a pair");
             let bucket = &node.buckets[0];
             bucket.table.write().insert(near.into(), Default::default(), 1);
@@ -301,7 +301,7 @@ mod tests {
             }
             bucket.table.read().hot[0].wrote.store(written_till, Ordering::Relaxed);
 
-            drive.sweep(node);
+            event_loop.sweep(node);
 
             assert_eq!(node.totals.pings.load(Ordering::Relaxed), 1, "after {days} days");
         }

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::ws::Decoder;
 
-use super::event_loop::Drive;
+use super::event_loop::EventLoop;
 use crate::budget::Room;
 use crate::clock::{Millis, since};
 use crate::gateway::node::Node;
@@ -25,7 +25,7 @@ pub(super) struct Partial {
     pub(super) since: Millis,
 }
 
-impl Drive {
+impl EventLoop {
     /// What a connection has left unfinished, and since when.
     pub(super) fn take_partial(&mut self, node: &Node, slot: u32) -> (Decoder, Millis) {
         match self.partial.remove(&slot) {
@@ -42,18 +42,18 @@ impl Drive {
         let bytes = decoder.buffered_bytes();
         self.partial.insert(slot, Partial { decoder, since });
         let room = node.unfinished.hold(self.index, bytes, node.live.partial_bytes_total());
-        self.heed(node, room);
+        self.make_room_for(node, room);
     }
 
     /// Makes room if this bucket was told to.
     pub(super) fn make_room_if_told(&mut self, node: &Node) {
         let max = node.live.partial_bytes_total();
         if node.unfinished.is_told(self.index, max) {
-            self.heed(node, Room::Own);
+            self.make_room_for(node, Room::Own);
         }
     }
 
-    fn heed(&mut self, node: &Node, mut room: Room) {
+    fn make_room_for(&mut self, node: &Node, mut room: Room) {
         while room == Room::Own && !self.partial.is_empty() {
             self.make_room(node);
             room = node.unfinished.turn(self.index, node.live.partial_bytes_total());

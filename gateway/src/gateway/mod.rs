@@ -37,7 +37,7 @@ use crate::budget::Shares;
 use crate::clock::{Clock, unix_ms};
 use crate::config::settings::Live;
 use crate::config::{BeforeLogic, GatewayConfig};
-use crate::connection::event_loop::Drive;
+use crate::connection::event_loop::EventLoop;
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
@@ -125,7 +125,7 @@ impl Gateway {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (node, threads) = Self::build(config, origins, auth, listen, (cores, clock))?;
         for index in 0..node.buckets.len() {
-            tokio::spawn(Drive::new(Arc::clone(&node), index).run());
+            tokio::spawn(EventLoop::new(Arc::clone(&node), index).run());
         }
         tokio::spawn(housekeeping::run(Arc::clone(&node)));
         if node.auth.is_required() {
