@@ -114,7 +114,7 @@ fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
         return Ok(Newcomer::Unauthenticated(said.map(|name| name.as_ref().into())));
     };
     let claims = node.auth.verify(&token).map_err(TokenError::refusal)?;
-    let identity = Identity::proven(claims, said.as_deref(), &node.platforms, &node.badges);
+    let identity = Identity::proven(claims, said.as_deref(), &node.platforms, &node.claims);
     identity.map(Newcomer::Known).map_err(TokenError::refusal)
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn question(upgrade: &Upgrade<'_>, head: &[u8], wanted: &[String]) ->
 
 /// A stranger, as those behind the gateway know it.
 pub(crate) fn sender(fd: &OwnedFd, identity: &Identity) -> Sender {
-    let badge = identity.badge.as_deref();
+    let claims = identity.claims.as_deref();
     let peer = || rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
     let address = identity.address.as_deref().copied().or_else(peer);
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
@@ -85,9 +85,9 @@ pub(crate) fn sender(fd: &OwnedFd, identity: &Identity) -> Sender {
         connection: Bytes::new(),
         user: identity.user.as_deref().unwrap_or_default().to_owned(),
         platform: identity.platform.name().to_owned(),
-        device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
+        device: claims.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
         address: address.map_or_else(String::new, |a| a.to_string()),
-        attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
+        attributes: claims.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     }
 }
 
@@ -110,22 +110,22 @@ pub(crate) fn apply(node: &Node, mut identity: Identity, verdict: Verdict) -> Re
     }
     identity.join.extend(verdict.join.into_iter().map(String::into_boxed_str));
     let is_silent = verdict.grant.is_none() && verdict.attributes.is_empty();
-    if is_silent && (sub.is_none() || identity.badge.is_none()) {
+    if is_silent && (sub.is_none() || identity.claims.is_none()) {
         return Ok(identity);
     }
     let pairs: Vec<(&str, &str)> = verdict.attributes.iter().map(|p| (p.name.as_str(), p.value.as_str())).collect();
     let attributes = Attributes::of(&pairs).ok_or("its attributes are too many, or not plain text")?;
     let grant = verdict.grant.map(|more| granted(&more).ok_or("its patterns are too many or too long")).transpose()?;
-    let made = match identity.badge.take() {
-        None => node.badges.make(None, attributes, grant.unwrap_or_else(|| node.open.grant()), 0),
+    let made = match identity.claims.take() {
+        None => node.claims.make(None, attributes, grant.unwrap_or_else(|| node.open.grant()), 0),
         Some(old) => {
-            let by_hook = ByHook { sub, grant: grant.map(|grant| node.badges.grant(grant)), attributes };
+            let by_hook = ByHook { sub, grant: grant.map(|grant| node.claims.grant(grant)), attributes };
             let laid_over = by_hook.over((*old.grant).clone(), &old.attributes);
             let (grant, attributes) = laid_over.ok_or("with the token's, its patterns or attributes are too many")?;
-            node.badges.make(old.device, attributes, grant, old.expires_s)
+            node.claims.make(old.device, attributes, grant, old.expires_s)
         }
     };
-    identity.badge = Some(Box::new(made));
+    identity.claims = Some(Box::new(made));
     Ok(identity)
 }
 

@@ -167,7 +167,7 @@ impl Acceptor {
             let words = ws::close_frame(CloseReason::Draining.code(), &CloseReason::Draining.text(Some(1_000)));
             return Some((fd, words.to_vec()));
         }
-        let mut identity = match Identity::proven(claims, client.said.as_deref(), &node.platforms, &node.badges) {
+        let mut identity = match Identity::proven(claims, client.said.as_deref(), &node.platforms, &node.claims) {
             Ok(identity) => identity,
             Err(error) => return Some((fd, unauthorized(None, error))),
         };

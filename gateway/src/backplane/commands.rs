@@ -1,5 +1,5 @@
 //! Orders of the business that concern connections, rooms and users: close, put into a room, take out, close a room, block.
-//! What joining and leaving do is `bucket::membership`; who is blocked is remembered in `barred`.
+//! What joining and leaving do is `connection::membership`; who is blocked is remembered in `session::blocklist`.
 //! Only the bucket's task ends connections, so closing is a word to it; memberships are changed here, under the table's lock.
 
 use std::sync::Arc;
@@ -165,7 +165,7 @@ fn mind(bucket: &Bucket, slot: u32, generation: u32, queued: Queued) {
 
 /// Remembers a block, and takes it to those who are here: out of the room, or out of the door.
 fn bar(node: &Node, block: &Block, reply: &mut CommandReply) {
-    if !node.blocks.apply(block) || block.is_lifted || block.until_ms <= unix_ms() {
+    if !node.blocklist.apply(block) || block.is_lifted || block.until_ms <= unix_ms() {
         return;
     }
     if block.room.is_empty() {

@@ -139,6 +139,6 @@ pub(crate) fn info(node: &Node) -> GatewayInfo {
         window_ms: node.merger.window_ms(),
         accept_spare: Some(node.admitting().1),
         platforms: platforms.map(|(name, connections)| PlatformCount { name, connections }).collect(),
-        blocks: node.blocks.version(),
+        blocks: node.blocklist.version(),
     }
 }

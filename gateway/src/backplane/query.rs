@@ -50,7 +50,7 @@ pub(crate) fn query(node: &Node, request: &QueryRequest) -> Result<QueryReply, R
         QueryKind::Blocks => {
             let after = if request.cursor.is_empty() { Some(0) } else { request.cursor.parse().ok() };
             let after = after.ok_or_else(|| Refused::Bad("a version of blocks is a number".into()))?;
-            let (blocks, reached) = node.blocks.since(after, page(request.limit));
+            let (blocks, reached) = node.blocklist.since(after, page(request.limit));
             QueryReply { blocks, cursor: reached.to_string(), ..QueryReply::default() }
         }
     })
@@ -134,7 +134,7 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
     let fd = hot.fd.as_ref()?;
     let now = node.clock.now();
     let id = node.connection_id(bucket.index, slot, hot.generation);
-    let badge = cold.badge.as_deref();
+    let claims = cold.claims.as_deref();
     let address = cold.address.as_deref().copied().or_else(|| proxy_header::peer_of(fd));
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     let seen = age_of(&hot.seen, now).min(age_of(&hot.wrote, now));
@@ -153,8 +153,8 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
         since_ms: unix_ms().saturating_sub(age_ms),
         idle_ms: u64::from(seen),
         pending_bytes: hot.outbox.lock().as_ref().map_or(0, |p| p.bytes()) as u64,
-        device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
-        attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
+        device: claims.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
+        attributes: claims.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     })
 }
 

@@ -1,5 +1,5 @@
 //! When connections' tokens run out: a heap of times for each bucket, looked at by its sweep; no timer a connection.
-//! Entries are never searched for: one that no longer says what its connection's badge says (refreshed, or gone) is passed
+//! Entries are never searched for: one that no longer says what its connection's claims say (refreshed, or gone) is passed
 //! over when its time comes. Times are Unix seconds, so expiry follows the wall clock, as tokens do.
 //! Invariant: at most twice as many entries as connections and [`SPARE`] more, however often they are refreshed.
 

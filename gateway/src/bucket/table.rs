@@ -18,7 +18,7 @@ use super::expiry::Expiries;
 use super::pending::Pending;
 use super::slots::SlotSet;
 use crate::clock::{Coarse, Millis, Moment};
-use crate::session::{Act, Badge, Open, Platform};
+use crate::session::{Act, HeldClaims, Open, Platform};
 use crate::topic::Topic;
 
 /// What the flush needs of a connection, packed: two fit a cache line. `S` is its socket, or what stands for one.
@@ -54,7 +54,7 @@ pub struct Cold {
     /// permessage-deflate, if it was negotiated.
     pub deflate: Option<Deflate>,
     /// What its token says beyond user and platform; none: it needed no token, and may do what all such may.
-    pub badge: Option<Box<Badge>>,
+    pub claims: Option<Box<HeldClaims>>,
     /// The client's address, where the socket's peer is a proxy or this process itself.
     pub address: Option<Box<SocketAddr>>,
 }
@@ -66,7 +66,7 @@ impl Cold {
     #[must_use]
     pub fn may(&self, open: &Open, act: Act, name: &str) -> bool {
         let user = self.user.as_deref();
-        self.badge.as_ref().map_or_else(|| open.allows(act, user, name), |badge| badge.grant.allows(act, user, name))
+        self.claims.as_ref().map_or_else(|| open.allows(act, user, name), |claims| claims.grant.allows(act, user, name))
     }
 }
 
@@ -225,7 +225,7 @@ impl<S> Table<S> {
     pub fn note_expiry(&mut self, slot: u32, live: usize) {
         let (hot, cold) = (&self.hot, &self.cold);
         let generation = hot[slot as usize].generation;
-        if let Some(at) = cold[slot as usize].badge.as_ref().map(|b| b.expires_s).filter(|at| *at != 0) {
+        if let Some(at) = cold[slot as usize].claims.as_ref().map(|b| b.expires_s).filter(|at| *at != 0) {
             self.expiries.note((at, slot, generation), live, |end| is_end(hot, cold, end));
         }
     }
@@ -360,5 +360,5 @@ impl<S> Table<S> {
 /// Whether a noted end is still that of the connection's token.
 fn is_end<S>(hot: &[Hot<S>], cold: &[Cold], (at, slot, generation): (u32, u32, u32)) -> bool {
     let is_here = hot.get(slot as usize).is_some_and(|h| h.generation == generation && h.fd.is_some());
-    is_here && cold[slot as usize].badge.as_ref().is_some_and(|b| b.expires_s == at)
+    is_here && cold[slot as usize].claims.as_ref().is_some_and(|b| b.expires_s == at)
 }

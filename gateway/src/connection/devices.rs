@@ -35,7 +35,7 @@ impl Node {
     pub(super) fn make_way(&self, table: &Table, newcomer: &Identity) -> Result<Way, Refusal> {
         let Some(user) = &newcomer.user else { return Ok(Way::default()) };
         // Under the table's lock: a block that comes later finds the connection and closes it.
-        if self.blocks.is_barred(user) {
+        if self.blocklist.is_blocked(user) {
             return Err(Refusal::Blocked);
         }
         let (policy, max) = self.policy(&newcomer.platform);
@@ -48,7 +48,7 @@ impl Node {
         if all.len() >= max {
             return Err(Refusal::DeviceLimit);
         }
-        let device = newcomer.badge.as_ref().and_then(|b| b.device.as_deref());
+        let device = newcomer.claims.as_ref().and_then(|b| b.device.as_deref());
         let rivals = all.into_iter().filter(|(slot, _)| compete(device, device_of(table, *slot)));
         match rule {
             None => Ok(Way::default()),
@@ -146,7 +146,7 @@ fn of_platform(table: &Table, user: &str, platform: Platform) -> Vec<(u32, u32)>
 }
 
 fn device_of(table: &Table, slot: u32) -> Option<&str> {
-    table.cold[slot as usize].badge.as_ref().and_then(|b| b.device.as_deref())
+    table.cold[slot as usize].claims.as_ref().and_then(|b| b.device.as_deref())
 }
 
 /// Whether two connections of one user and platform are for one place.

@@ -59,7 +59,7 @@ impl EventLoop {
             return Ok(None);
         }
         // Who was let in with less than everything, by a hook, or who would have been asked about under the new name.
-        if cold.user.is_some() || cold.badge.is_some() || node.config.hook.required || node.uplink.told.asks() {
+        if cold.user.is_some() || cold.claims.is_some() || node.config.hook.required || node.uplink.told.asks() {
             return Err((403, "this connection cannot be that user's"));
         }
         if !node.open.takes_names() {
@@ -72,7 +72,7 @@ impl EventLoop {
             None => node.platforms.of(cold.platform),
             Some(name) => node.platforms.intern(name).ok_or((503, "one of too many different platforms"))?,
         };
-        Ok(Some(Identity { user: Some(user.into()), platform, badge: None, join: Vec::new(), address: None }))
+        Ok(Some(Identity { user: Some(user.into()), platform, claims: None, join: Vec::new(), address: None }))
     }
 
     /// Moves a connection that has said who it is into its user's bucket, where it begins anew with HELLO; `early` is what it

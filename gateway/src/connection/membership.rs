@@ -59,7 +59,7 @@ pub(crate) fn enter(node: &Node, table: &mut Table, index: u16, slot: u32, room:
         return standing(table, room_id, false);
     }
     let user = table.cold[slot as usize].user.clone();
-    if user.as_ref().is_some_and(|user| node.blocks.is_barred_from(user, room)) {
+    if user.as_ref().is_some_and(|user| node.blocklist.is_blocked_from(user, room)) {
         return FORBIDDEN;
     }
     if table.cold[slot as usize].rooms.len() >= node.live.rooms() {

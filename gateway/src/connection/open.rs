@@ -64,7 +64,7 @@ impl Node {
         if let Some(rule) = rule {
             self.claim(&table, index, slot, rule);
         }
-        let expires_s = table.cold[slot as usize].badge.as_ref().map(|badge| badge.expires_s).filter(|at| *at != 0);
+        let expires_s = table.cold[slot as usize].claims.as_ref().map(|claims| claims.expires_s).filter(|at| *at != 0);
         self.greet((index, slot, generation), user.as_deref(), expires_s, response);
         if !join.is_empty() {
             response.extend_from_slice(&self.join_first(&mut table, index, slot, &join, &mut version));
@@ -106,7 +106,7 @@ impl Node {
         if let Some(deflate) = deflate {
             bucket.admit_deflate(table, slot, deflate);
         }
-        table.cold[slot as usize].badge = identity.badge;
+        table.cold[slot as usize].claims = identity.claims;
         table.cold[slot as usize].address = identity.address;
         table.note_expiry(slot, bucket.live());
         let version = identity.user.map_or(0, |user| {

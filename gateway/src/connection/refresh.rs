@@ -54,11 +54,11 @@ impl EventLoop {
         }
         let cold = &mut table.cold[slot as usize];
         let is_platform = platform.is_none_or(|p| p.is_some_and(|p| p.id == cold.platform));
-        let Some(badge) = &mut cold.badge else { return Err(OTHER) };
-        let by_hook = badge.attributes.by_hook();
+        let Some(held) = &mut cold.claims else { return Err(OTHER) };
+        let by_hook = held.attributes.by_hook();
         let sub = by_hook.and_then(|by_hook| by_hook.sub.as_deref()).or(cold.user.as_deref());
         let is_user = sub == Some(&claims.user);
-        let is_device = claims.device.is_none() || claims.device == badge.device;
+        let is_device = claims.device.is_none() || claims.device == held.device;
         if !(is_user && is_platform && is_device) {
             return Err(OTHER);
         }
@@ -67,8 +67,8 @@ impl EventLoop {
             None => (claims.grant, claims.attributes),
             Some(by_hook) => by_hook.clone().over(claims.grant, &claims.attributes).ok_or(TOO_MUCH)?,
         };
-        let fresh = node.badges.make(None, attributes, grant, expires_s);
-        (badge.grant, badge.attributes, badge.expires_s) = (fresh.grant, fresh.attributes, expires_s);
+        let fresh = node.claims.make(None, attributes, grant, expires_s);
+        (held.grant, held.attributes, held.expires_s) = (fresh.grant, fresh.attributes, expires_s);
         table.note_expiry(slot, bucket.live());
         Ok(expires_s)
     }

@@ -162,7 +162,7 @@ impl EventLoop {
                 return Ok(());
             }
             let cold = &table.cold[slot as usize];
-            if needs.is_some_and(|(act, name)| !cold.may(&node.open, act, name) || is_barred(node, cold, act, name)) {
+            if needs.is_some_and(|(act, name)| !cold.may(&node.open, act, name) || is_blocked(node, cold, act, name)) {
                 return Err(Denied::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
@@ -208,10 +208,10 @@ impl EventLoop {
 }
 
 /// Whether a block of the user's keeps it from a room: who may not join it may not speak there or look in either (rule R-6).
-fn is_barred(node: &Node, cold: &Cold, act: Act, name: &str) -> bool {
+fn is_blocked(node: &Node, cold: &Cold, act: Act, name: &str) -> bool {
     match act {
         Act::Join | Act::Speak | Act::See | Act::List => {
-            cold.user.as_deref().is_some_and(|user| node.blocks.is_barred_from(user, name))
+            cold.user.as_deref().is_some_and(|user| node.blocklist.is_blocked_from(user, name))
         }
         Act::Whisper | Act::Route => false,
     }

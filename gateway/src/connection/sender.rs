@@ -12,7 +12,7 @@ pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_a
     let (hot, cold) = (table.hot.get(slot as usize)?, table.cold.get(slot as usize)?);
     let fd = hot.fd.as_ref()?;
     let id = node.connection_id(index, slot, hot.generation);
-    let badge = cold.badge.as_deref();
+    let claims = cold.claims.as_deref();
     let address =
         with_address.then(|| cold.address.as_deref().copied().or_else(|| proxy_header::peer_of(fd))).flatten();
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
@@ -20,8 +20,8 @@ pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_a
         connection: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
         user: cold.user.as_deref().unwrap_or_default().to_owned(),
         platform: node.platforms.name(cold.platform),
-        device: badge.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
+        device: claims.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
         address: address.map_or_else(String::new, proxy_header::shown),
-        attributes: badge.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
+        attributes: claims.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     })
 }

@@ -31,7 +31,7 @@ fn open(node: &Node, user: &str) -> UnixStream {
     let identity = Identity {
         user: Some(Arc::from(user)),
         platform: Named::default(),
-        badge: None,
+        claims: None,
         join: Vec::new(),
         address: None,
     };

@@ -49,8 +49,8 @@ use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::rooms::presence::Watched;
 use crate::session::auth::{self, Auth};
-use crate::session::blocklist::Barred;
-use crate::session::{Badges, Open, Platforms};
+use crate::session::blocklist::Blocklist;
+use crate::session::{ClaimsPool, Open, Platforms};
 use crate::uplink::Uplink;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
@@ -188,9 +188,9 @@ impl Gateway {
             uplink: Uplink::new(&config.uplink),
             platforms: Platforms::knowing(config.devices.platforms.keys().map(String::as_str)),
             auth,
-            badges: Badges::default(),
+            claims: ClaimsPool::default(),
             open,
-            blocks: Barred::default(),
+            blocklist: Blocklist::default(),
             origins,
             proxies: Proxies::new(&config.proxy),
             tls,

@@ -31,8 +31,8 @@ use crate::operate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::session::auth::Auth;
-use crate::session::blocklist::Barred;
-use crate::session::{Badges, Open, Platforms};
+use crate::session::blocklist::Blocklist;
+use crate::session::{ClaimsPool, Open, Platforms};
 use crate::uplink::Uplink;
 
 /// What the tasks of a gateway share.
@@ -67,9 +67,9 @@ pub struct Node {
     /// What clients may do that need to prove nothing.
     pub open: Open,
     /// What tokens say, shared where it is alike.
-    pub badges: Badges,
+    pub claims: ClaimsPool,
     /// Users who are not to be let in, or not into a room.
-    pub blocks: Barred,
+    pub blocklist: Blocklist,
     /// Who may come from a browser.
     pub origins: Origins,
     /// The proxies in front.

@@ -71,7 +71,7 @@ impl Snapshot {
             ("presence_frames", "PRESENCE frames, one a room and tick", t.presence_frames.load(Relaxed)),
             ("presence_skipped", "Times a room found the presence list full", node.rooms.watched.skipped.load(Relaxed)),
             ("moved", "Connections put into and out of rooms by the business", t.moved.load(Relaxed)),
-            ("blocks_refused", "Blocks beyond the bound", node.blocks.refused.load(Relaxed)),
+            ("blocks_refused", "Blocks beyond the bound", node.blocklist.refused.load(Relaxed)),
             ("interest_late", "Replies released without a logic node's acknowledgement", t.interest_late.load(Relaxed)),
         ];
         let mut gauges = vec![
@@ -95,7 +95,7 @@ impl Snapshot {
             ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
             ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),
             ("presence_rooms", "Rooms with something to tell at the coming tick", node.rooms.watched.waiting() as i64),
-            ("blocks", "Blocks of users, lifted ones that are remembered included", node.blocks.len() as i64),
+            ("blocks", "Blocks of users, lifted ones that are remembered included", node.blocklist.len() as i64),
             ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
         ];
         gauges.extend(uplink(node).into_iter().chain(comings_and_goings(node)));
@@ -189,7 +189,7 @@ type Row<N> = (&'static str, &'static str, N);
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
 fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
     let (accepted, reloads, failures) = node.auth.counts();
-    let (grants, attributes, shared_max) = node.badges.shared();
+    let (grants, attributes, shared_max) = node.claims.shared();
     let expired = node.totals.expired_closed.load(Relaxed);
     let counters = vec![
         ("tokens_accepted", "Tokens of clients accepted", accepted),

@@ -1,5 +1,5 @@
 //! Users who are not to be let in for a time, or not into one room: this gateway's copy of the fleet's blocks.
-//! What a change means is `tidegate_protocol::blocks`; what follows from one for those who are here is `orders`.
+//! What a change means is `tidegate_protocol::blocks`; what follows from one for those who are here is admin `commands`.
 //! Asked at every handshake and JOIN, so it costs one load while there are no blocks.
 //! Invariant: `entries` is 0 only while the table is empty, and is raised before anyone looks for connections of the blocked.
 
@@ -14,7 +14,7 @@ use crate::clock::unix_ms;
 
 /// The blocks.
 #[derive(Debug)]
-pub struct Barred {
+pub struct Blocklist {
     blocks: Mutex<Blocks>,
     entries: AtomicUsize,
     version: AtomicU64,
@@ -22,13 +22,13 @@ pub struct Barred {
     pub refused: AtomicU64,
 }
 
-impl Default for Barred {
+impl Default for Blocklist {
     fn default() -> Self {
         Self::of(BLOCKS_MAX)
     }
 }
 
-impl Barred {
+impl Blocklist {
     /// No blocks yet, and never more than `max`.
     #[must_use]
     pub fn of(max: usize) -> Self {
@@ -58,13 +58,13 @@ impl Barred {
 
     /// Whether a user is not to be let in at all.
     #[must_use]
-    pub fn is_barred(&self, user: &str) -> bool {
-        self.is_barred_from(user, "")
+    pub fn is_blocked(&self, user: &str) -> bool {
+        self.is_blocked_from(user, "")
     }
 
     /// Whether a user is not to be let into a room.
     #[must_use]
-    pub fn is_barred_from(&self, user: &str, room: &str) -> bool {
+    pub fn is_blocked_from(&self, user: &str, room: &str) -> bool {
         self.entries.load(Ordering::SeqCst) > 0 && self.blocks.lock().find(user, room, unix_ms()).is_some()
     }
 
@@ -105,22 +105,22 @@ mod tests {
 
     #[test]
     fn a_block_of_a_room_leaves_the_door_open() {
-        let barred = Barred::default();
+        let blocklist = Blocklist::default();
 
-        assert!(barred.apply(&block("ann", "r")));
+        assert!(blocklist.apply(&block("ann", "r")));
 
-        assert!(barred.is_barred_from("ann", "r"));
-        assert!(!barred.is_barred("ann") && !barred.is_barred_from("bob", "r"));
+        assert!(blocklist.is_blocked_from("ann", "r"));
+        assert!(!blocklist.is_blocked("ann") && !blocklist.is_blocked_from("bob", "r"));
     }
 
     #[test]
     fn blocks_beyond_the_bound_are_refused_and_counted() {
-        let barred = Barred::of(1);
+        let blocklist = Blocklist::of(1);
 
-        assert!(barred.apply(&block("ann", "")));
-        assert!(!barred.apply(&block("bob", "")));
+        assert!(blocklist.apply(&block("ann", "")));
+        assert!(!blocklist.apply(&block("bob", "")));
 
-        assert_eq!((barred.refused.load(Ordering::Relaxed), barred.len()), (1, 1));
-        assert!(!barred.is_barred("bob"));
+        assert_eq!((blocklist.refused.load(Ordering::Relaxed), blocklist.len()), (1, 1));
+        assert!(!blocklist.is_blocked("bob"));
     }
 }

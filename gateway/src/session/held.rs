@@ -1,12 +1,12 @@
 //! What a connection keeps of its token: device, attributes, grant, and until when it holds. Connections without a token
-//! have no badge and pay eight bytes for that.
+//! have none and pay eight bytes for that.
 //! Invariant: grants and attributes are shared by all connections that have them alike, as far as the pools' bound allows.
 
 use std::sync::Arc;
 
 use super::attributes::Attributes;
 use super::grant::Grant;
-use super::interner::Pool;
+use super::interner::Interner;
 use crate::clock::unix_s;
 
 /// Most different grants, and most different sets of attributes, that are shared.
@@ -14,7 +14,7 @@ const SHARED_MAX: usize = 65_536;
 
 /// What a token says of a connection beyond user and platform.
 #[derive(Clone, Debug)]
-pub struct Badge {
+pub struct HeldClaims {
     /// The device, if it has a name.
     pub device: Option<Box<str>>,
     /// What narrows pushes, and shows in lists.
@@ -27,26 +27,26 @@ pub struct Badge {
     pub since_s: u32,
 }
 
-const _: () = assert!(size_of::<Badge>() <= 48, "part of every named connection's budget");
+const _: () = assert!(size_of::<HeldClaims>() <= 48, "part of every named connection's budget");
 
-/// Makes badges; keeps what many have alike.
+/// Makes held claims; keeps what many have alike.
 #[derive(Debug)]
-pub struct Badges {
-    grants: Pool<Grant>,
-    attributes: Pool<Attributes>,
+pub struct ClaimsPool {
+    grants: Interner<Grant>,
+    attributes: Interner<Attributes>,
     nothing: Arc<Attributes>,
 }
 
-impl Default for Badges {
+impl Default for ClaimsPool {
     fn default() -> Self {
-        Self { grants: Pool::new(SHARED_MAX), attributes: Pool::new(SHARED_MAX), nothing: Arc::default() }
+        Self { grants: Interner::new(SHARED_MAX), attributes: Interner::new(SHARED_MAX), nothing: Arc::default() }
     }
 }
 
-impl Badges {
-    /// A badge of what a token says.
+impl ClaimsPool {
+    /// What is kept of a token.
     #[must_use]
-    pub fn make(&self, device: Option<Box<str>>, attributes: Attributes, grant: Grant, expires_s: u32) -> Badge {
+    pub fn make(&self, device: Option<Box<str>>, attributes: Attributes, grant: Grant, expires_s: u32) -> HeldClaims {
         let attributes = match attributes.by_hook() {
             // Nobody else has that name, and a place in the pool would be lost to those who share.
             Some(by_hook) if by_hook.sub.is_some() => Arc::new(attributes),
@@ -54,7 +54,7 @@ impl Badges {
             _ => self.attributes.share(attributes),
         };
         let grant = self.grant(grant);
-        Badge { device, attributes, grant, expires_s, since_s: unix_s() }
+        HeldClaims { device, attributes, grant, expires_s, since_s: unix_s() }
     }
 
     /// A grant that others share.

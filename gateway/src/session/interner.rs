@@ -14,7 +14,7 @@ const SWEEP_MIN: usize = 64;
 
 /// A set of shared values.
 #[derive(Debug)]
-pub struct Pool<T> {
+pub struct Interner<T> {
     kept: Mutex<Kept<T>>,
     max: usize,
 }
@@ -27,7 +27,7 @@ struct Kept<T> {
     until_sweep: usize,
 }
 
-impl<T: Eq + Hash> Pool<T> {
+impl<T: Eq + Hash> Interner<T> {
     /// An empty pool of at most `max` values.
     #[must_use]
     pub fn new(max: usize) -> Self {
@@ -65,36 +65,36 @@ mod tests {
 
     #[test]
     fn equal_values_are_one() {
-        let pool = Pool::new(10);
+        let interner = Interner::new(10);
 
-        let (one, other, different) = (pool.share("a"), pool.share("a"), pool.share("b"));
+        let (one, other, different) = (interner.share("a"), interner.share("a"), interner.share("b"));
 
         assert!(Arc::ptr_eq(&one, &other) && !Arc::ptr_eq(&one, &different));
-        assert_eq!(pool.len(), 2);
+        assert_eq!(interner.len(), 2);
     }
 
     #[test]
     fn what_nobody_holds_makes_room() {
-        let pool = Pool::new(1_000);
+        let interner = Interner::new(1_000);
         for n in 0..100_000 {
-            pool.share(n);
+            interner.share(n);
         }
 
-        assert!(pool.len() <= 2 * SWEEP_MIN, "{}", pool.len());
+        assert!(interner.len() <= 2 * SWEEP_MIN, "{}", interner.len());
     }
 
     #[test]
     fn beyond_the_bound_values_are_not_shared_and_nothing_else_happens() {
-        let pool = Pool::new(100);
-        let held: Vec<Arc<u32>> = (0..300).map(|n| pool.share(n)).collect();
+        let interner = Interner::new(100);
+        let held: Vec<Arc<u32>> = (0..300).map(|n| interner.share(n)).collect();
 
-        assert_eq!(pool.len(), 100);
-        assert!(Arc::ptr_eq(&held[7], &pool.share(7)), "those within it still are");
-        assert_eq!(*pool.share(299), 299);
+        assert_eq!(interner.len(), 100);
+        assert!(Arc::ptr_eq(&held[7], &interner.share(7)), "those within it still are");
+        assert_eq!(*interner.share(299), 299);
         drop(held);
         for n in 1_000..1_200 {
-            pool.share(n);
+            interner.share(n);
         }
-        assert!(!pool.kept.lock().values.contains(&7), "and the bound is no grave");
+        assert!(!interner.kept.lock().values.contains(&7), "and the bound is no grave");
     }
 }

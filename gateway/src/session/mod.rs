@@ -1,6 +1,6 @@
 //! Who a connection is. An [`Identity`] can only come from the handshake or from AUTH, so holding one proves the checks were
 //! made: a client named itself (`auth.mode = "none"`), or a verified token named it (rule C-4).
-//! What is kept of it for the connection's life beside user and platform is its [`Badge`].
+//! What is kept of it for the connection's life beside user and platform is its [`HeldClaims`].
 
 mod attributes;
 pub mod auth;
@@ -22,7 +22,7 @@ use tidegate_protocol::limits;
 pub use attributes::{Attributes, BYTES_MAX as ATTRIBUTE_BYTES_MAX, PAIRS_MAX as ATTRIBUTES_MAX};
 pub use by_hook::ByHook;
 pub use grant::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX, matches};
-pub use held::{Badge, Badges};
+pub use held::{ClaimsPool, HeldClaims};
 pub use open::{Open, is_exposed};
 pub use platforms::{Named, PLATFORMS_MAX, Platform, Platforms};
 
@@ -36,7 +36,7 @@ pub struct Identity {
     /// The platform.
     pub platform: Named,
     /// What a token says beyond that.
-    pub badge: Option<Box<Badge>>,
+    pub claims: Option<Box<HeldClaims>>,
     /// Rooms it is in from the start.
     pub join: Vec<Box<str>>,
     /// The client's address, where the socket's peer is another's.
@@ -65,7 +65,7 @@ impl Identity {
             None => Named::default(),
             Some(name) => platforms.intern(&name).ok_or(Refusal::BadQuery { what: CROWDED })?,
         };
-        Ok(Self { user, platform, badge: None, join: Vec::new(), address: None })
+        Ok(Self { user, platform, claims: None, join: Vec::new(), address: None })
     }
 
     /// The identity that a verified token gives. `said` is the platform by the client's own word, for tokens that say nothing;
@@ -77,17 +77,17 @@ impl Identity {
         claims: Claims,
         said: Option<&str>,
         platforms: &Platforms,
-        badges: &Badges,
+        pool: &ClaimsPool,
     ) -> Result<Self, TokenError> {
         let platform = match claims.platform.as_deref().or(said) {
             None => Named::default(),
             Some(name) => platforms.intern(name).ok_or(TokenError::Claims("plat is one of too many different ones"))?,
         };
-        let badge = badges.make(claims.device, claims.attributes, claims.grant, claims.expires_s);
+        let held = pool.make(claims.device, claims.attributes, claims.grant, claims.expires_s);
         Ok(Self {
             user: Some(claims.user.into()),
             platform,
-            badge: Some(Box::new(badge)),
+            claims: Some(Box::new(held)),
             join: claims.join,
             address: None,
         })

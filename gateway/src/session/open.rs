@@ -1,13 +1,13 @@
 //! What clients may do that prove nothing: everything where only this machine reaches the gateway, and what
 //! `gateway.open` grants where others do.
-//! Invariant: it concerns connections without a badge alone.
+//! Invariant: it concerns connections without claims alone.
 
 use std::net::SocketAddr;
 
 use super::grant::{Act, Grant};
 use crate::config::{Freedom, GatewayConfig};
 
-/// The rights of connections without a badge.
+/// The rights of connections without claims.
 #[derive(Debug, Default)]
 pub struct Open {
     /// None: everything.
@@ -38,7 +38,7 @@ impl Open {
         !self.takes_no_names
     }
 
-    /// The whole grant, for those who get a badge without a token.
+    /// The whole grant, for those who get claims without a token.
     #[must_use]
     pub fn grant(&self) -> Grant {
         self.grant.clone().unwrap_or_else(Grant::everything)

@@ -37,7 +37,7 @@ impl Narrow {
     pub fn admits(&self, bucket: u16, slot: u32, generation: u32, who: &Cold) -> bool {
         let is_excepted = |user: &str| self.except_users.binary_search_by(|e| e.as_str().cmp(user)).is_ok();
         let has = |(name, value): &(String, String)| {
-            who.badge.as_ref().is_some_and(|badge| badge.attributes.find(name) == Some(value.as_str()))
+            who.claims.as_ref().is_some_and(|claims| claims.attributes.find(name) == Some(value.as_str()))
         };
         (!self.is_by_platform || self.platforms.iter().any(|platform| platform.id == who.platform))
             && self.except_connections.binary_search(&(bucket, slot, generation)).is_err()
@@ -185,7 +185,7 @@ impl Waiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::{Attributes, Badges, Grant, Platform, Platforms};
+    use crate::session::{Attributes, ClaimsPool, Grant, Platform, Platforms};
 
     fn who(user: Option<&str>, platform: u8) -> Cold {
         Cold { user: user.map(Arc::from), platform: Platform(platform), ..Cold::default() }
@@ -219,8 +219,8 @@ mod tests {
         let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
         let narrow = |wanted| Narrow { attributes: pairs(wanted), ..Narrow::default() };
         let attributes = Attributes::of(&[("lang", "de"), ("tier", "pro")]).expect("two pairs");
-        let badge = Badges::default().make(None, attributes, Grant::everything(), 0);
-        let named = Cold { badge: Some(Box::new(badge)), ..Cold::default() };
+        let claims = ClaimsPool::default().make(None, attributes, Grant::everything(), 0);
+        let named = Cold { claims: Some(Box::new(claims)), ..Cold::default() };
 
         assert!(narrow(&[("lang", "de"), ("tier", "pro")]).admits(0, 0, 0, &named));
         assert!(!narrow(&[("lang", "de"), ("tier", "free")]).admits(0, 0, 0, &named));

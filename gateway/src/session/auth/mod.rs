@@ -1,5 +1,5 @@
 //! Tokens: whether a client is who it says (rule C-4). [`Verifier`] is pure: a token and the time go in, [`Claims`] or a
-//! [`TokenError`] come out; `live` holds the one in force and exchanges it when keys change.
+//! [`TokenError`] come out; `current` holds the one in force and exchanges it when keys change.
 //! The order of checks is the order of trust: size and form, algorithm, key, signature, and only then what the token says.
 //! Invariants: a token's text is in no error, log, metric or `Debug`; nothing a token says picks a key but `kid` among those
 //! that are here; no check costs more than the bound on a token's size allows.
