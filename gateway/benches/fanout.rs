@@ -66,7 +66,7 @@ fn topic_of_a_room() -> Arc<Topic> {
         epoch: "e1".into(),
         buckets: (0..BUCKETS / 64).map(|_| AtomicU64::new(0)).collect(),
         users: 0.into(),
-        tally: None,
+        changes: None,
         members: AtomicU64::new(0),
     })))
 }

@@ -19,7 +19,7 @@ use crate::config::{DeflateConfig, MergeConfig};
 use crate::connection::close::leave_all;
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
-use crate::deliver::merge::compressor::Press;
+use crate::deliver::merge::compressor::Compressor;
 use crate::deliver::merge::{Incoming, Merger, Private};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -125,9 +125,9 @@ impl MemoryGateway {
         let (clock, totals, writer) = (Clock::start(), Arc::new(Totals::default()), received.clone());
         let (fanout, threads) =
             Fanout::start(Arc::clone(&buckets), threads, FANOUT_BYTES, PENDING_BYTES, clock, move || writer.clone())?;
-        let press = Press::new(&DeflateConfig { level: 0, ..DeflateConfig::default() });
+        let compressor = Compressor::new(&DeflateConfig { level: 0, ..DeflateConfig::default() });
         let merger =
-            Merger::new(merge, press, "memory", Arc::clone(&buckets), Arc::clone(&fanout), Arc::clone(&totals));
+            Merger::new(merge, compressor, "memory", Arc::clone(&buckets), Arc::clone(&fanout), Arc::clone(&totals));
         Ok(Self {
             rooms: Rooms::new(buckets.len(), ROOMS_MAX, "memory-"),
             interest: Interest::new(INTEREST_LOG),

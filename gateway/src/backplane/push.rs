@@ -18,7 +18,7 @@ use super::{Refused, encode};
 use crate::bucket::{Bucket, of_user};
 use crate::clock::Millis;
 use crate::counters::DropReason;
-use crate::deliver::merge::ready::{self, Control};
+use crate::deliver::merge::ready::{self, Ready};
 use crate::deliver::merge::{Incoming, Merger, Private};
 use crate::gateway::node::Node;
 use crate::topic::Topic;
@@ -110,8 +110,8 @@ fn apply(node: &Node, push: &Push, now: Millis) -> Receipt {
         topics.iter().for_each(|topic| node.merger.push(topic, &incoming, now));
     } else {
         let frame = ready::frame(&push.control);
-        let control = Control { frame: &frame, lane, expires_at, narrow, waiter: waits };
-        topics.iter().for_each(|topic| node.merger.control(topic, &control));
+        let ready = Ready { frame: &frame, lane, expires_at, narrow, waiter: waits };
+        topics.iter().for_each(|topic| node.merger.send_ready(topic, &ready));
     }
     let ticket = waiter.map_or(0, |w| node.links.issue(w));
     Receipt { matched, queued: matched, dropped: Vec::new(), ticket }
@@ -222,14 +222,14 @@ pub(super) async fn wait(node: &Node, request: WaitRequest) -> WaitReply {
     for ticket in request.tickets {
         let Some(waiter) = node.links.redeem(ticket) else { continue };
         let _ = tokio::time::timeout_at(deadline, walked(&waiter)).await;
-        let dropped = DropReason::ALL.into_iter().zip(&waiter.tally.dropped);
+        let dropped = DropReason::ALL.into_iter().zip(&waiter.fates.dropped);
         let dropped =
             dropped.map(|(reason, n)| Dropped { reason: reason.label().into(), count: n.load(Ordering::Relaxed) });
         outcomes.push(Outcome {
             ticket,
             is_done: waiter.is_done(),
-            written: waiter.tally.written.load(Ordering::Relaxed),
-            pending: waiter.tally.pending.load(Ordering::Relaxed),
+            written: waiter.fates.written.load(Ordering::Relaxed),
+            pending: waiter.fates.pending.load(Ordering::Relaxed),
             dropped: dropped.filter(|dropped| dropped.count > 0).collect(),
         });
     }

@@ -56,7 +56,7 @@ fn waited_for(size: usize) -> Arc<Batch> {
 
 /// What a receipt says of the connections that a message did not reach: slow, expired, closed.
 fn dropped(batch: &Batch) -> [u64; 3] {
-    [0, 1, 2].map(|reason| batch.tallies[0].dropped[reason].load(Relaxed))
+    [0, 1, 2].map(|reason| batch.fates[0].dropped[reason].load(Relaxed))
 }
 
 #[test]

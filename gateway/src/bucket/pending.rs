@@ -1,5 +1,5 @@
 //! What waits for one connection whose peer reads too slowly, and what is dropped when it is too much.
-//! Knows nothing of sockets (see `writer`) or of slots (see `bucket::flush`). Exists only while something waits.
+//! Knows nothing of sockets (see `writer`) or of slots (see `bucket::walk`). Exists only while something waits.
 //! Invariants: `bytes` is the sum of what is left of the entries; the front entry alone may be partly sent; a GAP stands
 //! where what it names would have stood; counters balance through the [`Delta`] of each call.
 

@@ -24,7 +24,7 @@ use crate::counters::{Delta, DropReason};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::session::Platform;
-use crate::topic::batch::{Audience, Batch, Segment, Tally};
+use crate::topic::batch::{Audience, Batch, Fates, Segment};
 use crate::topic::{Subject, Topic};
 use crate::writer::Writer;
 
@@ -116,7 +116,7 @@ pub(super) fn batch(topic: &Arc<Topic>, audience: Audience, segments: Vec<Segmen
     Arc::new(Batch {
         topic: Arc::clone(topic),
         audience,
-        tallies: segments.iter().map(|_| Tally::default()).collect(),
+        fates: segments.iter().map(|_| Fates::default()).collect(),
         segments: SmallVec::from_vec(segments),
         deflated: Vec::new(),
         last,

@@ -20,7 +20,7 @@ use super::{Bucket, Command};
 use crate::clock::{Clock, Millis};
 use crate::counters::{Delta, DropReason};
 use crate::topic::Topic;
-use crate::topic::batch::{Audience, Batch, Segment, Tally};
+use crate::topic::batch::{Audience, Batch, Fates, Segment};
 use crate::writer::{Writer, Writes};
 
 /// Writes under one hold of the read lock: about a millisecond.
@@ -39,17 +39,17 @@ struct Share<'a> {
     segment: &'a Segment,
     /// The segment's frame as this connection takes it.
     frame: &'a Bytes,
-    tally: Option<&'a Tally>,
+    fates: Option<&'a Fates>,
 }
 
 impl Share<'_> {
     /// Tells whoever waits for it what became of it.
     fn settle(&self, fate: Fate) {
-        let Some(tally) = self.tally else { return };
+        let Some(fates) = self.fates else { return };
         match fate {
-            Fate::Written => &tally.written,
-            Fate::Pending => &tally.pending,
-            Fate::Dropped(reason) => &tally.dropped[reason as usize],
+            Fate::Written => &fates.written,
+            Fate::Pending => &fates.pending,
+            Fate::Dropped(reason) => &fates.dropped[reason as usize],
         }
         .fetch_add(1, Ordering::Relaxed);
     }
@@ -187,13 +187,13 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
             if stand.has_left(table, slot, &batch.audience) {
                 continue;
             }
-            for (i, (segment, tally)) in batch.segments.iter().zip(&batch.tallies).enumerate() {
+            for (i, (segment, fates)) in batch.segments.iter().zip(&batch.fates).enumerate() {
                 if segment.narrow.is_none() || is_meant(table, self.bucket.index, slot, segment) {
                     round.d.queued += u64::from(segment.messages);
                     // Tallies are shared by all threads: only touched when a publisher waits for them.
-                    let tally = (!batch.waiters.is_empty()).then_some(tally);
+                    let fates = (!batch.waiters.is_empty()).then_some(fates);
                     let frame = batch.frame(i, takes_deflated);
-                    round.shares.push(Share { topic: &batch.topic, segment, frame, tally });
+                    round.shares.push(Share { topic: &batch.topic, segment, frame, fates });
                 }
             }
         }

@@ -254,7 +254,7 @@ fn finish(batch: &Batch) {
     batch.topic.fanout_us.store(took, Ordering::Relaxed);
     batch.topic.in_flight.fetch_sub(1, Ordering::AcqRel);
     for (segment, waiter) in &batch.waiters {
-        waiter.finish(&batch.tallies[*segment]);
+        waiter.finish(&batch.fates[*segment]);
     }
 }
 

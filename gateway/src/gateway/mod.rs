@@ -41,7 +41,7 @@ use crate::connection::event_loop::EventLoop;
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
-use crate::deliver::merge::compressor::Press;
+use crate::deliver::merge::compressor::Compressor;
 use crate::gateway::check::refusals;
 use crate::gateway::drain_rate::Spare;
 use crate::operate::ops::{self, MetricsText};
@@ -164,9 +164,9 @@ impl Gateway {
         let epoch_text = format!("{epoch:x}-");
         let totals = Arc::new(Totals::default());
         let all_epoch = epoch_text.trim_end_matches('-');
-        let press = Press::new(&config.deflate);
+        let compressor = Compressor::new(&config.deflate);
         let (shared, totals_too) = (Arc::clone(&buckets), Arc::clone(&totals));
-        let merger = Merger::new(&config.merge, press, all_epoch, shared, Arc::clone(&fanout), totals_too);
+        let merger = Merger::new(&config.merge, compressor, all_epoch, shared, Arc::clone(&fanout), totals_too);
         let (tls, backplane_tls) = certificates(&config)?;
         let rate_max = match config.handshake.rate_max {
             0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::records::{Lane, Sender, item::What};
 use tidegate_protocol::{records, reply};
 
-use crate::deliver::merge::ready::{self, Control};
+use crate::deliver::merge::ready::{self, Ready};
 use crate::gateway::node::Node;
 use crate::topic::Topic;
 use crate::uplink::{For, Whose};
@@ -46,9 +46,9 @@ fn send_up(node: &Node, tally: &records::Tally) -> bool {
 /// Who reads too slowly does without: the next frame says how many there are just the same.
 fn tell_members(node: &Node, topic: &Arc<Topic>, tally: &records::Tally) {
     let frame = ready::frame(&text(tally));
-    let control = Control { frame: &frame, lane: Lane::Bulk, expires_at: 0, narrow: None, waiter: None };
+    let ready = Ready { frame: &frame, lane: Lane::Bulk, expires_at: 0, narrow: None, waiter: None };
     node.totals.presence_frames.fetch_add(1, Ordering::Relaxed);
-    node.merger.control(topic, &control);
+    node.merger.send_ready(topic, &ready);
 }
 
 /// PRESENCE of this gateway's own members (rule P-3).

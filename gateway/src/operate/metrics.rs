@@ -39,7 +39,7 @@ impl Snapshot {
     #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
     fn take(node: &Node) -> Self {
         let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
-        let (t, press) = (&node.totals, &node.merger.press);
+        let (t, compressor) = (&node.totals, &node.merger.compressor);
         let deflating: usize = node.buckets.iter().map(Bucket::deflating).sum();
         let mut counters = vec![
             ("accepted", "Connections taken from the kernel", t.accepted.load(Relaxed)),
@@ -52,9 +52,9 @@ impl Snapshot {
             ("ticks", "Moments at which at least one target was flushed", t.ticks.load(Relaxed)),
             ("batches", "Flushes of targets", t.batches.load(Relaxed)),
             ("frames_encoded", "PUSH frames encoded", t.frames_encoded.load(Relaxed)),
-            ("frames_deflated", "PUSH frames that exist compressed too", press.frames.load(Relaxed)),
-            ("deflate_bytes_before", "Bytes of such frames, plain", press.bytes_before.load(Relaxed)),
-            ("deflate_bytes_after", "Bytes of such frames, compressed", press.bytes_after.load(Relaxed)),
+            ("frames_deflated", "PUSH frames that exist compressed too", compressor.frames.load(Relaxed)),
+            ("deflate_bytes_before", "Bytes of such frames, plain", compressor.bytes_before.load(Relaxed)),
+            ("deflate_bytes_after", "Bytes of such frames, compressed", compressor.bytes_after.load(Relaxed)),
             ("frames_written", "PUSH frames taken whole by the kernel", sum.frames),
             ("writes", "Writes to connections", sum.writes),
             ("bytes_sent", "Bytes taken by the kernel", sum.bytes),

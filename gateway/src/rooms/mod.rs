@@ -117,7 +117,7 @@ impl Rooms {
             buckets: (0..self.words).map(|_| AtomicU64::new(0)).collect(),
             members: AtomicU64::new(1),
             users: AtomicU64::new(0),
-            tally: self.watched.is_watched(&name).then(Box::default),
+            changes: self.watched.is_watched(&name).then(Box::default),
         })));
         shard.insert(name, Arc::clone(&topic));
         Some(Entered { topic, version })

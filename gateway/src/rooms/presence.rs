@@ -11,7 +11,7 @@ use tidegate_protocol::records;
 
 use crate::config::PresenceConfig;
 use crate::session::matches;
-use crate::topic::{RoomSubject, Tally, Topic};
+use crate::topic::{Changes, RoomSubject, Topic};
 
 /// Which rooms' members are told, and which rooms have something to tell.
 #[derive(Debug, Default)]
@@ -39,31 +39,31 @@ impl Watched {
 
     /// A connection has come.
     pub fn note_came(&self, topic: &Arc<Topic>, user: Option<&Arc<str>>) {
-        self.note(topic, |tally| {
-            tally.joined += 1;
-            tally.online += 1;
+        self.note(topic, |changes| {
+            changes.joined += 1;
+            changes.online += 1;
             if let Some(user) = user
-                && tally.sample.len() < self.sample
-                && !tally.sample.contains(user)
+                && changes.sample.len() < self.sample
+                && !changes.sample.contains(user)
             {
-                tally.sample.push(Arc::clone(user));
+                changes.sample.push(Arc::clone(user));
             }
         });
     }
 
     /// A connection has gone.
     pub fn note_left(&self, topic: &Arc<Topic>) {
-        self.note(topic, |tally| {
-            tally.left += 1;
-            tally.online = tally.online.saturating_sub(1);
+        self.note(topic, |changes| {
+            changes.left += 1;
+            changes.online = changes.online.saturating_sub(1);
         });
     }
 
-    fn note(&self, topic: &Arc<Topic>, change: impl FnOnce(&mut Tally)) {
-        let Some(tally) = topic.room().and_then(|room| room.tally.as_ref()) else { return };
-        let mut tally = tally.lock();
-        change(&mut tally);
-        if tally.is_listed {
+    fn note(&self, topic: &Arc<Topic>, change: impl FnOnce(&mut Changes)) {
+        let Some(changes) = topic.room().and_then(|room| room.changes.as_ref()) else { return };
+        let mut changes = changes.lock();
+        change(&mut changes);
+        if changes.is_listed {
             return;
         }
         let mut listed = self.listed.lock();
@@ -72,35 +72,35 @@ impl Watched {
             return;
         }
         listed.push(Arc::clone(topic));
-        tally.is_listed = true;
+        changes.is_listed = true;
     }
 
     /// Takes the rooms that have something to tell, each with what it is.
     pub fn take(&self) -> Vec<(Arc<Topic>, records::Tally)> {
         let listed = std::mem::take(&mut *self.listed.lock());
-        listed.into_iter().filter_map(|topic| self.take_one(&topic).map(|tally| (topic, tally))).collect()
+        listed.into_iter().filter_map(|topic| self.take_one(&topic).map(|changes| (topic, changes))).collect()
     }
 
     /// What came, went and is here, of one moment: whoever comes or goes from now on puts the room back on the list.
     fn take_one(&self, topic: &Topic) -> Option<records::Tally> {
         let room = topic.room()?;
-        let mut tally = room.tally.as_ref()?.lock();
-        tally.is_listed = false;
+        let mut changes = room.changes.as_ref()?.lock();
+        changes.is_listed = false;
         Some(records::Tally {
             room: room.name.to_string(),
-            joined: std::mem::take(&mut tally.joined),
-            left: std::mem::take(&mut tally.left),
-            online: tally.online,
+            joined: std::mem::take(&mut changes.joined),
+            left: std::mem::take(&mut changes.left),
+            online: changes.online,
             users: room.users.load(Ordering::Relaxed),
-            sample: std::mem::take(&mut tally.sample).iter().map(ToString::to_string).collect(),
+            sample: std::mem::take(&mut changes.sample).iter().map(ToString::to_string).collect(),
             sample_max: u32::try_from(self.sample).unwrap_or(u32::MAX),
         })
     }
 
     /// The figures that were taken are on their way: they are this gateway's word until the next.
     pub fn note_told(&self, topic: &Topic, told: &records::Tally) {
-        if let Some(tally) = topic.room().and_then(|room| room.tally.as_ref()) {
-            tally.lock().told = (told.online, told.users);
+        if let Some(changes) = topic.room().and_then(|room| room.changes.as_ref()) {
+            changes.lock().told = (told.online, told.users);
         }
     }
 
@@ -113,7 +113,7 @@ impl Watched {
 
 /// The counts of a room as its members were told last; none where they are not told.
 pub(crate) fn told(room: &RoomSubject) -> Option<records::ToldRoom> {
-    let (online, users) = room.tally.as_ref()?.lock().told;
+    let (online, users) = room.changes.as_ref()?.lock().told;
     Some(records::ToldRoom { online, users })
 }
 
@@ -167,9 +167,9 @@ mod tests {
         let told = rooms.watched.take();
 
         assert_eq!(told.len(), 1, "the other room is not watched");
-        let tally = &told[0].1;
-        assert_eq!((tally.joined, tally.left, tally.online), (4, 1, 3));
-        assert_eq!(tally.sample, ["ann", "bob"]);
+        let changes = &told[0].1;
+        assert_eq!((changes.joined, changes.left, changes.online), (4, 1, 3));
+        assert_eq!(changes.sample, ["ann", "bob"]);
         assert!(rooms.watched.take().is_empty());
     }
 

@@ -1,5 +1,5 @@
 //! A batch: what one target's window gathered, encoded and framed, on its way to the members.
-//! Made by `merge::flush`, walked by `bucket::flush`, immutable in between but for the count of walks left.
+//! Made by `merge::flush`, walked by `bucket::walk`, immutable in between but for the count of walks left.
 //! Invariant: every byte a member gets of a batch is one of its segments' frames, plain or compressed, shared by all who take it so.
 
 use std::sync::Arc;
@@ -102,7 +102,7 @@ pub struct Batch {
     /// Bucket walks still to be done.
     pub walks_left: AtomicUsize,
     /// What became of each segment, kept while someone waits for it.
-    pub tallies: SmallVec<[Tally; 1]>,
+    pub fates: SmallVec<[Fates; 1]>,
     /// Pushes whose publisher waits for the walk, each with the segment it became part of.
     pub waiters: Vec<(usize, Arc<Waiter>)>,
 }
@@ -126,7 +126,7 @@ impl Batch {
 
 /// What became of a segment's shares, one share per connection.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Fates {
     /// Taken whole by the kernel.
     pub written: AtomicU64,
     /// Behind a slow peer.
@@ -135,13 +135,13 @@ pub struct Tally {
     pub dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
-impl Tally {
+impl Fates {
     /// Of a message that ran out before it became part of a segment.
     #[must_use]
     pub fn expired(shares: u64) -> Self {
-        let tally = Self::default();
-        tally.dropped[DropReason::Expired as usize].store(shares, Ordering::Relaxed);
-        tally
+        let fates = Self::default();
+        fates.dropped[DropReason::Expired as usize].store(shares, Ordering::Relaxed);
+        fates
     }
 }
 
@@ -151,7 +151,7 @@ pub struct Waiter {
     /// Batches not yet walked.
     pub left: AtomicUsize,
     /// Sums over the batches walked.
-    pub tally: Tally,
+    pub fates: Fates,
     /// Told when `left` comes to 0.
     pub done: tokio::sync::Notify,
 }
@@ -160,14 +160,14 @@ impl Waiter {
     /// A waiter for `targets` batches.
     #[must_use]
     pub fn new(targets: usize) -> Self {
-        Self { left: AtomicUsize::new(targets), tally: Tally::default(), done: tokio::sync::Notify::new() }
+        Self { left: AtomicUsize::new(targets), fates: Fates::default(), done: tokio::sync::Notify::new() }
     }
 
     /// One batch is done.
-    pub fn finish(&self, tally: &Tally) {
-        self.tally.written.fetch_add(tally.written.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.tally.pending.fetch_add(tally.pending.load(Ordering::Relaxed), Ordering::Relaxed);
-        for (sum, dropped) in self.tally.dropped.iter().zip(&tally.dropped) {
+    pub fn finish(&self, fates: &Fates) {
+        self.fates.written.fetch_add(fates.written.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.fates.pending.fetch_add(fates.pending.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (sum, dropped) in self.fates.dropped.iter().zip(&fates.dropped) {
             sum.fetch_add(dropped.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {

@@ -65,12 +65,12 @@ pub struct RoomSubject {
     /// Different users among them; connections without a user are none. Changed under the write lock of the user's bucket.
     pub users: AtomicU64,
     /// Who came and went since the last presence tick, where members are told (`presence`).
-    pub tally: Option<Box<Mutex<Tally>>>,
+    pub changes: Option<Box<Mutex<Changes>>>,
 }
 
 /// Comings and goings of a room since the last presence tick.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Changes {
     /// Connections that came.
     pub joined: u64,
     /// Connections that went.
@@ -213,7 +213,7 @@ mod tests {
             buckets: words,
             members: AtomicU64::new(0),
             users: AtomicU64::new(0),
-            tally: None,
+            changes: None,
         };
         for index in [0, 63, 64, 130] {
             room.mark(index, true);

@@ -1,7 +1,7 @@
-//! The tide: pushes gather in their topic's window and leave together, encoded once, on the common tick.
-//! `window` decides when, `topic` holds what has gathered, `batch` is what leaves; this file moves messages between them
-//! and hands batches to `fanout`. Invariants: flushes are serialised by the sluice, so batches of a topic reach every bucket in
-//! the order of their numbers; numbers are given at the flush, so what expired before has none.
+//! The tide: pushes gather in their topic's window and leave together, encoded once, on the common tick. `window` decides when,
+//! `topic` holds what has gathered, `batch` is what leaves; this file moves messages between them and hands batches to
+//! `fanout`. Invariants: flushes are serialised by the flush lock, so batches of a topic reach every bucket in the order of
+//! their numbers; numbers are given at the flush, so what expired before has none.
 
 pub mod compressor;
 pub mod ready;
@@ -21,12 +21,12 @@ use tidegate_protocol::push::{self, Numbering};
 use tidegate_protocol::records::Lane;
 use tokio::sync::Notify;
 
-use self::compressor::Press;
+use self::compressor::Compressor;
 use crate::bucket::Bucket;
 use crate::clock::{Millis, is_due, since};
 use crate::counters::{Delta, DropReason, Totals};
 use crate::deliver::fanout::Fanout;
-use crate::topic::batch::{Audience, Batch, Narrow, Segment, Tally, Waiter};
+use crate::topic::batch::{Audience, Batch, Fates, Narrow, Segment, Waiter};
 use crate::topic::window::{Bounds, Step, Window};
 use crate::topic::{Gather, Item, Subject, Topic};
 
@@ -86,15 +86,15 @@ pub struct Merger<S = OwnedFd> {
     bytes_max: usize,
     wheel: Mutex<Wheel>,
     /// One flush at a time: from taking what has gathered until it is in the buckets' inboxes.
-    sluice: Mutex<()>,
+    flush_lock: Mutex<()>,
     private: Mutex<HashMap<Private, Arc<Topic>, ahash::RandomState>>,
     /// Everyone.
     pub all: Arc<Topic>,
     buckets: Arc<[Bucket<S>]>,
     fanout: Arc<Fanout<S>>,
     totals: Arc<Totals>,
-    /// Compresses what someone takes compressed; used under the sluice alone.
-    pub press: Press,
+    /// Compresses what someone takes compressed; used under the flush lock alone.
+    pub compressor: Compressor,
     epoch: Box<str>,
     /// Told when the wheel turns from empty to not.
     pub watching: Notify,
@@ -109,7 +109,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     #[must_use]
     pub fn new(
         config: &crate::config::MergeConfig,
-        press: Press,
+        compressor: Compressor,
         epoch: &str,
         buckets: Arc<[Bucket<S>]>,
         fanout: Arc<Fanout<S>>,
@@ -122,13 +122,13 @@ impl<S: Send + Sync + 'static> Merger<S> {
             messages_max: config.messages,
             bytes_max: config.bytes,
             wheel: Mutex::new(Wheel { front: 0, slots: (0..slots).map(|_| Vec::new()).collect(), watched: 0 }),
-            sluice: Mutex::new(()),
+            flush_lock: Mutex::new(()),
             private: Mutex::default(),
             all: Arc::new(Topic::new(Subject::All { epoch: epoch.into() })),
             buckets,
             fanout,
             totals,
-            press,
+            compressor,
             epoch: epoch.into(),
             watching: Notify::new(),
             gathered: AtomicUsize::new(0),
@@ -248,7 +248,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     }
 
     fn flush(&self, topics: &[Arc<Topic>], now: Millis) {
-        let _sluice = self.sluice.lock();
+        let _flushing = self.flush_lock.lock();
         let batches: Vec<(Arc<Batch>, Vec<u16>)> = topics.iter().filter_map(|t| self.seal(t, now)).collect();
         if batches.is_empty() {
             return;
@@ -280,7 +280,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             if numbered > 0 { seq + numbered } else { 0 }
         );
         let deflated: Vec<Option<Bytes>> = if self.is_taken_deflated(&audience, &buckets) {
-            segments.iter().map(|s| self.press.press(&s.frame)).collect()
+            segments.iter().map(|s| self.compressor.compress(&s.frame)).collect()
         } else {
             Vec::new()
         };
@@ -289,7 +289,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
         let batch = Arc::new(Batch {
             topic: Arc::clone(topic),
             audience,
-            tallies: segments.iter().map(|_| Tally::default()).collect(),
+            fates: segments.iter().map(|_| Fates::default()).collect(),
             segments,
             deflated,
             last: if numbered > 0 { seq + numbered } else { 0 },
@@ -356,7 +356,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             let members = *members.get_or_insert_with(|| self.members_of(topic));
             if let Some(waiter) = &item.waiter {
                 // How many of them a narrowed message was for is not looked up for one that nobody gets.
-                waiter.finish(&Tally::expired(if item.narrow.is_none() { members } else { 0 }));
+                waiter.finish(&Fates::expired(if item.narrow.is_none() { members } else { 0 }));
             }
             false
         });

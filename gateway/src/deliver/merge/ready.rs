@@ -1,5 +1,5 @@
 //! Messages that are ready made (COMMAND, PRESENCE, …): a frame of its own for each, past the window and the numbering.
-//! They share the sluice and the walk with everything else, so the accounting, slow connections and waits are the same.
+//! They share the flush lock and the walk with everything else, so the accounting, slow connections and waits are the same.
 //! Invariant: no window opens for them, so a topic made for one of them is not kept.
 
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use tidegate_protocol::ws::{self, OpCode};
 use super::{Merger, Private};
 use crate::clock::Millis;
 use crate::topic::Topic;
-use crate::topic::batch::{Batch, Narrow, Segment, Tally, Waiter};
+use crate::topic::batch::{Batch, Fates, Narrow, Segment, Waiter};
 
 /// A ready-made message.
 #[derive(Debug)]
-pub struct Control<'a> {
+pub struct Ready<'a> {
     /// One whole WebSocket frame, shared by all targets.
     pub frame: &'a Bytes,
     /// What becomes of it at a slow connection's bound.
@@ -45,32 +45,32 @@ impl<S: Send + Sync + 'static> Merger<S> {
     }
 
     /// Sends a ready-made message at once. What has gathered for the target stays where it is.
-    pub fn control(&self, topic: &Arc<Topic>, control: &Control<'_>) {
-        let _sluice = self.sluice.lock();
+    pub fn send_ready(&self, topic: &Arc<Topic>, ready: &Ready<'_>) {
+        let _flushing = self.flush_lock.lock();
         let (audience, buckets, ..) = self.address(topic, &mut topic.gather.lock(), 0);
         topic.in_flight.fetch_add(1, Ordering::AcqRel);
         self.totals.ticks.fetch_add(1, Ordering::Relaxed);
         self.totals.batches.fetch_add(1, Ordering::Relaxed);
         self.totals.frames_encoded.fetch_add(1, Ordering::Relaxed);
         let segment = Segment {
-            frame: control.frame.clone(),
+            frame: ready.frame.clone(),
             messages: 1,
             first: 0,
             last: 0,
-            lane: control.lane,
-            expires_at: control.expires_at,
-            narrow: control.narrow.cloned(),
+            lane: ready.lane,
+            expires_at: ready.expires_at,
+            narrow: ready.narrow.cloned(),
         };
         let batch = Arc::new(Batch {
             topic: Arc::clone(topic),
             audience,
-            tallies: smallvec![Tally::default()],
+            fates: smallvec![Fates::default()],
             segments: smallvec![segment],
             deflated: Vec::new(),
             last: 0,
             flushed: Instant::now(),
             walks_left: AtomicUsize::new(buckets.len()),
-            waiters: control.waiter.map(|w| (0, Arc::clone(w))).into_iter().collect(),
+            waiters: ready.waiter.map(|w| (0, Arc::clone(w))).into_iter().collect(),
         });
         self.fanout.deliver(&[(batch, buckets)]);
     }

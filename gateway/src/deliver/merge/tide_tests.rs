@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use rustix::io::Errno;
 use tidegate_protocol::records::Lane;
 
-use super::compressor::Press;
+use super::compressor::Compressor;
 use super::{Incoming, Merger};
 use crate::bucket::Bucket;
 use crate::clock::{Clock, Millis};
@@ -76,8 +76,8 @@ impl Sim {
             Fanout::start(Arc::clone(&buckets), 1, 64 << 20, 64 << 20, clock, move || writer.clone())
                 .expect("a thread");
         let config = MergeConfig { min_ms, max_ms, ..MergeConfig::default() };
-        let press = Press::new(&DeflateConfig { level: 0, ..DeflateConfig::default() });
-        let merger = Merger::new(&config, press, "sim", buckets, Arc::clone(&fanout), Arc::clone(&totals));
+        let compressor = Compressor::new(&DeflateConfig { level: 0, ..DeflateConfig::default() });
+        let merger = Merger::new(&config, compressor, "sim", buckets, Arc::clone(&fanout), Arc::clone(&totals));
         Self {
             topic: Arc::clone(&merger.all),
             merger,
