@@ -183,7 +183,7 @@ fn concerns(role: Role, key: &str) -> bool {
 fn is_live(key: &str) -> bool {
     matches!(key, "log.level" | "auth.allow_open" | "auth.allow_open_ops")
         || tidegate_logic::is_live(key)
-        || tidegate_gateway::is_live(key)
+        || tidegate_gateway::is_reloadable(key)
 }
 
 fn list(keys: &[String]) -> String {

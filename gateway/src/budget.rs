@@ -19,7 +19,7 @@ struct Part {
 
 /// A divided pool.
 #[derive(Debug)]
-pub struct Shares {
+pub struct Budget {
     total: AtomicUsize,
     parts: Box<[CachePadded<Part>]>,
     evicted: AtomicU64,
@@ -28,16 +28,16 @@ pub struct Shares {
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Room {
+pub enum Evict {
     /// There is room.
-    There,
+    Nobody,
     /// Whoever asked makes room itself.
     Own,
     /// Another part holds most and has been told; it is to be woken.
     Of(usize),
 }
 
-impl Shares {
+impl Budget {
     /// Nothing held yet.
     #[must_use]
     pub fn new(parts: usize) -> Self {
@@ -46,7 +46,7 @@ impl Shares {
     }
 
     /// Takes `n` of the pool for `part`, whatever is held already; gives who has to make room then.
-    pub fn hold(&self, part: usize, n: usize, max: usize) -> Room {
+    pub fn hold(&self, part: usize, n: usize, max: usize) -> Evict {
         self.parts[part].held.fetch_add(n, Relaxed);
         self.total.fetch_add(n, Relaxed);
         self.turn(part, max)
@@ -59,10 +59,10 @@ impl Shares {
     }
 
     /// Who has to make room now, asked by `part`.
-    pub fn turn(&self, part: usize, max: usize) -> Room {
+    pub fn turn(&self, part: usize, max: usize) -> Evict {
         let total = self.total.load(Relaxed);
         if total <= max {
-            return Room::There;
+            return Evict::Nobody;
         }
         let held = |part: &CachePadded<Part>| part.held.load(Relaxed);
         let own = held(&self.parts[part]);
@@ -70,9 +70,9 @@ impl Shares {
         match fullest {
             Some((other, most)) if most > own && total <= max + max / 8 + self.parts.len() => {
                 self.parts[other].is_told.store(true, Relaxed);
-                Room::Of(other)
+                Evict::Of(other)
             }
-            _ => Room::Own,
+            _ => Evict::Own,
         }
     }
 
@@ -112,41 +112,41 @@ mod tests {
 
     #[test]
     fn while_there_is_room_nobody_makes_any() {
-        let shares = Shares::new(2);
+        let budget = Budget::new(2);
 
-        assert_eq!([shares.hold(0, 60, 100), shares.hold(1, 40, 100)], [Room::There; 2]);
-        assert!(!shares.is_told(0, 100) && !shares.is_told(1, 100));
+        assert_eq!([budget.hold(0, 60, 100), budget.hold(1, 40, 100)], [Evict::Nobody; 2]);
+        assert!(!budget.is_told(0, 100) && !budget.is_told(1, 100));
     }
 
     #[test]
     fn the_fullest_part_makes_room_whoever_comes_last() {
-        let shares = Shares::new(3);
-        let _ = shares.hold(0, 90, 100);
-        let _ = shares.hold(1, 10, 100);
+        let budget = Budget::new(3);
+        let _ = budget.hold(0, 90, 100);
+        let _ = budget.hold(1, 10, 100);
 
-        assert_eq!(shares.hold(2, 1, 100), Room::Of(0));
-        assert!(shares.is_told(0, 100));
-        assert!(!shares.is_told(0, 100), "once");
-        assert_eq!(shares.hold(0, 1, 100), Room::Own);
+        assert_eq!(budget.hold(2, 1, 100), Evict::Of(0));
+        assert!(budget.is_told(0, 100));
+        assert!(!budget.is_told(0, 100), "once");
+        assert_eq!(budget.hold(0, 1, 100), Evict::Own);
     }
 
     #[test]
     fn beyond_an_eighth_too_much_everyone_makes_room_for_itself() {
-        let shares = Shares::new(2);
-        let _ = shares.hold(0, 100, 100);
+        let budget = Budget::new(2);
+        let _ = budget.hold(0, 100, 100);
 
-        assert_eq!(shares.hold(1, 14, 100), Room::Of(0));
-        assert_eq!(shares.hold(1, 1, 100), Room::Own);
+        assert_eq!(budget.hold(1, 14, 100), Evict::Of(0));
+        assert_eq!(budget.hold(1, 1, 100), Evict::Own);
     }
 
     #[test]
     fn one_who_was_told_too_late_lets_nobody_go() {
-        let shares = Shares::new(2);
-        let _ = shares.hold(0, 100, 100);
-        let _ = shares.hold(1, 1, 100);
-        shares.let_go(1, 1);
+        let budget = Budget::new(2);
+        let _ = budget.hold(0, 100, 100);
+        let _ = budget.hold(1, 1, 100);
+        budget.let_go(1, 1);
 
-        assert!(!shares.is_told(0, 100));
-        assert_eq!((shares.total(), shares.of(0)), (100, 100));
+        assert!(!budget.is_told(0, 100));
+        assert_eq!((budget.total(), budget.of(0)), (100, 100));
     }
 }

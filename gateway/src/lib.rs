@@ -22,7 +22,7 @@ pub mod topic;
 mod uplink;
 mod writer;
 
-pub use config::settings::is_live;
+pub use config::settings::is_reloadable;
 pub use config::{
     AuthConfig, AuthMode, BeforeLogic, CompatConfig, DeflateConfig, DevicePolicy, DevicesConfig, DrainConfig,
     FanoutConfig, Freedom, GatewayConfig, HandshakeConfig, HeartbeatConfig, HookConfig, KeyConfig, LimitsConfig,

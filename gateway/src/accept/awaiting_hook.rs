@@ -21,7 +21,7 @@ use super::{Acceptor, PendingHandshake, RETRY_AFTER_S, Stage, hang_up};
 use crate::accept::hook;
 use crate::gateway::node::Node;
 use crate::session::Identity;
-use crate::uplink::{For, Whose};
+use crate::uplink::{Addressee, Whose};
 
 /// A client about whom the hook has been asked.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Acceptor {
         let name = if from.user.is_empty() { from.address.clone() } else { from.user.clone() };
         let now = node.clock.now();
         let is_asked = epoll::add(&self.epoll, &fd, data, epoll::EventFlags::RDHUP).is_ok()
-            && node.uplink.say(For::Name(name.as_bytes()), from, What::Connect(connect), whose, now).is_ok();
+            && node.uplink.say(Addressee::Name(name.as_bytes()), from, What::Connect(connect), whose, now).is_ok();
         if !is_asked {
             self.free.push(slot);
             node.handshakes.let_go(usize::from(self.index), 1);

@@ -26,7 +26,7 @@ impl Acceptor {
             tokio::select! {
                 biased;
                 () = node.stopped() => return,
-                () = node.uplink.told.heard() => return,
+                () = node.uplink.wants.heard() => return,
                 () = &mut patience => return,
                 _ = looks.tick() => drop(self.hold_back(node)),
             }
@@ -39,7 +39,7 @@ pub async fn warn(node: &Node) {
     let patience = sleep(Duration::from_millis(node.config.handshake.deadline_ms.into()));
     tokio::select! {
         () = node.stopped() => {}
-        () = node.uplink.told.heard() => {}
+        () = node.uplink.wants.heard() => {}
         () = patience => tracing::warn!(
             "no logic node has said what it wants to hear, so clients get 503 until one does; logic nodes dial this \
              gateway's backplane (logic.gateways)"

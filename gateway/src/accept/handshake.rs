@@ -79,8 +79,8 @@ impl Acceptor {
         handshake::accept_response(upgrade, &mut self.response);
         // An address that the socket itself tells is not kept a second time.
         let address = address.filter(|address| peer_of(&fd) != Some(*address)).map(Box::new);
-        let is_asked = node.config.hook.required || node.uplink.told.asks();
-        let connect = is_asked.then(|| hook::question(upgrade, head, &node.uplink.told.headers()));
+        let is_asked = node.config.hook.required || node.uplink.wants.asks();
+        let connect = is_asked.then(|| hook::question(upgrade, head, &node.uplink.wants.headers()));
         match newcomer {
             Newcomer::Known(mut identity) => {
                 identity.address = address;

@@ -9,7 +9,7 @@ use tidegate_protocol::handshake::Refusal;
 
 use super::awaiting_hook::last_words;
 use super::{Acceptor, RETRY_AFTER_S, Stage, hang_up};
-use crate::budget::{Room, Shares};
+use crate::budget::{Budget, Evict};
 use crate::clock::{Millis, is_due};
 use crate::gateway::node::Node;
 
@@ -39,28 +39,28 @@ impl Acceptor {
         }
     }
 
-    fn take(&mut self, node: &Node, pool: &Shares, max: usize, dismiss: Dismiss) -> bool {
+    fn take(&mut self, node: &Node, pool: &Budget, max: usize, dismiss: Dismiss) -> bool {
         let index = usize::from(self.index);
         match pool.hold(index, 1, max) {
-            Room::There => true,
-            Room::Of(other) => {
+            Evict::Nobody => true,
+            Evict::Of(other) => {
                 node.mailboxes[other].arrived.notify_one();
                 true
             }
-            Room::Own if dismiss(self, node) => true,
-            Room::Own => {
+            Evict::Own if dismiss(self, node) => true,
+            Evict::Own => {
                 pool.let_go(index, 1);
                 false
             }
         }
     }
 
-    fn make_room(&mut self, node: &Node, pool: &Shares, max: usize, dismiss: Dismiss) {
+    fn make_room(&mut self, node: &Node, pool: &Budget, max: usize, dismiss: Dismiss) {
         loop {
             match pool.turn(usize::from(self.index), max) {
-                Room::Own if dismiss(self, node) => {}
-                Room::Of(other) => return node.mailboxes[other].arrived.notify_one(),
-                Room::There | Room::Own => return,
+                Evict::Own if dismiss(self, node) => {}
+                Evict::Of(other) => return node.mailboxes[other].arrived.notify_one(),
+                Evict::Nobody | Evict::Own => return,
             }
         }
     }

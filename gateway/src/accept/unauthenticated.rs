@@ -210,8 +210,8 @@ impl Unauthenticated {
     /// Decodes up to the first message that counts.
     fn hear(&mut self, node: &Node, fd: &OwnedFd, inflater: &mut Option<Box<Inflater>>, bytes: &mut [u8]) -> Heard {
         let limits = ws::Limits {
-            message_bytes: MESSAGE_BYTES_MAX.min(node.live.message_bytes()),
-            fragments: node.live.fragments(),
+            message_bytes: MESSAGE_BYTES_MAX.min(node.settings.message_bytes()),
+            fragments: node.settings.fragments(),
             inflate_ratio: node.config.deflate.ratio_max,
         };
         let mut heard = Heard::More;

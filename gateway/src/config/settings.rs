@@ -1,5 +1,5 @@
 //! What a reload changes while connections live: what a client may send and join, and the device policy. The rest of the
-//! configuration is fixed at the start and stands in `Node::config`.
+//! configuration is fixed at the start and stands in `GatewayConfig`.
 //! Numbers are read for every message, so each is an atomic of its own; they need not change together.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const REPLIES: u32 = 20;
 
 /// Whether a change of this key (`gateway.limits.rooms`) takes effect without a restart.
 #[must_use]
-pub fn is_live(key: &str) -> bool {
+pub fn is_reloadable(key: &str) -> bool {
     match key.strip_prefix("gateway.").and_then(|rest| rest.split_once('.')) {
         Some(("limits", name)) => name != "rooms_total",
         Some(("auth", name)) => !matches!(name, "mode" | "deadline_ms" | "unnamed_max" | "query"),
@@ -26,18 +26,18 @@ pub fn is_live(key: &str) -> bool {
 
 /// The rates in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LiveRates {
-    /// [`Live::requests`].
+pub struct RatesInForce {
+    /// [`Settings::requests`].
     pub requests: Rate,
-    /// [`Live::replies`].
+    /// [`Settings::replies`].
     pub replies: Rate,
-    /// [`Live::user_sends`].
+    /// [`Settings::user_sends`].
     pub user_sends: Rate,
 }
 
 /// The settings in force.
 #[derive(Debug)]
-pub struct Live {
+pub struct Settings {
     message_bytes: AtomicUsize,
     fragments: AtomicU32,
     message_ms: AtomicU32,
@@ -49,11 +49,11 @@ pub struct Live {
     devices: RwLock<Arc<DevicesConfig>>,
 }
 
-impl Live {
+impl Settings {
     /// What the configuration says.
     #[must_use]
     pub fn of(config: &GatewayConfig) -> Self {
-        let live = Self {
+        let settings = Self {
             message_bytes: AtomicUsize::default(),
             fragments: AtomicU32::default(),
             message_ms: AtomicU32::default(),
@@ -64,8 +64,8 @@ impl Live {
             user_sends: Default::default(),
             devices: RwLock::default(),
         };
-        live.set(config);
-        live
+        settings.set(config);
+        settings
     }
 
     /// Puts another configuration in force.
@@ -122,8 +122,8 @@ impl Live {
 
     /// Every rate, so that whoever puts them in force has to name each.
     #[must_use]
-    pub fn rates(&self) -> LiveRates {
-        LiveRates { requests: self.requests(), replies: self.replies(), user_sends: self.user_sends() }
+    pub fn rates(&self) -> RatesInForce {
+        RatesInForce { requests: self.requests(), replies: self.replies(), user_sends: self.user_sends() }
     }
 
     /// How much one connection may ask for.
@@ -182,24 +182,24 @@ mod tests {
         let place = value.pointer_mut(path).expect("a key");
         *place = another(place)?;
         let new = serde_json::from_value(value).expect("the same configuration");
-        let live = Live::of(&start);
-        let before = format!("{live:?}");
-        live.set(&new);
-        Some(before != format!("{live:?}"))
+        let settings = Settings::of(&start);
+        let before = format!("{settings:?}");
+        settings.set(&new);
+        Some(before != format!("{settings:?}"))
     }
 
     /// `auth` has its own way: the verifier is made anew of the whole section (`gateway/tests/auth.rs`).
     #[test]
-    fn what_is_said_to_be_live_is_carried_over_and_nothing_else_is() {
+    fn what_is_said_to_be_reloadable_is_carried_over_and_nothing_else_is() {
         let mut paths = Vec::new();
         leaves("", &serde_json::to_value(GatewayConfig::default()).expect("plain values"), &mut paths);
-        let mut live = 0;
+        let mut reloaded = 0;
         for path in paths.iter().filter(|path| !path.starts_with("/auth/")) {
             let key = format!("gateway{}", path.replace('/', "."));
             let Some(is_carried_over) = is_carried_over(path) else { continue };
-            assert_eq!(is_carried_over, is_live(&key), "{key}");
-            live += usize::from(is_carried_over);
+            assert_eq!(is_carried_over, is_reloadable(&key), "{key}");
+            reloaded += usize::from(is_carried_over);
         }
-        assert!(live >= 10, "{live} keys of {paths:?}");
+        assert!(reloaded >= 10, "{reloaded} keys of {paths:?}");
     }
 }

@@ -115,7 +115,7 @@ impl EventLoop {
 /// Events of an end, in the order in which a service can follow them.
 fn tell_of_end(node: &Node, table: &Table, index: u16, slot: u32, code: u16) {
     let Some(cold) = table.cold.get(slot as usize) else { return };
-    if node.uplink.told.wanted.has(Happened::Left("", "")) {
+    if node.uplink.wants.wanted.has(Happened::Left("", "")) {
         for room in cold.rooms.iter().filter_map(|id| table.rooms.get(id)?.topic.room()) {
             events::tell(node, table, index, slot, Happened::Left(&room.name, "disconnected"));
         }

@@ -19,7 +19,7 @@ use crate::config::DevicePolicy;
 use crate::connection::sender;
 use crate::gateway::node::Node;
 use crate::session::{Identity, Named, Platform};
-use crate::uplink::{For, Whose};
+use crate::uplink::{Addressee, Whose};
 
 /// How a newcomer comes in.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Node {
     }
 
     fn policy(&self, platform: &Named) -> (DevicePolicy, usize) {
-        let devices = self.live.devices();
+        let devices = self.settings.devices();
         (devices.of(platform.name()), devices.max)
     }
 
@@ -77,14 +77,14 @@ impl Node {
     /// Has logic tell the other gateways of a newcomer's claim. Where that finds no room, or no logic node that knows how, the
     /// rule holds at this gateway only.
     pub(super) fn claim(&self, table: &Table, index: u16, slot: u32, rule: DeviceRule) {
-        if !self.uplink.told.judges() {
+        if !self.uplink.wants.judges() {
             return;
         }
         let Some(from) = sender::describe(self, table, index, slot, false) else { return };
         let (opened, generation) = (table.cold[slot as usize].opened, table.hot[slot as usize].generation);
         let what = What::Device(Claim { rule: rule.into(), since_ms: self.clock.unix_ms_of(opened) });
         let (user, whose) = (from.user.clone(), Whose::Newcomer { at: (index, slot, generation) });
-        if self.uplink.say_beside(For::Name(user.as_bytes()), from, what, whose, self.clock.now()).is_err() {
+        if self.uplink.say_beside(Addressee::Name(user.as_bytes()), from, what, whose, self.clock.now()).is_err() {
             self.uplink.unclaimed.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -59,7 +59,7 @@ impl EventLoop {
             return Ok(None);
         }
         // Who was let in with less than everything, by a hook, or who would have been asked about under the new name.
-        if cold.user.is_some() || cold.claims.is_some() || node.config.hook.required || node.uplink.told.asks() {
+        if cold.user.is_some() || cold.claims.is_some() || node.config.hook.required || node.uplink.wants.asks() {
             return Err((403, "this connection cannot be that user's"));
         }
         if !node.open.takes_names() {

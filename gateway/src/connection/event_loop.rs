@@ -25,7 +25,7 @@ use crate::bucket::outbox;
 use crate::bucket::pending::Queued;
 use crate::bucket::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
-use crate::config::settings::LiveRates;
+use crate::config::settings::RatesInForce;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::poll;
@@ -98,7 +98,7 @@ impl EventLoop {
     /// The task of bucket `index`.
     #[must_use]
     pub fn new(node: Arc<Node>, index: usize) -> Self {
-        let LiveRates { requests, replies, user_sends } = node.live.rates();
+        let RatesInForce { requests, replies, user_sends } = node.settings.rates();
         // Not all buckets at once; the first of them at its first sweep.
         let buckets = node.buckets.len();
         #[expect(clippy::cast_possible_truncation, reason = "at most the interval")]
@@ -289,8 +289,8 @@ impl EventLoop {
     fn take_bytes(&mut self, node: &Node, slot: u32, generation: u32, bytes: &mut [u8]) -> bool {
         let is_closing = self.closing.contains_key(&slot);
         let limits = ws::Limits {
-            message_bytes: node.live.message_bytes(),
-            fragments: node.live.fragments(),
+            message_bytes: node.settings.message_bytes(),
+            fragments: node.settings.fragments(),
             // Of a peer that was told to go only its Close matters; nothing it compresses is worth much work.
             inflate_ratio: if is_closing { 1 } else { node.config.deflate.ratio_max },
         };
@@ -378,7 +378,7 @@ impl EventLoop {
     fn is_flooding(&mut self, node: &Node, slot: u32) -> bool {
         let count = self.control_frames.entry(slot).or_insert(0);
         *count += 1;
-        *count > node.live.control_per_s()
+        *count > node.settings.control_per_s()
     }
 
     /// Sends a frame that must not be lost, or gives the connection up as slow.

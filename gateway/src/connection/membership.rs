@@ -62,7 +62,7 @@ pub(crate) fn enter(node: &Node, table: &mut Table, index: u16, slot: u32, room:
     if user.as_ref().is_some_and(|user| node.blocklist.is_blocked_from(user, room)) {
         return FORBIDDEN;
     }
-    if table.cold[slot as usize].rooms.len() >= node.live.rooms() {
+    if table.cold[slot as usize].rooms.len() >= node.settings.rooms() {
         return Joined::Refused { code: "limit", message: "this connection is in as many rooms as HELLO allows" };
     }
     let Some(entered) = node.rooms.enter(room, &node.interest) else {

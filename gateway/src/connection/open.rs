@@ -177,8 +177,8 @@ impl Node {
             server: concat!("tidegate/", env!("CARGO_PKG_VERSION")),
             ping_ms: self.config.heartbeat.idle_ms,
             merge_ms: self.config.merge.max_ms,
-            message_bytes: self.live.message_bytes(),
-            rooms: self.live.rooms(),
+            message_bytes: self.settings.message_bytes(),
+            rooms: self.settings.rooms(),
             reconnect: Reconnect {
                 base_ms: reconnect.base_ms,
                 max_ms: reconnect.max_ms,

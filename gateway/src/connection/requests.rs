@@ -117,7 +117,7 @@ impl EventLoop {
 
     fn join(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, rooms: &[Cow<'_, str>]) {
         let bucket = &node.buckets[self.index];
-        if rooms.len() > node.live.rooms().saturating_mul(2) {
+        if rooms.len() > node.settings.rooms().saturating_mul(2) {
             // Most would be refused one by one; no work is done for a list that cannot be meant.
             let mut json = Vec::new();
             reply::error(&mut json, id, "limit", "JOIN names more than twice the rooms HELLO allows", false);

@@ -15,7 +15,7 @@ use crate::bucket::text_frame;
 use crate::connection::sender;
 use crate::gateway::node::Node;
 use crate::session::Act;
-use crate::uplink::{Expects, For, Whose};
+use crate::uplink::{Addressee, Expects, Whose};
 
 /// Why something is not carried up; each is an ERROR.
 enum Denied {
@@ -170,7 +170,7 @@ impl EventLoop {
         };
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
-        let whom = logic.map_or(For::Name(&name), |node| For::Node { node, name: &name });
+        let whom = logic.map_or(Addressee::Name(&name), |node| Addressee::Node { node, name: &name });
         node.uplink.say(whom, from, what, whose, node.clock.now()).map_err(|_| Denied::Overloaded)
     }
 

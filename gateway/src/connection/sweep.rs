@@ -9,7 +9,7 @@ use tidegate_protocol::close::CloseReason;
 use super::event_loop::EventLoop;
 use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
-use crate::config::settings::LiveRates;
+use crate::config::settings::RatesInForce;
 use crate::gateway::node::Node;
 
 /// A ping without a payload: FIN and opcode 9, length 0 (RFC 6455 section 5.5.2).
@@ -26,7 +26,7 @@ impl EventLoop {
         if since(now, self.control_frames_since) >= 1_000 {
             self.control_frames_since = now;
             self.control_frames.clear();
-            let LiveRates { requests, replies, user_sends } = node.live.rates();
+            let RatesInForce { requests, replies, user_sends } = node.settings.rates();
             self.requests.set(requests);
             self.replies.set(replies);
             self.user_sends.set(user_sends);
@@ -36,7 +36,7 @@ impl EventLoop {
         }
         self.expire(node);
         let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
-        let patience = node.live.message_ms();
+        let patience = node.settings.message_ms();
         let unfinished: Vec<u32> =
             self.partial.iter().filter(|(_, p)| since(now, p.since) >= patience).map(|(s, _)| *s).collect();
         // Whom the gateway itself does not listen to at the moment cannot finish.
@@ -225,12 +225,12 @@ mod tests {
 
         event_loop.sweep(node);
 
-        let in_force = LiveRates {
+        let in_force = RatesInForce {
             requests: event_loop.requests.rate(),
             replies: event_loop.replies.rate(),
             user_sends: event_loop.user_sends.rate(),
         };
-        assert_eq!(in_force, node.live.rates());
+        assert_eq!(in_force, node.settings.rates());
     }
 
     /// With neighbours passed over everybody is judged as without, whoever answers, falls silent, leaves or comes.

@@ -9,7 +9,7 @@ use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::ws::Decoder;
 
 use super::event_loop::EventLoop;
-use crate::budget::Room;
+use crate::budget::Evict;
 use crate::clock::{Millis, since};
 use crate::gateway::node::Node;
 
@@ -41,24 +41,24 @@ impl EventLoop {
     pub(super) fn keep_partial(&mut self, node: &Node, slot: u32, decoder: Decoder, since: Millis) {
         let bytes = decoder.buffered_bytes();
         self.partial.insert(slot, Partial { decoder, since });
-        let room = node.unfinished.hold(self.index, bytes, node.live.partial_bytes_total());
-        self.make_room_for(node, room);
+        let evict = node.unfinished.hold(self.index, bytes, node.settings.partial_bytes_total());
+        self.make_room_for(node, evict);
     }
 
     /// Makes room if this bucket was told to.
     pub(super) fn make_room_if_told(&mut self, node: &Node) {
-        let max = node.live.partial_bytes_total();
+        let max = node.settings.partial_bytes_total();
         if node.unfinished.is_told(self.index, max) {
-            self.make_room_for(node, Room::Own);
+            self.make_room_for(node, Evict::Own);
         }
     }
 
-    fn make_room_for(&mut self, node: &Node, mut room: Room) {
-        while room == Room::Own && !self.partial.is_empty() {
+    fn make_room_for(&mut self, node: &Node, mut evict: Evict) {
+        while evict == Evict::Own && !self.partial.is_empty() {
             self.make_room(node);
-            room = node.unfinished.turn(self.index, node.live.partial_bytes_total());
+            evict = node.unfinished.turn(self.index, node.settings.partial_bytes_total());
         }
-        if let Room::Of(other) = room {
+        if let Evict::Of(other) = evict {
             node.buckets[other].wake();
         }
     }

@@ -1,5 +1,5 @@
 //! Leaving without a stampede: readiness goes first, then the door, then everyone is told, then connections are closed one by one
-//! at the rate that the rest of the fleet can take (`pace`). Pushes are still delivered to those who remain.
+//! at the rate that the rest of the fleet can take (`drain_rate`). Pushes are still delivered to those who remain.
 //! Invariant: ends at the latest `delay + WORD_WAIT + spread_max + GRACE` after it began.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tidegate_protocol::reply;
 
 use crate::bucket::{Bucket, outbox, text_frame};
 use crate::counters::Delta;
-use crate::gateway::drain_rate::Pace;
+use crate::gateway::drain_rate::DrainRate;
 use crate::gateway::node::Node;
 use crate::writer::KernelWriter;
 
@@ -31,13 +31,13 @@ pub(crate) async fn run(node: &Node) {
     node.set_closed_to_strangers();
     let others = rest_of_the_fleet(node, words).await;
     let total = node.connections();
-    let mut pace = Pace::new(total, config.spread_ms, config.spread_max_ms, others, node.clock.now());
-    tracing::info!(per_s = pace.per_s(), ?others, "closing connections");
-    let window_ms = pace.expected_ms().max(node.config.reconnect.base_ms);
+    let mut rate = DrainRate::new(total, config.spread_ms, config.spread_max_ms, others, node.clock.now());
+    tracing::info!(per_s = rate.per_s(), ?others, "closing connections");
+    let window_ms = rate.expected_ms().max(node.config.reconnect.base_ms);
     for bucket in node.buckets.iter() {
         go_away(node, bucket, window_ms);
     }
-    close_all(node, &mut pace, total).await;
+    close_all(node, &mut rate, total).await;
     node.spare.set_closes(0.0);
     node.merger.flush_all(node.clock.now());
     wait_for_silence(node).await;
@@ -72,18 +72,18 @@ fn go_away(node: &Node, bucket: &Bucket, window_ms: u32) {
 }
 
 /// Closes connections at the pace, those who leave by themselves included.
-async fn close_all(node: &Node, pace: &mut Pace, total: usize) {
+async fn close_all(node: &Node, rate: &mut DrainRate, total: usize) {
     let mut closed = 0;
     let mut rest = targets(node).into_iter();
     let mut clock = tokio::time::interval(Duration::from_millis(u64::from(ROUND_MS)));
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while rest.len() > 0 && node.connections() > 0 {
         clock.tick().await;
-        pace.hear(node.spare.others(node.clock.now()));
-        node.spare.set_closes(pace.per_s());
+        rate.hear(node.spare.others(node.clock.now()));
+        node.spare.set_closes(rate.per_s());
         // Whoever has heeded GOAWAY is on the way to the others already.
         let gone = total.saturating_sub(node.connections()).max(closed);
-        let due = pace.due(node.clock.now());
+        let due = rate.due(node.clock.now());
         let now = rest.by_ref().filter(|target| is_here(node, *target)).take(due.saturating_sub(gone));
         for (index, slot, generation) in now {
             let after = fastrand::u32(..=node.config.reconnect.base_ms * 2);

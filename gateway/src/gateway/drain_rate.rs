@@ -1,5 +1,5 @@
-//! How fast a gateway that leaves closes its connections: as fast as the rest of the fleet can take them, within bounds.
-//! A pure state machine over time; `drain` closes, logic says what the others can spare ([`Spare`] keeps its last word).
+//! How fast a gateway that leaves closes its connections: as fast as the rest of the fleet can take them, within bounds. A pure
+//! state machine over time; `drain` closes, logic says what the others can spare ([`SpareCapacity`] keeps its last word).
 //! Invariants: never faster than all within `spread_ms`; everyone is due by `spread_max_ms`; without a word from logic the
 //! closes are spread evenly over `spread_ms`.
 
@@ -19,7 +19,7 @@ const WORD_MS: u32 = 35_000;
 /// The last word of logic on the rest of the fleet, and the speed made of it: written by the backplane and the drain,
 /// read by the metrics.
 #[derive(Debug, Default)]
-pub struct Spare {
+pub struct SpareCapacity {
     /// Connections a second, and above them when that was said; 0: nobody has said anything.
     word: AtomicU64,
     /// How often logic has said something.
@@ -27,7 +27,7 @@ pub struct Spare {
     closes_per_s: AtomicU32,
 }
 
-impl Spare {
+impl SpareCapacity {
     /// Keeps the word of a logic node; one that knows of no other gateway says nothing, and the last word runs out.
     pub fn note(&self, rest: Option<&Rest>, now: Millis) {
         if let Some(rest) = rest {
@@ -62,7 +62,7 @@ impl Spare {
 
 /// The speed of one drain.
 #[derive(Debug)]
-pub struct Pace {
+pub struct DrainRate {
     total: f64,
     /// Closes a second, at most: all within `spread_ms`.
     fastest: f64,
@@ -75,16 +75,16 @@ pub struct Pace {
     per_s: f64,
 }
 
-impl Pace {
+impl DrainRate {
     /// For `total` connections, from now on.
     #[must_use]
     pub fn new(total: usize, spread_ms: u32, spread_max_ms: u32, others: Option<u32>, now: Millis) -> Self {
         let total = total as f64;
         let fastest = total * 1000.0 / f64::from(spread_ms.max(1));
         let end_ms = spread_max_ms.max(spread_ms).max(1);
-        let mut pace = Self { total, fastest, end_ms, started: now, at: now, due: 0.0, per_s: fastest };
-        pace.hear(others);
-        pace
+        let mut rate = Self { total, fastest, end_ms, started: now, at: now, due: 0.0, per_s: fastest };
+        rate.hear(others);
+        rate
     }
 
     /// Takes the latest word on the rest of the fleet; without one the speed stays.
@@ -129,12 +129,12 @@ mod tests {
     use super::*;
 
     /// Runs a drain in rounds of 20 ms; gives how many were due after each second, until all were.
-    fn seconds(pace: &mut Pace, mut others: impl FnMut(u32) -> Option<u32>) -> Vec<usize> {
+    fn seconds(rate: &mut DrainRate, mut others: impl FnMut(u32) -> Option<u32>) -> Vec<usize> {
         let mut due = Vec::new();
         for now in (20..=100_000).step_by(20) {
-            pace.hear(others(now));
-            let n = pace.due(now);
-            let is_over = n == pace.total as usize;
+            rate.hear(others(now));
+            let n = rate.due(now);
+            let is_over = n == rate.total as usize;
             if now % 1_000 == 0 || is_over {
                 due.push(n);
             }
@@ -147,32 +147,32 @@ mod tests {
 
     #[test]
     fn without_a_word_the_closes_are_spread_evenly_over_the_spread() {
-        let mut pace = Pace::new(1_000, 4_000, 60_000, None, 0);
+        let mut rate = DrainRate::new(1_000, 4_000, 60_000, None, 0);
 
-        assert_eq!(pace.expected_ms(), 4_000);
-        assert_eq!(seconds(&mut pace, |_| None), [250, 500, 750, 1_000]);
+        assert_eq!(rate.expected_ms(), 4_000);
+        assert_eq!(seconds(&mut rate, |_| None), [250, 500, 750, 1_000]);
     }
 
     #[test]
     fn a_fleet_with_little_to_spare_slows_it_to_half_of_that() {
-        let mut pace = Pace::new(1_000, 1_000, 60_000, Some(400), 0);
+        let mut rate = DrainRate::new(1_000, 1_000, 60_000, Some(400), 0);
 
-        assert_eq!(pace.expected_ms(), 5_000);
-        assert_eq!(seconds(&mut pace, |_| Some(400)), [200, 400, 600, 800, 1_000]);
+        assert_eq!(rate.expected_ms(), 5_000);
+        assert_eq!(seconds(&mut rate, |_| Some(400)), [200, 400, 600, 800, 1_000]);
     }
 
     #[test]
     fn a_fleet_with_much_to_spare_does_not_make_it_faster_than_the_spread() {
-        let mut pace = Pace::new(1_000, 2_000, 60_000, Some(1_000_000), 0);
+        let mut rate = DrainRate::new(1_000, 2_000, 60_000, Some(1_000_000), 0);
 
-        assert_eq!(seconds(&mut pace, |_| Some(1_000_000)), [500, 1_000]);
+        assert_eq!(seconds(&mut rate, |_| Some(1_000_000)), [500, 1_000]);
     }
 
     #[test]
     fn a_fleet_that_can_take_nothing_holds_it_until_the_longest_spread_and_no_longer() {
-        let mut pace = Pace::new(1_000, 1_000, 10_000, Some(0), 0);
+        let mut rate = DrainRate::new(1_000, 1_000, 10_000, Some(0), 0);
 
-        let due = seconds(&mut pace, |_| Some(0));
+        let due = seconds(&mut rate, |_| Some(0));
 
         assert_eq!((due.len(), due.last()), (10, Some(&1_000)));
         assert_eq!(due[4], 500, "evenly, and not all at the end");
@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn it_follows_the_word_up_and_down_and_keeps_the_last_one() {
-        let mut pace = Pace::new(10_000, 1_000, 60_000, Some(1_000), 0);
+        let mut rate = DrainRate::new(10_000, 1_000, 60_000, Some(1_000), 0);
 
-        let due = seconds(&mut pace, |now| match now {
+        let due = seconds(&mut rate, |now| match now {
             ..=1_000 => Some(1_000),
             1_001..=2_000 => Some(4_000),
             2_001..=3_000 => None,
@@ -196,10 +196,10 @@ mod tests {
     /// What the others take from this drain is missing in what they can spare, a second late.
     #[test]
     fn it_settles_although_its_own_clients_use_up_what_is_spare() {
-        let mut pace = Pace::new(100_000, 0, 600_000, Some(3_000), 0);
+        let mut rate = DrainRate::new(100_000, 0, 600_000, Some(3_000), 0);
         let mut speeds = std::collections::VecDeque::from([0.0; 50]);
 
-        let due = seconds(&mut pace, |now| {
+        let due = seconds(&mut rate, |now| {
             speeds.push_back(if now < 100 { 0.0 } else { 1_000.0 });
             let late = speeds.pop_front().expect("fifty are kept");
             Some((3_000.0 - late) as u32)
@@ -210,14 +210,14 @@ mod tests {
 
     #[test]
     fn nobody_to_close_takes_no_time() {
-        let mut pace = Pace::new(0, 10_000, 60_000, Some(0), 0);
+        let mut rate = DrainRate::new(0, 10_000, 60_000, Some(0), 0);
 
-        assert_eq!((pace.due(20), pace.expected_ms()), (0, 0));
+        assert_eq!((rate.due(20), rate.expected_ms()), (0, 0));
     }
 
     #[test]
     fn the_last_word_counts_until_it_runs_out() {
-        let spare = Spare::default();
+        let spare = SpareCapacity::default();
         assert_eq!(spare.others(1), None);
 
         spare.note(Some(&Rest { accept_spare: 7, gateways: 1 }), 1_000);

@@ -33,9 +33,9 @@ use crate::accept::tls::TlsEndpoint;
 use crate::accept::{Acceptor, before_logic, listener};
 use crate::backplane::{self, Links};
 use crate::bucket::Bucket;
-use crate::budget::Shares;
+use crate::budget::Budget;
 use crate::clock::{Clock, unix_ms};
-use crate::config::settings::Live;
+use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::connection::event_loop::EventLoop;
 use crate::counters::Totals;
@@ -43,7 +43,7 @@ use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::deliver::merge::compressor::Compressor;
 use crate::gateway::check::refusals;
-use crate::gateway::drain_rate::Spare;
+use crate::gateway::drain_rate::SpareCapacity;
 use crate::operate::ops::{self, MetricsText};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -200,13 +200,13 @@ impl Gateway {
             merger,
             links: Links::default(),
             mailboxes: (0..acceptors).map(|_| Mailbox::default()).collect(),
-            handshakes: Shares::new(acceptors),
-            unauthenticated: Shares::new(acceptors),
+            handshakes: Budget::new(acceptors),
+            unauthenticated: Budget::new(acceptors),
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
             backlog: Backlog::of(listen),
-            spare: Spare::default(),
+            spare: SpareCapacity::default(),
             users_present: AtomicU64::new(0),
-            unfinished: Shares::new(count),
+            unfinished: Budget::new(count),
             connections_max: connections_max(&config, count),
             ops_places: Places::new(ops::CONNECTIONS_MAX),
             link_places: Places::new(backplane::LINKS_MAX),
@@ -216,7 +216,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
             stop: watch::Sender::new(false),
-            live: Live::of(&config),
+            settings: Settings::of(&config),
             config,
         };
         Ok((Arc::new(node), handles))
@@ -237,7 +237,7 @@ impl Gateway {
     /// Resolves once a logic node has said what it wants to hear. Before, clients are treated as
     /// `handshake.before_logic` says.
     pub async fn told(&self) {
-        self.node.uplink.told.heard().await;
+        self.node.uplink.wants.heard().await;
     }
 
     /// Most connections it takes.
@@ -303,7 +303,7 @@ impl Gateway {
     pub fn reload(&self, config: &GatewayConfig) -> Result<(), StartError> {
         self.node.auth.reload(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
         if !self.node.config.echo {
-            self.node.live.set(config);
+            self.node.settings.set(config);
         }
         Ok(())
     }

@@ -19,14 +19,14 @@ use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
 use crate::backplane::Links;
 use crate::bucket::Bucket;
-use crate::budget::Shares;
+use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::settings::Live;
+use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
-use crate::gateway::drain_rate::Spare;
+use crate::gateway::drain_rate::SpareCapacity;
 use crate::operate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -41,7 +41,7 @@ pub struct Node {
     /// The configuration.
     pub config: GatewayConfig,
     /// What of it a reload changes.
-    pub live: Live,
+    pub settings: Settings,
     /// Name in receipts and metrics.
     pub name: String,
     /// Start in Unix milliseconds; a new one voids what logic knew.
@@ -89,19 +89,19 @@ pub struct Node {
     /// Where answers of the connect hook wait, one an acceptor.
     pub(crate) mailboxes: Box<[Mailbox]>,
     /// Pending handshakes, by acceptor.
-    pub handshakes: Shares,
+    pub handshakes: Budget,
     /// Those who are let in but have not said who they are, by acceptor.
-    pub unauthenticated: Shares,
+    pub unauthenticated: Budget,
     /// How fast strangers are let in.
     pub admission: Mutex<Admission>,
     /// Those the kernel holds for us meanwhile.
     pub backlog: Backlog,
     /// What the rest of the fleet can take when this gateway leaves.
-    pub spare: Spare,
+    pub spare: SpareCapacity,
     /// Users with connections.
     pub users_present: AtomicU64,
     /// Bytes of unfinished messages, by bucket.
-    pub unfinished: Shares,
+    pub unfinished: Budget,
     /// Most connections.
     pub connections_max: usize,
     /// Sockets of the ops listener.
@@ -158,7 +158,7 @@ impl Node {
     /// Whether no logic node has said yet what it wants to hear, and strangers have to wait for that.
     #[must_use]
     pub fn awaits_logic(&self) -> bool {
-        self.config.handshake.before_logic != BeforeLogic::Admit && !self.uplink.told.is_told()
+        self.config.handshake.before_logic != BeforeLogic::Admit && !self.uplink.wants.is_told()
     }
 
     /// Whether the gateway is leaving.

@@ -11,7 +11,7 @@ use tidegate_protocol::{records, reply};
 use crate::deliver::merge::ready::{self, Ready};
 use crate::gateway::node::Node;
 use crate::topic::Topic;
-use crate::uplink::{For, Whose};
+use crate::uplink::{Addressee, Whose};
 
 /// Runs until the gateway stops.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -38,7 +38,7 @@ fn tell(node: &Node) {
 /// A room's members may be at several gateways: the logic node that the room belongs to adds up and has all of them told.
 /// False when the way up is full.
 fn send_up(node: &Node, tally: &records::Tally) -> bool {
-    let whom = For::Name(tally.room.as_bytes());
+    let whom = Addressee::Name(tally.room.as_bytes());
     let said = node.uplink.say(whom, Sender::default(), What::Tally(tally.clone()), Whose::Nobody, node.clock.now());
     said.is_ok()
 }

@@ -89,7 +89,7 @@ impl Snapshot {
             ("windows_open", "Targets with an open window", i64::from(node.merger.open_windows.load(Relaxed))),
             ("window_ms", "Window of the target everyone", i64::from(node.merger.window_ms())),
             ("partial_bytes", "Bytes of unfinished messages", node.unfinished.total() as i64),
-            ("partial_bytes_max", "Most bytes of unfinished messages", node.live.partial_bytes_total() as i64),
+            ("partial_bytes_max", "Most bytes of unfinished messages", node.settings.partial_bytes_total() as i64),
             ("fanout_bytes", "Bytes of batches not yet walked", node.fanout.bytes() as i64),
             ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
             ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
@@ -118,7 +118,7 @@ fn sent_up(node: &Node) -> [(&'static str, &'static str, u64); 5] {
         ("uplink_refused", "The same, refused for lack of room", uplink.refused.load(Relaxed)),
         ("uplink_given_up", "The same, given up for lack of a logic node", uplink.given_up.load(Relaxed)),
         ("claims_dropped", "Device claims that gave way to what clients said", uplink.unclaimed.load(Relaxed)),
-        ("events_dropped", "Events that gave way to what clients said", uplink.told.wanted.dropped.load(Relaxed)),
+        ("events_dropped", "Events that gave way to what clients said", uplink.wants.wanted.dropped.load(Relaxed)),
     ]
 }
 

@@ -118,7 +118,7 @@ fn missing(node: &Node) -> Option<String> {
         );
     }
     // Logic nodes may be away for a moment. What clients say waits for them so long, and so does this.
-    let alone = node.uplink.told.alone_for()?;
+    let alone = node.uplink.wants.alone_for()?;
     let is_long = alone.as_millis() >= u128::from(node.config.uplink.wait_ms);
     is_long.then(|| format!("no logic node is linked for {} s: pushes do not reach clients here", alone.as_secs()))
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::records::{self, Wants, item::What};
 
-use super::For;
+use super::Addressee;
 use crate::bucket::table::Table;
 use crate::connection::sender;
 use crate::gateway::node::Node;
@@ -100,13 +100,13 @@ impl Wanted {
 
 /// Tells of it, if someone wants to hear. The connection must still be in the table.
 pub(crate) fn tell(node: &Node, table: &Table, index: u16, slot: u32, happened: Happened<'_>) {
-    if !node.uplink.told.wanted.has(happened) {
+    if !node.uplink.wants.wanted.has(happened) {
         return;
     }
     let Some(from) = sender::describe(node, table, index, slot, false) else { return };
     let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
     let what = What::Event(happened.record());
-    node.uplink.mention(For::Name(&name), from, what, node.clock.now());
+    node.uplink.mention(Addressee::Name(&name), from, what, node.clock.now());
 }
 
 /// One word for a close code.
@@ -160,13 +160,13 @@ mod tests {
         let event = || What::Event(Happened::Connected.record());
 
         for user in 0..10 {
-            uplink.mention(For::Name(&[user]), records::Sender::default(), event(), 0);
+            uplink.mention(Addressee::Name(&[user]), records::Sender::default(), event(), 0);
         }
 
-        assert_eq!((uplink.kept().0, uplink.told.wanted.dropped.load(Ordering::Relaxed)), (6, 4));
+        assert_eq!((uplink.kept().0, uplink.wants.wanted.dropped.load(Ordering::Relaxed)), (6, 4));
         let said = What::Send(records::Send::default());
         let whose = super::super::Whose::Nobody;
-        assert!(uplink.say(For::Name(b"alice"), records::Sender::default(), said, whose, 0).is_ok());
+        assert!(uplink.say(Addressee::Name(b"alice"), records::Sender::default(), said, whose, 0).is_ok());
     }
 
     #[test]

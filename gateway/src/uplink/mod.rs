@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tidegate_protocol::records::{Item, Sender, Wants, item::What};
 use tokio::sync::Notify;
 
-use self::queues::Lanes;
-use self::wants::Told;
+use self::queues::Queues;
+use self::wants::LogicWants;
 use crate::clock::{Millis, unix_ms};
 use crate::config::UplinkConfig;
 
@@ -66,7 +66,7 @@ pub enum Whose {
 
 /// Which logic node an item is for.
 #[derive(Clone, Copy, Debug)]
-pub enum For<'a> {
+pub enum Addressee<'a> {
     /// The one that a name belongs to: a user's, a connection's or a room's.
     Name(&'a [u8]),
     /// This one, such as the one whose command is answered.
@@ -81,12 +81,12 @@ pub enum For<'a> {
 /// Everything said and not answered, and the requests that wait for it.
 #[derive(Debug)]
 pub struct Uplink {
-    lanes: Mutex<Lanes<Whose>>,
+    queues: Mutex<Queues<Whose>>,
     /// Told when something is said.
     spoken: Notify,
     wait_ms: u32,
     /// What logic nodes want to hear.
-    pub told: Told,
+    pub wants: LogicWants,
     /// Items taken in since the start.
     pub offered: AtomicU64,
     /// Items refused because too much was kept.
@@ -106,10 +106,10 @@ impl Uplink {
     #[must_use]
     pub fn new(config: &UplinkConfig) -> Self {
         Self {
-            lanes: Mutex::new(Lanes::new(config.items, config.bytes)),
+            queues: Mutex::new(Queues::new(config.items, config.bytes)),
             spoken: Notify::new(),
             wait_ms: config.wait_ms,
-            told: Told::default(),
+            wants: LogicWants::default(),
             offered: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             unclaimed: AtomicU64::new(0),
@@ -121,15 +121,22 @@ impl Uplink {
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was kept, and nobody will be answered.
-    pub fn say(&self, whom: For<'_>, from: Sender, what: What, whose: Whose, now: Millis) -> Result<(), Overloaded> {
+    pub fn say(
+        &self,
+        whom: Addressee<'_>,
+        from: Sender,
+        what: What,
+        whose: Whose,
+        now: Millis,
+    ) -> Result<(), Overloaded> {
         let time_ms = unix_ms();
         let id = ulid::Ulid::from_parts(time_ms, fastrand::u128(..)).to_string();
         let item = Item { sequence: 0, id, time_ms, from: Some(from), what: Some(what) };
         let (key, node) = match whom {
-            For::Name(name) => (queues::key_of(name), None),
-            For::Node { node, name } => (queues::key_of(name), Some(node)),
+            Addressee::Name(name) => (queues::key_of(name), None),
+            Addressee::Node { node, name } => (queues::key_of(name), Some(node)),
         };
-        match self.lanes.lock().offer(key, node, item, whose, now) {
+        match self.queues.lock().offer(key, node, item, whose, now) {
             Ok(_) => {
                 self.offered.fetch_add(1, Ordering::Relaxed);
                 self.spoken.notify_waiters();
@@ -148,20 +155,20 @@ impl Uplink {
     /// As [`Uplink::say`].
     pub(crate) fn say_beside(
         &self,
-        whom: For<'_>,
+        whom: Addressee<'_>,
         from: Sender,
         what: What,
         whose: Whose,
         now: Millis,
     ) -> Result<(), Overloaded> {
-        let is_crowded = self.lanes.lock().is_half_full();
+        let is_crowded = self.queues.lock().is_half_full();
         if is_crowded { Err(Overloaded) } else { self.say(whom, from, what, whose, now) }
     }
 
     /// Sends an event up, unless that would leave clients less than half of the room.
-    pub(crate) fn mention(&self, whom: For<'_>, from: Sender, what: What, now: Millis) {
+    pub(crate) fn mention(&self, whom: Addressee<'_>, from: Sender, what: What, now: Millis) {
         if self.say_beside(whom, from, what, Whose::Nobody, now).is_err() {
-            self.told.wanted.dropped.fetch_add(1, Ordering::Relaxed);
+            self.wants.wanted.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -175,9 +182,9 @@ impl Uplink {
         hold: std::time::Duration,
     ) -> (Vec<Item>, u64) {
         let token = {
-            let mut lanes = self.lanes.lock();
-            let token = lanes.ask(node, owner, wants);
-            self.told.learn(lanes.wants());
+            let mut queues = self.queues.lock();
+            let token = queues.ask(node, owner, wants);
+            self.wants.learn(queues.wants());
             token
         };
         let deadline = tokio::time::Instant::now() + hold;
@@ -186,7 +193,7 @@ impl Uplink {
             let spoken = self.spoken.notified();
             tokio::pin!(spoken);
             spoken.as_mut().enable();
-            let items = self.lanes.lock().page(node, taken);
+            let items = self.queues.lock().page(node, taken);
             if !items.is_empty() || is_over {
                 return (items, token);
             }
@@ -196,15 +203,15 @@ impl Uplink {
 
     /// That request has been answered.
     pub(crate) fn answered(&self, node: u64, token: u64, now: Millis) {
-        self.lanes.lock().answered(node, token, now);
+        self.queues.lock().answered(node, token, now);
     }
 
     /// A backplane connection has ended.
     pub(crate) fn hang_up(&self, owner: u64, now: Millis) {
         {
-            let mut lanes = self.lanes.lock();
-            lanes.hang_up(owner, now);
-            self.told.learn(lanes.wants());
+            let mut queues = self.queues.lock();
+            queues.hang_up(owner, now);
+            self.wants.learn(queues.wants());
         }
         self.spoken.notify_waiters();
     }
@@ -212,11 +219,11 @@ impl Uplink {
     /// Who has waited too long for a logic node; to be told.
     pub(crate) fn expire(&self, now: Millis) -> Vec<Whose> {
         let late = {
-            let mut lanes = self.lanes.lock();
-            let nodes = lanes.nodes();
-            let late = lanes.expire(self.wait_ms, now);
-            if lanes.nodes() < nodes {
-                self.told.learn(lanes.wants());
+            let mut queues = self.queues.lock();
+            let nodes = queues.nodes();
+            let late = queues.expire(self.wait_ms, now);
+            if queues.nodes() < nodes {
+                self.wants.learn(queues.wants());
             }
             late
         };
@@ -227,16 +234,16 @@ impl Uplink {
     /// Items and bytes that are kept.
     #[must_use]
     pub fn kept(&self) -> (usize, usize) {
-        self.lanes.lock().kept()
+        self.queues.lock().kept()
     }
 
     /// Logic nodes that listen.
     #[must_use]
     pub fn nodes(&self) -> usize {
-        self.lanes.lock().nodes()
+        self.queues.lock().nodes()
     }
 
     pub(crate) fn take(&self, node: u64, sequence: u64) -> Option<Whose> {
-        self.lanes.lock().settle(node, sequence)
+        self.queues.lock().settle(node, sequence)
     }
 }

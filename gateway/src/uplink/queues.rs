@@ -1,16 +1,16 @@
 //! Which logic node gets what clients say, in which order, and until when it is kept: the state behind [`super::Uplink`].
-//! Pure: no lock, no clock, no socket. One lane a logic node; a sender's items stay in one lane while any of them is
+//! Pure: no lock, no clock, no socket. One queue a logic node; a sender's items stay in one queue while any of them is
 //! unanswered, so that their order is one node's affair.
 //!
 //! ```text
-//!  offer ─▶ lane ─▶ handed over ─▶ answered ─▶ gone
+//!  offer ─▶ queue ─▶ handed over ─▶ answered ─▶ gone
 //!    │       ▲          │ node lost
 //!    ▼       └──────────┘ (numbered anew, same id)
 //!  waiting for a node ──▶ given up after wait_ms
 //! ```
 //!
 //! Invariants: an item is in exactly one place; `items` and `bytes` are the sums over all places; numbers only grow, and
-//! within a lane the order of numbers is the order of offers.
+//! within a queue the order of numbers is the order of offers.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -45,7 +45,7 @@ struct Kept<T> {
 
 /// One logic node.
 #[derive(Debug)]
-struct Lane<T> {
+struct NodeQueue<T> {
     /// Its backplane connection.
     owner: u64,
     wants: Wants,
@@ -58,13 +58,13 @@ struct Lane<T> {
 
 /// Everything said and not answered.
 #[derive(Debug)]
-pub struct Lanes<T> {
-    lanes: HashMap<u64, Lane<T>>,
+pub struct Queues<T> {
+    by_node: HashMap<u64, NodeQueue<T>>,
     /// What no logic node is there for, in order.
     waiting: VecDeque<Kept<T>>,
     /// What each sender has in here, wherever it is: items and bytes.
     shares: HashMap<u64, (usize, usize)>,
-    /// Senders with unanswered items in a lane: which, and how many.
+    /// Senders with unanswered items in a queue: which, and how many.
     pins: HashMap<u64, (u64, u32)>,
     next: u64,
     tokens: u64,
@@ -74,12 +74,12 @@ pub struct Lanes<T> {
     bytes_max: usize,
 }
 
-impl<T> Lanes<T> {
+impl<T> Queues<T> {
     /// Nothing said yet.
     #[must_use]
     pub fn new(items_max: usize, bytes_max: usize) -> Self {
         Self {
-            lanes: HashMap::new(),
+            by_node: HashMap::new(),
             waiting: VecDeque::new(),
             shares: HashMap::new(),
             pins: HashMap::new(),
@@ -107,12 +107,12 @@ impl<T> Lanes<T> {
     /// Logic nodes that listen.
     #[must_use]
     pub fn nodes(&self) -> usize {
-        self.lanes.len()
+        self.by_node.len()
     }
 
     /// What some logic node wants.
     pub fn wants(&self) -> impl Iterator<Item = &Wants> + Clone {
-        self.lanes.values().map(|lane| &lane.wants)
+        self.by_node.values().map(|queue| &queue.wants)
     }
 
     /// Takes an item in for the node that `key` (its sender) belongs to, or for `node` if one is named. Gives the node's
@@ -139,9 +139,9 @@ impl<T> Lanes<T> {
         // What is for one node alone waits for that one; any other could do nothing with it.
         let chosen = kept.node.or_else(|| {
             let pinned = self.pins.get(&kept.key).map(|pin| pin.0);
-            pinned.filter(|node| self.lanes.contains_key(node)).or_else(|| self.owner_of(kept.key))
+            pinned.filter(|node| self.by_node.contains_key(node)).or_else(|| self.owner_of(kept.key))
         });
-        let Some((chosen, lane)) = chosen.and_then(|node| Some((node, self.lanes.get_mut(&node)?))) else {
+        let Some((chosen, queue)) = chosen.and_then(|node| Some((node, self.by_node.get_mut(&node)?))) else {
             self.waiting.push_back(kept);
             return 0;
         };
@@ -152,13 +152,13 @@ impl<T> Lanes<T> {
             // Of a sender whose node is lost, all that is unanswered is at the new one from here on.
             *pin = (chosen, pin.1 + 1);
         }
-        lane.kept.insert(kept.item.sequence, kept);
+        queue.kept.insert(kept.item.sequence, kept);
         chosen
     }
 
     /// Rendezvous: every gateway with the same nodes chooses alike, and a node that comes or goes moves only its share.
     fn owner_of(&self, key: u64) -> Option<u64> {
-        self.lanes.keys().copied().max_by_key(|&node| (mix(key ^ node), node))
+        self.by_node.keys().copied().max_by_key(|&node| (mix(key ^ node), node))
     }
 
     fn let_go(&mut self, kept: &Kept<T>) {
@@ -187,18 +187,18 @@ impl<T> Lanes<T> {
     }
 
     /// A node asks, through the connection `owner`; whatever waited for any node is now its. Gives a token for
-    /// [`Lanes::answered`].
+    /// [`Queues::answered`].
     pub fn ask(&mut self, node: u64, owner: u64, wants: Wants) -> u64 {
         self.tokens += 1;
         let token = self.tokens;
-        let lane = self.lanes.entry(node).or_insert_with(|| Lane {
+        let queue = self.by_node.entry(node).or_insert_with(|| NodeQueue {
             owner,
             wants: Wants::default(),
             answered: None,
             token,
             kept: BTreeMap::new(),
         });
-        (lane.owner, lane.wants, lane.answered, lane.token) = (owner, wants, None, token);
+        (queue.owner, queue.wants, queue.answered, queue.token) = (owner, wants, None, token);
         for kept in std::mem::take(&mut self.waiting) {
             self.place(kept);
         }
@@ -208,14 +208,15 @@ impl<T> Lanes<T> {
     /// What a node has not had yet: a page of items after number `taken`.
     #[must_use]
     pub fn page(&self, node: u64, taken: u64) -> Vec<Item> {
-        let Some(lane) = self.lanes.get(&node) else { return Vec::new() };
+        let Some(queue) = self.by_node.get(&node) else { return Vec::new() };
         let mut bytes = 0;
         let fits = |kept: &&Kept<T>| {
             let is_room = bytes < UPLINK_PAGE_BYTES;
             bytes += kept.bytes;
             is_room
         };
-        lane.kept
+        queue
+            .kept
             .range(taken + 1..)
             .map(|(_, kept)| kept)
             .take_while(fits)
@@ -226,14 +227,14 @@ impl<T> Lanes<T> {
 
     /// A node's request has been answered; it should ask again soon.
     pub fn answered(&mut self, node: u64, token: u64, now: Millis) {
-        if let Some(lane) = self.lanes.get_mut(&node).filter(|lane| lane.token == token) {
-            lane.answered = Some(now);
+        if let Some(queue) = self.by_node.get_mut(&node).filter(|queue| queue.token == token) {
+            queue.answered = Some(now);
         }
     }
 
     /// An item has been answered; gives who waits for that.
     pub fn settle(&mut self, node: u64, sequence: u64) -> Option<T> {
-        let kept = self.lanes.get_mut(&node)?.kept.remove(&sequence)?;
+        let kept = self.by_node.get_mut(&node)?.kept.remove(&sequence)?;
         self.unpin(&kept);
         self.let_go(&kept);
         Some(kept.whose)
@@ -241,14 +242,15 @@ impl<T> Lanes<T> {
 
     /// A backplane connection has ended: its nodes' items go to others, in order.
     pub fn hang_up(&mut self, owner: u64, now: Millis) {
-        let gone: Vec<u64> = self.lanes.iter().filter(|(_, lane)| lane.owner == owner).map(|(&node, _)| node).collect();
+        let gone: Vec<u64> =
+            self.by_node.iter().filter(|(_, queue)| queue.owner == owner).map(|(&node, _)| node).collect();
         self.lose(&gone, now);
     }
 
     fn lose(&mut self, nodes: &[u64], now: Millis) {
-        let lost: Vec<Lane<T>> = nodes.iter().filter_map(|node| self.lanes.remove(node)).collect();
-        lost.iter().flat_map(|lane| lane.kept.values()).for_each(|kept| self.unpin(kept));
-        for mut kept in lost.into_iter().flat_map(|lane| lane.kept.into_values()) {
+        let lost: Vec<NodeQueue<T>> = nodes.iter().filter_map(|node| self.by_node.remove(node)).collect();
+        lost.iter().flat_map(|queue| queue.kept.values()).for_each(|kept| self.unpin(kept));
+        for mut kept in lost.into_iter().flat_map(|queue| queue.kept.into_values()) {
             // It waits for a node from now on, however long it has waited for an answer.
             kept.since = now;
             self.place(kept);
@@ -257,8 +259,8 @@ impl<T> Lanes<T> {
 
     /// Nodes that fell silent are lost; who has waited for a node for `wait_ms` is given up, oldest first.
     pub fn expire(&mut self, wait_ms: u32, now: Millis) -> Vec<T> {
-        let is_silent = |lane: &Lane<T>| lane.answered.is_some_and(|at| since(now, at) >= SILENT_MS);
-        let silent: Vec<u64> = self.lanes.iter().filter(|(_, l)| is_silent(l)).map(|(&node, _)| node).collect();
+        let is_silent = |queue: &NodeQueue<T>| queue.answered.is_some_and(|at| since(now, at) >= SILENT_MS);
+        let silent: Vec<u64> = self.by_node.iter().filter(|(_, l)| is_silent(l)).map(|(&node, _)| node).collect();
         self.lose(&silent, now);
         let mut late = Vec::new();
         while self.waiting.front().is_some_and(|kept| is_due(now, kept.since.wrapping_add(wait_ms))) {
@@ -290,8 +292,8 @@ fn mix(mut n: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn lanes() -> Lanes<u32> {
-        Lanes::new(100, 1 << 20)
+    fn queues() -> Queues<u32> {
+        Queues::new(100, 1 << 20)
     }
 
     fn item(id: u32) -> Item {
@@ -304,55 +306,55 @@ mod tests {
 
     #[test]
     fn items_stay_until_they_are_answered() {
-        let mut lanes = lanes();
-        lanes.ask(7, 1, Wants::default());
-        lanes.offer(1, None, item(1), 10, 0).expect("fits");
-        lanes.offer(1, None, item(2), 20, 0).expect("fits");
+        let mut queues = queues();
+        queues.ask(7, 1, Wants::default());
+        queues.offer(1, None, item(1), 10, 0).expect("fits");
+        queues.offer(1, None, item(2), 20, 0).expect("fits");
 
-        let page = lanes.page(7, 0);
+        let page = queues.page(7, 0);
         assert_eq!(ids(&page), ["1", "2"]);
-        assert_eq!(ids(&lanes.page(7, page[0].sequence)), ["2"], "what has arrived is not handed over again");
-        assert_eq!(lanes.settle(7, page[1].sequence), Some(20));
-        assert_eq!(lanes.settle(7, page[1].sequence), None, "answered once");
-        assert_eq!(lanes.settle(7, page[0].sequence), Some(10));
-        assert_eq!(lanes.kept(), (0, 0));
+        assert_eq!(ids(&queues.page(7, page[0].sequence)), ["2"], "what has arrived is not handed over again");
+        assert_eq!(queues.settle(7, page[1].sequence), Some(20));
+        assert_eq!(queues.settle(7, page[1].sequence), None, "answered once");
+        assert_eq!(queues.settle(7, page[0].sequence), Some(10));
+        assert_eq!(queues.kept(), (0, 0));
     }
 
     #[test]
     fn what_a_lost_node_has_not_answered_goes_to_the_next_in_order_and_with_its_name() {
-        let mut lanes = lanes();
-        lanes.ask(7, 1, Wants::default());
+        let mut queues = queues();
+        queues.ask(7, 1, Wants::default());
         for n in 1..=5 {
-            lanes.offer(u64::from(n % 2), None, item(n), n, 0).expect("fits");
+            queues.offer(u64::from(n % 2), None, item(n), n, 0).expect("fits");
         }
-        let first = lanes.page(7, 0);
-        lanes.settle(7, first[1].sequence);
+        let first = queues.page(7, 0);
+        queues.settle(7, first[1].sequence);
 
-        lanes.hang_up(1, 0);
-        assert_eq!(lanes.nodes(), 0);
-        lanes.offer(1, None, item(6), 6, 0).expect("fits");
-        lanes.ask(8, 2, Wants::default());
+        queues.hang_up(1, 0);
+        assert_eq!(queues.nodes(), 0);
+        queues.offer(1, None, item(6), 6, 0).expect("fits");
+        queues.ask(8, 2, Wants::default());
 
-        let second = lanes.page(8, first[4].sequence);
+        let second = queues.page(8, first[4].sequence);
         assert_eq!(ids(&second), ["1", "3", "4", "5", "6"]);
         assert!(second[0].sequence > first[4].sequence, "numbers only grow");
     }
 
     #[test]
     fn a_sender_stays_with_its_node_while_anything_is_unanswered() {
-        let mut lanes = lanes();
-        lanes.ask(1, 1, Wants::default());
+        let mut queues = queues();
+        queues.ask(1, 1, Wants::default());
         for key in 0..50 {
-            lanes.offer(key, None, item(0), 0, 0).expect("fits");
+            queues.offer(key, None, item(0), 0, 0).expect("fits");
         }
-        lanes.ask(2, 2, Wants::default());
-        let owners: Vec<u64> = (0..50).map(|key| lanes.offer(key, None, item(1), 0, 0).expect("fits")).collect();
+        queues.ask(2, 2, Wants::default());
+        let owners: Vec<u64> = (0..50).map(|key| queues.offer(key, None, item(1), 0, 0).expect("fits")).collect();
         assert!(owners.iter().all(|&node| node == 1));
 
-        for item in lanes.page(1, 0) {
-            lanes.settle(1, item.sequence);
+        for item in queues.page(1, 0) {
+            queues.settle(1, item.sequence);
         }
-        let owners: Vec<u64> = (0..50).map(|key| lanes.offer(key, None, item(2), 0, 0).expect("fits")).collect();
+        let owners: Vec<u64> = (0..50).map(|key| queues.offer(key, None, item(2), 0, 0).expect("fits")).collect();
         assert!(
             (10..40).contains(&owners.iter().filter(|&&node| node == 2).count()),
             "then they are shared: {owners:?}"
@@ -361,103 +363,103 @@ mod tests {
 
     #[test]
     fn without_a_node_items_wait_and_are_given_up() {
-        let mut lanes = lanes();
-        lanes.offer(1, None, item(1), 10, 1_000).expect("fits");
-        assert!(lanes.expire(500, 1_499).is_empty());
-        assert_eq!(lanes.expire(500, 1_500), [10]);
-        assert_eq!(lanes.kept(), (0, 0));
+        let mut queues = queues();
+        queues.offer(1, None, item(1), 10, 1_000).expect("fits");
+        assert!(queues.expire(500, 1_499).is_empty());
+        assert_eq!(queues.expire(500, 1_500), [10]);
+        assert_eq!(queues.kept(), (0, 0));
     }
 
     #[test]
     fn what_a_node_had_long_waits_anew_when_the_node_is_lost() {
-        let mut lanes = lanes();
-        lanes.ask(7, 1, Wants::default());
-        lanes.offer(1, None, item(1), 10, 0).expect("fits");
+        let mut queues = queues();
+        queues.ask(7, 1, Wants::default());
+        queues.offer(1, None, item(1), 10, 0).expect("fits");
 
-        lanes.hang_up(1, 60_000);
+        queues.hang_up(1, 60_000);
 
-        assert!(lanes.expire(500, 60_499).is_empty());
-        assert_eq!(lanes.expire(500, 60_500), [10]);
+        assert!(queues.expire(500, 60_499).is_empty());
+        assert_eq!(queues.expire(500, 60_500), [10]);
     }
 
     #[test]
     fn a_node_that_comes_back_does_not_overtake_what_it_has_lost() {
-        let mut lanes = lanes();
-        lanes.ask(7, 1, Wants::default());
+        let mut queues = queues();
+        queues.ask(7, 1, Wants::default());
         for n in 1..=3 {
-            lanes.offer(1, None, item(n), n, 0).expect("fits");
+            queues.offer(1, None, item(n), n, 0).expect("fits");
         }
-        lanes.ask(8, 2, Wants::default());
-        lanes.hang_up(1, 0);
-        assert_eq!(ids(&lanes.page(8, 0)), ["1", "2", "3"]);
+        queues.ask(8, 2, Wants::default());
+        queues.hang_up(1, 0);
+        assert_eq!(ids(&queues.page(8, 0)), ["1", "2", "3"]);
 
-        lanes.ask(7, 3, Wants::default());
+        queues.ask(7, 3, Wants::default());
 
-        assert_eq!(lanes.offer(1, None, item(4), 4, 0), Ok(8), "all of a sender is at one node");
+        assert_eq!(queues.offer(1, None, item(4), 4, 0), Ok(8), "all of a sender is at one node");
     }
 
     #[test]
     fn what_is_for_one_node_waits_for_that_one() {
-        let mut lanes = lanes();
-        lanes.ask(7, 1, Wants::default());
-        lanes.ask(8, 2, Wants::default());
-        lanes.offer(1, Some(7), item(1), 10, 0).expect("fits");
+        let mut queues = queues();
+        queues.ask(7, 1, Wants::default());
+        queues.ask(8, 2, Wants::default());
+        queues.offer(1, Some(7), item(1), 10, 0).expect("fits");
 
-        lanes.hang_up(1, 0);
-        assert_eq!(lanes.page(8, 0), []);
-        lanes.ask(7, 3, Wants::default());
+        queues.hang_up(1, 0);
+        assert_eq!(queues.page(8, 0), []);
+        queues.ask(7, 3, Wants::default());
 
-        assert_eq!(ids(&lanes.page(7, 0)), ["1"]);
-        lanes.offer(1, Some(9), item(2), 20, 0).expect("fits");
-        assert_eq!(lanes.expire(500, 500), [20], "and not for ever");
+        assert_eq!(ids(&queues.page(7, 0)), ["1"]);
+        queues.offer(1, Some(9), item(2), 20, 0).expect("fits");
+        assert_eq!(queues.expire(500, 500), [20], "and not for ever");
     }
 
     #[test]
     fn a_silent_node_is_lost() {
-        let mut lanes = lanes();
-        let token = lanes.ask(1, 1, Wants::default());
-        lanes.expire(500, 100_000);
-        assert_eq!(lanes.nodes(), 1, "its request is held");
-        lanes.answered(1, token + 1, 0);
-        lanes.answered(1, token, 100_000);
-        lanes.expire(500, 100_000 + SILENT_MS);
-        assert_eq!(lanes.nodes(), 0);
+        let mut queues = queues();
+        let token = queues.ask(1, 1, Wants::default());
+        queues.expire(500, 100_000);
+        assert_eq!(queues.nodes(), 1, "its request is held");
+        queues.answered(1, token + 1, 0);
+        queues.answered(1, token, 100_000);
+        queues.expire(500, 100_000 + SILENT_MS);
+        assert_eq!(queues.nodes(), 0);
     }
 
     #[test]
     fn both_bounds_refuse() {
-        let mut lanes = Lanes::new(2, 10_000);
-        assert!(lanes.offer(1, None, item(1), (), 0).is_ok());
+        let mut queues = Queues::new(2, 10_000);
+        assert!(queues.offer(1, None, item(1), (), 0).is_ok());
         let large = Item { id: "x".repeat(9_900), ..Item::default() };
-        assert!(lanes.offer(2, None, large, (), 0).is_err());
-        assert!(lanes.offer(3, None, item(2), (), 0).is_ok());
-        assert!(lanes.offer(4, None, item(3), (), 0).is_err());
+        assert!(queues.offer(2, None, large, (), 0).is_err());
+        assert!(queues.offer(3, None, item(2), (), 0).is_ok());
+        assert!(queues.offer(4, None, item(3), (), 0).is_err());
     }
 
     #[test]
     fn one_sender_has_a_share_and_leaves_the_rest_to_others() {
-        let mut lanes = Lanes::new(32, 1 << 20);
-        lanes.ask(7, 1, Wants::default());
+        let mut queues = Queues::new(32, 1 << 20);
+        queues.ask(7, 1, Wants::default());
         for n in 0..2 {
-            assert!(lanes.offer(1, Some(7), item(n), (), 0).is_ok());
+            assert!(queues.offer(1, Some(7), item(n), (), 0).is_ok());
         }
-        assert!(lanes.offer(1, Some(7), item(2), (), 0).is_err(), "a sixteenth is its share");
-        assert!(lanes.offer(2, None, item(3), (), 0).is_ok());
+        assert!(queues.offer(1, Some(7), item(2), (), 0).is_err(), "a sixteenth is its share");
+        assert!(queues.offer(2, None, item(3), (), 0).is_ok());
 
-        let first = lanes.page(7, 0)[0].sequence;
-        lanes.settle(7, first);
-        assert!(lanes.offer(1, None, item(4), (), 0).is_ok(), "what is answered makes room");
-        assert_eq!(lanes.shares.len(), 2);
+        let first = queues.page(7, 0)[0].sequence;
+        queues.settle(7, first);
+        assert!(queues.offer(1, None, item(4), (), 0).is_ok(), "what is answered makes room");
+        assert_eq!(queues.shares.len(), 2);
     }
 
     #[test]
     fn a_named_node_gets_its_item() {
-        let mut lanes = lanes();
+        let mut queues = queues();
         for node in 1..=8 {
-            lanes.ask(node, node, Wants::default());
+            queues.ask(node, node, Wants::default());
         }
         for node in 1..=8 {
-            assert_eq!(lanes.offer(100 + node, Some(node), item(1), 0, 0), Ok(node));
+            assert_eq!(queues.offer(100 + node, Some(node), item(1), 0, 0), Ok(node));
         }
     }
 }

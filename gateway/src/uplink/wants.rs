@@ -13,7 +13,7 @@ use super::events::Wanted;
 
 /// The sum of the logic nodes' [`Wants`].
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct LogicWants {
     /// Whether a logic node has ever said what it wants.
     is_told: watch::Sender<bool>,
     /// Whether some logic node asks about strangers.
@@ -29,7 +29,7 @@ pub struct Told {
     alone_since: Mutex<Option<Instant>>,
 }
 
-impl Told {
+impl LogicWants {
     /// The logic nodes that listen want these now; of none, the last word stays.
     pub(super) fn learn<'a>(&self, wants: impl Iterator<Item = &'a Wants> + Clone) {
         if wants.clone().next().is_none() {
@@ -99,25 +99,25 @@ mod tests {
 
     #[test]
     fn what_the_last_logic_node_wanted_stays_known() {
-        let told = Told::default();
-        told.learn([].iter());
-        assert!(!told.is_told() && told.alone_for().is_none(), "nobody has said anything yet");
+        let wants = LogicWants::default();
+        wants.learn([].iter());
+        assert!(!wants.is_told() && wants.alone_for().is_none(), "nobody has said anything yet");
 
-        told.learn([hook(&["cookie"])].iter());
-        assert!(told.is_told() && told.alone_for().is_none());
-        told.learn([].iter());
+        wants.learn([hook(&["cookie"])].iter());
+        assert!(wants.is_told() && wants.alone_for().is_none());
+        wants.learn([].iter());
 
-        assert!(told.is_told() && told.asks() && told.judges() && told.alone_for().is_some());
-        assert_eq!(*told.headers(), ["cookie".to_owned()]);
+        assert!(wants.is_told() && wants.asks() && wants.judges() && wants.alone_for().is_some());
+        assert_eq!(*wants.headers(), ["cookie".to_owned()]);
     }
 
     #[test]
     fn headers_are_those_that_any_hook_wants() {
-        let told = Told::default();
+        let wants = LogicWants::default();
 
-        told.learn([hook(&["cookie", "x-a"]), Wants::default(), hook(&["cookie", "x-b"])].iter());
+        wants.learn([hook(&["cookie", "x-a"]), Wants::default(), hook(&["cookie", "x-b"])].iter());
 
-        assert_eq!(told.headers().join(" "), "cookie x-a x-b");
-        assert!(told.asks() && !told.judges(), "one of them does not judge");
+        assert_eq!(wants.headers().join(" "), "cookie x-a x-b");
+        assert!(wants.asks() && !wants.judges(), "one of them does not judge");
     }
 }
