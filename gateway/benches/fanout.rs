@@ -15,6 +15,7 @@ use tidegate_gateway::MergeConfig;
 use tidegate_gateway::bucket::pending::Pending;
 use tidegate_gateway::bucket::table::{Cold, Table};
 use tidegate_gateway::bucket::{Bucket, of_user};
+use tidegate_gateway::key::{ConnectionKey, SlotKey};
 use tidegate_gateway::memory::{MemoryGateway, To};
 use tidegate_gateway::topic::batch::{Narrow, Segment};
 use tidegate_gateway::topic::window::{Bounds, Window};
@@ -45,7 +46,7 @@ fn bucket(n: u32, is_named: bool) -> Bucket {
     let bucket = Bucket::new(0).expect("a bucket");
     let mut table = bucket.table.write();
     for i in 0..n {
-        let (slot, _) = table.insert(event.try_clone().expect("a file"), Default::default(), 1);
+        let slot = table.insert(event.try_clone().expect("a file"), Default::default(), 1).slot;
         if is_named {
             table.enter_user(slot, user(i), |_| 0);
         }
@@ -93,7 +94,7 @@ fn lookups(c: &mut Criterion) {
 
 /// One connection comes and goes; its file travels along and is neither opened nor closed.
 fn come_and_go(table: &mut Table, file: &mut Option<OwnedFd>) {
-    let (slot, _) = table.insert(file.take().expect("is here between rounds"), Default::default(), 1);
+    let slot = table.insert(file.take().expect("is here between rounds"), Default::default(), 1).slot;
     let (removed, _) = table.remove(slot).expect("was put in");
     *file = Some(removed.fd);
 }
@@ -172,15 +173,16 @@ fn slow_peer(c: &mut Criterion) {
 }
 
 fn narrowed(c: &mut Criterion) {
+    let key = |slot| ConnectionKey { bucket: 0, at: SlotKey { slot, generation: 0 } };
     let narrow = Narrow {
-        except_connections: (0..100).map(|slot| (0, slot, 0)).collect(),
+        except_connections: (0..100).map(key).collect(),
         except_users: (0..100).map(|n| user(n).to_string()).collect(),
         ..Narrow::default()
     };
 
     c.bench_function("narrow: 100 connections and 100 users left out", |b| {
         let who = Cold { user: Some("user-005000".into()), ..Cold::default() };
-        b.iter(|| narrow.admits(0, black_box(5_000), 0, black_box(&who)));
+        b.iter(|| narrow.admits(key(black_box(5_000)), black_box(&who)));
     });
 }
 

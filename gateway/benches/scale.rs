@@ -137,7 +137,7 @@ fn measure(size: usize) -> Row {
 /// Adds to the counters of all connections in the order of a walk.
 fn bare(gateway: &MemoryGateway, places: &[Place], rounds: usize) -> f64 {
     let mut order: Vec<&Place> = places.iter().collect();
-    order.sort_by_key(|place| (place.bucket, place.slot));
+    order.sort_by_key(|place| place.key);
     let numbers: Vec<u32> = order.iter().map(|place| place.number).collect();
     cost(rounds * numbers.len(), || {
         (0..rounds).for_each(|_| numbers.iter().for_each(|&number| gateway.receive(number, 100)));

@@ -13,6 +13,7 @@ mod connection;
 mod counters;
 pub mod deliver;
 mod gateway;
+pub mod key;
 pub mod memory;
 mod operate;
 mod poll;

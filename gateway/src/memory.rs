@@ -21,6 +21,7 @@ use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::compressor::Compressor;
 use crate::deliver::merge::{Incoming, Merger, Private};
+use crate::key::ConnectionKey;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::session::Platform;
@@ -70,12 +71,8 @@ impl Writer<MemorySocket> for MemoryWriter {
 /// Where a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Bucket.
-    pub bucket: u16,
-    /// Slot in the bucket's table.
-    pub slot: u32,
-    /// Generation of the slot.
-    pub generation: u32,
+    /// Its bucket and slot.
+    pub key: ConnectionKey,
     /// Number of the connection, from 0.
     pub number: u32,
 }
@@ -162,35 +159,35 @@ impl MemoryGateway {
         let socket = MemorySocket(NonZeroU32::MIN.saturating_add(number as u32));
         let bucket = &self.buckets[usize::from(index)];
         let mut table = bucket.table.write();
-        let (slot, generation) = table.insert(socket, Platform::default(), self.clock.moment());
+        let key = table.insert(socket, Platform::default(), self.clock.moment());
         bucket.count_in();
         if let Some(user) = user {
-            table.enter_user(slot, Arc::clone(user), |name| self.interest.announce(InterestKind::User, name, true));
+            table.enter_user(key.slot, Arc::clone(user), |name| self.interest.announce(InterestKind::User, name, true));
         }
-        Some(Place { bucket: index, slot, generation, number: number as u32 })
+        Some(Place { key: bucket.at(key), number: number as u32 })
     }
 
     /// Puts a connection into a room; false when it has gone, is in it, or there are too many rooms.
     pub fn join(&self, place: Place, room: &str) -> bool {
-        let bucket = &self.buckets[usize::from(place.bucket)];
+        let bucket = &self.buckets[usize::from(place.key.bucket)];
         let mut table = bucket.table.write();
-        if table.find(place.slot, place.generation).is_none()
-            || self.rooms.id(room).is_some_and(|id| table.is_in(place.slot, id))
+        if table.find(place.key.at).is_none()
+            || self.rooms.id(room).is_some_and(|id| table.is_in(place.key.at.slot, id))
         {
             return false;
         }
         let Some(entered) = self.rooms.enter(room, &self.interest) else { return false };
-        table.join(place.slot, &entered.topic, bucket.index, || entered.topic.gather.lock().seq)
+        table.join(place.key.at.slot, &entered.topic, bucket.index, || entered.topic.gather.lock().seq)
     }
 
     /// Takes a connection out of a room; false when it was not in it.
     pub fn leave(&self, place: Place, room: &str) -> bool {
-        let bucket = &self.buckets[usize::from(place.bucket)];
+        let bucket = &self.buckets[usize::from(place.key.bucket)];
         let mut table = bucket.table.write();
-        if table.find(place.slot, place.generation).is_none() {
+        if table.find(place.key.at).is_none() {
             return false;
         }
-        let Some(topic) = self.rooms.id(room).and_then(|id| table.leave(place.slot, id, bucket.index)) else {
+        let Some(topic) = self.rooms.id(room).and_then(|id| table.leave(place.key.at.slot, id, bucket.index)) else {
             return false;
         };
         self.rooms.exit(&topic, &self.interest);
@@ -199,13 +196,13 @@ impl MemoryGateway {
 
     /// Ends a connection; false when it has gone already.
     pub fn close(&self, place: Place) -> bool {
-        let bucket = &self.buckets[usize::from(place.bucket)];
+        let bucket = &self.buckets[usize::from(place.key.bucket)];
         let mut table = bucket.table.write();
-        if table.find(place.slot, place.generation).is_none() {
+        if table.find(place.key.at).is_none() {
             return false;
         }
-        leave_all(&self.rooms, &self.interest, &mut table, place.slot, bucket.index);
-        table.remove(place.slot);
+        leave_all(&self.rooms, &self.interest, &mut table, place.key.at.slot, bucket.index);
+        table.remove(place.key.at.slot);
         bucket.count_out();
         true
     }

@@ -11,23 +11,30 @@ pub const CRATES: &[Crate] = &[
 
 const GATEWAY_ARROWS: &[Floor] = &[
     ("clock", &[]),
+    ("key", &[]),
     ("poll", &[]),
     ("budget", &[]),
     ("writer", &[]),
     ("counters", &[]),
     ("config", &[]),
     ("session", &["clock", "config"]),
-    ("topic", &["clock", "counters", "session"]),
-    ("rooms", &["clock", "config", "session", "topic"]),
-    ("bucket", &["clock", "counters", "session", "topic", "writer"]),
-    ("deliver", &["bucket", "clock", "config", "counters", "topic", "writer"]),
-    ("uplink", &["clock", "config"]),
+    ("topic", &["clock", "counters", "key", "session"]),
+    ("rooms", &["clock", "config", "key", "session", "topic"]),
+    ("bucket", &["clock", "counters", "key", "session", "topic", "writer"]),
+    ("deliver", &["bucket", "clock", "config", "counters", "key", "topic", "writer"]),
+    ("uplink", &["clock", "config", "key"]),
     (
         "connection",
-        &["bucket", "budget", "clock", "config", "counters", "poll", "rooms", "session", "topic", "uplink", "writer"],
+        &[
+            "bucket", "budget", "clock", "config", "counters", "key", "poll", "rooms", "session", "topic", "uplink",
+            "writer",
+        ],
     ),
-    ("accept", &["budget", "clock", "config", "connection", "counters", "poll", "session", "uplink"]),
-    ("backplane", &["bucket", "clock", "connection", "counters", "deliver", "rooms", "session", "topic", "uplink"]),
+    ("accept", &["budget", "clock", "config", "connection", "counters", "key", "poll", "session", "uplink"]),
+    (
+        "backplane",
+        &["bucket", "clock", "connection", "counters", "deliver", "key", "rooms", "session", "topic", "uplink"],
+    ),
     (
         "operate",
         &["accept", "backplane", "bucket", "clock", "connection", "counters", "deliver", "rooms", "session", "uplink"],
@@ -44,6 +51,7 @@ const GATEWAY_ARROWS: &[Floor] = &[
             "connection",
             "counters",
             "deliver",
+            "key",
             "operate",
             "rooms",
             "session",
@@ -54,7 +62,19 @@ const GATEWAY_ARROWS: &[Floor] = &[
     ),
     (
         "memory",
-        &["bucket", "clock", "config", "connection", "counters", "deliver", "rooms", "session", "topic", "writer"],
+        &[
+            "bucket",
+            "clock",
+            "config",
+            "connection",
+            "counters",
+            "deliver",
+            "key",
+            "rooms",
+            "session",
+            "topic",
+            "writer",
+        ],
     ),
 ];
 

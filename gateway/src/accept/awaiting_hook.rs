@@ -51,35 +51,35 @@ impl Acceptor {
             let retry_after_s = node.admission.lock().refuse();
             return self.turn_down(node, &fd, &waiting, Refusal::Overloaded { retry_after_s });
         }
-        let (slot, number) = self.free_slot();
-        let data = epoll::EventData::new_u64(u64::from(number) << 32 | u64::from(slot));
+        let key = self.free_slot();
+        let data = epoll::EventData::new_u64(key.to_u64());
         let from = hook::sender(&fd, &waiting.identity);
-        let whose = Whose::Handshake { acceptor: self.index, slot, number };
+        let whose = Whose::Handshake { acceptor: self.index, key };
         let name = if from.user.is_empty() { from.address.clone() } else { from.user.clone() };
         let now = node.clock.now();
         let is_asked = epoll::add(&self.epoll, &fd, data, epoll::EventFlags::RDHUP).is_ok()
             && node.uplink.say(Addressee::Name(name.as_bytes()), from, What::Connect(connect), whose, now).is_ok();
         if !is_asked {
-            self.free.push(slot);
+            self.free.push(key.slot);
             node.handshakes.let_go(usize::from(self.index), 1);
             return self.turn_down(node, &fd, &waiting, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
         }
-        self.hook_deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), slot, number));
-        self.pending[slot as usize] =
-            Some(PendingHandshake { fd, stage: Stage::AwaitingHook(Box::new(waiting)), number });
+        self.hook_deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), key));
+        self.pending[key.slot as usize] =
+            Some(PendingHandshake { fd, stage: Stage::AwaitingHook(Box::new(waiting)), number: key.number });
     }
 
     /// Acts on the answers that have come.
     pub(super) fn take_answers(&mut self, node: &Node) {
         for answered in node.mailboxes[usize::from(self.index)].take() {
-            let handshake = self.pending.get(answered.slot as usize).and_then(Option::as_ref);
-            let is_here =
-                handshake.is_some_and(|it| it.number == answered.number && matches!(it.stage, Stage::AwaitingHook(_)));
+            let handshake = self.pending.get(answered.key.slot as usize).and_then(Option::as_ref);
+            let is_here = handshake
+                .is_some_and(|it| it.number == answered.key.number && matches!(it.stage, Stage::AwaitingHook(_)));
             if !is_here {
                 continue;
             }
             let Some(PendingHandshake { fd, stage: Stage::AwaitingHook(waiting), .. }) =
-                self.unpark(node, answered.slot)
+                self.unpark(node, answered.key.slot)
             else {
                 continue;
             };

@@ -15,6 +15,7 @@ use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict, answer:
 use tokio::sync::Notify;
 
 use crate::gateway::node::Node;
+use crate::key::PendingKey;
 use crate::session::{Act, Attributes, ByHook, Grant, Identity};
 
 /// Bytes of a fingerprint: enough that no two clients have the same.
@@ -25,10 +26,8 @@ const JOIN_MAX: usize = 64;
 /// What came back about a client.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    /// Its slot at the acceptor.
-    pub slot: u32,
-    /// Its number there.
-    pub number: u32,
+    /// Which.
+    pub key: PendingKey,
     /// None: the hook could not be asked.
     pub verdict: Option<Verdict>,
 }
@@ -43,12 +42,12 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     /// Hands an answer to the acceptor.
-    pub fn put(&self, slot: u32, number: u32, outcome: Option<Outcome>) {
+    pub fn put(&self, key: PendingKey, outcome: Option<Outcome>) {
         let verdict = match outcome {
             Some(Outcome::Verdict(verdict)) => Some(*verdict),
             _ => None,
         };
-        self.answers.lock().push(Answered { slot, number, verdict });
+        self.answers.lock().push(Answered { key, verdict });
         self.arrived.notify_one();
     }
 

@@ -37,6 +37,7 @@ use self::unauthenticated::Unauthenticated;
 use crate::accept::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
 use crate::gateway::node::Node;
+use crate::key::PendingKey;
 use crate::poll;
 use proxy_header::Stranger;
 
@@ -89,12 +90,12 @@ pub struct Acceptor {
     epoll: OwnedFd,
     pending: Vec<Option<PendingHandshake>>,
     free: Vec<u32>,
-    /// Deadlines of request heads in order: (when, slot, number).
-    deadlines: VecDeque<(Millis, u32, u32)>,
+    /// Deadlines of request heads in order.
+    deadlines: VecDeque<(Millis, PendingKey)>,
     /// The same for those about whom the hook is asked.
-    hook_deadlines: VecDeque<(Millis, u32, u32)>,
+    hook_deadlines: VecDeque<(Millis, PendingKey)>,
     /// The same for those who have to say who they are.
-    auth_deadlines: VecDeque<(Millis, u32, u32)>,
+    auth_deadlines: VecDeque<(Millis, PendingKey)>,
     /// Inflates their first messages, once anyone compresses one.
     inflater: Option<Box<Inflater>>,
     arrivals: u32,
@@ -213,8 +214,7 @@ impl Acceptor {
                     other => turn = other,
                 }
             } else {
-                #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in `watch`")]
-                let (slot, number) = (data as u32, (data >> 32) as u32);
+                let PendingKey { slot, number } = PendingKey::from_u64(data);
                 match self.pending[slot as usize].as_ref().filter(|it| it.number == number).map(|it| &it.stage) {
                     Some(Stage::Head(..)) => self.read(node, slot),
                     Some(Stage::Unauthenticated(_)) => self.hear(node, slot),
@@ -352,32 +352,33 @@ impl Acceptor {
             let retry_after_s = node.admission.lock().refuse();
             return self.refuse(node, &stranger.fd, Refusal::Overloaded { retry_after_s });
         }
-        let (slot, number) = self.free_slot();
-        if self.watch(&stranger.fd, slot, number).is_err() {
-            self.free.push(slot);
+        let key = self.free_slot();
+        if self.watch(&stranger.fd, key).is_err() {
+            self.free.push(key.slot);
             node.handshakes.let_go(usize::from(self.index), 1);
             return;
         }
         // In order but for those whose TLS handshakes took differently long: their place is near the end.
-        let at = self.deadlines.iter().rposition(|&(other, ..)| is_due(deadline, other)).map_or(0, |before| before + 1);
-        self.deadlines.insert(at, (deadline, slot, number));
+        let at = self.deadlines.iter().rposition(|&(other, _)| is_due(deadline, other)).map_or(0, |before| before + 1);
+        self.deadlines.insert(at, (deadline, key));
         let Stranger { fd, address } = stranger;
-        self.pending[slot as usize] = Some(PendingHandshake { fd, stage: Stage::Head(head, address), number });
+        self.pending[key.slot as usize] =
+            Some(PendingHandshake { fd, stage: Stage::Head(head, address), number: key.number });
     }
 
     /// A free slot, and a number for who gets it.
-    fn free_slot(&mut self) -> (u32, u32) {
+    fn free_slot(&mut self) -> PendingKey {
         self.arrivals = self.arrivals.wrapping_add(1) & 0x7fff_ffff;
         #[expect(clippy::cast_possible_truncation, reason = "bounded by handshake.in_flight and auth.unnamed_max")]
         let slot = self.free.pop().unwrap_or_else(|| {
             self.pending.push(None);
             (self.pending.len() - 1) as u32
         });
-        (slot, self.arrivals)
+        PendingKey { slot, number: self.arrivals }
     }
 
-    fn watch(&self, fd: &OwnedFd, slot: u32, number: u32) -> rustix::io::Result<()> {
-        let data = epoll::EventData::new_u64(u64::from(number) << 32 | u64::from(slot));
+    fn watch(&self, fd: &OwnedFd, key: PendingKey) -> rustix::io::Result<()> {
+        let data = epoll::EventData::new_u64(key.to_u64());
         epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN | epoll::EventFlags::RDHUP)
     }
 

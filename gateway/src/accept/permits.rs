@@ -12,6 +12,7 @@ use super::{Acceptor, RETRY_AFTER_S, Stage, hang_up};
 use crate::budget::{Budget, Evict};
 use crate::clock::{Millis, is_due};
 use crate::gateway::node::Node;
+use crate::key::PendingKey;
 
 /// Lets the oldest of a kind go; false when there is none here.
 type Dismiss = fn(&mut Acceptor, &Node) -> bool;
@@ -97,10 +98,10 @@ impl Acceptor {
     /// The next of a list whose time is over; what stands there of those who are gone is taken out.
     pub(super) fn next_due(
         &mut self,
-        list: fn(&mut Self) -> &mut VecDeque<(Millis, u32, u32)>,
+        list: fn(&mut Self) -> &mut VecDeque<(Millis, PendingKey)>,
         now: Millis,
     ) -> Option<u32> {
-        while let Some(&(deadline, slot, number)) = list(self).front() {
+        while let Some(&(deadline, PendingKey { slot, number })) = list(self).front() {
             let is_here = self.pending[slot as usize].as_ref().is_some_and(|it| it.number == number);
             if is_here && !is_due(now, deadline) {
                 return None;
@@ -114,8 +115,8 @@ impl Acceptor {
     }
 
     /// Takes the first who is still here out of a list in order of age.
-    fn oldest(&mut self, list: fn(&mut Self) -> &mut VecDeque<(Millis, u32, u32)>) -> Option<u32> {
-        while let Some((_, slot, number)) = list(self).pop_front() {
+    fn oldest(&mut self, list: fn(&mut Self) -> &mut VecDeque<(Millis, PendingKey)>) -> Option<u32> {
+        while let Some((_, PendingKey { slot, number })) = list(self).pop_front() {
             if self.pending[slot as usize].as_ref().is_some_and(|handshake| handshake.number == number) {
                 return Some(slot);
             }

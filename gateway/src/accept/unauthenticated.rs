@@ -93,15 +93,16 @@ impl Acceptor {
     }
 
     fn wait_for_auth(&mut self, node: &Node, fd: OwnedFd, client: Box<Unauthenticated>) {
-        let (slot, number) = self.free_slot();
-        if self.watch(&fd, slot, number).is_err() {
-            self.free.push(slot);
+        let key = self.free_slot();
+        if self.watch(&fd, key).is_err() {
+            self.free.push(key.slot);
             node.unauthenticated.let_go(usize::from(self.index), 1);
             return;
         }
         let deadline = node.clock.now().wrapping_add(node.config.auth.deadline_ms);
-        self.auth_deadlines.push_back((deadline, slot, number));
-        self.pending[slot as usize] = Some(PendingHandshake { fd, stage: Stage::Unauthenticated(client), number });
+        self.auth_deadlines.push_back((deadline, key));
+        self.pending[key.slot as usize] =
+            Some(PendingHandshake { fd, stage: Stage::Unauthenticated(client), number: key.number });
     }
 
     /// Reads what an unauthenticated client has sent.

@@ -33,17 +33,17 @@ pub(crate) fn give_up(node: &Node, late: Vec<Whose>) {
 fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
     match whose {
         Whose::Nobody => {}
-        Whose::Newcomer { at } => {
+        Whose::Newcomer { key } => {
             if let Some(Outcome::Refused(no)) = outcome {
-                node.yield_place(at, &no.code);
+                node.yield_place(key, &no.code);
             }
         }
-        Whose::Handshake { acceptor, slot, number } => {
+        Whose::Handshake { acceptor, key } => {
             if let Some(mailbox) = node.mailboxes.get(usize::from(acceptor)) {
-                mailbox.put(slot, number, outcome);
+                mailbox.put(key, outcome);
             }
         }
-        Whose::Connection { at, id, expects } => {
+        Whose::Connection { key, id, expects } => {
             let mut json = Vec::new();
             match (outcome, expects) {
                 (outcome, Expects::Called { module, action }) => {
@@ -63,7 +63,7 @@ fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
                 // An answer of another kind than the question: a logic node that is not of our making.
                 (_, _) => reply::error(&mut json, id.as_deref(), "unavailable", "no usable answer", true),
             }
-            node.tell(at, text_frame(&json));
+            node.tell(key, text_frame(&json));
         }
     }
 }

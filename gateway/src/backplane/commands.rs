@@ -19,6 +19,7 @@ use crate::clock::unix_ms;
 use crate::connection::membership::{self, Joined};
 use crate::counters::Delta;
 use crate::gateway::node::Node;
+use crate::key::SlotKey;
 use crate::topic::Topic;
 use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
@@ -56,10 +57,10 @@ fn close(node: &Node, request: &CommandRequest) -> Result<u64, Refused> {
     let code = code.ok_or_else(|| Refused::Bad("a close code is 3000 to 4999".into()))?;
     let mut closed = 0;
     for id in &request.close_connections {
-        if let Some((index, slot, generation)) = locate(node, id)? {
-            let bucket = &node.buckets[usize::from(index)];
-            if bucket.table.read().find(slot, generation).is_some() {
-                bucket.command(Command::Close { slot, generation, code, text: request.reason.as_str().into() });
+        if let Some(key) = locate(node, id)? {
+            let bucket = &node.buckets[usize::from(key.bucket)];
+            if bucket.table.read().find(key.at).is_some() {
+                bucket.command(Command::Close { key: key.at, code, text: request.reason.as_str().into() });
                 closed += 1;
             }
         }
@@ -73,8 +74,8 @@ fn close(node: &Node, request: &CommandRequest) -> Result<u64, Refused> {
 fn close_user(node: &Node, user: &str, code: u16, text: &str) -> u64 {
     let bucket = bucket_of(node, user);
     let slots = bucket.table.read().user_slots(user).map(|(_, slots)| slots).unwrap_or_default();
-    for &(slot, generation) in &slots {
-        bucket.command(Command::Close { slot, generation, code, text: text.into() });
+    for &key in &slots {
+        bucket.command(Command::Close { key, code, text: text.into() });
     }
     slots.len() as u64
 }
@@ -90,10 +91,10 @@ fn move_user(node: &Node, step: &Move, reply: &mut CommandReply) {
     {
         let mut table = bucket.table.write();
         let slots = table.user_slots(&step.user).map(|(_, slots)| slots).unwrap_or_default();
-        for (slot, generation) in slots {
+        for key in slots {
             if step.is_in {
-                put_in(node, bucket, &mut table, (slot, generation), &step.room, reply, &mut d);
-            } else if take_out(node, bucket, &mut table, (slot, generation), &step.room, &step.reason, &mut d) {
+                put_in(node, bucket, &mut table, key, &step.room, reply, &mut d);
+            } else if take_out(node, bucket, &mut table, key, &step.room, &step.reason, &mut d) {
                 reply.moved += 1;
             } else {
                 reply.unmoved += 1;
@@ -107,13 +108,13 @@ fn put_in(
     node: &Node,
     bucket: &Bucket,
     table: &mut Table,
-    (slot, generation): (u32, u32),
+    key: SlotKey,
     room: &str,
     reply: &mut CommandReply,
     d: &mut Delta,
 ) {
     let mut version = 0;
-    let joined = membership::enter(node, table, bucket.index, slot, room, &mut version);
+    let joined = membership::enter(node, table, bucket.at(key), room, &mut version);
     match &joined {
         Joined::In { is_new: true, .. } => reply.moved += 1,
         Joined::In { is_new: false, .. } => {
@@ -127,9 +128,8 @@ fn put_in(
     }
     let mut json = Vec::new();
     reply::joined(&mut json, None, &[joined.part(room)]);
-    let at = (bucket.index, slot, generation);
-    let queued = membership::confirm(node, table, at, text_frame(&json), version, d);
-    mind(bucket, slot, generation, queued);
+    let queued = membership::confirm(node, table, bucket.at(key), text_frame(&json), version, d);
+    mind(bucket, key, queued);
 }
 
 /// False when it was not in the room.
@@ -137,29 +137,29 @@ fn take_out(
     node: &Node,
     bucket: &Bucket,
     table: &mut Table,
-    (slot, generation): (u32, u32),
+    key: SlotKey,
     room: &str,
     reason: &str,
     d: &mut Delta,
 ) -> bool {
-    if !membership::leave(node, table, bucket.index, slot, room) {
+    if !membership::leave(node, table, bucket.at(key), room) {
         return false;
     }
-    events::tell(node, table, bucket.index, slot, Happened::Left(room, reason));
+    events::tell(node, table, bucket.at(key), Happened::Left(room, reason));
     let mut json = Vec::new();
     reply::left_because(&mut json, room, reason);
-    if let Some(hot) = table.find(slot, generation) {
+    if let Some(hot) = table.find(key) {
         let (frame, bytes_max) = (text_frame(&json), node.config.pending.bytes);
         let queued = outbox::send_control(&KernelWriter, hot, frame, false, bytes_max, node.clock.now(), d);
-        mind(bucket, slot, generation, queued);
+        mind(bucket, key, queued);
     }
     true
 }
 
 /// What must not be lost and did not fit ends the connection, which only its bucket's task may do.
-fn mind(bucket: &Bucket, slot: u32, generation: u32, queued: Queued) {
+fn mind(bucket: &Bucket, key: SlotKey, queued: Queued) {
     if queued == Queued::Close {
-        bucket.command(Command::Cut { slot, generation });
+        bucket.command(Command::Cut(key));
     }
 }
 
@@ -195,20 +195,20 @@ async fn close_room(node: &Node, room: &str) -> u64 {
     left
 }
 
-fn members_of(bucket: &Bucket, topic: &Arc<Topic>) -> Vec<(u32, u32)> {
+fn members_of(bucket: &Bucket, topic: &Arc<Topic>) -> Vec<SlotKey> {
     let table = bucket.table.read();
     let members = topic.room().and_then(|room| table.rooms.get(&room.id));
-    members.map_or_else(Vec::new, |m| m.slots.iter().map(|s| (s, table.hot[s as usize].generation)).collect())
+    members.map_or_else(Vec::new, |m| m.slots.iter().map(|slot| table.key(slot)).collect())
 }
 
-fn take_out_few(node: &Node, bucket: &Bucket, few: &[(u32, u32)], room: &str) -> u64 {
+fn take_out_few(node: &Node, bucket: &Bucket, few: &[SlotKey], room: &str) -> u64 {
     let mut d = Delta::default();
     let mut left = 0;
     {
         let mut table = bucket.table.write();
-        for &(slot, generation) in few {
-            if table.find(slot, generation).is_some() {
-                left += u64::from(take_out(node, bucket, &mut table, (slot, generation), room, "closed", &mut d));
+        for &key in few {
+            if table.find(key).is_some() {
+                left += u64::from(take_out(node, bucket, &mut table, key, room, "closed", &mut d));
             }
         }
     }

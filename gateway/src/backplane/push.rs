@@ -21,6 +21,7 @@ use crate::counters::DropReason;
 use crate::deliver::merge::ready::{self, Ready};
 use crate::deliver::merge::{Incoming, Merger, Private};
 use crate::gateway::node::Node;
+use crate::key::ConnectionKey;
 use crate::topic::Topic;
 use crate::topic::batch::{Narrow, Waiter};
 
@@ -160,13 +161,13 @@ fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Place, u64)
         }
         To::Connection(id) => {
             let id = <[u8; 16]>::try_from(id.as_ref()).ok()?;
-            let (index, slot, generation) = node.locate(ConnectionId::from_u128(u128::from_be_bytes(id)))?;
-            let bucket = &node.buckets[usize::from(index)];
+            let key = node.locate(ConnectionId::from_u128(u128::from_be_bytes(id)))?;
+            let bucket = &node.buckets[usize::from(key.bucket)];
             let table = bucket.table.read();
-            table.find(slot, generation)?;
-            let n = narrow.map_or(1, |narrow| count(&table, index, std::iter::once(slot), narrow));
+            table.find(key.at)?;
+            let n = narrow.map_or(1, |narrow| count(&table, key.bucket, std::iter::once(key.at.slot), narrow));
             drop(table);
-            Some((Place::Private(Private::Connection(index, slot, generation)), n))
+            Some((Place::Private(Private::Connection(key)), n))
         }
     }
 }
@@ -175,7 +176,7 @@ fn count(table: &crate::bucket::table::Table, index: u16, slots: impl Iterator<I
     slots
         .filter(|&slot| {
             let (hot, cold) = (&table.hot[slot as usize], &table.cold[slot as usize]);
-            hot.fd.is_some() && narrow.admits(index, slot, hot.generation, cold)
+            hot.fd.is_some() && narrow.admits(ConnectionKey { bucket: index, at: table.key(slot) }, cold)
         })
         .count() as u64
 }
@@ -197,7 +198,7 @@ fn compile(node: &Node, n: &records::Narrow) -> Option<Arc<Narrow>> {
     if n.platforms.is_empty() && n.attributes.is_empty() && !is_by_name {
         return None;
     }
-    let mut except_connections: Vec<(u16, u32, u32)> = n
+    let mut except_connections: Vec<ConnectionKey> = n
         .except_connections
         .iter()
         .filter_map(|id| <[u8; 16]>::try_from(id.as_ref()).ok())

@@ -15,6 +15,7 @@ use crate::bucket::table::Table;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{age_of, unix_ms};
 use crate::gateway::node::Node;
+use crate::key::ConnectionKey;
 use crate::topic::Topic;
 
 /// Answers a query.
@@ -22,11 +23,11 @@ pub(crate) fn query(node: &Node, request: &QueryRequest) -> Result<QueryReply, R
     let kind = QueryKind::try_from(request.kind).map_err(|_| Refused::Bad("unknown kind of query".into()))?;
     Ok(match kind {
         QueryKind::Connection => {
-            let found = locate(node, &request.connection)?.and_then(|(index, slot, generation)| {
-                let bucket = &node.buckets[usize::from(index)];
+            let found = locate(node, &request.connection)?.and_then(|key| {
+                let bucket = &node.buckets[usize::from(key.bucket)];
                 let table = bucket.table.read();
-                table.find(slot, generation)?;
-                describe(node, bucket, &table, slot)
+                table.find(key.at)?;
+                describe(node, bucket, &table, key.at.slot)
             });
             QueryReply { connections: found.into_iter().collect(), ..QueryReply::default() }
         }
@@ -60,7 +61,7 @@ fn page(limit: u32) -> usize {
     (limit as usize).clamp(1, QUERY_PAGE_MAX)
 }
 
-pub(crate) fn locate(node: &Node, id: &[u8]) -> Result<Option<(u16, u32, u32)>, Refused> {
+pub(crate) fn locate(node: &Node, id: &[u8]) -> Result<Option<ConnectionKey>, Refused> {
     let id = <[u8; 16]>::try_from(id).map_err(|_| Refused::Bad("a connection id is 16 bytes".into()))?;
     Ok(node.locate(ConnectionId::from_u128(u128::from_be_bytes(id))))
 }
@@ -133,7 +134,7 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
     let (hot, cold) = (table.hot.get(slot as usize)?, table.cold.get(slot as usize)?);
     let fd = hot.fd.as_ref()?;
     let now = node.clock.now();
-    let id = node.connection_id(bucket.index, slot, hot.generation);
+    let id = node.connection_id(bucket.at(table.key(slot)));
     let claims = cold.claims.as_deref();
     let address = cold.address.as_deref().copied().or_else(|| proxy_header::peer_of(fd));
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };

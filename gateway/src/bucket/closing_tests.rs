@@ -12,6 +12,7 @@ use super::Command;
 use super::outbox::{drain, send_last};
 use super::tests::{Act, BYTES_MAX, Script, all, batch, bucket_of, segment, walk};
 use crate::counters::Delta;
+use crate::key::SlotKey;
 use crate::topic::batch::{Audience, Batch, Waiter};
 
 /// The kernel answers a telling with an event, and the event calls `drain`.
@@ -28,22 +29,25 @@ fn the_end_is_told_once_however_often_the_socket_is_ready() {
     assert_eq!((writer.text().as_str(), *writer.calls.lock()), ("CLOSEFIN", 1));
 }
 
+/// The first connection of a slot.
+const FIRST: SlotKey = SlotKey { slot: 0, generation: 0 };
+
 #[test]
 fn at_most_one_close_of_a_connection_waits_and_the_first_counts() {
     let bucket = bucket_of(2);
     for reason in [CloseReason::Draining, CloseReason::Kicked, CloseReason::Draining] {
-        bucket.close(0, 0, reason, None);
+        bucket.close(FIRST, reason, None);
     }
-    bucket.close(1, 0, CloseReason::Draining, None);
+    bucket.close(SlotKey { slot: 1, ..FIRST }, CloseReason::Draining, None);
 
     let closes: Vec<(u32, u16)> = bucket
         .take_commands()
         .into_iter()
-        .filter_map(|c| if let Command::Close { slot, code, .. } = c { Some((slot, code)) } else { None })
+        .filter_map(|c| if let Command::Close { key, code, .. } = c { Some((key.slot, code)) } else { None })
         .collect();
 
     assert_eq!(closes, [(0, 3000), (1, 3000)]);
-    bucket.close(0, 0, CloseReason::Kicked, None);
+    bucket.close(FIRST, CloseReason::Kicked, None);
     assert_eq!(bucket.take_commands().len(), 1, "what was taken may be asked for again");
 }
 

@@ -33,41 +33,28 @@ use tokio::sync::Notify;
 use self::table::Table;
 use crate::counters::BucketCounters;
 use crate::deliver::fanout::Inbox;
+use crate::key::{ConnectionKey, SlotKey};
 
 /// What others ask of a bucket's task.
 #[derive(Debug)]
 pub enum Command {
     /// Close a connection with a code and a reason's text.
     Close {
-        /// Slot.
-        slot: u32,
-        /// Generation.
-        generation: u32,
+        /// Which.
+        key: SlotKey,
         /// Close code.
         code: u16,
         /// Reason's text.
         text: Box<str>,
     },
     /// End a connection whose pending has no room even for what was lost.
-    Cut {
-        /// Slot.
-        slot: u32,
-        /// Generation.
-        generation: u32,
-    },
+    Cut(SlotKey),
     /// What waited for a connection has left by another hand: listen to it again if it was not listened to.
-    Resume {
-        /// Slot.
-        slot: u32,
-        /// Generation.
-        generation: u32,
-    },
+    Resume(SlotKey),
     /// Bytes that came with the handshake and belong to the first frames.
     Early {
-        /// Slot.
-        slot: u32,
-        /// Generation.
-        generation: u32,
+        /// Which.
+        key: SlotKey,
         /// The bytes.
         bytes: Vec<u8>,
     },
@@ -78,7 +65,7 @@ pub enum Command {
 struct Commands {
     list: Vec<Command>,
     /// Whom a `Close` in the list is for.
-    closing: HashSet<(u32, u32), ahash::RandomState>,
+    closing: HashSet<SlotKey, ahash::RandomState>,
 }
 
 /// A shard of the connections.
@@ -120,6 +107,12 @@ impl<S> Bucket<S> {
         })
     }
 
+    /// One of its connections, as the whole gateway knows it.
+    #[must_use]
+    pub fn at(&self, key: SlotKey) -> ConnectionKey {
+        ConnectionKey { bucket: self.index, at: key }
+    }
+
     /// Live connections.
     #[must_use]
     pub fn live(&self) -> usize {
@@ -130,8 +123,8 @@ impl<S> Bucket<S> {
     ///
     /// # Errors
     /// The system's, when the set cannot grow.
-    pub fn watch(&self, fd: impl AsFd, slot: u32, generation: u32) -> rustix::io::Result<()> {
-        let data = epoll::EventData::new_u64(u64::from(generation) << 32 | u64::from(slot));
+    pub fn watch(&self, fd: impl AsFd, key: SlotKey) -> rustix::io::Result<()> {
+        let data = epoll::EventData::new_u64(key.to_u64());
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(&self.epoll, fd, data, flags)
     }
@@ -176,8 +169,8 @@ impl<S> Bucket<S> {
     /// Asks the task for something.
     pub fn command(&self, command: Command) {
         let mut commands = self.commands.lock();
-        if let Command::Close { slot, generation, .. } = command
-            && !commands.closing.insert((slot, generation))
+        if let Command::Close { key, .. } = command
+            && !commands.closing.insert(key)
         {
             return;
         }
@@ -201,9 +194,9 @@ impl<S> Bucket<S> {
     }
 
     /// Asks the task to close a connection.
-    pub fn close(&self, slot: u32, generation: u32, reason: CloseReason, retry_after_ms: Option<u32>) {
+    pub fn close(&self, key: SlotKey, reason: CloseReason, retry_after_ms: Option<u32>) {
         let text = reason.text(retry_after_ms).into();
-        self.command(Command::Close { slot, generation, code: reason.code(), text });
+        self.command(Command::Close { key, code: reason.code(), text });
     }
 }
 

@@ -14,10 +14,11 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tidegate_protocol::handshake::Deflate;
 
-use super::expiry::Expiries;
+use super::expiry::{End, Expiries};
 use super::pending::Pending;
 use super::slots::SlotSet;
 use crate::clock::{Coarse, Millis, Moment};
+use crate::key::SlotKey;
 use crate::session::{Act, HeldClaims, Open, Platform};
 use crate::topic::Topic;
 
@@ -97,8 +98,8 @@ pub struct UserEntry {
 /// Departures remembered; a walk lets go of the lock for far fewer.
 const RECENT_MAX: usize = 1_024;
 
-/// A user's connections as (slot, generation).
-pub type UserSlots = SmallVec<[(u32, u32); 2]>;
+/// A user's connections.
+pub type UserSlots = SmallVec<[SlotKey; 2]>;
 
 /// One bucket's connections.
 #[derive(Debug)]
@@ -155,19 +156,25 @@ impl<S> Default for Table<S> {
 }
 
 impl<S> Table<S> {
-    /// The slot the next [`Table::insert`] will use, and its generation.
+    /// What the next [`Table::insert`] will give.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a process has far fewer than 2^32 files")]
-    pub fn next_slot(&self) -> (u32, u32) {
+    pub fn next_slot(&self) -> SlotKey {
         match self.free.last() {
-            Some(&slot) => (slot, self.hot[slot as usize].generation),
-            None => (self.hot.len() as u32, 0),
+            Some(&slot) => self.key(slot),
+            None => SlotKey { slot: self.hot.len() as u32, generation: 0 },
         }
     }
 
-    /// Adds a connection; its slot is the one [`Table::next_slot`] named. The user is put in the index by
+    /// Whoever is in a slot now.
+    #[must_use]
+    pub fn key(&self, slot: u32) -> SlotKey {
+        SlotKey { slot, generation: self.hot[slot as usize].generation }
+    }
+
+    /// Adds a connection, where [`Table::next_slot`] said. The user is put in the index by
     /// [`Table::enter_user`].
-    pub fn insert(&mut self, fd: S, platform: Platform, opened: Moment) -> (u32, u32) {
+    pub fn insert(&mut self, fd: S, platform: Platform, opened: Moment) -> SlotKey {
         let cold = Cold { platform, opened, ..Cold::default() };
         #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
         let now = opened as Millis;
@@ -177,24 +184,24 @@ impl<S> Table<S> {
             hot.seen = AtomicU32::new(now);
             hot.wrote = AtomicU32::new(now);
             self.cold[slot as usize] = cold;
-            return (slot, hot.generation);
+            return SlotKey { slot, generation: hot.generation };
         }
-        let (slot, generation) = self.next_slot();
+        let key = self.next_slot();
         self.hot.push(Hot {
             fd: Some(fd),
-            generation,
+            generation: key.generation,
             seen: AtomicU32::new(now),
             wrote: AtomicU32::new(now),
             outbox: Mutex::new(None),
         });
         self.cold.push(cold);
-        (slot, generation)
+        key
     }
 
-    /// The connection in `slot`, if it still is of this generation.
+    /// A connection, if it still is here.
     #[must_use]
-    pub fn find(&self, slot: u32, generation: u32) -> Option<&Hot<S>> {
-        self.hot.get(slot as usize).filter(|h| h.generation == generation && h.fd.is_some())
+    pub fn find(&self, key: SlotKey) -> Option<&Hot<S>> {
+        self.hot.get(key.slot as usize).filter(|h| h.generation == key.generation && h.fd.is_some())
     }
 
     /// Names the user of a connection. `announce` is called when it is the user's first here and gives the interest version.
@@ -223,15 +230,15 @@ impl<S> Table<S> {
 
     /// Notes when the token of a connection runs out, if it does; `live` is how many connections there are.
     pub fn note_expiry(&mut self, slot: u32, live: usize) {
+        let key = self.key(slot);
         let (hot, cold) = (&self.hot, &self.cold);
-        let generation = hot[slot as usize].generation;
-        if let Some(at) = cold[slot as usize].claims.as_ref().map(|b| b.expires_s).filter(|at| *at != 0) {
-            self.expiries.note((at, slot, generation), live, |end| is_end(hot, cold, end));
+        if let Some(at_s) = cold[slot as usize].claims.as_ref().map(|b| b.expires_s).filter(|at| *at != 0) {
+            self.expiries.note(End { at_s, key }, live, |end| is_end(hot, cold, end));
         }
     }
 
-    /// Takes those whose tokens have run out by then, as (slot, generation).
-    pub fn take_expired(&mut self, now_s: u32) -> Vec<(u32, u32)> {
+    /// Takes those whose tokens have run out by then.
+    pub fn take_expired(&mut self, now_s: u32) -> Vec<SlotKey> {
         let (hot, cold) = (&self.hot, &self.cold);
         self.expiries.take_due(now_s, |end| is_end(hot, cold, end))
     }
@@ -342,11 +349,11 @@ impl<S> Table<S> {
         self.cold.get(slot as usize).is_some_and(|cold| cold.rooms.contains(&room_id))
     }
 
-    /// Numbering of a user, and its connections as (slot, generation).
+    /// Numbering of a user, and its connections.
     #[must_use]
     pub fn user_slots(&self, user: &str) -> Option<(&UserEntry, UserSlots)> {
         let entry = self.users.get(user)?;
-        let slots = entry.slots.iter().map(|&s| (s, self.hot[s as usize].generation)).collect();
+        let slots = entry.slots.iter().map(|&slot| self.key(slot)).collect();
         Some((entry, slots))
     }
 
@@ -358,7 +365,8 @@ impl<S> Table<S> {
 }
 
 /// Whether a noted end is still that of the connection's token.
-fn is_end<S>(hot: &[Hot<S>], cold: &[Cold], (at, slot, generation): (u32, u32, u32)) -> bool {
-    let is_here = hot.get(slot as usize).is_some_and(|h| h.generation == generation && h.fd.is_some());
-    is_here && cold[slot as usize].claims.as_ref().is_some_and(|b| b.expires_s == at)
+fn is_end<S>(hot: &[Hot<S>], cold: &[Cold], End { at_s, key }: End) -> bool {
+    let slot = key.slot as usize;
+    let is_here = hot.get(slot).is_some_and(|h| h.generation == key.generation && h.fd.is_some());
+    is_here && cold[slot].claims.as_ref().is_some_and(|b| b.expires_s == at_s)
 }

@@ -339,8 +339,8 @@ fn a_held_connection_gets_nothing_until_it_is_released() {
 #[test]
 fn a_slot_that_changed_hands_gets_nothing_of_its_former_owner() {
     let (bucket, topic, writer) = (bucket_of(2), all(), Script::default());
-    let before = bucket.table.read().hot[0].generation;
-    let stale = Audience::Slots(0, SmallVec::from_slice(&[(0, before)]));
+    let before = bucket.table.read().key(0);
+    let stale = Audience::Slots(0, SmallVec::from_slice(&[before]));
     bucket.table.write().remove(0).expect("was there");
     bucket.table.write().insert(fd(), Platform::default(), 1);
 

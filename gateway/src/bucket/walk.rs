@@ -19,6 +19,7 @@ use super::table::{Hot, Table};
 use super::{Bucket, Command};
 use crate::clock::{Clock, Millis};
 use crate::counters::{Delta, DropReason};
+use crate::key::{ConnectionKey, SlotKey};
 use crate::topic::Topic;
 use crate::topic::batch::{Audience, Batch, Fates, Segment};
 use crate::writer::{Writer, Writes};
@@ -29,8 +30,15 @@ const CHUNK: usize = 256;
 /// What a fan-out thread keeps between walks.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// Who gets what: slot, generation, index of the batch.
-    pairs: Vec<(u32, u32, u32)>,
+    pairs: Vec<Pair>,
+}
+
+/// Who gets what.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    key: SlotKey,
+    /// Index of the batch.
+    batch: u32,
 }
 
 /// A share of one connection: which segments of which batches.
@@ -67,8 +75,8 @@ struct Stand {
 
 impl Stand {
     /// Whether the slot still is who it was.
-    fn is_same<S>(&self, table: &Table<S>, slot: u32, generation: u32) -> bool {
-        (!self.is_named && table.removals == self.removals) || table.find(slot, generation).is_some()
+    fn is_same<S>(&self, table: &Table<S>, key: SlotKey) -> bool {
+        (!self.is_named && table.removals == self.removals) || table.find(key).is_some()
     }
 
     /// Whether a member has left the room since; if it is back, JOINED has told it where the numbering stands.
@@ -117,7 +125,7 @@ struct Staged<'t, S> {
 
 /// One connection of a walk.
 struct Receiver<'t, S> {
-    slot: u32,
+    key: SlotKey,
     hot: &'t Hot<S>,
     socket: &'t S,
 }
@@ -132,7 +140,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         }
         if batches.len() > 1 {
             // Stable by connection: batches stay in flush order for each.
-            scratch.pairs.sort_by_key(|p| (p.0, p.1));
+            scratch.pairs.sort_by_key(|pair| pair.key);
         }
         // Slots named by someone else may have changed hands before the pairs were gathered, all others only after.
         let is_named = batches.iter().any(|b| matches!(b.audience, Audience::Slots(..)));
@@ -148,17 +156,11 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
     }
 
     /// Serves the next connections of `rest`; gives those that are left.
-    fn round<'p>(
-        &self,
-        table: &Table<S>,
-        stand: &Stand,
-        mut rest: &'p [(u32, u32, u32)],
-        batches: &[Arc<Batch>],
-    ) -> &'p [(u32, u32, u32)] {
+    fn round<'p>(&self, table: &Table<S>, stand: &Stand, mut rest: &'p [Pair], batches: &[Arc<Batch>]) -> &'p [Pair] {
         let mut round = Round { now: self.clock.now(), d: Delta::default(), shares: Vec::new(), staged: Vec::new() };
         for _ in 0..CHUNK {
-            let Some(&(slot, generation, _)) = rest.first() else { break };
-            let n = rest.iter().take_while(|p| (p.0, p.1) == (slot, generation)).count();
+            let Some(&Pair { key, .. }) = rest.first() else { break };
+            let n = rest.iter().take_while(|pair| pair.key == key).count();
             let (mine, others) = rest.split_at(n);
             rest = others;
             self.serve(table, stand, mine, batches, &mut round);
@@ -175,20 +177,20 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         &self,
         table: &'t Table<S>,
         stand: &Stand,
-        mine: &[(u32, u32, u32)],
+        mine: &[Pair],
         batches: &'b [Arc<Batch>],
         round: &mut Round<'t, 'b, S>,
     ) {
-        let (slot, generation) = (mine[0].0, mine[0].1);
+        let key = mine[0].key;
         let first = round.shares.len();
-        let takes_deflated = stand.has_deflated && table.takes_deflated.contains(slot);
-        for &(_, _, i) in mine {
-            let batch = &batches[i as usize];
-            if stand.has_left(table, slot, &batch.audience) {
+        let takes_deflated = stand.has_deflated && table.takes_deflated.contains(key.slot);
+        for pair in mine {
+            let batch = &batches[pair.batch as usize];
+            if stand.has_left(table, key.slot, &batch.audience) {
                 continue;
             }
             for (i, (segment, fates)) in batch.segments.iter().zip(&batch.fates).enumerate() {
-                if segment.narrow.is_none() || is_meant(table, self.bucket.index, slot, segment) {
+                if segment.narrow.is_none() || is_meant(table, self.bucket.at(key), segment) {
                     round.d.queued += u64::from(segment.messages);
                     // Tallies are shared by all threads: only touched when a publisher waits for them.
                     let fates = (!batch.waiters.is_empty()).then_some(fates);
@@ -200,8 +202,8 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         if round.shares.len() == first {
             return;
         }
-        let hot = stand.is_same(table, slot, generation).then(|| &table.hot[slot as usize]);
-        match hot.and_then(|hot| Some(Receiver { slot, hot, socket: hot.fd.as_ref()? })) {
+        let hot = stand.is_same(table, key).then(|| &table.hot[key.slot as usize]);
+        match hot.and_then(|hot| Some(Receiver { key, hot, socket: hot.fd.as_ref()? })) {
             Some(to) => self.hand_over(to, first, round),
             None => {
                 drop_closed(&round.shares[first..], &mut round.d);
@@ -309,7 +311,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
                 Queued::Dropped(reason) => share.settle(Fate::Dropped(reason)),
                 Queued::Close => {
                     share.settle(Fate::Dropped(DropReason::Slow));
-                    self.bucket.command(Command::Cut { slot: to.slot, generation: to.hot.generation });
+                    self.bucket.command(Command::Cut(to.key));
                 }
             }
         }
@@ -341,7 +343,8 @@ fn count_whole(chunk: &[Share<'_>], mut taken: usize, d: &mut Delta) -> (usize, 
 
 /// Adds the pairs of one batch, in slot order; says that the bucket has been walked for it.
 #[expect(clippy::cast_possible_truncation, reason = "batches of a tick and slots of a bucket are far fewer than 2^32")]
-fn collect<S>(table: &Table<S>, index: u16, batch: &Batch, i: usize, pairs: &mut Vec<(u32, u32, u32)>) {
+fn collect<S>(table: &Table<S>, index: u16, batch: &Batch, i: usize, pairs: &mut Vec<Pair>) {
+    let pair = |key| Pair { key, batch: i as u32 };
     match &batch.audience {
         Audience::Everyone => {
             pairs.extend(
@@ -350,7 +353,7 @@ fn collect<S>(table: &Table<S>, index: u16, batch: &Batch, i: usize, pairs: &mut
                     .iter()
                     .enumerate()
                     .filter(|(_, h)| h.fd.is_some())
-                    .map(|(slot, h)| (slot as u32, h.generation, i as u32)),
+                    .map(|(slot, h)| pair(SlotKey { slot: slot as u32, generation: h.generation })),
             );
         }
         Audience::Room(id) => {
@@ -362,17 +365,16 @@ fn collect<S>(table: &Table<S>, index: u16, batch: &Batch, i: usize, pairs: &mut
                 }
                 members.seq.store(batch.last, Ordering::Release);
             }
-            pairs.extend(members.slots.iter().map(|s| (s, table.hot[s as usize].generation, i as u32)));
+            pairs.extend(members.slots.iter().map(|slot| pair(table.key(slot))));
         }
         Audience::Slots(bucket, slots) => {
             debug_assert_eq!(*bucket, index, "a private batch goes to its own bucket");
-            pairs.extend(slots.iter().map(|&(s, g)| (s, g, i as u32)));
+            pairs.extend(slots.iter().copied().map(pair));
         }
     }
 }
 
-fn is_meant<S>(table: &Table<S>, index: u16, slot: u32, segment: &Segment) -> bool {
+fn is_meant<S>(table: &Table<S>, key: ConnectionKey, segment: &Segment) -> bool {
     let Some(narrow) = &segment.narrow else { return true };
-    let (Some(hot), Some(cold)) = (table.hot.get(slot as usize), table.cold.get(slot as usize)) else { return false };
-    narrow.admits(index, slot, hot.generation, cold)
+    table.cold.get(key.at.slot as usize).is_some_and(|cold| narrow.admits(key, cold))
 }

@@ -13,6 +13,7 @@ use crate::bucket::outbox;
 use crate::bucket::table::{Removed, Table};
 use crate::counters::Delta;
 use crate::gateway::node::Node;
+use crate::key::{ConnectionKey, SlotKey};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::uplink::events::{self, Happened};
@@ -26,84 +27,77 @@ const CLOSE_MS: u32 = 2_000;
 
 impl EventLoop {
     /// Closes politely: a Close frame, then the peer has a moment to answer.
-    pub(super) fn begin_close(&mut self, node: &Node, slot: u32, generation: u32, code: u16, text: &str) {
-        if !self.closing.contains_key(&slot) {
-            self.send_close(node, (slot, generation), code, ws::close_frame(code, text), false);
+    pub(super) fn begin_close(&mut self, node: &Node, key: SlotKey, code: u16, text: &str) {
+        if !self.closing.contains_key(&key.slot) {
+            self.send_close(node, key, code, ws::close_frame(code, text), false);
         }
     }
 
     /// The peer's Close is answered with its own code (RFC 6455 section 5.5.1).
-    pub(super) fn answer_close(&mut self, node: &Node, slot: u32, generation: u32, code: Option<u16>) {
+    pub(super) fn answer_close(&mut self, node: &Node, key: SlotKey, code: Option<u16>) {
         let frame = code.map_or_else(|| ws::frame(ws::OpCode::Close, &[]), |code| ws::close_frame(code, ""));
-        self.send_close(node, (slot, generation), code.unwrap_or(NO_CODE), frame, false);
+        self.send_close(node, key, code.unwrap_or(NO_CODE), frame, false);
     }
 
     /// Ends a connection that cannot be told why in the stream's order: what waits is dropped for the Close frame. If the
     /// peer reads again, it finds the rest of what had begun, and why it ends.
-    pub(super) fn cut(&mut self, node: &Node, slot: u32, generation: u32, reason: CloseReason) {
+    pub(super) fn cut(&mut self, node: &Node, key: SlotKey, reason: CloseReason) {
         let frame = ws::close_frame(reason.code(), &reason.text(None));
-        self.send_close(node, (slot, generation), reason.code(), frame, true);
+        self.send_close(node, key, reason.code(), frame, true);
     }
 
-    fn send_close(
-        &mut self,
-        node: &Node,
-        (slot, generation): (u32, u32),
-        code: u16,
-        frame: bytes::Bytes,
-        is_hopeless: bool,
-    ) {
+    fn send_close(&mut self, node: &Node, key: SlotKey, code: u16, frame: bytes::Bytes, is_hopeless: bool) {
         let now = node.clock.now();
         let bucket = &node.buckets[self.index];
         let table = bucket.table.read();
-        let Some(hot) = table.find(slot, generation) else { return };
+        let Some(hot) = table.find(key) else { return };
         let mut d = Delta::default();
         outbox::send_last(&KernelWriter, hot, frame, is_hopeless, now, &mut d);
         bucket.counters.add(&d);
         let patience = if is_hopeless { node.config.pending.age_ms.max(CLOSE_MS) } else { CLOSE_MS };
-        self.closing.entry(slot).or_insert(now.wrapping_add(patience));
-        self.codes.entry(slot).or_insert(code);
+        self.closing.entry(key.slot).or_insert(now.wrapping_add(patience));
+        self.codes.entry(key.slot).or_insert(code);
     }
 
-    pub(super) fn close_for_violation(&mut self, node: &Node, slot: u32, generation: u32, violation: Violation) {
+    pub(super) fn close_for_violation(&mut self, node: &Node, key: SlotKey, violation: Violation) {
         node.totals.violations.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(bucket = self.index, slot, violation = violation.label(), "protocol violation");
-        self.begin_close(node, slot, generation, violation.close_code(), &violation.to_string());
+        tracing::debug!(bucket = self.index, slot = key.slot, violation = violation.label(), "protocol violation");
+        self.begin_close(node, key, violation.close_code(), &violation.to_string());
     }
 
-    pub(super) fn is_flushed(&self, node: &Node, slot: u32, generation: u32) -> bool {
+    pub(super) fn is_flushed(&self, node: &Node, key: SlotKey) -> bool {
         let table = node.buckets[self.index].table.read();
-        table.find(slot, generation).is_none_or(|hot| hot.outbox.lock().as_ref().is_none_or(|p| p.is_flushed()))
+        table.find(key).is_none_or(|hot| hot.outbox.lock().as_ref().is_none_or(|p| p.is_flushed()))
     }
 
-    pub(super) fn remove(&mut self, node: &Node, slot: u32, generation: u32) {
-        let Some(Removed { pending: Some(mut pending), .. }) = self.take_out(node, slot, generation) else { return };
+    pub(super) fn remove(&mut self, node: &Node, key: SlotKey) {
+        let Some(Removed { pending: Some(mut pending), .. }) = self.take_out(node, key) else { return };
         let mut d = Delta::default();
         pending.clear(&mut d);
         node.buckets[self.index].counters.add(&d);
     }
 
     /// Takes a connection out of every index and count; its socket is still open.
-    pub(super) fn take_out(&mut self, node: &Node, slot: u32, generation: u32) -> Option<Removed> {
+    pub(super) fn take_out(&mut self, node: &Node, key: SlotKey) -> Option<Removed> {
         let bucket = &node.buckets[self.index];
         let mut table = bucket.table.write();
-        table.find(slot, generation)?;
-        let code = self.codes.remove(&slot).unwrap_or(NO_CLOSE);
-        tell_of_end(node, &table, bucket.index, slot, code);
-        leave_all(&node.rooms, &node.interest, &mut table, slot, bucket.index);
-        let (removed, is_user_gone) = table.remove(slot)?;
+        table.find(key)?;
+        let code = self.codes.remove(&key.slot).unwrap_or(NO_CLOSE);
+        tell_of_end(node, &table, bucket.at(key), code);
+        leave_all(&node.rooms, &node.interest, &mut table, key.slot, bucket.index);
+        let (removed, is_user_gone) = table.remove(key.slot)?;
         if is_user_gone && let Some(user) = &removed.cold.user {
             node.users_present.fetch_sub(1, Ordering::Relaxed);
             node.interest.announce(InterestKind::User, user, false);
         }
         drop(table);
-        let _ = self.take_partial(node, slot);
-        self.closing.remove(&slot);
-        self.control_frames.remove(&slot);
-        self.paused.remove(&slot);
-        self.bad_json.remove(&slot);
-        self.requests.forget(&slot);
-        self.replies.forget(&slot);
+        let _ = self.take_partial(node, key.slot);
+        self.closing.remove(&key.slot);
+        self.control_frames.remove(&key.slot);
+        self.paused.remove(&key.slot);
+        self.bad_json.remove(&key.slot);
+        self.requests.forget(&key.slot);
+        self.replies.forget(&key.slot);
         bucket.count_out();
         bucket.dismiss_deflate(removed.cold.deflate);
         node.count_out();
@@ -113,18 +107,18 @@ impl EventLoop {
 }
 
 /// Events of an end, in the order in which a service can follow them.
-fn tell_of_end(node: &Node, table: &Table, index: u16, slot: u32, code: u16) {
-    let Some(cold) = table.cold.get(slot as usize) else { return };
+fn tell_of_end(node: &Node, table: &Table, key: ConnectionKey, code: u16) {
+    let Some(cold) = table.cold.get(key.at.slot as usize) else { return };
     if node.uplink.wants.wanted.has(Happened::Left("", "")) {
         for room in cold.rooms.iter().filter_map(|id| table.rooms.get(id)?.topic.room()) {
-            events::tell(node, table, index, slot, Happened::Left(&room.name, "disconnected"));
+            events::tell(node, table, key, Happened::Left(&room.name, "disconnected"));
         }
     }
     let duration_ms = node.clock.moment().saturating_sub(cold.opened);
-    events::tell(node, table, index, slot, Happened::Disconnected { code, duration_ms });
+    events::tell(node, table, key, Happened::Disconnected { code, duration_ms });
     let user = cold.user.as_ref().and_then(|user| table.users.get(user));
     if user.is_some_and(|entry| entry.slots.len() == 1) {
-        events::tell(node, table, index, slot, Happened::UserOffline);
+        events::tell(node, table, key, Happened::UserOffline);
     }
 }
 

@@ -18,14 +18,15 @@ use crate::bucket::{Bucket, Command, of_user};
 use crate::config::DevicePolicy;
 use crate::connection::sender;
 use crate::gateway::node::Node;
+use crate::key::{ConnectionKey, SlotKey};
 use crate::session::{Identity, Named, Platform};
 use crate::uplink::{Addressee, Whose};
 
 /// How a newcomer comes in.
 #[derive(Debug, Default)]
 pub(super) struct Way {
-    /// Connections here that have to go, as (slot, generation).
-    pub older: Vec<(u32, u32)>,
+    /// Connections here that have to go.
+    pub older: Vec<SlotKey>,
     /// What it claims at other gateways, if anything.
     pub rule: Option<DeviceRule>,
 }
@@ -49,7 +50,7 @@ impl Node {
             return Err(Refusal::DeviceLimit);
         }
         let device = newcomer.claims.as_ref().and_then(|b| b.device.as_deref());
-        let rivals = all.into_iter().filter(|(slot, _)| compete(device, device_of(table, *slot)));
+        let rivals = all.into_iter().filter(|key| compete(device, device_of(table, key.slot)));
         match rule {
             None => Ok(Way::default()),
             Some(DeviceRule::KeepNewest) => Ok(Way { older: rivals.collect(), rule }),
@@ -65,25 +66,25 @@ impl Node {
 
     /// Asks the bucket's task to close those that must go. The newcomer ranks behind them, also when they came within the
     /// same millisecond.
-    pub(super) fn replace(&self, bucket: &Bucket, table: &mut Table, newcomer: u32, older: &[(u32, u32)]) {
-        for &(slot, generation) in older {
-            let theirs = table.cold[slot as usize].opened;
-            let mine = &mut table.cold[newcomer as usize].opened;
+    pub(super) fn replace(&self, bucket: &Bucket, table: &mut Table, newcomer: SlotKey, older: &[SlotKey]) {
+        for &key in older {
+            let theirs = table.cold[key.slot as usize].opened;
+            let mine = &mut table.cold[newcomer.slot as usize].opened;
             *mine = (*mine).max(theirs + 1);
-            bucket.close(slot, generation, CloseReason::Replaced, None);
+            bucket.close(key, CloseReason::Replaced, None);
         }
     }
 
     /// Has logic tell the other gateways of a newcomer's claim. Where that finds no room, or no logic node that knows how, the
     /// rule holds at this gateway only.
-    pub(super) fn claim(&self, table: &Table, index: u16, slot: u32, rule: DeviceRule) {
+    pub(super) fn claim(&self, table: &Table, key: ConnectionKey, rule: DeviceRule) {
         if !self.uplink.wants.judges() {
             return;
         }
-        let Some(from) = sender::describe(self, table, index, slot, false) else { return };
-        let (opened, generation) = (table.cold[slot as usize].opened, table.hot[slot as usize].generation);
+        let Some(from) = sender::describe(self, table, key, false) else { return };
+        let opened = table.cold[key.at.slot as usize].opened;
         let what = What::Device(Claim { rule: rule.into(), since_ms: self.clock.unix_ms_of(opened) });
-        let (user, whose) = (from.user.clone(), Whose::Newcomer { at: (index, slot, generation) });
+        let (user, whose) = (from.user.clone(), Whose::Newcomer { key });
         if self.uplink.say_beside(Addressee::Name(user.as_bytes()), from, what, whose, self.clock.now()).is_err() {
             self.uplink.unclaimed.fetch_add(1, Ordering::Relaxed);
         }
@@ -102,34 +103,34 @@ impl Node {
         let mut losers = Vec::new();
         {
             let table = bucket.table.read();
-            for (slot, generation) in of_platform(&table, &newcomer.user, platform.id) {
-                if !compete(device, device_of(&table, slot)) {
+            for key in of_platform(&table, &newcomer.user, platform.id) {
+                if !compete(device, device_of(&table, key.slot)) {
                     continue;
                 }
-                let here = self.connection_id(bucket.index, slot, generation);
-                match self.rank(&table, slot, here).cmp(&(claim.since_ms, id)) {
+                let here = self.connection_id(bucket.at(key));
+                match self.rank(&table, key.slot, here).cmp(&(claim.since_ms, id)) {
                     cmp::Ordering::Equal => {}
-                    order if (rule == DeviceRule::KeepNewest) == order.is_lt() => losers.push((slot, generation)),
+                    order if (rule == DeviceRule::KeepNewest) == order.is_lt() => losers.push(key),
                     _ => reply.stronger += 1,
                 }
             }
         }
         let text = last_word(rule);
-        for &(slot, generation) in &losers {
+        for &key in &losers {
             let code = CloseReason::Replaced.code();
-            bucket.command(Command::Close { slot, generation, code, text: text.as_str().into() });
+            bucket.command(Command::Close { key, code, text: text.as_str().into() });
         }
         reply.closed += losers.len() as u64;
         Ok(())
     }
 
     /// A newcomer of ours has lost against a connection at another gateway, by the rule whose refusal has this code.
-    pub(crate) fn yield_place(&self, (index, slot, generation): (u16, u32, u32), code: &str) {
+    pub(crate) fn yield_place(&self, key: ConnectionKey, code: &str) {
         let rules = [DeviceRule::KeepNewest, DeviceRule::RefuseNewer];
         let Some(rule) = rules.into_iter().find(|rule| rule.word() == code) else { return };
-        if let Some(bucket) = self.buckets.get(usize::from(index)) {
+        if let Some(bucket) = self.buckets.get(usize::from(key.bucket)) {
             let (code, text) = (CloseReason::Replaced.code(), last_word(rule));
-            bucket.command(Command::Close { slot, generation, code, text: text.into() });
+            bucket.command(Command::Close { key: key.at, code, text: text.into() });
         }
     }
 
@@ -139,10 +140,10 @@ impl Node {
     }
 }
 
-/// A user's connections of one platform, as (slot, generation).
-fn of_platform(table: &Table, user: &str, platform: Platform) -> Vec<(u32, u32)> {
+/// A user's connections of one platform.
+fn of_platform(table: &Table, user: &str, platform: Platform) -> Vec<SlotKey> {
     let slots = table.user_slots(user).map(|(_, slots)| slots).unwrap_or_default();
-    slots.into_iter().filter(|(slot, _)| table.cold[*slot as usize].platform == platform).collect()
+    slots.into_iter().filter(|key| table.cold[key.slot as usize].platform == platform).collect()
 }
 
 fn device_of(table: &Table, slot: u32) -> Option<&str> {

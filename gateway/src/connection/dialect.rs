@@ -14,28 +14,29 @@ use super::event_loop::EventLoop;
 use crate::bucket::text_frame;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
+use crate::key::SlotKey;
 use crate::session::Identity;
 use crate::uplink::Expects;
 use crate::writer::{KernelWriter, Writer};
 
 impl EventLoop {
     /// Does what a message of another dialect asks for; false when it is of none that is understood here.
-    pub(super) fn take_compat(&mut self, node: &Node, slot: u32, generation: u32, text: &str) -> bool {
+    pub(super) fn take_compat(&mut self, node: &Node, key: SlotKey, text: &str) -> bool {
         let dialects = &node.config.compat;
         if dialects.module_action
             && let Some(called) = compat::called(text)
         {
-            if self.is_within_rate(node, slot, generation, None) {
-                self.called(node, slot, generation, &called);
+            if self.is_within_rate(node, key, None) {
+                self.called(node, key, &called);
             }
             return true;
         }
         if dialects.user_data
             && let Some(bare) = compat::bare(text)
         {
-            if self.is_within_rate(node, slot, generation, None) {
+            if self.is_within_rate(node, key, None) {
                 let send = Send { to: Recipient::User(bare.user), data: bare.data, nonce: None, echo: true };
-                self.send(node, slot, generation, None, &send, Expects::Sent);
+                self.send(node, key, None, &send, Expects::Sent);
             }
             return true;
         }
@@ -46,13 +47,12 @@ impl EventLoop {
     fn login(
         &self,
         node: &Node,
-        slot: u32,
-        generation: u32,
+        key: SlotKey,
         user: &str,
         platform: Option<&str>,
     ) -> Result<Option<Identity>, (u16, &'static str)> {
         let table = node.buckets[self.index].table.read();
-        let (Some(hot), Some(cold)) = (table.find(slot, generation), table.cold.get(slot as usize)) else {
+        let (Some(hot), Some(cold)) = (table.find(key), table.cold.get(key.slot as usize)) else {
             return Ok(None);
         };
         if cold.user.as_deref() == Some(user) {
@@ -77,18 +77,10 @@ impl EventLoop {
 
     /// Moves a connection that has said who it is into its user's bucket, where it begins anew with HELLO; `early` is what it
     /// has sent beyond that.
-    pub(super) fn rehouse(
-        &mut self,
-        node: &Node,
-        slot: u32,
-        generation: u32,
-        mut identity: Identity,
-        first: &[u8],
-        early: &[u8],
-    ) {
+    pub(super) fn rehouse(&mut self, node: &Node, key: SlotKey, mut identity: Identity, first: &[u8], early: &[u8]) {
         // It goes on under its name; for who is told of ends, the nameless one ended as it should.
-        self.codes.insert(slot, 1000);
-        let Some(removed) = self.take_out(node, slot, generation) else { return };
+        self.codes.insert(key.slot, 1000);
+        let Some(removed) = self.take_out(node, key) else { return };
         node.buckets[self.index].unwatch(&removed.fd);
         if let Some(mut pending) = removed.pending {
             // Something came to wait since Login looked; HELLO would fall into the middle of it. The client comes back.
@@ -109,31 +101,31 @@ impl EventLoop {
         }
     }
 
-    fn called(&mut self, node: &Node, slot: u32, generation: u32, called: &Called<'_>) {
+    fn called(&mut self, node: &Node, key: SlotKey, called: &Called<'_>) {
         let answer = |code, message| {
             let mut json = Vec::new();
             compat::answer(&mut json, &called.module, &called.action, code, message);
             text_frame(&json)
         };
         match &called.wish {
-            Wish::Alive => self.send_control(node, slot, generation, answer(0, "ok"), false),
+            Wish::Alive => self.send_control(node, key, answer(0, "ok"), false),
             Wish::BadLogin => {
                 let needs = "Login needs Data {\"UserId\": name, \"PlatId\"?: platform}";
-                self.send_control(node, slot, generation, answer(400, needs), false);
+                self.send_control(node, key, answer(400, needs), false);
             }
-            Wish::Login { user, platform } => match self.login(node, slot, generation, user, platform.as_deref()) {
-                Ok(None) => self.send_control(node, slot, generation, answer(0, "ok"), false),
+            Wish::Login { user, platform } => match self.login(node, key, user, platform.as_deref()) {
+                Ok(None) => self.send_control(node, key, answer(0, "ok"), false),
                 Ok(Some(identity)) => self.renamed = Some((identity, answer(0, "ok"))),
-                Err((code, message)) => self.send_control(node, slot, generation, answer(code, message), false),
+                Err((code, message)) => self.send_control(node, key, answer(code, message), false),
             },
             Wish::Upstream { route, .. } if !is_valid_name(route) => {
                 let needs = "Module and Action together are 1 to 127 bytes without control characters";
-                self.send_control(node, slot, generation, answer(400, needs), false);
+                self.send_control(node, key, answer(400, needs), false);
             }
             Wish::Upstream { route, data } => {
                 let send = Send { to: Recipient::Route(Cow::Borrowed(route)), data, nonce: None, echo: true };
                 let expects = Expects::Called { module: (*called.module).into(), action: (*called.action).into() };
-                self.send(node, slot, generation, None, &send, expects);
+                self.send(node, key, None, &send, expects);
             }
         }
     }

@@ -28,6 +28,7 @@ use crate::clock::{CALM_MS, Millis, since};
 use crate::config::settings::RatesInForce;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
+use crate::key::SlotKey;
 use crate::poll;
 use crate::session::Identity;
 use crate::writer::KernelWriter;
@@ -64,7 +65,7 @@ pub struct EventLoop {
     /// When this second began.
     pub(super) control_frames_since: Millis,
     /// Sockets with more to read, or whose reading waits until their answers have left.
-    again: Vec<(u32, u32, bool)>,
+    again: Vec<(SlotKey, bool)>,
     /// Malformed messages in a row, by slot (rule E-1).
     pub(super) bad_json: HashMap<u32, u8, ahash::RandomState>,
     pub(super) paused: HashMap<u32, bool, ahash::RandomState>,
@@ -189,33 +190,31 @@ impl EventLoop {
         // Bytes that came with a handshake are handed over before its socket is watched: they come first.
         self.run_commands(node);
         for event in &events {
-            let data = event.data.u64();
-            #[expect(clippy::cast_possible_truncation, reason = "the halves were put together in Bucket::watch")]
-            let (slot, generation) = (data as u32, (data >> 32) as u32);
+            let key = SlotKey::from_u64(event.data.u64());
             let flags = event.flags;
             if flags.intersects(epoll::EventFlags::ERR) {
                 // Reset or timed out: nothing it sent can be answered any more, so it is not read either.
-                self.remove(node, slot, generation);
+                self.remove(node, key);
                 continue;
             }
-            if flags.intersects(epoll::EventFlags::OUT) && !self.send_pending(node, slot, generation) {
-                self.remove(node, slot, generation);
+            if flags.intersects(epoll::EventFlags::OUT) && !self.send_pending(node, key) {
+                self.remove(node, key);
                 continue;
             }
             // The end of the stream may come in one edge with the last bytes: then reading must go on until it is seen.
             let is_ending = flags.intersects(END);
             if is_ending || flags.intersects(epoll::EventFlags::IN) {
-                self.read(node, slot, generation, is_ending);
+                self.read(node, key, is_ending);
             }
         }
         events.len() < EVENTS_MAX
     }
 
     /// Sends what waits for a connection; false when it is over.
-    pub(super) fn send_pending(&mut self, node: &Node, slot: u32, generation: u32) -> bool {
+    pub(super) fn send_pending(&mut self, node: &Node, key: SlotKey) -> bool {
         let bucket = &node.buckets[self.index];
         let table = bucket.table.read();
-        let Some(hot) = table.find(slot, generation) else { return true };
+        let Some(hot) = table.find(key) else { return true };
         if hot.outbox.lock().is_none() {
             return true;
         }
@@ -225,37 +224,37 @@ impl EventLoop {
         let is_clear = hot.outbox.lock().is_none();
         drop(table);
         if is_clear {
-            self.resume(slot, generation);
+            self.resume(key);
         }
         is_open
     }
 
     /// A peer whose answers have left is listened to again.
-    fn resume(&mut self, slot: u32, generation: u32) {
-        if let Some(is_ending) = self.paused.remove(&slot) {
-            self.again.push((slot, generation, is_ending));
+    fn resume(&mut self, key: SlotKey) {
+        if let Some(is_ending) = self.paused.remove(&key.slot) {
+            self.again.push((key, is_ending));
         }
     }
 
     /// Reads and handles what a socket has.
-    fn read(&mut self, node: &Node, slot: u32, generation: u32, is_ending: bool) {
-        let outcome = BUFFER.with_borrow_mut(|buffer| self.read_into(node, slot, generation, is_ending, buffer));
+    fn read(&mut self, node: &Node, key: SlotKey, is_ending: bool) {
+        let outcome = BUFFER.with_borrow_mut(|buffer| self.read_into(node, key, is_ending, buffer));
         match outcome {
             Read::Drained => {}
-            Read::More => self.again.push((slot, generation, is_ending)),
-            Read::Over => self.remove(node, slot, generation),
+            Read::More => self.again.push((key, is_ending)),
+            Read::Over => self.remove(node, key),
         }
     }
 
-    fn read_into(&mut self, node: &Node, slot: u32, generation: u32, is_ending: bool, buffer: &mut [u8]) -> Read {
+    fn read_into(&mut self, node: &Node, key: SlotKey, is_ending: bool, buffer: &mut [u8]) -> Read {
         for _ in 0..READS_MAX {
             let received = {
                 let table = node.buckets[self.index].table.read();
-                let Some(hot) = table.find(slot, generation) else { return Read::Drained };
+                let Some(hot) = table.find(key) else { return Read::Drained };
                 // While its answers do not fit, a peer is not listened to: that bounds what pings can cost.
                 let waiting = hot.outbox.lock().as_ref().map_or(0, |p| p.bytes());
-                if waiting > node.config.pending.bytes / 2 && !self.closing.contains_key(&slot) {
-                    *self.paused.entry(slot).or_insert(false) |= is_ending;
+                if waiting > node.config.pending.bytes / 2 && !self.closing.contains_key(&key.slot) {
+                    *self.paused.entry(key.slot).or_insert(false) |= is_ending;
                     return Read::Drained;
                 }
                 let Some(fd) = &hot.fd else { return Read::Drained };
@@ -270,7 +269,7 @@ impl EventLoop {
             match received {
                 Ok((_, 0)) => return Read::Over,
                 Ok((_, n)) => {
-                    if !self.take_bytes(node, slot, generation, &mut buffer[..n]) {
+                    if !self.take_bytes(node, key, &mut buffer[..n]) {
                         return Read::Over;
                     }
                     if n < buffer.len() && !is_ending {
@@ -286,22 +285,22 @@ impl EventLoop {
     }
 
     /// Decodes bytes and acts on them; false when the connection is over.
-    fn take_bytes(&mut self, node: &Node, slot: u32, generation: u32, bytes: &mut [u8]) -> bool {
-        let is_closing = self.closing.contains_key(&slot);
+    fn take_bytes(&mut self, node: &Node, key: SlotKey, bytes: &mut [u8]) -> bool {
+        let is_closing = self.closing.contains_key(&key.slot);
         let limits = ws::Limits {
             message_bytes: node.settings.message_bytes(),
             fragments: node.settings.fragments(),
             // Of a peer that was told to go only its Close matters; nothing it compresses is worth much work.
             inflate_ratio: if is_closing { 1 } else { node.config.deflate.ratio_max },
         };
-        let has_deflate = self.deflate_of(node, slot, generation).is_some();
-        let (mut decoder, mut begun) = self.take_partial(node, slot);
+        let has_deflate = self.deflate_of(node, key).is_some();
+        let (mut decoder, mut begun) = self.take_partial(node, key.slot);
         let mut has_peer_closed = false;
         let mut act = |event: Event<'_>| {
             if let Event::Close { code, .. } = &event {
                 has_peer_closed = true;
                 if !is_closing {
-                    self.answer_close(node, slot, generation, *code);
+                    self.answer_close(node, key, *code);
                 }
                 return ControlFlow::Break(());
             }
@@ -309,10 +308,10 @@ impl EventLoop {
                 // What is unfinished after this one has begun just now.
                 begun = node.clock.now();
             }
-            if is_closing || self.closing.contains_key(&slot) {
+            if is_closing || self.closing.contains_key(&key.slot) {
                 return ControlFlow::Continue(());
             }
-            self.act(node, slot, generation, &event);
+            self.act(node, key, &event);
             if self.renamed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let result = if has_deflate {
@@ -326,19 +325,19 @@ impl EventLoop {
                     // What follows a Close that was sent in the middle of a message cannot be told apart; it is not listened to.
                     return true;
                 }
-                self.close_for_violation(node, slot, generation, violation);
+                self.close_for_violation(node, key, violation);
                 true
             }
             Ok(used) => {
                 if let Some((identity, first)) = self.renamed.take() {
-                    self.rehouse(node, slot, generation, identity, &first, &bytes[used..]);
+                    self.rehouse(node, key, identity, &first, &bytes[used..]);
                     return true;
                 }
                 if has_peer_closed {
-                    return !self.is_flushed(node, slot, generation);
+                    return !self.is_flushed(node, key);
                 }
                 if !decoder.is_idle() {
-                    self.keep_partial(node, slot, decoder, begun);
+                    self.keep_partial(node, key.slot, decoder, begun);
                 }
                 true
             }
@@ -346,29 +345,29 @@ impl EventLoop {
     }
 
     /// What a connection has negotiated; asked only where anyone may.
-    pub(super) fn deflate_of(&self, node: &Node, slot: u32, generation: u32) -> Option<Deflate> {
+    pub(super) fn deflate_of(&self, node: &Node, key: SlotKey) -> Option<Deflate> {
         if node.config.deflate.level == 0 {
             return None;
         }
         let table = node.buckets[self.index].table.read();
-        table.find(slot, generation).and_then(|_| table.cold[slot as usize].deflate)
+        table.find(key).and_then(|_| table.cold[key.slot as usize].deflate)
     }
 
-    fn act(&mut self, node: &Node, slot: u32, generation: u32, event: &Event<'_>) {
+    fn act(&mut self, node: &Node, key: SlotKey, event: &Event<'_>) {
         match event {
-            Event::Text(text) => self.text(node, slot, generation, text),
-            Event::Binary(bytes) => self.binary(node, slot, generation, bytes),
+            Event::Text(text) => self.text(node, key, text),
+            Event::Binary(bytes) => self.binary(node, key, bytes),
             Event::Ping(payload) => {
-                if self.is_flooding(node, slot) {
-                    self.begin_close(node, slot, generation, CloseReason::Flood.code(), &CloseReason::Flood.text(None));
+                if self.is_flooding(node, key.slot) {
+                    self.begin_close(node, key, CloseReason::Flood.code(), &CloseReason::Flood.text(None));
                     return;
                 }
                 let frame = ws::frame(ws::OpCode::Pong, payload);
-                self.send_control(node, slot, generation, frame, true);
+                self.send_control(node, key, frame, true);
             }
             Event::Pong(_) => {
-                if self.is_flooding(node, slot) {
-                    self.begin_close(node, slot, generation, CloseReason::Flood.code(), &CloseReason::Flood.text(None));
+                if self.is_flooding(node, key.slot) {
+                    self.begin_close(node, key, CloseReason::Flood.code(), &CloseReason::Flood.text(None));
                 }
             }
             Event::Close { .. } => {}
@@ -382,12 +381,12 @@ impl EventLoop {
     }
 
     /// Sends a frame that must not be lost, or gives the connection up as slow.
-    pub(super) fn send_control(&mut self, node: &Node, slot: u32, generation: u32, frame: bytes::Bytes, is_pong: bool) {
+    pub(super) fn send_control(&mut self, node: &Node, key: SlotKey, frame: bytes::Bytes, is_pong: bool) {
         let bucket = &node.buckets[self.index];
         let mut d = Delta::default();
         let queued = {
             let table = bucket.table.read();
-            let Some(hot) = table.find(slot, generation) else { return };
+            let Some(hot) = table.find(key) else { return };
             outbox::send_control(
                 &KernelWriter,
                 hot,
@@ -401,29 +400,29 @@ impl EventLoop {
         bucket.counters.add(&d);
         if queued == Queued::Close {
             node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
-            self.cut(node, slot, generation, CloseReason::Slow);
+            self.cut(node, key, CloseReason::Slow);
         }
     }
 
     fn run_commands(&mut self, node: &Node) {
         for command in self.bucket().take_commands() {
             match command {
-                Command::Close { slot, generation, code, text } => {
-                    if node.buckets[self.index].table.read().find(slot, generation).is_some() {
-                        self.begin_close(node, slot, generation, code, &text);
+                Command::Close { key, code, text } => {
+                    if node.buckets[self.index].table.read().find(key).is_some() {
+                        self.begin_close(node, key, code, &text);
                     }
                 }
-                Command::Cut { slot, generation } => {
-                    let is_here = node.buckets[self.index].table.read().find(slot, generation).is_some();
-                    if is_here && !self.closing.contains_key(&slot) {
+                Command::Cut(key) => {
+                    let is_here = node.buckets[self.index].table.read().find(key).is_some();
+                    if is_here && !self.closing.contains_key(&key.slot) {
                         node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
-                        self.cut(node, slot, generation, CloseReason::Slow);
+                        self.cut(node, key, CloseReason::Slow);
                     }
                 }
-                Command::Resume { slot, generation } => self.resume(slot, generation),
-                Command::Early { slot, generation, mut bytes } => {
-                    if !self.take_bytes(node, slot, generation, &mut bytes) {
-                        self.remove(node, slot, generation);
+                Command::Resume(key) => self.resume(key),
+                Command::Early { key, mut bytes } => {
+                    if !self.take_bytes(node, key, &mut bytes) {
+                        self.remove(node, key);
                     }
                 }
             }
@@ -431,8 +430,8 @@ impl EventLoop {
     }
 
     fn read_again(&mut self, node: &Node) {
-        for (slot, generation, is_ending) in std::mem::take(&mut self.again) {
-            self.read(node, slot, generation, is_ending);
+        for (key, is_ending) in std::mem::take(&mut self.again) {
+            self.read(node, key, is_ending);
         }
     }
 }

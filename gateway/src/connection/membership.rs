@@ -14,6 +14,7 @@ use crate::bucket::pending::{Pending, Queued};
 use crate::bucket::table::Table;
 use crate::counters::{Delta, DropReason};
 use crate::gateway::node::Node;
+use crate::key::ConnectionKey;
 use crate::session::Act;
 use crate::uplink::events::{self, Happened};
 use crate::writer::KernelWriter;
@@ -38,40 +39,40 @@ impl Joined {
 }
 
 /// Puts a connection into a room that it asks for itself, if it may join it.
-pub(crate) fn request(node: &Node, table: &mut Table, index: u16, slot: u32, room: &str, version: &mut u64) -> Joined {
-    let is_in = || node.rooms.id(room).is_some_and(|id| table.is_in(slot, id));
-    if limits::is_valid_name(room) && !table.cold[slot as usize].may(&node.open, Act::Join, room) && !is_in() {
+pub(crate) fn request(node: &Node, table: &mut Table, key: ConnectionKey, room: &str, version: &mut u64) -> Joined {
+    let is_in = || node.rooms.id(room).is_some_and(|id| table.is_in(key.at.slot, id));
+    if limits::is_valid_name(room) && !table.cold[key.at.slot as usize].may(&node.open, Act::Join, room) && !is_in() {
         return FORBIDDEN;
     }
-    enter(node, table, index, slot, room, version)
+    enter(node, table, key, room, version)
 }
 
 /// What is not granted and what is blocked look the same: neither is the client's to explore.
 const FORBIDDEN: Joined = Joined::Refused { code: "forbidden", message: "this connection may not join that room" };
 
 /// Puts a connection into a room, whatever it was granted. `version` is raised to what logic must know before it may be told.
-pub(crate) fn enter(node: &Node, table: &mut Table, index: u16, slot: u32, room: &str, version: &mut u64) -> Joined {
+pub(crate) fn enter(node: &Node, table: &mut Table, key: ConnectionKey, room: &str, version: &mut u64) -> Joined {
     if !limits::is_valid_name(room) {
         let message = "a room name is 1 to 128 bytes of UTF-8 without control characters";
         return Joined::Refused { code: "invalid", message };
     }
-    if let Some(room_id) = node.rooms.id(room).filter(|&id| table.is_in(slot, id)) {
+    if let Some(room_id) = node.rooms.id(room).filter(|&id| table.is_in(key.at.slot, id)) {
         return standing(table, room_id, false);
     }
-    let user = table.cold[slot as usize].user.clone();
+    let user = table.cold[key.at.slot as usize].user.clone();
     if user.as_ref().is_some_and(|user| node.blocklist.is_blocked_from(user, room)) {
         return FORBIDDEN;
     }
-    if table.cold[slot as usize].rooms.len() >= node.settings.rooms() {
+    if table.cold[key.at.slot as usize].rooms.len() >= node.settings.rooms() {
         return Joined::Refused { code: "limit", message: "this connection is in as many rooms as HELLO allows" };
     }
     let Some(entered) = node.rooms.enter(room, &node.interest) else {
         return Joined::Refused { code: "limit", message: "this gateway holds as many rooms as it may" };
     };
     *version = (*version).max(entered.version);
-    table.join(slot, &entered.topic, index, || entered.topic.gather.lock().seq);
+    table.join(key.at.slot, &entered.topic, key.bucket, || entered.topic.gather.lock().seq);
     node.rooms.watched.note_came(&entered.topic, user.as_ref());
-    events::tell(node, table, index, slot, Happened::Joined(room));
+    events::tell(node, table, key, Happened::Joined(room));
     match entered.topic.room() {
         Some(room) => standing(table, room.id, true),
         None => Joined::Refused { code: "invalid", message: "no room" },
@@ -92,14 +93,14 @@ fn standing(table: &Table, room_id: u32, is_new: bool) -> Joined {
 pub(crate) fn confirm(
     node: &Node,
     table: &Table,
-    (index, slot, generation): (u16, u32, u32),
+    key: ConnectionKey,
     frame: Bytes,
     version: u64,
     d: &mut Delta,
 ) -> Queued {
-    let Some(hot) = table.find(slot, generation) else { return Queued::Dropped(DropReason::Closed) };
+    let Some(hot) = table.find(key.at) else { return Queued::Dropped(DropReason::Closed) };
     let (now, bytes_max) = (node.clock.now(), node.config.pending.bytes);
-    if node.interest.hold(version, (index, slot, generation), now) {
+    if node.interest.hold(version, key, now) {
         let mut outbox = hot.outbox.lock();
         let pending = outbox.get_or_insert_with(|| Box::new(Pending::new(now)));
         pending.hold(version);
@@ -110,8 +111,10 @@ pub(crate) fn confirm(
 }
 
 /// Takes a connection out of a room while it lives; false when it was not in it.
-pub(crate) fn leave(node: &Node, table: &mut Table, index: u16, slot: u32, room: &str) -> bool {
-    let Some(topic) = node.rooms.id(room).and_then(|room_id| table.leave(slot, room_id, index)) else { return false };
+pub(crate) fn leave(node: &Node, table: &mut Table, key: ConnectionKey, room: &str) -> bool {
+    let Some(topic) = node.rooms.id(room).and_then(|room_id| table.leave(key.at.slot, room_id, key.bucket)) else {
+        return false;
+    };
     node.rooms.exit(&topic, &node.interest);
     true
 }

@@ -21,6 +21,7 @@ use crate::clock::unix_ms;
 use crate::connection::membership;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
+use crate::key::{ConnectionKey, SlotKey};
 use crate::rooms::interest::Held;
 use crate::session::Identity;
 use crate::uplink::events::{self, Happened};
@@ -58,30 +59,32 @@ impl Node {
             Err(refusal) => return Err((fd, refusal)),
         };
         let (user, join) = (identity.user.clone(), std::mem::take(&mut identity.join));
-        let (slot, generation, mut version) = self.enter(bucket, &mut table, fd, identity, deflate);
-        self.tell_of_start(&table, index, slot);
-        self.replace(bucket, &mut table, slot, &older);
+        let (at, mut version) = self.enter(bucket, &mut table, fd, identity, deflate);
+        let key = bucket.at(at);
+        self.tell_of_start(&table, key);
+        self.replace(bucket, &mut table, at, &older);
         if let Some(rule) = rule {
-            self.claim(&table, index, slot, rule);
+            self.claim(&table, key, rule);
         }
-        let expires_s = table.cold[slot as usize].claims.as_ref().map(|claims| claims.expires_s).filter(|at| *at != 0);
-        self.greet((index, slot, generation), user.as_deref(), expires_s, response);
+        let expires_s =
+            table.cold[at.slot as usize].claims.as_ref().map(|claims| claims.expires_s).filter(|at| *at != 0);
+        self.greet(key, user.as_deref(), expires_s, response);
         if !join.is_empty() {
-            response.extend_from_slice(&self.join_first(&mut table, index, slot, &join, &mut version));
+            response.extend_from_slice(&self.join_first(&mut table, key, &join, &mut version));
         }
         let mut d = Delta::default();
-        if let Some(hot) = table.find(slot, generation)
+        if let Some(hot) = table.find(at)
             && let Some(fd) = &hot.fd
         {
-            self.send_greeting(hot, fd, (index, slot, generation), version, response, &mut d);
+            self.send_greeting(hot, fd, key, version, response, &mut d);
             if !early.is_empty() {
                 // Before the socket is watched, so that the task finds these bytes before any that follow.
-                bucket.command(Command::Early { slot, generation, bytes: early.to_vec() });
+                bucket.command(Command::Early { key: at, bytes: early.to_vec() });
             }
-            if bucket.watch(fd, slot, generation).is_err() {
+            if bucket.watch(fd, at).is_err() {
                 // Not watched, it would never be heard.
                 self.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
-                bucket.close(slot, generation, CloseReason::Overload, Some(1_000));
+                bucket.close(at, CloseReason::Overload, Some(1_000));
             }
         }
         drop(table);
@@ -90,7 +93,7 @@ impl Node {
         Ok(())
     }
 
-    /// Enters a connection; gives its slot and generation, and the version that logic must know before it is greeted.
+    /// Enters a connection; gives where it is, and the version that logic must know before it is greeted.
     fn enter(
         &self,
         bucket: &Bucket,
@@ -98,40 +101,40 @@ impl Node {
         fd: OwnedFd,
         identity: Identity,
         deflate: Option<Deflate>,
-    ) -> (u32, u32, u64) {
-        let (slot, generation) = table.insert(fd, identity.platform.id, self.clock.moment());
+    ) -> (SlotKey, u64) {
+        let key = table.insert(fd, identity.platform.id, self.clock.moment());
         self.connections.fetch_add(1, Ordering::Relaxed);
         self.platforms.count_in(identity.platform.id);
         bucket.count_in();
         if let Some(deflate) = deflate {
-            bucket.admit_deflate(table, slot, deflate);
+            bucket.admit_deflate(table, key.slot, deflate);
         }
-        table.cold[slot as usize].claims = identity.claims;
-        table.cold[slot as usize].address = identity.address;
-        table.note_expiry(slot, bucket.live());
+        table.cold[key.slot as usize].claims = identity.claims;
+        table.cold[key.slot as usize].address = identity.address;
+        table.note_expiry(key.slot, bucket.live());
         let version = identity.user.map_or(0, |user| {
-            table.enter_user(slot, user, |name| {
+            table.enter_user(key.slot, user, |name| {
                 self.users_present.fetch_add(1, Ordering::Relaxed);
                 self.interest.announce(InterestKind::User, name, true)
             })
         });
-        (slot, generation, version)
+        (key, version)
     }
 
     /// Events of a start, for services that want them.
-    fn tell_of_start(&self, table: &Table, index: u16, slot: u32) {
-        events::tell(self, table, index, slot, Happened::Connected);
-        let user = table.cold[slot as usize].user.as_ref().and_then(|user| table.users.get(user));
+    fn tell_of_start(&self, table: &Table, key: ConnectionKey) {
+        events::tell(self, table, key, Happened::Connected);
+        let user = table.cold[key.at.slot as usize].user.as_ref().and_then(|user| table.users.get(user));
         if user.is_some_and(|entry| entry.slots.len() == 1) {
-            events::tell(self, table, index, slot, Happened::UserOnline);
+            events::tell(self, table, key, Happened::UserOnline);
         }
     }
 
     /// Puts a newcomer into the rooms that its token names, whatever else that grants; gives JOINED, framed.
-    fn join_first(&self, table: &mut Table, index: u16, slot: u32, rooms: &[Box<str>], version: &mut u64) -> Bytes {
+    fn join_first(&self, table: &mut Table, key: ConnectionKey, rooms: &[Box<str>], version: &mut u64) -> Bytes {
         let mut outcomes = Vec::with_capacity(rooms.len());
         for room in rooms {
-            outcomes.push((&**room, membership::enter(self, table, index, slot, room, version)));
+            outcomes.push((&**room, membership::enter(self, table, key, room, version)));
         }
         let mut json = Vec::new();
         reply::joined(&mut json, None, &outcomes.iter().map(|(room, o)| o.part(room)).collect::<Vec<_>>());
@@ -139,17 +142,9 @@ impl Node {
     }
 
     /// Sends the greeting, or keeps it until logic knows of the user and its rooms.
-    fn send_greeting(
-        &self,
-        hot: &Hot,
-        fd: &OwnedFd,
-        connection: (u16, u32, u32),
-        version: u64,
-        greeting: &[u8],
-        d: &mut Delta,
-    ) {
+    fn send_greeting(&self, hot: &Hot, fd: &OwnedFd, key: ConnectionKey, version: u64, greeting: &[u8], d: &mut Delta) {
         let now = self.clock.now();
-        if self.interest.hold(version, connection, now) {
+        if self.interest.hold(version, key, now) {
             let mut pending = Box::new(Pending::new(now));
             pending.hold(version);
             let greeting = Bytes::copy_from_slice(greeting);
@@ -166,13 +161,13 @@ impl Node {
     }
 
     /// Appends HELLO, framed; nothing under a conformance suite, which expects nothing it did not send.
-    fn greet(&self, at: (u16, u32, u32), user: Option<&str>, expires_s: Option<u32>, out: &mut Vec<u8>) {
+    fn greet(&self, key: ConnectionKey, user: Option<&str>, expires_s: Option<u32>, out: &mut Vec<u8>) {
         if self.config.echo {
             return;
         }
         let reconnect = &self.config.reconnect;
         let hello = Hello {
-            connection: &self.connection_id(at.0, at.1, at.2).to_string(),
+            connection: &self.connection_id(key).to_string(),
             user,
             server: concat!("tidegate/", env!("CARGO_PKG_VERSION")),
             ping_ms: self.config.heartbeat.idle_ms,
@@ -194,19 +189,18 @@ impl Node {
     }
 
     /// Writes a control frame to a connection, if it is still there.
-    pub(crate) fn tell(&self, at: (u16, u32, u32), frame: bytes::Bytes) {
-        let (index, slot, generation) = at;
-        let Some(bucket) = self.buckets.get(usize::from(index)) else { return };
+    pub(crate) fn tell(&self, key: ConnectionKey, frame: bytes::Bytes) {
+        let Some(bucket) = self.buckets.get(usize::from(key.bucket)) else { return };
         let mut d = Delta::default();
         let queued = {
             let table = bucket.table.read();
-            let Some(hot) = table.find(slot, generation) else { return };
+            let Some(hot) = table.find(key.at) else { return };
             let (bytes_max, now) = (self.config.pending.bytes, self.clock.now());
             outbox::send_control(&KernelWriter, hot, frame, false, bytes_max, now, &mut d)
         };
         bucket.counters.add(&d);
         if queued == Queued::Close {
-            bucket.command(Command::Cut { slot, generation });
+            bucket.command(Command::Cut(key.at));
         }
     }
 
@@ -214,10 +208,10 @@ impl Node {
     pub(crate) fn release(&self, held: &[Held]) {
         let now = self.clock.now();
         for h in held {
-            let (index, slot, generation) = h.connection;
-            let bucket = &self.buckets[usize::from(index)];
+            let ConnectionKey { bucket, at } = h.connection;
+            let bucket = &self.buckets[usize::from(bucket)];
             let table = bucket.table.read();
-            let Some(hot) = table.find(slot, generation) else { continue };
+            let Some(hot) = table.find(at) else { continue };
             let mut waited = 0;
             if let Some(pending) = hot.outbox.lock().as_mut() {
                 waited = pending.bytes();
@@ -229,7 +223,7 @@ impl Node {
             bucket.counters.add(&d);
             if waited > self.config.pending.bytes / 2 {
                 // Its task may have stopped listening to it; no event will tell that the way is clear.
-                bucket.command(Command::Resume { slot, generation });
+                bucket.command(Command::Resume(at));
             }
         }
     }

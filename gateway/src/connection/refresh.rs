@@ -10,6 +10,7 @@ use super::event_loop::EventLoop;
 use crate::bucket::text_frame;
 use crate::clock::unix_s;
 use crate::gateway::node::Node;
+use crate::key::SlotKey;
 use crate::session::auth::{Claims, TokenError};
 
 /// A token for somebody else is no refresh.
@@ -20,39 +21,39 @@ const TOO_MUCH: TokenError =
 
 impl EventLoop {
     /// AUTH on a connection that is named, or where nobody need be.
-    pub(super) fn auth(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>) {
+    pub(super) fn auth(&mut self, node: &Node, key: SlotKey, id: Option<&str>) {
         let mut json = Vec::new();
         let message = match node.auth.is_required() {
             true => "this connection is named already; send REFRESH to bring a new token for it",
             false => "this gateway asks for no token",
         };
         reply::error(&mut json, id, "unauthorized", message, false);
-        self.send_control(node, slot, generation, text_frame(&json), false);
+        self.send_control(node, key, text_frame(&json), false);
     }
 
-    pub(super) fn refresh(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, token: &str) {
+    pub(super) fn refresh(&mut self, node: &Node, key: SlotKey, id: Option<&str>, token: &str) {
         if !node.auth.is_required() {
-            return self.auth(node, slot, generation, id);
+            return self.auth(node, key, id);
         }
-        let outcome = node.auth.verify(token).and_then(|claims| self.renew(node, slot, generation, claims));
+        let outcome = node.auth.verify(token).and_then(|claims| self.renew(node, key, claims));
         let mut json = Vec::new();
         match outcome {
             Ok(expires_s) => reply::refreshed(&mut json, id, u64::from(expires_s) * 1_000),
             Err(error) => reply::unauthorized(&mut json, id, error.code(), &error.to_string()),
         }
-        self.send_control(node, slot, generation, text_frame(&json), false);
+        self.send_control(node, key, text_frame(&json), false);
     }
 
     /// Puts a new token's word in place of the old one's, and a connect hook's over it again. The rooms it is in stay: the grant
     /// is asked at JOIN.
-    fn renew(&mut self, node: &Node, slot: u32, generation: u32, claims: Claims) -> Result<u32, TokenError> {
+    fn renew(&mut self, node: &Node, key: SlotKey, claims: Claims) -> Result<u32, TokenError> {
         let bucket = self.bucket();
         let platform = claims.platform.as_deref().map(|name| node.platforms.find(name));
         let mut table = bucket.table.write();
-        if table.find(slot, generation).is_none() {
+        if table.find(key).is_none() {
             return Err(OTHER);
         }
-        let cold = &mut table.cold[slot as usize];
+        let cold = &mut table.cold[key.slot as usize];
         let is_platform = platform.is_none_or(|p| p.is_some_and(|p| p.id == cold.platform));
         let Some(held) = &mut cold.claims else { return Err(OTHER) };
         let by_hook = held.attributes.by_hook();
@@ -69,7 +70,7 @@ impl EventLoop {
         };
         let fresh = node.claims.make(None, attributes, grant, expires_s);
         (held.grant, held.attributes, held.expires_s) = (fresh.grant, fresh.attributes, expires_s);
-        table.note_expiry(slot, bucket.live());
+        table.note_expiry(key.slot, bucket.live());
         Ok(expires_s)
     }
 
@@ -81,11 +82,11 @@ impl EventLoop {
             return;
         }
         let due = table.write().take_expired(now_s);
-        for (slot, generation) in due {
-            if !self.closing.contains_key(&slot) {
+        for key in due {
+            if !self.closing.contains_key(&key.slot) {
                 node.totals.expired_closed.fetch_add(1, Ordering::Relaxed);
                 let text = close::text_of(TokenError::Expired.code());
-                self.begin_close(node, slot, generation, CloseReason::Unauthorized.code(), &text);
+                self.begin_close(node, key, CloseReason::Unauthorized.code(), &text);
             }
         }
     }

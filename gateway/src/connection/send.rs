@@ -14,6 +14,7 @@ use crate::bucket::table::Cold;
 use crate::bucket::text_frame;
 use crate::connection::sender;
 use crate::gateway::node::Node;
+use crate::key::{ConnectionKey, SlotKey};
 use crate::session::Act;
 use crate::uplink::{Addressee, Expects, Whose};
 
@@ -46,15 +47,7 @@ impl Denied {
 }
 
 impl EventLoop {
-    pub(super) fn send(
-        &mut self,
-        node: &Node,
-        slot: u32,
-        generation: u32,
-        id: Option<&str>,
-        send: &Send<'_>,
-        expects: Expects,
-    ) {
+    pub(super) fn send(&mut self, node: &Node, key: SlotKey, id: Option<&str>, send: &Send<'_>, expects: Expects) {
         let data = Bytes::copy_from_slice(send.data.as_bytes());
         let nonce = send.nonce.as_deref().unwrap_or_default().to_owned();
         let (act, name, what) = match &send.to {
@@ -77,21 +70,14 @@ impl EventLoop {
                 (act, name.to_owned(), what)
             }
         };
-        let outcome = self.spend(node, slot).and_then(|()| {
-            let whose = waiter((node.buckets[self.index].index, slot, generation), id, expects);
-            self.send_up(node, (slot, generation), Some((act, &name)), None, what, whose)
+        let outcome = self.spend(node, key.slot).and_then(|()| {
+            let whose = waiter(self.bucket().at(key), id, expects);
+            self.send_up(node, key, Some((act, &name)), None, what, whose)
         });
-        self.explain(node, slot, generation, id, outcome);
+        self.explain(node, key, id, outcome);
     }
 
-    pub(super) fn answer_command(
-        &mut self,
-        node: &Node,
-        slot: u32,
-        generation: u32,
-        id: Option<&str>,
-        reply: &Reply<'_>,
-    ) {
+    pub(super) fn answer_command(&mut self, node: &Node, key: SlotKey, id: Option<&str>, reply: &Reply<'_>) {
         let outcome = match reply.command.parse::<CommandId>() {
             Ok(command) => {
                 let what = What::Reply(records::Reply {
@@ -99,41 +85,33 @@ impl EventLoop {
                     data: Bytes::copy_from_slice(reply.data.as_bytes()),
                     is_error: reply.is_error,
                 });
-                self.send_up(node, (slot, generation), None, Some(command.logic), what, Whose::Nobody)
+                self.send_up(node, key, None, Some(command.logic), what, Whose::Nobody)
             }
             Err(_) => Err(Denied::UnknownCommand),
         };
-        self.explain(node, slot, generation, id, outcome);
+        self.explain(node, key, id, outcome);
     }
 
-    pub(super) fn ask_presence(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, room: &str) {
+    pub(super) fn ask_presence(&mut self, node: &Node, key: SlotKey, id: Option<&str>, room: &str) {
         let ask = Ask { kind: AskKind::Presence.into(), room: room.to_owned(), ..Ask::default() };
-        self.ask(node, (slot, generation), id, (Act::See, Expects::Told("PRESENCE")), ask);
+        self.ask(node, key, id, (Act::See, Expects::Told("PRESENCE")), ask);
     }
 
-    pub(super) fn ask_members(
-        &mut self,
-        node: &Node,
-        slot: u32,
-        generation: u32,
-        id: Option<&str>,
-        page: &Members<'_>,
-    ) {
+    pub(super) fn ask_members(&mut self, node: &Node, key: SlotKey, id: Option<&str>, page: &Members<'_>) {
         let ask = Ask {
             kind: AskKind::Members.into(),
             room: page.room.clone().into_owned(),
             cursor: page.cursor.clone().unwrap_or_default().into_owned(),
             limit: page.limit.unwrap_or_default(),
         };
-        self.ask(node, (slot, generation), id, (Act::List, Expects::Told("MEMBERS")), ask);
+        self.ask(node, key, id, (Act::List, Expects::Told("MEMBERS")), ask);
     }
 
-    fn ask(&mut self, node: &Node, who: (u32, u32), id: Option<&str>, kind: (Act, Expects), ask: Ask) {
-        let (slot, generation) = who;
+    fn ask(&mut self, node: &Node, key: SlotKey, id: Option<&str>, kind: (Act, Expects), ask: Ask) {
         let room = ask.room.clone();
-        let whose = waiter((node.buckets[self.index].index, slot, generation), id, kind.1);
-        let outcome = self.send_up(node, who, Some((kind.0, &room)), None, What::Ask(ask), whose);
-        self.explain(node, slot, generation, id, outcome);
+        let whose = waiter(self.bucket().at(key), id, kind.1);
+        let outcome = self.send_up(node, key, Some((kind.0, &room)), None, What::Ask(ask), whose);
+        self.explain(node, key, id, outcome);
     }
 
     /// One more SEND of this user, on whichever of its connections; they are all in this bucket.
@@ -149,7 +127,7 @@ impl EventLoop {
     fn send_up(
         &self,
         node: &Node,
-        (slot, generation): (u32, u32),
+        key: SlotKey,
         needs: Option<(Act, &str)>,
         logic: Option<u64>,
         what: What,
@@ -158,15 +136,15 @@ impl EventLoop {
         let bucket = &node.buckets[self.index];
         let from = {
             let table = bucket.table.read();
-            if table.find(slot, generation).is_none() {
+            if table.find(key).is_none() {
                 return Ok(());
             }
-            let cold = &table.cold[slot as usize];
+            let cold = &table.cold[key.slot as usize];
             if needs.is_some_and(|(act, name)| !cold.may(&node.open, act, name) || is_blocked(node, cold, act, name)) {
                 return Err(Denied::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
-            sender::describe(node, &table, bucket.index, slot, is_for_others)
+            sender::describe(node, &table, bucket.at(key), is_for_others)
         };
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
@@ -174,33 +152,33 @@ impl EventLoop {
         node.uplink.say(whom, from, what, whose, node.clock.now()).map_err(|_| Denied::Overloaded)
     }
 
-    fn explain(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>, outcome: Result<(), Denied>) {
+    fn explain(&mut self, node: &Node, key: SlotKey, id: Option<&str>, outcome: Result<(), Denied>) {
         if let Err(denied) = outcome {
             let mut json = Vec::new();
             denied.reply(&mut json, id);
-            self.send_control(node, slot, generation, text_frame(&json), false);
+            self.send_control(node, key, text_frame(&json), false);
         }
     }
 
     /// One more REPLY of this connection; when it is one too many, says so.
-    pub(super) fn may_reply(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>) -> bool {
-        match self.replies.take(slot, node.clock.now()) {
+    pub(super) fn may_reply(&mut self, node: &Node, key: SlotKey, id: Option<&str>) -> bool {
+        match self.replies.take(key.slot, node.clock.now()) {
             Ok(()) => true,
             Err(retry_after_ms) => {
                 node.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                self.explain(node, slot, generation, id, Err(Denied::Rate { retry_after_ms }));
+                self.explain(node, key, id, Err(Denied::Rate { retry_after_ms }));
                 false
             }
         }
     }
 
     /// One more request of this connection; when it is one too many, says so.
-    pub(super) fn is_within_rate(&mut self, node: &Node, slot: u32, generation: u32, id: Option<&str>) -> bool {
-        match self.requests.take(slot, node.clock.now()) {
+    pub(super) fn is_within_rate(&mut self, node: &Node, key: SlotKey, id: Option<&str>) -> bool {
+        match self.requests.take(key.slot, node.clock.now()) {
             Ok(()) => true,
             Err(retry_after_ms) => {
                 node.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                self.explain(node, slot, generation, id, Err(Denied::Rate { retry_after_ms }));
+                self.explain(node, key, id, Err(Denied::Rate { retry_after_ms }));
                 false
             }
         }
@@ -217,6 +195,6 @@ fn is_blocked(node: &Node, cold: &Cold, act: Act, name: &str) -> bool {
     }
 }
 
-fn waiter(at: (u16, u32, u32), id: Option<&str>, expects: Expects) -> Whose {
-    Whose::Connection { at, id: id.map(Into::into), expects }
+fn waiter(key: ConnectionKey, id: Option<&str>, expects: Expects) -> Whose {
+    Whose::Connection { key, id: id.map(Into::into), expects }
 }

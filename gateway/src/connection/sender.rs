@@ -6,12 +6,13 @@ use tidegate_protocol::records::{Pair, Sender};
 use crate::accept::proxy_header;
 use crate::bucket::table::Table;
 use crate::gateway::node::Node;
+use crate::key::ConnectionKey;
 
-/// Describes the connection in `slot`. Its address costs a system call, so it is told only where someone wants it.
-pub(crate) fn describe(node: &Node, table: &Table, index: u16, slot: u32, with_address: bool) -> Option<Sender> {
-    let (hot, cold) = (table.hot.get(slot as usize)?, table.cold.get(slot as usize)?);
+/// Describes a connection. Its address costs a system call, so it is told only where someone wants it.
+pub(crate) fn describe(node: &Node, table: &Table, key: ConnectionKey, with_address: bool) -> Option<Sender> {
+    let (hot, cold) = (table.find(key.at)?, table.cold.get(key.at.slot as usize)?);
     let fd = hot.fd.as_ref()?;
-    let id = node.connection_id(index, slot, hot.generation);
+    let id = node.connection_id(key);
     let claims = cold.claims.as_deref();
     let address =
         with_address.then(|| cold.address.as_deref().copied().or_else(|| proxy_header::peer_of(fd))).flatten();

@@ -11,6 +11,7 @@ use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
 use crate::config::settings::RatesInForce;
 use crate::gateway::node::Node;
+use crate::key::SlotKey;
 
 /// A ping without a payload: FIN and opcode 9, length 0 (RFC 6455 section 5.5.2).
 const PING: [u8; 2] = [0x89, 0];
@@ -42,9 +43,9 @@ impl EventLoop {
         // Whom the gateway itself does not listen to at the moment cannot finish.
         let unfinished: Vec<u32> = unfinished.into_iter().filter(|slot| !self.paused.contains_key(slot)).collect();
         for slot in unfinished {
-            if let Some(generation) = self.generation_of(node, slot) {
+            if let Some(key) = self.key_in(node, slot) {
                 let _ = self.take_partial(node, slot);
-                self.begin_close(node, slot, generation, 1008, "a message must be complete within limits.message_ms");
+                self.begin_close(node, key, 1008, "a message must be complete within limits.message_ms");
             }
         }
         let is_turn = since(now, self.ping_turn) >= ping_interval(node);
@@ -57,53 +58,52 @@ impl EventLoop {
             judge(&table, node, has_pending, is_turn, moment, &mut self.quiet_until)
         };
         for slot in over {
-            if let Some(generation) = self.generation_of(node, slot) {
-                self.remove(node, slot, generation);
+            if let Some(key) = self.key_in(node, slot) {
+                self.remove(node, key);
             }
         }
-        for (slot, generation) in slow {
-            if !self.closing.contains_key(&slot) {
+        for key in slow {
+            if !self.closing.contains_key(&key.slot) {
                 node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
-                self.cut(node, slot, generation, CloseReason::Slow);
-                let _ = self.send_pending(node, slot, generation);
+                self.cut(node, key, CloseReason::Slow);
+                let _ = self.send_pending(node, key);
             }
         }
-        for (slot, generation) in dead {
-            if !self.closing.contains_key(&slot) {
+        for key in dead {
+            if !self.closing.contains_key(&key.slot) {
                 node.totals.idle_closed.fetch_add(1, Ordering::Relaxed);
-                self.begin_close(node, slot, generation, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
+                self.begin_close(node, key, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
             }
         }
         self.ping(node, &idle, moment);
     }
 
     /// Asks for a sign of life; all in one go, so that their answers come together and wake the task once.
-    fn ping(&mut self, node: &Node, idle: &[(u32, u32)], now: Moment) {
+    fn ping(&mut self, node: &Node, idle: &[SlotKey], now: Moment) {
         if idle.is_empty() {
             return;
         }
-        let asked: Vec<(u32, u32)> = {
+        let asked: Vec<SlotKey> = {
             let mut table = node.buckets[self.index].table.write();
-            let is_asked = |&&(slot, generation): &&(u32, u32)| {
-                !self.closing.contains_key(&slot) && table.find(slot, generation).is_some()
-            };
-            let asked: Vec<(u32, u32)> = idle.iter().filter(is_asked).copied().collect();
-            asked.iter().for_each(|(slot, _)| table.cold[*slot as usize].pinged = coarse(now));
+            let is_asked = |key: &&SlotKey| !self.closing.contains_key(&key.slot) && table.find(**key).is_some();
+            let asked: Vec<SlotKey> = idle.iter().filter(is_asked).copied().collect();
+            asked.iter().for_each(|key| table.cold[key.slot as usize].pinged = coarse(now));
             asked
         };
         node.totals.pings.fetch_add(asked.len() as u64, Ordering::Relaxed);
-        for (slot, generation) in asked {
-            self.send_control(node, slot, generation, bytes::Bytes::from_static(&PING), false);
+        for key in asked {
+            self.send_control(node, key, bytes::Bytes::from_static(&PING), false);
         }
     }
 
-    pub(super) fn generation_of(&self, node: &Node, slot: u32) -> Option<u32> {
+    /// The connection in a slot now.
+    pub(super) fn key_in(&self, node: &Node, slot: u32) -> Option<SlotKey> {
         let table = node.buckets[self.index].table.read();
-        table.hot.get(slot as usize).filter(|h| h.fd.is_some()).map(|h| h.generation)
+        table.hot.get(slot as usize).filter(|h| h.fd.is_some()).map(|h| SlotKey { slot, generation: h.generation })
     }
 }
 
-type Slots = Vec<(u32, u32)>;
+type Slots = Vec<SlotKey>;
 
 /// Who should be pinged, who is silent beyond hope, and whose pending has not moved for too long.
 /// `has_pending`: whether anything waits in this bucket at all; without, no outbox is looked at.
@@ -135,7 +135,7 @@ fn judge(
             if hot.fd.is_none() {
                 continue;
             }
-            let (slot, generation) = (i as u32, hot.generation);
+            let key = SlotKey { slot: i as u32, generation: hot.generation };
             let silent = age_of(&hot.seen, now);
             let quiet = silent.min(age_of(&hot.wrote, now));
             let pinged = table.cold[i].pinged;
@@ -144,21 +144,21 @@ fn judge(
                 let waited = since_coarse(moment, pinged).min(quiet.into()) as u32;
                 patience = patience.min(heartbeat.pong_ms.saturating_sub(waited));
                 if waited >= heartbeat.pong_ms {
-                    dead.push((slot, generation));
+                    dead.push(key);
                 }
             } else {
-                let ping_after = jittered(heartbeat.idle_ms, slot, generation);
+                let ping_after = jittered(heartbeat.idle_ms, key);
                 let is_pinged = is_turn && quiet >= ping_after;
                 // Who is pinged now is next of interest when the pong is due.
                 patience = patience.min(if is_pinged { heartbeat.pong_ms } else { ping_after.saturating_sub(quiet) });
                 if is_pinged {
-                    idle.push((slot, generation));
+                    idle.push(key);
                 }
             }
             if has_pending {
                 let stuck = hot.outbox.lock().as_ref().and_then(|p| p.stuck_since());
                 if stuck.is_some_and(|at| since(now, at) >= node.config.pending.age_ms) {
-                    slow.push((slot, generation));
+                    slow.push(key);
                 }
             }
         }
@@ -180,8 +180,8 @@ pub(super) fn ping_interval(node: &Node) -> u32 {
 }
 
 /// `ms` − 20 % to + 12 %, the same for a connection's whole life; what a ping waits for others adds up to 8 % (rule L-2: ± 20 %).
-fn jittered(ms: u32, slot: u32, generation: u32) -> u32 {
-    let mix = (slot ^ generation.rotate_left(16)).wrapping_mul(0x9e37_79b9) >> 16;
+fn jittered(ms: u32, key: SlotKey) -> u32 {
+    let mix = (key.slot ^ key.generation.rotate_left(16)).wrapping_mul(0x9e37_79b9) >> 16;
     let percent = 80 + mix % 33;
     (u64::from(ms) * u64::from(percent) / 100).try_into().unwrap_or(ms)
 }
@@ -270,12 +270,12 @@ mod tests {
 
             let (all_idle, all_dead, _) = judge(&table, node, false, is_turn, moment, &mut Vec::new());
             assert_eq!((&idle, &dead), (&all_idle, &all_dead), "{} ms in", moment - begun);
-            for &(slot, _) in &idle {
-                table.cold[slot as usize].pinged = coarse(moment);
-                table.hot[slot as usize].wrote.store(now, Ordering::Relaxed);
+            for key in &idle {
+                table.cold[key.slot as usize].pinged = coarse(moment);
+                table.hot[key.slot as usize].wrote.store(now, Ordering::Relaxed);
             }
-            for &(slot, _) in &dead {
-                table.remove(slot);
+            for key in &dead {
+                table.remove(key.slot);
                 table.insert(socket(), Default::default(), moment);
             }
             pings += idle.len();

@@ -79,9 +79,9 @@ impl EventLoop {
         let mut gone = 0;
         for (_, bytes, slot) in holders {
             let _ = self.take_partial(node, slot);
-            if let Some(generation) = self.generation_of(node, slot) {
+            if let Some(key) = self.key_in(node, slot) {
                 let reason = CloseReason::Overload;
-                self.begin_close(node, slot, generation, reason.code(), &reason.text(Some(RETRY_AFTER_MS)));
+                self.begin_close(node, key, reason.code(), &reason.text(Some(RETRY_AFTER_MS)));
             }
             node.unfinished.count_evicted();
             gone += bytes;

@@ -43,8 +43,8 @@ fn open(node: &Node, user: &str) -> UnixStream {
 fn opened(node: &Node, user: &str, then: impl FnOnce(&mut u64)) -> Vec<u64> {
     let mut table = node.buckets[usize::from(of_user(user, node.buckets.len()))].table.write();
     let slots = table.user_slots(user).map(|(_, slots)| slots).unwrap_or_default();
-    then(&mut table.cold[slots[0].0 as usize].opened);
-    slots.iter().map(|(slot, _)| table.cold[*slot as usize].opened).collect()
+    then(&mut table.cold[slots[0].slot as usize].opened);
+    slots.iter().map(|key| table.cold[key.slot as usize].opened).collect()
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use crate::bucket::{Bucket, outbox, text_frame};
 use crate::counters::Delta;
 use crate::gateway::drain_rate::DrainRate;
 use crate::gateway::node::Node;
+use crate::key::ConnectionKey;
 use crate::writer::KernelWriter;
 
 /// Time between rounds of closes.
@@ -85,9 +86,9 @@ async fn close_all(node: &Node, rate: &mut DrainRate, total: usize) {
         let gone = total.saturating_sub(node.connections()).max(closed);
         let due = rate.due(node.clock.now());
         let now = rest.by_ref().filter(|target| is_here(node, *target)).take(due.saturating_sub(gone));
-        for (index, slot, generation) in now {
+        for key in now {
             let after = fastrand::u32(..=node.config.reconnect.base_ms * 2);
-            node.buckets[usize::from(index)].close(slot, generation, CloseReason::Draining, Some(after));
+            node.buckets[usize::from(key.bucket)].close(key.at, CloseReason::Draining, Some(after));
             closed += 1;
         }
         if due >= total {
@@ -95,25 +96,25 @@ async fn close_all(node: &Node, rate: &mut DrainRate, total: usize) {
         }
     }
     // Whoever came through the door while it was closing; a bucket passes over those that it was asked for before.
-    for (index, slot, generation) in targets(node) {
-        node.buckets[usize::from(index)].close(slot, generation, CloseReason::Draining, Some(0));
+    for key in targets(node) {
+        node.buckets[usize::from(key.bucket)].close(key.at, CloseReason::Draining, Some(0));
     }
 }
 
-fn is_here(node: &Node, (index, slot, generation): (u16, u32, u32)) -> bool {
-    node.buckets[usize::from(index)].table.read().find(slot, generation).is_some()
+fn is_here(node: &Node, key: ConnectionKey) -> bool {
+    node.buckets[usize::from(key.bucket)].table.read().find(key.at).is_some()
 }
 
 /// Every connection, one bucket after the other in turns, so that each round touches many buckets a little.
 #[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits")]
-fn targets(node: &Node) -> Vec<(u16, u32, u32)> {
-    let mut all: Vec<(u16, u32, u32)> = Vec::with_capacity(node.connections());
+fn targets(node: &Node) -> Vec<ConnectionKey> {
+    let mut all: Vec<ConnectionKey> = Vec::with_capacity(node.connections());
     for bucket in node.buckets.iter() {
         let table = bucket.table.read();
         let live = table.hot.iter().enumerate().filter(|(_, h)| h.fd.is_some());
-        all.extend(live.map(|(slot, h)| (bucket.index, slot as u32, h.generation)));
+        all.extend(live.map(|(slot, _)| bucket.at(table.key(slot as u32))));
     }
-    all.sort_unstable_by_key(|&(bucket, slot, _)| (slot, bucket));
+    all.sort_unstable_by_key(|key| (key.at.slot, key.bucket));
     all
 }
 

@@ -27,6 +27,7 @@ use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::gateway::drain_rate::SpareCapacity;
+use crate::key::{ConnectionKey, SlotKey};
 use crate::operate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -190,14 +191,15 @@ impl Node {
 
     /// The id of a connection of this gateway.
     #[must_use]
-    pub fn connection_id(&self, bucket: u16, slot: u32, generation: u32) -> ConnectionId {
+    pub fn connection_id(&self, key: ConnectionKey) -> ConnectionId {
+        let ConnectionKey { bucket, at: SlotKey { slot, generation } } = key;
         ConnectionId { gateway: self.id, epoch: self.id_epoch, bucket, slot, generation }
     }
 
-    /// The (bucket, slot, generation) an id stands for, when it is one of this gateway's.
+    /// The connection that an id stands for, when it is one of this gateway's.
     #[must_use]
-    pub fn locate(&self, id: ConnectionId) -> Option<(u16, u32, u32)> {
+    pub fn locate(&self, id: ConnectionId) -> Option<ConnectionKey> {
         let is_ours = id.gateway == self.id && id.epoch == self.id_epoch && usize::from(id.bucket) < self.buckets.len();
-        is_ours.then_some((id.bucket, id.slot, id.generation))
+        is_ours.then_some(ConnectionKey { bucket: id.bucket, at: SlotKey { slot: id.slot, generation: id.generation } })
     }
 }

@@ -14,6 +14,7 @@ use tidegate_protocol::records::InterestKind;
 use tokio::sync::Notify;
 
 use crate::clock::{Millis, is_due, since};
+use crate::key::ConnectionKey;
 
 /// Longest time a reply is held for a logic node that does not acknowledge.
 pub const HOLD_MS_MAX: u32 = 250;
@@ -38,8 +39,8 @@ pub struct Held {
     pub version: u64,
     /// When it was held.
     pub at: Millis,
-    /// Bucket, slot and generation.
-    pub connection: (u16, u32, u32),
+    /// Whose it is.
+    pub connection: ConnectionKey,
 }
 
 #[derive(Debug)]
@@ -180,7 +181,7 @@ impl Interest {
     }
 
     /// Whether a reply that depends on `version` must be held; if so it is noted and will be released.
-    pub fn hold(&self, version: u64, connection: (u16, u32, u32), now: Millis) -> bool {
+    pub fn hold(&self, version: u64, connection: ConnectionKey, now: Millis) -> bool {
         if version == 0 || self.acked.load(Ordering::Acquire) >= version {
             return false;
         }
@@ -232,8 +233,9 @@ impl Interest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::SlotKey;
 
-    const C: (u16, u32, u32) = (0, 1, 2);
+    const C: ConnectionKey = ConnectionKey { bucket: 0, at: SlotKey { slot: 1, generation: 2 } };
 
     fn announce(interest: &Interest, name: &str) -> u64 {
         interest.announce(InterestKind::Room, &name.into(), true)

@@ -14,6 +14,7 @@ use super::Topic;
 use crate::bucket::table::Cold;
 use crate::clock::Millis;
 use crate::counters::DropReason;
+use crate::key::{ConnectionKey, SlotKey};
 use crate::session::Named;
 
 /// Who of a target's members a segment is for.
@@ -23,8 +24,8 @@ pub struct Narrow {
     pub platforms: Vec<Named>,
     /// Whether platforms were named at all (those unknown here leave `platforms` empty).
     pub is_by_platform: bool,
-    /// Not these, as (bucket, slot, generation), sorted.
-    pub except_connections: Vec<(u16, u32, u32)>,
+    /// Not these, sorted.
+    pub except_connections: Vec<ConnectionKey>,
     /// Not these users, sorted.
     pub except_users: Vec<String>,
     /// Only connections with all of these attributes.
@@ -34,13 +35,13 @@ pub struct Narrow {
 impl Narrow {
     /// Whether a connection is meant.
     #[must_use]
-    pub fn admits(&self, bucket: u16, slot: u32, generation: u32, who: &Cold) -> bool {
+    pub fn admits(&self, key: ConnectionKey, who: &Cold) -> bool {
         let is_excepted = |user: &str| self.except_users.binary_search_by(|e| e.as_str().cmp(user)).is_ok();
         let has = |(name, value): &(String, String)| {
             who.claims.as_ref().is_some_and(|claims| claims.attributes.find(name) == Some(value.as_str()))
         };
         (!self.is_by_platform || self.platforms.iter().any(|platform| platform.id == who.platform))
-            && self.except_connections.binary_search(&(bucket, slot, generation)).is_err()
+            && self.except_connections.binary_search(&key).is_err()
             && !who.user.as_deref().is_some_and(is_excepted)
             && self.attributes.iter().all(has)
     }
@@ -80,8 +81,8 @@ pub enum Audience {
     Everyone,
     /// The members of the room with this number, wherever they are.
     Room(u32),
-    /// These (slot, generation) of one bucket.
-    Slots(u16, SmallVec<[(u32, u32); 2]>),
+    /// These of one bucket.
+    Slots(u16, SmallVec<[SlotKey; 2]>),
 }
 
 /// What one target's window gathered.
@@ -187,6 +188,10 @@ mod tests {
     use super::*;
     use crate::session::{Attributes, ClaimsPool, Grant, Platform, Platforms};
 
+    fn key(slot: u32, generation: u32) -> ConnectionKey {
+        ConnectionKey { bucket: 0, at: SlotKey { slot, generation } }
+    }
+
     fn who(user: Option<&str>, platform: u8) -> Cold {
         Cold { user: user.map(Arc::from), platform: Platform(platform), ..Cold::default() }
     }
@@ -196,22 +201,22 @@ mod tests {
         let narrow = Narrow {
             platforms: vec![Platforms::default().of(Platform(1))],
             is_by_platform: true,
-            except_connections: vec![(0, 3, 9)],
+            except_connections: vec![key(3, 9)],
             except_users: vec!["ann".into()],
             ..Narrow::default()
         };
 
-        assert!(narrow.admits(0, 3, 8, &who(Some("bob"), 1)));
-        assert!(narrow.admits(0, 4, 9, &who(None, 1)));
-        assert!(!narrow.admits(0, 3, 9, &who(Some("bob"), 1)), "excepted connection");
-        assert!(!narrow.admits(0, 3, 8, &who(Some("ann"), 1)), "excepted user");
-        assert!(!narrow.admits(0, 3, 8, &who(Some("bob"), 2)), "other platform");
+        assert!(narrow.admits(key(3, 8), &who(Some("bob"), 1)));
+        assert!(narrow.admits(key(4, 9), &who(None, 1)));
+        assert!(!narrow.admits(key(3, 9), &who(Some("bob"), 1)), "excepted connection");
+        assert!(!narrow.admits(key(3, 8), &who(Some("ann"), 1)), "excepted user");
+        assert!(!narrow.admits(key(3, 8), &who(Some("bob"), 2)), "other platform");
     }
 
     #[test]
     fn platforms_nobody_has_admit_nobody() {
         let narrow = Narrow { is_by_platform: true, ..Narrow::default() };
-        assert!(!narrow.admits(0, 0, 0, &who(None, 0)));
+        assert!(!narrow.admits(key(0, 0), &who(None, 0)));
     }
 
     #[test]
@@ -222,9 +227,9 @@ mod tests {
         let claims = ClaimsPool::default().make(None, attributes, Grant::everything(), 0);
         let named = Cold { claims: Some(Box::new(claims)), ..Cold::default() };
 
-        assert!(narrow(&[("lang", "de"), ("tier", "pro")]).admits(0, 0, 0, &named));
-        assert!(!narrow(&[("lang", "de"), ("tier", "free")]).admits(0, 0, 0, &named));
-        assert!(!narrow(&[("age", "9")]).admits(0, 0, 0, &named));
-        assert!(!narrow(&[("lang", "de")]).admits(0, 0, 0, &Cold::default()), "a connection without a token");
+        assert!(narrow(&[("lang", "de"), ("tier", "pro")]).admits(key(0, 0), &named));
+        assert!(!narrow(&[("lang", "de"), ("tier", "free")]).admits(key(0, 0), &named));
+        assert!(!narrow(&[("age", "9")]).admits(key(0, 0), &named));
+        assert!(!narrow(&[("lang", "de")]).admits(key(0, 0), &Cold::default()), "a connection without a token");
     }
 }

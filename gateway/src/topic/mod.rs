@@ -17,6 +17,7 @@ use tidegate_protocol::reply::GapSubject;
 use self::batch::{Narrow, Waiter};
 use self::window::Window;
 use crate::clock::{Millis, is_due};
+use crate::key::ConnectionKey;
 
 /// One target with its window.
 #[derive(Debug)]
@@ -43,8 +44,8 @@ pub enum Subject {
     Room(RoomSubject),
     /// A user; its numbering lives in its bucket.
     User(Arc<str>),
-    /// A connection, as (bucket, slot, generation); not numbered.
-    Connection(u16, u32, u32),
+    /// A connection; not numbered.
+    Connection(ConnectionKey),
 }
 
 /// A room as all buckets see it.

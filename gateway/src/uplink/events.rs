@@ -11,6 +11,7 @@ use super::Addressee;
 use crate::bucket::table::Table;
 use crate::connection::sender;
 use crate::gateway::node::Node;
+use crate::key::ConnectionKey;
 
 /// What happened to a connection.
 #[derive(Clone, Copy, Debug)]
@@ -99,11 +100,11 @@ impl Wanted {
 }
 
 /// Tells of it, if someone wants to hear. The connection must still be in the table.
-pub(crate) fn tell(node: &Node, table: &Table, index: u16, slot: u32, happened: Happened<'_>) {
+pub(crate) fn tell(node: &Node, table: &Table, key: ConnectionKey, happened: Happened<'_>) {
     if !node.uplink.wants.wanted.has(happened) {
         return;
     }
-    let Some(from) = sender::describe(node, table, index, slot, false) else { return };
+    let Some(from) = sender::describe(node, table, key, false) else { return };
     let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
     let what = What::Event(happened.record());
     node.uplink.mention(Addressee::Name(&name), from, what, node.clock.now());

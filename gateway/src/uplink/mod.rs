@@ -17,6 +17,7 @@ use self::queues::Queues;
 use self::wants::LogicWants;
 use crate::clock::{Millis, unix_ms};
 use crate::config::UplinkConfig;
+use crate::key::{ConnectionKey, PendingKey};
 
 /// Which reply a client expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +42,8 @@ pub enum Whose {
     Nobody,
     /// A client.
     Connection {
-        /// Bucket, slot, generation.
-        at: (u16, u32, u32),
+        /// Which.
+        key: ConnectionKey,
         /// Its request's `id`, as written.
         id: Option<Box<str>>,
         /// What it expects.
@@ -50,17 +51,15 @@ pub enum Whose {
     },
     /// A newcomer that may have to make way for its user's connection at another gateway.
     Newcomer {
-        /// Bucket, slot, generation.
-        at: (u16, u32, u32),
+        /// Which.
+        key: ConnectionKey,
     },
     /// A client about whom the connect hook is asked.
     Handshake {
         /// Its acceptor.
         acceptor: u16,
-        /// Its place there.
-        slot: u32,
-        /// Its number there.
-        number: u32,
+        /// Which client there.
+        key: PendingKey,
     },
 }
 

@@ -26,6 +26,7 @@ use crate::bucket::Bucket;
 use crate::clock::{Millis, is_due, since};
 use crate::counters::{Delta, DropReason, Totals};
 use crate::deliver::fanout::Fanout;
+use crate::key::ConnectionKey;
 use crate::topic::batch::{Audience, Batch, Fates, Narrow, Segment, Waiter};
 use crate::topic::window::{Bounds, Step, Window};
 use crate::topic::{Gather, Item, Subject, Topic};
@@ -41,15 +42,15 @@ type Encoded = (SmallVec<[Segment; 1]>, Vec<(usize, Arc<Waiter>)>);
 pub enum Private {
     /// A user.
     User(Arc<str>),
-    /// A connection, as (bucket, slot, generation).
-    Connection(u16, u32, u32),
+    /// A connection.
+    Connection(ConnectionKey),
 }
 
 impl Private {
     fn subject(&self) -> Subject {
         match self {
             Self::User(user) => Subject::User(Arc::clone(user)),
-            Self::Connection(bucket, slot, generation) => Subject::Connection(*bucket, *slot, *generation),
+            Self::Connection(key) => Subject::Connection(*key),
         }
     }
 }
@@ -236,7 +237,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     fn forget(&self, topic: &Arc<Topic>) {
         let key = match &topic.subject {
             Subject::User(user) => Private::User(Arc::clone(user)),
-            Subject::Connection(b, s, g) => Private::Connection(*b, *s, *g),
+            Subject::Connection(key) => Private::Connection(*key),
             Subject::All { .. } | Subject::Room(_) => return,
         };
         let mut private = self.private.lock();
@@ -326,9 +327,8 @@ impl<S: Send + Sync + 'static> Merger<S> {
                     None => (Audience::Slots(bucket, SmallVec::new()), Vec::new(), "".into(), 0),
                 }
             }
-            Subject::Connection(bucket, slot, generation) => {
-                let slots = SmallVec::from_slice(&[(*slot, *generation)]);
-                (Audience::Slots(*bucket, slots), vec![*bucket], "".into(), 0)
+            Subject::Connection(ConnectionKey { bucket, at }) => {
+                (Audience::Slots(*bucket, SmallVec::from_slice(&[*at])), vec![*bucket], "".into(), 0)
             }
         }
     }
@@ -340,7 +340,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             Audience::Everyone | Audience::Room(_) => deflating.next().is_some(),
             Audience::Slots(_, slots) => deflating.any(|b| {
                 let table = b.table.read();
-                slots.iter().any(|(slot, _)| table.takes_deflated.contains(*slot))
+                slots.iter().any(|key| table.takes_deflated.contains(key.slot))
             }),
         }
     }
