@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::PLATFORMS_MAX;
+/// Most platforms at one gateway: a connection keeps the number of its own in a byte.
+pub const PLATFORMS_MAX: usize = 250;
 
 /// `[gateway.devices]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

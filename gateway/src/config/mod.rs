@@ -21,7 +21,7 @@ use tidegate_tls::{MutualTlsConfig, TlsConfig};
 pub use self::auth::{AuthConfig, AuthMode, KeyConfig, TokenAlgorithm};
 pub use self::before_logic::BeforeLogic;
 pub use self::compat::CompatConfig;
-pub use self::devices::{DevicePolicy, DevicesConfig};
+pub use self::devices::{DevicePolicy, DevicesConfig, PLATFORMS_MAX};
 pub use self::hook::HookConfig;
 pub use self::open::{Freedom, OpenConfig, OpenGrantConfig};
 pub use self::presence::PresenceConfig;

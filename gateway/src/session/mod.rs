@@ -24,7 +24,7 @@ pub use by_hook::ByHook;
 pub use grant::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX, matches};
 pub use held::{ClaimsPool, HeldClaims};
 pub use open::{Open, is_exposed};
-pub use platforms::{Named, PLATFORMS_MAX, Platform, Platforms};
+pub use platforms::{Named, Platform, Platforms};
 
 use crate::session::auth::{Claims, TokenError};
 

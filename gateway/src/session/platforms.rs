@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use crate::config::PLATFORMS_MAX;
+
 /// Platforms every gateway knows.
 const WELL_KNOWN: [&str; 11] =
     ["", "web", "ios", "android", "desktop", "device", "server", "tv", "watch", "bot", "agent"];
-/// Most platforms at one gateway; ids fit a byte.
-pub const PLATFORMS_MAX: usize = 250;
 
 /// A platform's number at this gateway; 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
