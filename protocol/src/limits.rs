@@ -9,6 +9,10 @@ pub const PLATFORM_BYTES_MAX: usize = 32;
 pub const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Longest `nonce` of a SEND, in bytes.
 pub const NONCE_BYTES_MAX: usize = 64;
+/// Most patterns of one kind in a grant or a key.
+pub const PATTERNS_MAX: usize = 32;
+/// Longest of them, in bytes; names are as long.
+pub const PATTERN_BYTES_MAX: usize = 128;
 /// Most items in one uplink reply, and most bytes of them before no more is added.
 pub const UPLINK_PAGE: usize = 1024;
 /// See [`UPLINK_PAGE`].

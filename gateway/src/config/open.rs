@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX};
+use tidegate_protocol::limits::{PATTERN_BYTES_MAX, PATTERNS_MAX};
 
 /// `[gateway.open]`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -56,31 +56,18 @@ impl Default for OpenGrantConfig {
 }
 
 impl OpenGrantConfig {
-    fn lists(&self) -> [(Act, &Vec<String>); Act::ALL.len()] {
-        [
-            (Act::Join, &self.rooms),
-            (Act::Speak, &self.speak),
-            (Act::See, &self.presence),
-            (Act::List, &self.members),
-            (Act::Whisper, &self.users),
-            (Act::Route, &self.routes),
-        ]
-    }
-
-    /// The grant; what is too much of it, which [`Self::problems`] names, is left out.
-    #[must_use]
-    pub fn grant(&self) -> Grant {
-        let mut grant = Grant::default();
-        for (act, patterns) in self.lists() {
-            let _ = grant.add(act, patterns);
-        }
-        grant
-    }
-
     pub(super) fn problems(&self, out: &mut Vec<String>) {
-        for (act, patterns) in self.lists() {
-            if !Grant::default().add(act, patterns) {
-                let key = act.claim();
+        let Self { rooms, speak, presence, members, users, routes } = self;
+        let lists = [
+            ("rooms", rooms),
+            ("speak", speak),
+            ("presence", presence),
+            ("members", members),
+            ("users", users),
+            ("routes", routes),
+        ];
+        for (key, patterns) in lists {
+            if patterns.len() > PATTERNS_MAX || patterns.iter().any(|pattern| pattern.len() > PATTERN_BYTES_MAX) {
                 out.push(format!(
                     "gateway.open.grant.{key}: at most {PATTERNS_MAX} patterns of at most {PATTERN_BYTES_MAX} bytes"
                 ));

@@ -3,10 +3,8 @@
 //! Matching allocates nothing and is at worst the product of the two lengths, whatever the pattern: both are bounded.
 //! Invariant: a grant has at most [`PATTERNS_MAX`] patterns an act, each at most [`PATTERN_BYTES_MAX`] bytes.
 
-/// Most patterns of one act.
-pub const PATTERNS_MAX: usize = 32;
-/// Longest pattern.
-pub const PATTERN_BYTES_MAX: usize = 128;
+use tidegate_protocol::limits::{PATTERN_BYTES_MAX, PATTERNS_MAX};
+
 /// Stands for the user's own name.
 const SELF: &str = "{sub}";
 

@@ -21,7 +21,7 @@ use tidegate_protocol::limits;
 
 pub use attributes::{Attributes, BYTES_MAX as ATTRIBUTE_BYTES_MAX, PAIRS_MAX as ATTRIBUTES_MAX};
 pub use by_hook::ByHook;
-pub use grant::{Act, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX, matches};
+pub use grant::{Act, Grant, matches};
 pub use held::{ClaimsPool, HeldClaims};
 pub use open::{Open, is_exposed};
 pub use platforms::{Named, Platform, Platforms};

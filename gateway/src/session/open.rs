@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use super::grant::{Act, Grant};
-use crate::config::{Freedom, GatewayConfig};
+use crate::config::{Freedom, GatewayConfig, OpenGrantConfig};
 
 /// The rights of connections without claims.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl Open {
         }
         // A hook that has to be asked says yes to names too.
         let takes_no_names = !(config.open.names || config.hook.required);
-        Self { grant: Some(config.open.grant.grant()), takes_no_names }
+        Self { grant: Some(grant_of(&config.open.grant)), takes_no_names }
     }
 
     /// Whether a client's word is enough for its name.
@@ -49,6 +49,23 @@ impl Open {
     pub fn allows(&self, act: Act, user: Option<&str>, name: &str) -> bool {
         self.grant.as_ref().is_none_or(|grant| grant.allows(act, user, name))
     }
+}
+
+/// What is configured; too much of it, which the configuration's `problems` name, is left out.
+fn grant_of(config: &OpenGrantConfig) -> Grant {
+    let lists = [
+        (Act::Join, &config.rooms),
+        (Act::Speak, &config.speak),
+        (Act::See, &config.presence),
+        (Act::List, &config.members),
+        (Act::Whisper, &config.users),
+        (Act::Route, &config.routes),
+    ];
+    let mut grant = Grant::default();
+    for (act, patterns) in lists {
+        let _ = grant.add(act, patterns);
+    }
+    grant
 }
 
 /// Whether a listener at this address can be reached from other machines.

@@ -5,12 +5,12 @@
 use std::fmt;
 
 use serde_json::value::RawValue;
-use tidegate_protocol::limits::{is_valid_name, is_valid_platform};
+use tidegate_protocol::limits::{PATTERN_BYTES_MAX, PATTERNS_MAX, is_valid_name, is_valid_platform};
 
 use super::error::TokenError;
 use super::object::{Object, seconds, text, texts};
 use crate::config::AuthConfig;
-use crate::session::{Act, Attributes, Grant, PATTERN_BYTES_MAX, PATTERNS_MAX};
+use crate::session::{Act, Attributes, Grant};
 
 /// How far ahead the times of a token may lie: ten years. Milliseconds read as seconds lie fifty thousand years ahead, and the
 /// connection's clock would end them in 2106.
