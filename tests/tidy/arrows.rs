@@ -79,7 +79,6 @@ const GATEWAY_ARROWS: &[Floor] = &[
 ];
 
 const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[
-    ("config", "connection"),
     ("session", "gateway"),
     ("topic", "bucket"),
     ("bucket", "deliver"),

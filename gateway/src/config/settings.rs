@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use parking_lot::RwLock;
 
 use crate::config::{DevicesConfig, GatewayConfig};
-use crate::connection::rate::Rate;
 
 /// Replies of a connection for each request that it may make.
 const REPLIES: u32 = 20;
@@ -22,6 +21,15 @@ pub fn is_reloadable(key: &str) -> bool {
         Some(("devices", _)) => true,
         _ => false,
     }
+}
+
+/// How much, in the long run and at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// A second, in the long run; 0: not limited.
+    pub per_s: u32,
+    /// At once.
+    pub burst: u32,
 }
 
 /// The rates in force.

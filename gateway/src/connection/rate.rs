@@ -7,15 +7,7 @@ use std::hash::Hash;
 use hashbrown::HashMap;
 
 use crate::clock::{Millis, since};
-
-/// How much, in the long run and at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// A second, in the long run; 0: not limited.
-    pub per_s: u32,
-    /// At once.
-    pub burst: u32,
-}
+use crate::config::settings::Rate;
 
 /// Thousandths of a request, so that a millisecond at one a second is one.
 #[derive(Clone, Copy, Debug)]
