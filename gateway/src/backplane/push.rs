@@ -176,7 +176,7 @@ fn count(table: &crate::bucket::table::Table, index: u16, slots: impl Iterator<I
     slots
         .filter(|&slot| {
             let (hot, cold) = (&table.hot[slot as usize], &table.cold[slot as usize]);
-            hot.fd.is_some() && narrow.admits(ConnectionKey { bucket: index, at: table.key(slot) }, cold)
+            hot.fd.is_some() && cold.is_meant(ConnectionKey { bucket: index, at: table.key(slot) }, narrow)
         })
         .count() as u64
 }

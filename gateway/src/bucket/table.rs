@@ -18,9 +18,10 @@ use super::expiry::{End, Expiries};
 use super::pending::Pending;
 use super::slots::SlotSet;
 use crate::clock::{Coarse, Millis, Moment};
-use crate::key::SlotKey;
+use crate::key::{ConnectionKey, SlotKey};
 use crate::session::{Act, HeldClaims, Open, Platform};
 use crate::topic::Topic;
+use crate::topic::batch::Narrow;
 
 /// What the flush needs of a connection, packed: two fit a cache line. `S` is its socket, or what stands for one.
 #[derive(Debug)]
@@ -68,6 +69,19 @@ impl Cold {
     pub fn may(&self, open: &Open, act: Act, name: &str) -> bool {
         let user = self.user.as_deref();
         self.claims.as_ref().map_or_else(|| open.allows(act, user, name), |claims| claims.grant.allows(act, user, name))
+    }
+
+    /// Whether a message that is narrowed so is for this connection, whose key is `key`.
+    #[must_use]
+    pub fn is_meant(&self, key: ConnectionKey, narrow: &Narrow) -> bool {
+        let is_excepted = |user: &str| narrow.except_users.binary_search_by(|e| e.as_str().cmp(user)).is_ok();
+        let has = |(name, value): &(String, String)| {
+            self.claims.as_ref().is_some_and(|claims| claims.attributes.find(name) == Some(value.as_str()))
+        };
+        (!narrow.is_by_platform || narrow.platforms.iter().any(|platform| platform.id == self.platform))
+            && narrow.except_connections.binary_search(&key).is_err()
+            && !self.user.as_deref().is_some_and(is_excepted)
+            && narrow.attributes.iter().all(has)
     }
 }
 
@@ -369,4 +383,55 @@ fn is_end<S>(hot: &[Hot<S>], cold: &[Cold], End { at_s, key }: End) -> bool {
     let slot = key.slot as usize;
     let is_here = hot.get(slot).is_some_and(|h| h.generation == key.generation && h.fd.is_some());
     is_here && cold[slot].claims.as_ref().is_some_and(|b| b.expires_s == at_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Attributes, ClaimsPool, Grant, Platforms};
+
+    fn key(slot: u32, generation: u32) -> ConnectionKey {
+        ConnectionKey { bucket: 0, at: SlotKey { slot, generation } }
+    }
+
+    fn who(user: Option<&str>, platform: u8) -> Cold {
+        Cold { user: user.map(Arc::from), platform: Platform(platform), ..Cold::default() }
+    }
+
+    #[test]
+    fn narrowing_leaves_out_exactly_those_named() {
+        let narrow = Narrow {
+            platforms: vec![Platforms::default().of(Platform(1))],
+            is_by_platform: true,
+            except_connections: vec![key(3, 9)],
+            except_users: vec!["ann".into()],
+            ..Narrow::default()
+        };
+
+        assert!(who(Some("bob"), 1).is_meant(key(3, 8), &narrow));
+        assert!(who(None, 1).is_meant(key(4, 9), &narrow));
+        assert!(!who(Some("bob"), 1).is_meant(key(3, 9), &narrow), "excepted connection");
+        assert!(!who(Some("ann"), 1).is_meant(key(3, 8), &narrow), "excepted user");
+        assert!(!who(Some("bob"), 2).is_meant(key(3, 8), &narrow), "other platform");
+    }
+
+    #[test]
+    fn platforms_nobody_has_admit_nobody() {
+        let narrow = Narrow { is_by_platform: true, ..Narrow::default() };
+        assert!(!who(None, 0).is_meant(key(0, 0), &narrow));
+    }
+
+    #[test]
+    fn all_attributes_must_hold() {
+        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let narrow = |wanted| Narrow { attributes: pairs(wanted), ..Narrow::default() };
+        let attributes = Attributes::of(&[("lang", "de"), ("tier", "pro")]).expect("two pairs");
+        let claims = ClaimsPool::default().make(None, attributes, Grant::everything(), 0);
+        let named = Cold { claims: Some(Box::new(claims)), ..Cold::default() };
+
+        assert!(named.is_meant(key(0, 0), &narrow(&[("lang", "de"), ("tier", "pro")])));
+        assert!(!named.is_meant(key(0, 0), &narrow(&[("lang", "de"), ("tier", "free")])));
+        assert!(!named.is_meant(key(0, 0), &narrow(&[("age", "9")])));
+        assert!(!Cold::default().is_meant(key(0, 0), &narrow(&[("lang", "de")])), "a connection without a token");
+    }
 }

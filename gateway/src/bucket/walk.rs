@@ -376,5 +376,5 @@ fn collect<S>(table: &Table<S>, index: u16, batch: &Batch, i: usize, pairs: &mut
 
 fn is_meant<S>(table: &Table<S>, key: ConnectionKey, segment: &Segment) -> bool {
     let Some(narrow) = &segment.narrow else { return true };
-    table.cold.get(key.at.slot as usize).is_some_and(|cold| narrow.admits(key, cold))
+    table.cold.get(key.at.slot as usize).is_some_and(|cold| cold.is_meant(key, narrow))
 }

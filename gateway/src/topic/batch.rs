@@ -11,7 +11,6 @@ use smallvec::SmallVec;
 use tidegate_protocol::records::Lane;
 
 use super::Topic;
-use crate::bucket::table::Cold;
 use crate::clock::Millis;
 use crate::counters::DropReason;
 use crate::key::{ConnectionKey, SlotKey};
@@ -30,21 +29,6 @@ pub struct Narrow {
     pub except_users: Vec<String>,
     /// Only connections with all of these attributes.
     pub attributes: Vec<(String, String)>,
-}
-
-impl Narrow {
-    /// Whether a connection is meant.
-    #[must_use]
-    pub fn admits(&self, key: ConnectionKey, who: &Cold) -> bool {
-        let is_excepted = |user: &str| self.except_users.binary_search_by(|e| e.as_str().cmp(user)).is_ok();
-        let has = |(name, value): &(String, String)| {
-            who.claims.as_ref().is_some_and(|claims| claims.attributes.find(name) == Some(value.as_str()))
-        };
-        (!self.is_by_platform || self.platforms.iter().any(|platform| platform.id == who.platform))
-            && self.except_connections.binary_search(&key).is_err()
-            && !who.user.as_deref().is_some_and(is_excepted)
-            && self.attributes.iter().all(has)
-    }
 }
 
 /// One frame of a batch, with what must be known when a peer is too slow for it.
@@ -180,56 +164,5 @@ impl Waiter {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.left.load(Ordering::Acquire) == 0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::session::{Attributes, ClaimsPool, Grant, Platform, Platforms};
-
-    fn key(slot: u32, generation: u32) -> ConnectionKey {
-        ConnectionKey { bucket: 0, at: SlotKey { slot, generation } }
-    }
-
-    fn who(user: Option<&str>, platform: u8) -> Cold {
-        Cold { user: user.map(Arc::from), platform: Platform(platform), ..Cold::default() }
-    }
-
-    #[test]
-    fn narrowing_leaves_out_exactly_those_named() {
-        let narrow = Narrow {
-            platforms: vec![Platforms::default().of(Platform(1))],
-            is_by_platform: true,
-            except_connections: vec![key(3, 9)],
-            except_users: vec!["ann".into()],
-            ..Narrow::default()
-        };
-
-        assert!(narrow.admits(key(3, 8), &who(Some("bob"), 1)));
-        assert!(narrow.admits(key(4, 9), &who(None, 1)));
-        assert!(!narrow.admits(key(3, 9), &who(Some("bob"), 1)), "excepted connection");
-        assert!(!narrow.admits(key(3, 8), &who(Some("ann"), 1)), "excepted user");
-        assert!(!narrow.admits(key(3, 8), &who(Some("bob"), 2)), "other platform");
-    }
-
-    #[test]
-    fn platforms_nobody_has_admit_nobody() {
-        let narrow = Narrow { is_by_platform: true, ..Narrow::default() };
-        assert!(!narrow.admits(key(0, 0), &who(None, 0)));
-    }
-
-    #[test]
-    fn all_attributes_must_hold() {
-        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let narrow = |wanted| Narrow { attributes: pairs(wanted), ..Narrow::default() };
-        let attributes = Attributes::of(&[("lang", "de"), ("tier", "pro")]).expect("two pairs");
-        let claims = ClaimsPool::default().make(None, attributes, Grant::everything(), 0);
-        let named = Cold { claims: Some(Box::new(claims)), ..Cold::default() };
-
-        assert!(narrow(&[("lang", "de"), ("tier", "pro")]).admits(key(0, 0), &named));
-        assert!(!narrow(&[("lang", "de"), ("tier", "free")]).admits(key(0, 0), &named));
-        assert!(!narrow(&[("age", "9")]).admits(key(0, 0), &named));
-        assert!(!narrow(&[("lang", "de")]).admits(key(0, 0), &Cold::default()), "a connection without a token");
     }
 }
