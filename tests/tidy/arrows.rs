@@ -80,7 +80,6 @@ const GATEWAY_ARROWS: &[Floor] = &[
 
 const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[
     ("session", "gateway"),
-    ("bucket", "deliver"),
     ("uplink", "bucket"),
     ("uplink", "connection"),
     ("uplink", "gateway"),

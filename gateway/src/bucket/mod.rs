@@ -4,6 +4,7 @@
 //! lookups, stats.
 
 pub mod expiry;
+pub mod inbox;
 pub mod outbox;
 pub mod pending;
 pub mod slots;
@@ -30,9 +31,9 @@ use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::Deflate;
 use tokio::sync::Notify;
 
+use self::inbox::Inbox;
 use self::table::Table;
 use crate::counters::BucketCounters;
-use crate::deliver::fanout::Inbox;
 use crate::key::{ConnectionKey, SlotKey};
 
 /// What others ask of a bucket's task.

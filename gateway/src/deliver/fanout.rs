@@ -257,34 +257,3 @@ fn finish(batch: &Batch) {
         waiter.finish(&batch.fates[*segment]);
     }
 }
-
-/// The batches that wait for one bucket. Bounded through [`Fanout::ready`], which counts their bytes.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    batches: Mutex<Vec<Arc<Batch>>>,
-    is_scheduled: AtomicBool,
-}
-
-impl Inbox {
-    /// Adds batches; true when the bucket must be scheduled.
-    fn put(&self, batches: &[Arc<Batch>]) -> bool {
-        if batches.is_empty() {
-            return false;
-        }
-        let mut inbox = self.batches.lock();
-        inbox.extend_from_slice(batches);
-        !self.is_scheduled.swap(true, Ordering::AcqRel)
-    }
-
-    fn take(&self) -> Vec<Arc<Batch>> {
-        std::mem::take(&mut *self.batches.lock())
-    }
-
-    /// The walk is over; true when more has come in and the bucket must be scheduled again.
-    fn release(&self) -> bool {
-        let inbox = self.batches.lock();
-        let has_more = !inbox.is_empty();
-        self.is_scheduled.store(has_more, Ordering::Release);
-        has_more
-    }
-}
