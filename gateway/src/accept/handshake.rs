@@ -8,11 +8,12 @@ use rustix::event::epoll;
 use tidegate_protocol::handshake::{self, Parsed, Policy, Refusal, Upgrade};
 
 use super::awaiting_hook::AwaitingHook;
-use super::proxy_header::{ProxyHeader, Stranger, cause, peer_of};
+use super::proxy_header::{ProxyHeader, Stranger, cause};
 use super::unauthenticated::Unauthenticated;
 use super::{Acceptor, RETRY_AFTER_S};
 use crate::accept::hook;
 use crate::gateway::node::Node;
+use crate::session::address::peer_of;
 use crate::session::auth::TokenError;
 use crate::session::{Identity, platform_of};
 

@@ -2,7 +2,6 @@
 //! through which answers come back to the acceptors. The service itself is logic's to ask (docs/adr/0026).
 //! Invariant: an answer that cannot be carried out whole lets nobody in.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::gateway::node::Node;
 use crate::key::PendingKey;
+use crate::session::address;
 use crate::session::{Act, Attributes, ByHook, Grant, Identity};
 
 /// Bytes of a fingerprint: enough that no two clients have the same.
@@ -77,8 +77,7 @@ pub(crate) fn question(upgrade: &Upgrade<'_>, head: &[u8], wanted: &[String]) ->
 /// A stranger, as those behind the gateway know it.
 pub(crate) fn sender(fd: &OwnedFd, identity: &Identity) -> Sender {
     let claims = identity.claims.as_deref();
-    let peer = || rustix::net::getpeername(fd).ok().flatten().and_then(|a| SocketAddr::try_from(a).ok());
-    let address = identity.address.as_deref().copied().or_else(peer);
+    let address = identity.address.as_deref().copied().or_else(|| address::peer_of(fd));
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     Sender {
         connection: Bytes::new(),

@@ -9,6 +9,7 @@ use tidegate_protocol::handshake::Refusal;
 use tidegate_protocol::proxy::{self, Header, HeaderError, Networks};
 
 use crate::config::{ProxyConfig, ProxyProtocol};
+use crate::session::address::peer_of;
 
 const MISSING: &str = "this proxy is in gateway.proxy.trusted and must send one";
 const UNEXPECTED: &str = "this peer is not in gateway.proxy.trusted, or gateway.proxy.protocol is off";
@@ -96,14 +97,4 @@ pub(crate) fn refusal(error: HeaderError) -> Refusal {
 /// The refusal of a request that cannot be read: by its true cause, when it began with a header nobody asked for.
 pub(super) fn cause(head: &[u8], refusal: Refusal) -> Refusal {
     if proxy::is_header(head) { Refusal::ProxyHeader { what: UNEXPECTED } } else { refusal }
-}
-
-/// The socket's own peer.
-pub(crate) fn peer_of(fd: &OwnedFd) -> Option<SocketAddr> {
-    rustix::net::getpeername(fd).ok().flatten().and_then(|address| SocketAddr::try_from(address).ok())
-}
-
-/// An address as lists show it; a header that named no port shows none.
-pub(crate) fn shown(address: SocketAddr) -> String {
-    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
 }

@@ -9,13 +9,13 @@ use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::limits::QUERY_PAGE_MAX;
 use tidegate_protocol::records::{ConnectionInfo, Pair, QueryKind, QueryReply, QueryRequest, RoomInfo};
 
-use crate::accept::proxy_header;
 use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{age_of, unix_ms};
 use crate::gateway::node::Node;
 use crate::key::ConnectionKey;
+use crate::session::address;
 use crate::topic::Topic;
 
 /// Answers a query.
@@ -136,7 +136,7 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
     let now = node.clock.now();
     let id = node.connection_id(bucket.at(table.key(slot)));
     let claims = cold.claims.as_deref();
-    let address = cold.address.as_deref().copied().or_else(|| proxy_header::peer_of(fd));
+    let address = cold.address.as_deref().copied().or_else(|| address::peer_of(fd));
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     let seen = age_of(&hot.seen, now).min(age_of(&hot.wrote, now));
     let age_ms = node.clock.moment().saturating_sub(cold.opened);
@@ -149,7 +149,7 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
             .iter()
             .filter_map(|id| table.rooms.get(id)?.topic.room().map(|r| r.name.to_string()))
             .collect(),
-        address: address.map_or_else(String::new, proxy_header::shown),
+        address: address.map_or_else(String::new, address::shown),
         age_ms,
         since_ms: unix_ms().saturating_sub(age_ms),
         idle_ms: u64::from(seen),

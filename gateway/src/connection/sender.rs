@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use tidegate_protocol::records::{Pair, Sender};
 
-use crate::accept::proxy_header;
 use crate::bucket::table::Table;
 use crate::gateway::node::Node;
 use crate::key::ConnectionKey;
+use crate::session::address;
 
 /// Describes a connection. Its address costs a system call, so it is told only where someone wants it.
 pub(crate) fn describe(node: &Node, table: &Table, key: ConnectionKey, with_address: bool) -> Option<Sender> {
@@ -14,15 +14,14 @@ pub(crate) fn describe(node: &Node, table: &Table, key: ConnectionKey, with_addr
     let fd = hot.fd.as_ref()?;
     let id = node.connection_id(key);
     let claims = cold.claims.as_deref();
-    let address =
-        with_address.then(|| cold.address.as_deref().copied().or_else(|| proxy_header::peer_of(fd))).flatten();
+    let address = with_address.then(|| cold.address.as_deref().copied().or_else(|| address::peer_of(fd))).flatten();
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
     Some(Sender {
         connection: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
         user: cold.user.as_deref().unwrap_or_default().to_owned(),
         platform: node.platforms.name(cold.platform),
         device: claims.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
-        address: address.map_or_else(String::new, proxy_header::shown),
+        address: address.map_or_else(String::new, address::shown),
         attributes: claims.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     })
 }

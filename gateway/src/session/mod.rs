@@ -2,6 +2,7 @@
 //! made: a client named itself (`auth.mode = "none"`), or a verified token named it (rule C-4).
 //! What is kept of it for the connection's life beside user and platform is its [`HeldClaims`].
 
+pub(crate) mod address;
 mod attributes;
 pub mod auth;
 pub(crate) mod blocklist;
