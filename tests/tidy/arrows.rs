@@ -85,10 +85,8 @@ const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[
     ("uplink", "gateway"),
     ("connection", "backplane"),
     ("connection", "gateway"),
-    ("accept", "operate"),
     ("accept", "gateway"),
     ("backplane", "writer"),
-    ("backplane", "operate"),
     ("backplane", "gateway"),
     ("operate", "gateway"),
 ];

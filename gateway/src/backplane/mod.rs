@@ -31,7 +31,6 @@ use tokio::sync::oneshot;
 
 use crate::gateway::StartError;
 use crate::gateway::node::Node;
-use crate::operate::ops::Holder;
 
 /// Room for several full batches in flight, so that a batch never waits for a window update.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
@@ -46,6 +45,9 @@ pub(crate) const LINKS_MAX: usize = 256;
 const PREFACE: std::time::Duration = std::time::Duration::from_secs(5);
 /// From request head to the end of its body.
 const BODY: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Ends a link by being dropped.
+pub(crate) type Holder = oneshot::Sender<()>;
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]

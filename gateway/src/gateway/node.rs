@@ -17,7 +17,7 @@ use crate::accept::backlog::Backlog;
 use crate::accept::hook::Mailbox;
 use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
-use crate::backplane::Links;
+use crate::backplane::{self, Links};
 use crate::bucket::Bucket;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -108,7 +108,7 @@ pub struct Node {
     /// Sockets of the ops listener.
     pub(crate) ops_places: Arc<Places<Holder>>,
     /// Links of the backplane; those that have proven themselves count as served.
-    pub(crate) link_places: Arc<Places<Holder>>,
+    pub(crate) link_places: Arc<Places<backplane::Holder>>,
     /// Refused handshakes by code.
     pub refusals: Mutex<HashMap<&'static str, u64>>,
     pub(crate) connections: AtomicUsize,

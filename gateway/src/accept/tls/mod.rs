@@ -29,12 +29,14 @@ use self::relay::Relay;
 use crate::accept::proxy_header::{self, Stranger};
 use crate::clock::Millis;
 use crate::gateway::node::Node;
-use crate::operate::ops::Holder;
 
 /// What is in the kernel from the client to the gateway, decrypted; a client's message is small.
 const INBOUND_BYTES: usize = 16 * 1024;
 /// How long nobody takes a newcomer's place: several round trips, and a part of `handshake.deadline_ms`.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// Ends a handshake by being dropped.
+type Holder = oneshot::Sender<()>;
 
 /// A client past its TLS handshake, for the acceptor.
 #[derive(Debug)]
