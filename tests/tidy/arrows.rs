@@ -83,7 +83,6 @@ const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[
     ("uplink", "bucket"),
     ("uplink", "connection"),
     ("uplink", "gateway"),
-    ("connection", "backplane"),
     ("connection", "gateway"),
     ("accept", "gateway"),
     ("backplane", "writer"),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::limits::is_valid_name;
-use tidegate_protocol::records::{Block, CommandReply, CommandRequest, Move};
+use tidegate_protocol::records::{Block, CommandReply, CommandRequest, DeviceRule, Move, Newcomer};
 use tidegate_protocol::reply;
 
 use crate::backplane::Refused;
@@ -16,6 +16,7 @@ use crate::bucket::pending::Queued;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
 use crate::clock::unix_ms;
+use crate::connection::devices::Rival;
 use crate::connection::membership::{self, Joined};
 use crate::counters::Delta;
 use crate::gateway::node::Node;
@@ -43,13 +44,25 @@ pub(crate) async fn command(node: &Node, request: &CommandRequest) -> Result<Com
         bar(node, block, &mut reply);
     }
     if let Some(newcomer) = &request.newcomer {
-        node.compete(newcomer, &mut reply)?;
+        let competed = node.compete(&rival(newcomer)?);
+        reply.closed += competed.closed;
+        reply.stronger += competed.stronger;
     }
     if !request.close_room.is_empty() {
         reply.moved += close_room(node, &request.close_room).await;
     }
     node.totals.moved.fetch_add(reply.moved, Ordering::Relaxed);
     Ok(reply)
+}
+
+fn rival(newcomer: &Newcomer) -> Result<Rival<'_>, Refused> {
+    let claim = newcomer.claim.unwrap_or_default();
+    let rule = DeviceRule::try_from(claim.rule).map_err(|_| Refused::Bad("unknown rule of devices".into()))?;
+    let id = <[u8; 16]>::try_from(&*newcomer.connection);
+    let id = u128::from_be_bytes(id.map_err(|_| Refused::Bad("a connection id is 16 bytes".into()))?);
+    let device = (!newcomer.device.is_empty()).then_some(newcomer.device.as_str());
+    let (user, platform) = (&newcomer.user, &newcomer.platform);
+    Ok(Rival { user, platform, device, rule, since_ms: claim.since_ms, id })
 }
 
 fn close(node: &Node, request: &CommandRequest) -> Result<u64, Refused> {

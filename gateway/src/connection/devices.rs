@@ -10,9 +10,8 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::close::{self, CloseReason};
 use tidegate_protocol::handshake::Refusal;
 use tidegate_protocol::ids::ConnectionId;
-use tidegate_protocol::records::{Claim, CommandReply, DeviceRule, Newcomer, item::What};
+use tidegate_protocol::records::{Claim, DeviceRule, item::What};
 
-use crate::backplane::Refused;
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user};
 use crate::config::DevicePolicy;
@@ -29,6 +28,29 @@ pub(super) struct Way {
     pub older: Vec<SlotKey>,
     /// What it claims at other gateways, if anything.
     pub rule: Option<DeviceRule>,
+}
+
+/// A newcomer at another gateway that claims its place.
+#[derive(Debug)]
+pub(crate) struct Rival<'a> {
+    pub user: &'a str,
+    pub platform: &'a str,
+    /// Its device, if it has a name.
+    pub device: Option<&'a str>,
+    pub rule: DeviceRule,
+    /// When it was opened.
+    pub since_ms: u64,
+    /// The number of its connection id.
+    pub id: u128,
+}
+
+/// What came of a rival's claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Competed {
+    /// Connections here that lose and are closed.
+    pub closed: u64,
+    /// Those that win.
+    pub stronger: u64,
 }
 
 impl Node {
@@ -91,37 +113,33 @@ impl Node {
     }
 
     /// A newcomer at another gateway claims its place: who loses against it here is closed, who wins is counted.
-    pub(crate) fn compete(&self, newcomer: &Newcomer, reply: &mut CommandReply) -> Result<(), Refused> {
-        let claim = newcomer.claim.unwrap_or_default();
-        let rule = DeviceRule::try_from(claim.rule).map_err(|_| Refused::Bad("unknown rule of devices".into()))?;
-        let id = <[u8; 16]>::try_from(&*newcomer.connection);
-        let id = u128::from_be_bytes(id.map_err(|_| Refused::Bad("a connection id is 16 bytes".into()))?);
+    pub(crate) fn compete(&self, rival: &Rival<'_>) -> Competed {
+        let mut competed = Competed::default();
         // A platform that nobody here has.
-        let Some(platform) = self.platforms.find(&newcomer.platform) else { return Ok(()) };
-        let device = (!newcomer.device.is_empty()).then_some(newcomer.device.as_str());
-        let bucket = &self.buckets[usize::from(of_user(&newcomer.user, self.buckets.len()))];
+        let Some(platform) = self.platforms.find(rival.platform) else { return competed };
+        let bucket = &self.buckets[usize::from(of_user(rival.user, self.buckets.len()))];
         let mut losers = Vec::new();
         {
             let table = bucket.table.read();
-            for key in of_platform(&table, &newcomer.user, platform.id) {
-                if !compete(device, device_of(&table, key.slot)) {
+            for key in of_platform(&table, rival.user, platform.id) {
+                if !compete(rival.device, device_of(&table, key.slot)) {
                     continue;
                 }
                 let here = self.connection_id(bucket.at(key));
-                match self.rank(&table, key.slot, here).cmp(&(claim.since_ms, id)) {
+                match self.rank(&table, key.slot, here).cmp(&(rival.since_ms, rival.id)) {
                     cmp::Ordering::Equal => {}
-                    order if (rule == DeviceRule::KeepNewest) == order.is_lt() => losers.push(key),
-                    _ => reply.stronger += 1,
+                    order if (rival.rule == DeviceRule::KeepNewest) == order.is_lt() => losers.push(key),
+                    _ => competed.stronger += 1,
                 }
             }
         }
-        let text = last_word(rule);
+        let text = last_word(rival.rule);
         for &key in &losers {
             let code = CloseReason::Replaced.code();
             bucket.command(Command::Close { key, code, text: text.as_str().into() });
         }
-        reply.closed += losers.len() as u64;
-        Ok(())
+        competed.closed = losers.len() as u64;
+        competed
     }
 
     /// A newcomer of ours has lost against a connection at another gateway, by the rule whose refusal has this code.

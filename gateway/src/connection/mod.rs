@@ -2,7 +2,7 @@
 //! One task a bucket lives through it ([`event_loop`]); what it lives on is the bucket's table.
 
 pub(crate) mod close;
-mod devices;
+pub(crate) mod devices;
 mod dialect;
 pub(crate) mod event_loop;
 pub(crate) mod membership;
