@@ -13,6 +13,7 @@ mod uplink;
 
 pub use links::Links;
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -29,7 +30,6 @@ use tidegate_protocol::records::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use crate::gateway::StartError;
 use crate::gateway::node::Node;
 
 /// Room for several full batches in flight, so that a batch never waits for a window update.
@@ -82,11 +82,12 @@ impl Refused {
 }
 
 /// Binds the backplane's TCP address and serves it until the gateway stops.
-pub(crate) async fn listen(node: &Arc<Node>) -> Result<std::net::SocketAddr, StartError> {
-    let address = node.config.backplane;
-    let bind = |error| StartError::Bind { address, what: "backplane", error };
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(bind)?;
-    let bound = listener.local_addr().map_err(bind)?;
+///
+/// # Errors
+/// The system's, for example when the address is in use.
+pub(crate) async fn listen(node: &Arc<Node>) -> io::Result<std::net::SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(node.config.backplane).await?;
+    let bound = listener.local_addr()?;
     let node = Arc::clone(node);
     tokio::spawn(async move {
         loop {

@@ -120,7 +120,7 @@ impl Gateway {
             config.handshake.before_logic = BeforeLogic::Admit;
         }
         let listener = listener::bind(config.listen, config.user_timeout_ms(), config.pending.kernel_bytes)
-            .map_err(|error| StartError::Bind { address: config.listen, what: "clients", error })?;
+            .map_err(cannot_bind(config.listen, "clients"))?;
         let listen = local_address(&listener)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (node, threads) = Self::build(config, origins, auth, listen, (cores, clock))?;
@@ -272,7 +272,8 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Bind`].
     pub async fn serve_backplane(&self) -> Result<SocketAddr, StartError> {
-        crate::backplane::listen(&self.node).await
+        let bound = crate::backplane::listen(&self.node).await;
+        bound.map_err(cannot_bind(self.node.config.backplane, "backplane"))
     }
 
     /// A new in-memory link to the backplane, for a logic node in the same process.
@@ -291,7 +292,8 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Bind`].
     pub async fn serve_ops(&self, more: MetricsText) -> Result<SocketAddr, StartError> {
-        crate::operate::ops::listen(&self.node, more).await
+        let bound = crate::operate::ops::listen(&self.node, more).await;
+        bound.map_err(cannot_bind(self.node.config.ops, "ops"))
     }
 
     /// Puts another configuration in force as far as that goes while connections live: keys and expectations of tokens (files
@@ -319,6 +321,10 @@ impl Gateway {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }
+}
+
+fn cannot_bind(address: SocketAddr, what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::Bind { address, what, error }
 }
 
 /// As configured, or what the open files allow.

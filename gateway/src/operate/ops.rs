@@ -2,6 +2,7 @@
 //! On loopback unless told otherwise; never on the clients' port.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,6 @@ use tidegate_protocol::exposition::Exposition;
 use tidegate_protocol::places::Place;
 use tokio::sync::oneshot;
 
-use crate::gateway::StartError;
 use crate::gateway::node::Node;
 
 /// Scrapers at once; one more takes the place of one that asks for nothing.
@@ -30,11 +30,12 @@ pub(crate) type Holder = oneshot::Sender<()>;
 pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
 
 /// Binds the listener and serves it until the gateway stops.
-pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> Result<SocketAddr, StartError> {
-    let address = node.config.ops;
-    let bind = |error| StartError::Bind { address, what: "ops", error };
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(bind)?;
-    let bound = listener.local_addr().map_err(bind)?;
+///
+/// # Errors
+/// The system's, for example when the address is in use.
+pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> io::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(node.config.ops).await?;
+    let bound = listener.local_addr()?;
     let node = Arc::clone(node);
     tokio::spawn(async move {
         loop {
