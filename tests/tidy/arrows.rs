@@ -80,9 +80,6 @@ const GATEWAY_ARROWS: &[Floor] = &[
 
 const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[
     ("session", "gateway"),
-    ("uplink", "bucket"),
-    ("uplink", "connection"),
-    ("uplink", "gateway"),
     ("connection", "gateway"),
     ("accept", "gateway"),
     ("backplane", "writer"),

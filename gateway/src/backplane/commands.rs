@@ -18,11 +18,12 @@ use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
 use crate::clock::unix_ms;
 use crate::connection::devices::Rival;
 use crate::connection::membership::{self, Joined};
+use crate::connection::sender;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::topic::Topic;
-use crate::uplink::events::{self, Happened};
+use crate::uplink::events::Happened;
 use crate::writer::KernelWriter;
 
 /// Members taken out of a room under one hold of its bucket's lock: well under a millisecond with their LEFTs.
@@ -158,7 +159,7 @@ fn take_out(
     if !membership::leave(node, table, bucket.at(key), room) {
         return false;
     }
-    events::tell(node, table, bucket.at(key), Happened::Left(room, reason));
+    sender::tell(node, table, bucket.at(key), Happened::Left(room, reason));
     let mut json = Vec::new();
     reply::left_because(&mut json, room, reason);
     if let Some(hot) = table.find(key) {

@@ -11,12 +11,13 @@ use tidegate_protocol::ws::{self, Violation};
 use super::event_loop::EventLoop;
 use crate::bucket::outbox;
 use crate::bucket::table::{Removed, Table};
+use crate::connection::sender;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
-use crate::uplink::events::{self, Happened};
+use crate::uplink::events::Happened;
 use crate::writer::KernelWriter;
 
 /// A Close without a code, and an end without a Close (RFC 6455 section 7.4.1).
@@ -111,14 +112,14 @@ fn tell_of_end(node: &Node, table: &Table, key: ConnectionKey, code: u16) {
     let Some(cold) = table.cold.get(key.at.slot as usize) else { return };
     if node.uplink.wants.wanted.has(Happened::Left("", "")) {
         for room in cold.rooms.iter().filter_map(|id| table.rooms.get(id)?.topic.room()) {
-            events::tell(node, table, key, Happened::Left(&room.name, "disconnected"));
+            sender::tell(node, table, key, Happened::Left(&room.name, "disconnected"));
         }
     }
     let duration_ms = node.clock.moment().saturating_sub(cold.opened);
-    events::tell(node, table, key, Happened::Disconnected { code, duration_ms });
+    sender::tell(node, table, key, Happened::Disconnected { code, duration_ms });
     let user = cold.user.as_ref().and_then(|user| table.users.get(user));
     if user.is_some_and(|entry| entry.slots.len() == 1) {
-        events::tell(node, table, key, Happened::UserOffline);
+        sender::tell(node, table, key, Happened::UserOffline);
     }
 }
 

@@ -12,11 +12,12 @@ use tidegate_protocol::reply::JoinedRoom;
 use crate::bucket::outbox;
 use crate::bucket::pending::{Pending, Queued};
 use crate::bucket::table::Table;
+use crate::connection::sender;
 use crate::counters::{Delta, DropReason};
 use crate::gateway::node::Node;
 use crate::key::ConnectionKey;
 use crate::session::Act;
-use crate::uplink::events::{self, Happened};
+use crate::uplink::events::Happened;
 use crate::writer::KernelWriter;
 
 /// One room's outcome of a JOIN.
@@ -72,7 +73,7 @@ pub(crate) fn enter(node: &Node, table: &mut Table, key: ConnectionKey, room: &s
     *version = (*version).max(entered.version);
     table.join(key.at.slot, &entered.topic, key.bucket, || entered.topic.gather.lock().seq);
     node.rooms.watched.note_came(&entered.topic, user.as_ref());
-    events::tell(node, table, key, Happened::Joined(room));
+    sender::tell(node, table, key, Happened::Joined(room));
     match entered.topic.room() {
         Some(room) => standing(table, room.id, true),
         None => Joined::Refused { code: "invalid", message: "no room" },

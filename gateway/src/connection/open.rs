@@ -19,12 +19,13 @@ use crate::bucket::table::{Hot, Table};
 use crate::bucket::{Bucket, Command, of_user, outbox};
 use crate::clock::unix_ms;
 use crate::connection::membership;
+use crate::connection::sender;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::rooms::interest::Held;
 use crate::session::Identity;
-use crate::uplink::events::{self, Happened};
+use crate::uplink::events::Happened;
 use crate::writer::{KernelWriter, Writer};
 
 /// Anonymous connections that follow each other into one bucket. What the kernel made one after the other lies side by
@@ -123,10 +124,10 @@ impl Node {
 
     /// Events of a start, for services that want them.
     fn tell_of_start(&self, table: &Table, key: ConnectionKey) {
-        events::tell(self, table, key, Happened::Connected);
+        sender::tell(self, table, key, Happened::Connected);
         let user = table.cold[key.at.slot as usize].user.as_ref().and_then(|user| table.users.get(user));
         if user.is_some_and(|entry| entry.slots.len() == 1) {
-            events::tell(self, table, key, Happened::UserOnline);
+            sender::tell(self, table, key, Happened::UserOnline);
         }
     }
 

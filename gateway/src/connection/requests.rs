@@ -17,11 +17,12 @@ use crate::bucket::outbox;
 use crate::bucket::pending::Queued;
 use crate::bucket::text_frame;
 use crate::clock::unix_ms;
+use crate::connection::sender;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::uplink::Expects;
-use crate::uplink::events::{self, Happened};
+use crate::uplink::events::Happened;
 use crate::writer::KernelWriter;
 
 /// Malformed messages in a row that end a connection (rule E-1).
@@ -154,7 +155,7 @@ impl EventLoop {
                 return;
             }
             if membership::leave(node, &mut table, bucket.at(key), room) {
-                events::tell(node, &table, bucket.at(key), Happened::Left(room, ""));
+                sender::tell(node, &table, bucket.at(key), Happened::Left(room, ""));
                 reply::left(&mut json, id, room);
             } else {
                 reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);

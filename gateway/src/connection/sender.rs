@@ -1,12 +1,14 @@
-//! A connection as those behind the gateway know it.
+//! A connection as those behind the gateway know it, and telling them what happened to it.
 
 use bytes::Bytes;
-use tidegate_protocol::records::{Pair, Sender};
+use tidegate_protocol::records::{Pair, Sender, item::What};
 
 use crate::bucket::table::Table;
 use crate::gateway::node::Node;
 use crate::key::ConnectionKey;
 use crate::session::address;
+use crate::uplink::Addressee;
+use crate::uplink::events::Happened;
 
 /// Describes a connection. Its address costs a system call, so it is told only where someone wants it.
 pub(crate) fn describe(node: &Node, table: &Table, key: ConnectionKey, with_address: bool) -> Option<Sender> {
@@ -24,4 +26,15 @@ pub(crate) fn describe(node: &Node, table: &Table, key: ConnectionKey, with_addr
         address: address.map_or_else(String::new, address::shown),
         attributes: claims.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),
     })
+}
+
+/// Tells of it, if someone wants to hear. The connection must still be in the table.
+pub(crate) fn tell(node: &Node, table: &Table, key: ConnectionKey, happened: Happened<'_>) {
+    if !node.uplink.wants.wanted.has(happened) {
+        return;
+    }
+    let Some(from) = describe(node, table, key, false) else { return };
+    let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
+    let what = What::Event(happened.record());
+    node.uplink.mention(Addressee::Name(&name), from, what, node.clock.now());
 }

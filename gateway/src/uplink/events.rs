@@ -5,13 +5,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use tidegate_protocol::close::CloseReason;
-use tidegate_protocol::records::{self, Wants, item::What};
-
-use super::Addressee;
-use crate::bucket::table::Table;
-use crate::connection::sender;
-use crate::gateway::node::Node;
-use crate::key::ConnectionKey;
+use tidegate_protocol::records::{self, Wants};
 
 /// What happened to a connection.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +44,8 @@ impl Happened<'_> {
         }
     }
 
-    fn record(self) -> records::Event {
+    /// As it travels.
+    pub(crate) fn record(self) -> records::Event {
         let mut event = records::Event { kind: KINDS[self.place()].to_owned(), ..records::Event::default() };
         match self {
             Self::Connected | Self::UserOnline | Self::UserOffline => {}
@@ -99,17 +94,6 @@ impl Wanted {
     }
 }
 
-/// Tells of it, if someone wants to hear. The connection must still be in the table.
-pub(crate) fn tell(node: &Node, table: &Table, key: ConnectionKey, happened: Happened<'_>) {
-    if !node.uplink.wants.wanted.has(happened) {
-        return;
-    }
-    let Some(from) = sender::describe(node, table, key, false) else { return };
-    let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
-    let what = What::Event(happened.record());
-    node.uplink.mention(Addressee::Name(&name), from, what, node.clock.now());
-}
-
 /// One word for a close code.
 fn reason_of(code: u16) -> &'static str {
     if let Some(reason) = CloseReason::ALL.iter().find(|reason| reason.code() == code) {
@@ -126,6 +110,9 @@ fn reason_of(code: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_protocol::records::item::What;
+
+    use super::super::{Addressee, Uplink, Whose};
     use super::*;
 
     fn wants(events: &[&str]) -> Wants {
@@ -157,7 +144,7 @@ mod tests {
     #[test]
     fn events_give_way_to_what_clients_say() {
         let config = crate::config::UplinkConfig { items: 10, ..crate::config::UplinkConfig::default() };
-        let uplink = super::super::Uplink::new(&config);
+        let uplink = Uplink::new(&config);
         let event = || What::Event(Happened::Connected.record());
 
         for user in 0..10 {
@@ -166,8 +153,7 @@ mod tests {
 
         assert_eq!((uplink.kept().0, uplink.wants.wanted.dropped.load(Ordering::Relaxed)), (6, 4));
         let said = What::Send(records::Send::default());
-        let whose = super::super::Whose::Nobody;
-        assert!(uplink.say(Addressee::Name(b"alice"), records::Sender::default(), said, whose, 0).is_ok());
+        assert!(uplink.say(Addressee::Name(b"alice"), records::Sender::default(), said, Whose::Nobody, 0).is_ok());
     }
 
     #[test]
