@@ -1,6 +1,8 @@
-//! Which connection is meant, here: by the slot it lives in, and by how often that slot had been used before. A slot goes to the
+//! Which connection is meant. Here: by the slot it lives in, and by how often that slot had been used before. A slot goes to the
 //! next who comes, so whoever keeps a key across a lock has to find its connection again by both.
-//! What a connection is called beyond this gateway is `tidegate_protocol::ids::ConnectionId`.
+//! Beyond this gateway: by a [`ConnectionId`], which this run of it ([`Instance`]) gives and knows again.
+
+use tidegate_protocol::ids::ConnectionId;
 
 /// A connection of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +35,38 @@ pub struct ConnectionKey {
     pub bucket: u16,
     /// Where it is there.
     pub at: SlotKey,
+}
+
+/// This run of this gateway, as the fleet knows it.
+#[derive(Debug)]
+pub struct Instance {
+    /// Name in receipts and metrics.
+    pub name: String,
+    /// Start in Unix milliseconds; a new one voids what logic knew.
+    pub epoch: u64,
+    /// Gateway part of connection ids.
+    pub id: u16,
+    /// Epoch part of connection ids: the start in tenths of a second.
+    pub id_epoch: u32,
+    /// How many buckets there are.
+    pub buckets: usize,
+}
+
+impl Instance {
+    /// The id of a connection of this gateway.
+    #[must_use]
+    pub fn id_of(&self, key: ConnectionKey) -> ConnectionId {
+        let ConnectionKey { bucket, at: SlotKey { slot, generation } } = key;
+        ConnectionId { gateway: self.id, epoch: self.id_epoch, bucket, slot, generation }
+    }
+
+    /// The connection that an id stands for, when it is one of this gateway's.
+    #[must_use]
+    pub fn key_of(&self, id: ConnectionId) -> Option<ConnectionKey> {
+        let ConnectionId { gateway, epoch, bucket, slot, generation } = id;
+        let is_ours = gateway == self.id && epoch == self.id_epoch && usize::from(bucket) < self.buckets;
+        is_ours.then_some(ConnectionKey { bucket, at: SlotKey { slot, generation } })
+    }
 }
 
 /// A client at an acceptor that is no connection yet.

@@ -22,7 +22,7 @@ const HOLD_MS_DRAINING: u32 = 200;
 /// Answers at once when something has happened, else when it does or the hold is over.
 pub(super) async fn events(node: &Node, owner: u64, request: &EventsRequest) -> EventsReply {
     node.spare.note(request.rest.as_ref(), node.clock.now());
-    if request.epoch != node.epoch || request.cursor == 0 || !request.page.is_empty() {
+    if request.epoch != node.instance.epoch || request.cursor == 0 || !request.page.is_empty() {
         return snapshot(node, owner, request);
     }
     let version = request.cursor - 1;
@@ -58,7 +58,7 @@ async fn changes(node: &Node, owner: u64, request: &EventsRequest, version: u64)
 /// One page of a snapshot. It stands for the version of its beginning; what changed while its pages were read follows
 /// before its end, and the last word on a name counts.
 fn snapshot(node: &Node, owner: u64, request: &EventsRequest) -> EventsReply {
-    let parsed = parse_page(&request.page).filter(|_| request.epoch == node.epoch);
+    let parsed = parse_page(&request.page).filter(|_| request.epoch == node.instance.epoch);
     if parsed.is_none() {
         // Until it is complete, the logic node sends everything, so no reply waits for it.
         let held = node.interest.forget(request.logic);
@@ -89,7 +89,7 @@ fn snapshot(node: &Node, owner: u64, request: &EventsRequest) -> EventsReply {
 
 fn reply(node: &Node, version: u64, interest: Vec<records::Interest>) -> EventsReply {
     EventsReply {
-        epoch: node.epoch,
+        epoch: node.instance.epoch,
         cursor: version + 1,
         interest,
         gateway: Some(info(node)),
@@ -121,9 +121,9 @@ pub(crate) fn info(node: &Node) -> GatewayInfo {
     let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
     let platforms = node.platforms.counts().into_iter();
     GatewayInfo {
-        name: node.name.clone(),
-        id: u32::from(node.id),
-        id_epoch: node.id_epoch,
+        name: node.instance.name.clone(),
+        id: u32::from(node.instance.id),
+        id_epoch: node.instance.id_epoch,
         connections: node.connections() as u64,
         rooms: node.rooms.len() as u64,
         users: node.users_present.load(Ordering::Relaxed),

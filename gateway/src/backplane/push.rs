@@ -34,7 +34,7 @@ const WAIT_MS_MAX: u32 = 60_000;
 
 /// Applies a batch once; gives the encoded reply.
 pub(super) async fn push(node: &Node, batch: PushBatch) -> Result<Bytes, Refused> {
-    if batch.epoch != node.epoch {
+    if batch.epoch != node.instance.epoch {
         return Err(Refused::Conflict("this gateway has another epoch: it has restarted"));
     }
     check(&batch)?;
@@ -161,7 +161,7 @@ fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Place, u64)
         }
         To::Connection(id) => {
             let id = <[u8; 16]>::try_from(id.as_ref()).ok()?;
-            let key = node.locate(ConnectionId::from_u128(u128::from_be_bytes(id)))?;
+            let key = node.instance.key_of(ConnectionId::from_u128(u128::from_be_bytes(id)))?;
             let bucket = &node.buckets[usize::from(key.bucket)];
             let table = bucket.table.read();
             table.find(key.at)?;
@@ -202,7 +202,7 @@ fn compile(node: &Node, n: &records::Narrow) -> Option<Arc<Narrow>> {
         .except_connections
         .iter()
         .filter_map(|id| <[u8; 16]>::try_from(id.as_ref()).ok())
-        .filter_map(|id| node.locate(ConnectionId::from_u128(u128::from_be_bytes(id))))
+        .filter_map(|id| node.instance.key_of(ConnectionId::from_u128(u128::from_be_bytes(id))))
         .collect();
     except_connections.sort_unstable();
     let mut except_users = n.except_users.clone();

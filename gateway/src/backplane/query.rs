@@ -63,7 +63,7 @@ fn page(limit: u32) -> usize {
 
 pub(crate) fn locate(node: &Node, id: &[u8]) -> Result<Option<ConnectionKey>, Refused> {
     let id = <[u8; 16]>::try_from(id).map_err(|_| Refused::Bad("a connection id is 16 bytes".into()))?;
-    Ok(node.locate(ConnectionId::from_u128(u128::from_be_bytes(id))))
+    Ok(node.instance.key_of(ConnectionId::from_u128(u128::from_be_bytes(id))))
 }
 
 fn connections(node: &Node, request: &QueryRequest) -> Result<QueryReply, Refused> {
@@ -134,7 +134,7 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
     let (hot, cold) = (table.hot.get(slot as usize)?, table.cold.get(slot as usize)?);
     let fd = hot.fd.as_ref()?;
     let now = node.clock.now();
-    let id = node.connection_id(bucket.at(table.key(slot)));
+    let id = node.instance.id_of(bucket.at(table.key(slot)));
     let claims = cold.claims.as_deref();
     let address = cold.address.as_deref().copied().or_else(|| address::peer_of(fd));
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };

@@ -125,7 +125,7 @@ impl Node {
                 if !compete(rival.device, device_of(&table, key.slot)) {
                     continue;
                 }
-                let here = self.connection_id(bucket.at(key));
+                let here = self.instance.id_of(bucket.at(key));
                 match self.rank(&table, key.slot, here).cmp(&(rival.since_ms, rival.id)) {
                     cmp::Ordering::Equal => {}
                     order if (rival.rule == DeviceRule::KeepNewest) == order.is_lt() => losers.push(key),

@@ -168,7 +168,7 @@ impl Node {
         }
         let reconnect = &self.config.reconnect;
         let hello = Hello {
-            connection: &self.connection_id(key).to_string(),
+            connection: &self.instance.id_of(key).to_string(),
             user,
             server: concat!("tidegate/", env!("CARGO_PKG_VERSION")),
             ping_ms: self.config.heartbeat.idle_ms,

@@ -14,7 +14,7 @@ use crate::uplink::events::Happened;
 pub(crate) fn describe(node: &Node, table: &Table, key: ConnectionKey, with_address: bool) -> Option<Sender> {
     let (hot, cold) = (table.find(key.at)?, table.cold.get(key.at.slot as usize)?);
     let fd = hot.fd.as_ref()?;
-    let id = node.connection_id(key);
+    let id = node.instance.id_of(key);
     let claims = cold.claims.as_deref();
     let address = with_address.then(|| cold.address.as_deref().copied().or_else(|| address::peer_of(fd))).flatten();
     let pair = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };

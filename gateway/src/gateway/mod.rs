@@ -44,6 +44,7 @@ use crate::deliver::merge::Merger;
 use crate::deliver::merge::compressor::Compressor;
 use crate::gateway::check::refusals;
 use crate::gateway::drain_rate::SpareCapacity;
+use crate::key::Instance;
 use crate::operate::ops::{self, MetricsText};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -176,11 +177,14 @@ impl Gateway {
         let open = Open::of(&config);
         let watched = Watched::new(&config.presence, config.limits.rooms_total);
         let node = Node {
-            name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
-            epoch,
-            id: if config.id == 0 { fastrand::u16(1..) } else { config.id },
-            #[expect(clippy::cast_possible_truncation, reason = "wraps every 13 years, by design")]
-            id_epoch: (epoch / 100) as u32,
+            instance: Arc::new(Instance {
+                name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
+                epoch,
+                id: if config.id == 0 { fastrand::u16(1..) } else { config.id },
+                #[expect(clippy::cast_possible_truncation, reason = "wraps every 13 years, by design")]
+                id_epoch: (epoch / 100) as u32,
+                buckets: count,
+            }),
             clock,
             rooms: Rooms::watching(count, config.limits.rooms_total, &epoch_text, watched),
             buckets,
@@ -231,7 +235,7 @@ impl Gateway {
     /// Name in receipts and metrics.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.node.name
+        &self.node.instance.name
     }
 
     /// Resolves once a logic node has said what it wants to hear. Before, clients are treated as

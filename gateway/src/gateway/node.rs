@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_protocol::handshake::{Origins, Refusal};
-use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::places::Places;
 use tokio::sync::watch;
 
@@ -27,7 +26,7 @@ use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::gateway::drain_rate::SpareCapacity;
-use crate::key::{ConnectionKey, SlotKey};
+use crate::key::Instance;
 use crate::operate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -43,14 +42,8 @@ pub struct Node {
     pub config: GatewayConfig,
     /// What of it a reload changes.
     pub settings: Settings,
-    /// Name in receipts and metrics.
-    pub name: String,
-    /// Start in Unix milliseconds; a new one voids what logic knew.
-    pub epoch: u64,
-    /// Gateway part of connection ids.
-    pub id: u16,
-    /// Epoch part of connection ids: the start in tenths of a second.
-    pub id_epoch: u32,
+    /// This run of the gateway.
+    pub instance: Arc<Instance>,
     /// The clock.
     pub clock: Clock,
     /// The connections.
@@ -187,19 +180,5 @@ impl Node {
     pub fn refused(&self, refusal: Refusal) {
         self.totals.refused.fetch_add(1, Ordering::Relaxed);
         *self.refusals.lock().entry(refusal.code()).or_insert(0) += 1;
-    }
-
-    /// The id of a connection of this gateway.
-    #[must_use]
-    pub fn connection_id(&self, key: ConnectionKey) -> ConnectionId {
-        let ConnectionKey { bucket, at: SlotKey { slot, generation } } = key;
-        ConnectionId { gateway: self.id, epoch: self.id_epoch, bucket, slot, generation }
-    }
-
-    /// The connection that an id stands for, when it is one of this gateway's.
-    #[must_use]
-    pub fn locate(&self, id: ConnectionId) -> Option<ConnectionKey> {
-        let is_ours = id.gateway == self.id && id.epoch == self.id_epoch && usize::from(id.bucket) < self.buckets.len();
-        is_ours.then_some(ConnectionKey { bucket: id.bucket, at: SlotKey { slot: id.slot, generation: id.generation } })
     }
 }
