@@ -14,6 +14,7 @@ mod counters;
 pub mod deliver;
 mod gateway;
 pub mod key;
+mod lifecycle;
 pub mod memory;
 mod operate;
 mod poll;

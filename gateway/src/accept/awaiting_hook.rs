@@ -99,7 +99,7 @@ impl Acceptor {
         if verdict.status != 0 {
             return self.turn_down_by_hook(node, &fd, &waiting, &verdict);
         }
-        if !node.is_accepting() {
+        if !node.lifecycle.is_accepting() {
             return self.turn_down(node, &fd, &waiting, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
         let AwaitingHook { identity, deflate, response, early } = waiting;

@@ -22,10 +22,10 @@ impl Acceptor {
         let patience = sleep(Duration::from_millis(node.config.handshake.deadline_ms.into()));
         tokio::pin!(patience);
         let mut looks = node.clock.beats(LOOK_MS, 0);
-        while node.awaits_logic() && node.is_accepting() {
+        while node.awaits_logic() && node.lifecycle.is_accepting() {
             tokio::select! {
                 biased;
-                () = node.stopped() => return,
+                () = node.lifecycle.stopped() => return,
                 () = node.uplink.wants.heard() => return,
                 () = &mut patience => return,
                 _ = looks.tick() => drop(self.hold_back(node)),
@@ -38,7 +38,7 @@ impl Acceptor {
 pub async fn warn(node: &Node) {
     let patience = sleep(Duration::from_millis(node.config.handshake.deadline_ms.into()));
     tokio::select! {
-        () = node.stopped() => {}
+        () = node.lifecycle.stopped() => {}
         () = node.uplink.wants.heard() => {}
         () = patience => tracing::warn!(
             "no logic node has said what it wants to hear, so clients get 503 until one does; logic nodes dial this \

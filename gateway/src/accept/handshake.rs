@@ -65,7 +65,7 @@ impl Acceptor {
         is_parked: bool,
     ) -> Result<(), (OwnedFd, Refusal)> {
         let Stranger { fd, address } = stranger;
-        if !node.is_accepting() {
+        if !node.lifecycle.is_accepting() {
             return Err((fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S }));
         }
         let newcomer = match newcomer(node, upgrade) {

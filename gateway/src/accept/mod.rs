@@ -159,7 +159,7 @@ impl Acceptor {
         };
         let mut deadlines = node.clock.beats(DEADLINES_MS / 2, 0);
         let mut calm = node.clock.beats(CALM_MS, 0);
-        let stopped = node.stopped();
+        let stopped = node.lifecycle.stopped();
         tokio::pin!(stopped);
         let mut looked = node.clock.now();
         loop {
@@ -190,7 +190,7 @@ impl Acceptor {
                 self.expire(&node);
                 self.expire_unauthenticated(&node);
             }
-            if self.is_listening && !node.is_accepting() {
+            if self.is_listening && !node.lifecycle.is_accepting() {
                 let _ = epoll::delete(&self.epoll, &*self.listener);
                 // Strangers now get "connection refused" from the kernel, also those whom nobody has taken from it yet.
                 let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Read);
@@ -270,7 +270,7 @@ impl Acceptor {
                 Err(Errno::AGAIN) => return (taken, Turn::Idle),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 // Another acceptor has shut the listener they share.
-                Err(Errno::INVAL) if !node.is_accepting() => return (taken, Turn::Idle),
+                Err(Errno::INVAL) if !node.lifecycle.is_accepting() => return (taken, Turn::Idle),
                 Err(error) => {
                     node.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "cannot accept");
@@ -321,7 +321,7 @@ impl Acceptor {
 
     /// Looks at a new client; most have sent their request by then or soon will.
     fn look_at(&mut self, node: &Node, stranger: Stranger, deadline: Millis) {
-        if !node.is_accepting() {
+        if !node.lifecycle.is_accepting() {
             return self.refuse(node, &stranger.fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
         if node.awaits_logic() {

@@ -164,7 +164,7 @@ impl Acceptor {
         claims: Claims,
         early: &[u8],
     ) -> Option<(OwnedFd, Vec<u8>)> {
-        if !node.is_accepting() {
+        if !node.lifecycle.is_accepting() {
             let words = ws::close_frame(CloseReason::Draining.code(), &CloseReason::Draining.text(Some(1_000)));
             return Some((fd, words.to_vec()));
         }

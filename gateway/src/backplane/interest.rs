@@ -35,7 +35,7 @@ pub(super) async fn events(node: &Node, owner: u64, request: &EventsRequest) -> 
 
 async fn changes(node: &Node, owner: u64, request: &EventsRequest, version: u64) -> EventsReply {
     // While leaving, what logic says of the others must not be old.
-    let hold_ms_max = if node.is_draining() { HOLD_MS_DRAINING } else { HOLD_MS_MAX };
+    let hold_ms_max = if node.lifecycle.is_draining() { HOLD_MS_DRAINING } else { HOLD_MS_MAX };
     let deadline = tokio::time::Instant::now() + Duration::from_millis(u64::from(request.hold_ms.min(hold_ms_max)));
     let mut is_over = false;
     loop {
@@ -51,7 +51,7 @@ async fn changes(node: &Node, owner: u64, request: &EventsRequest, version: u64)
             }
             Since::Changes(..) => {}
         }
-        is_over = tokio::time::timeout_at(deadline, changed).await.is_err() || node.is_draining();
+        is_over = tokio::time::timeout_at(deadline, changed).await.is_err() || node.lifecycle.is_draining();
     }
 }
 
@@ -127,7 +127,7 @@ pub(crate) fn info(node: &Node) -> GatewayInfo {
         connections: node.connections() as u64,
         rooms: node.rooms.len() as u64,
         users: node.users_present.load(Ordering::Relaxed),
-        is_draining: node.is_draining(),
+        is_draining: node.lifecycle.is_draining(),
         version: env!("CARGO_PKG_VERSION").into(),
         connections_max: node.connections_max as u64,
         messages_queued: sum.queued,

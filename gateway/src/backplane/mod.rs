@@ -92,7 +92,7 @@ pub(crate) async fn listen(node: &Arc<Node>) -> io::Result<std::net::SocketAddr>
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
-                () = node.stopped() => return,
+                () = node.lifecycle.stopped() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -176,7 +176,7 @@ where
                 break;
             }
             () = &mut evicted, if !is_proven => break,
-            () = node.stopped() => {
+            () = node.lifecycle.stopped() => {
                 connection.graceful_shutdown();
                 let _ = tokio::time::timeout(PREFACE, std::future::poll_fn(|cx| connection.poll_closed(cx))).await;
                 break;

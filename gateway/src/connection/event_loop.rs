@@ -145,7 +145,7 @@ impl EventLoop {
         #[expect(clippy::cast_possible_truncation, reason = "below SWEEP_MS / CALM_MS")]
         let phase = (self.index * (SWEEP_MS / CALM_MS) as usize / node.buckets.len()) as u32 * CALM_MS;
         let mut sweep = node.clock.beats(SWEEP_MS, phase);
-        let stopped = node.stopped();
+        let stopped = node.lifecycle.stopped();
         tokio::pin!(stopped);
         let mut swept = node.clock.now();
         loop {

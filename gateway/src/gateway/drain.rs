@@ -24,12 +24,12 @@ const GRACE_MS: u32 = 3_000;
 /// Runs the whole procedure.
 pub(crate) async fn run(node: &Node) {
     let words = node.spare.words();
-    node.set_draining();
+    node.lifecycle.set_draining();
     node.interest.changed.notify_waiters();
     let config = &node.config.drain;
     tracing::info!(connections = node.connections(), spread_ms = config.spread_ms, "draining");
     tokio::time::sleep(Duration::from_millis(u64::from(config.delay_ms))).await;
-    node.set_closed_to_strangers();
+    node.lifecycle.set_closed_to_strangers();
     let others = rest_of_the_fleet(node, words).await;
     let total = node.connections();
     let mut rate = DrainRate::new(total, config.spread_ms, config.spread_max_ms, others, node.clock.now());

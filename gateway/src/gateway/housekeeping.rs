@@ -28,7 +28,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut pruned = node.clock.now();
     loop {
         tokio::select! {
-            () = node.stopped() => return,
+            () = node.lifecycle.stopped() => return,
             _ = ticks.tick(), if is_watching => is_watching = node.merger.tick(node.clock.now()),
             () = node.merger.watching.notified() => {
                 is_watching = true;

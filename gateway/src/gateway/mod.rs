@@ -15,14 +15,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tidegate_protocol::handshake::Origins;
 use tidegate_protocol::places::Places;
 use tidegate_tls::{Renewal, TlsError};
-use tokio::sync::watch;
 
 use self::node::Node;
 use crate::accept::admission::{Admission, RATE_A_CORE};
@@ -185,6 +184,7 @@ impl Gateway {
                 id_epoch: (epoch / 100) as u32,
                 buckets: count,
             }),
+            lifecycle: Arc::default(),
             clock,
             rooms: Rooms::watching(count, config.limits.rooms_total, &epoch_text, watched),
             buckets,
@@ -216,10 +216,7 @@ impl Gateway {
             link_places: Places::new(backplane::LINKS_MAX),
             refusals: Mutex::default(),
             connections: AtomicUsize::new(0),
-            accepting: AtomicBool::new(true),
-            draining: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
-            stop: watch::Sender::new(false),
             settings: Settings::of(&config),
             config,
         };
@@ -317,7 +314,7 @@ impl Gateway {
     /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes at the pace of the fleet, then stops.
     pub async fn drain(&self) {
         drain::run(&self.node).await;
-        let _ = self.node.stop.send(true);
+        self.node.lifecycle.stop();
         self.node.fanout.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {

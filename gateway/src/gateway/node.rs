@@ -3,13 +3,12 @@
 //! Invariants: `connections` is the sum of the buckets' live connections; nothing is opened once `accepting` is off.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_protocol::handshake::{Origins, Refusal};
 use tidegate_protocol::places::Places;
-use tokio::sync::watch;
 
 use crate::accept::admission::Admission;
 use crate::accept::backlog::Backlog;
@@ -27,6 +26,7 @@ use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::gateway::drain_rate::SpareCapacity;
 use crate::key::Instance;
+use crate::lifecycle::Lifecycle;
 use crate::operate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -44,6 +44,8 @@ pub struct Node {
     pub settings: Settings,
     /// This run of the gateway.
     pub instance: Arc<Instance>,
+    /// How far its life is.
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// The clock.
     pub clock: Clock,
     /// The connections.
@@ -105,11 +107,8 @@ pub struct Node {
     /// Refused handshakes by code.
     pub refusals: Mutex<HashMap<&'static str, u64>>,
     pub(crate) connections: AtomicUsize,
-    pub(super) accepting: AtomicBool,
-    pub(super) draining: AtomicBool,
     /// Anonymous connections so far: whose turn it is among the buckets.
     pub(crate) opened: AtomicUsize,
-    pub(super) stop: watch::Sender<bool>,
 }
 
 impl Node {
@@ -138,42 +137,15 @@ impl Node {
     )]
     pub(crate) fn admitting(&self) -> (u32, u32, u32) {
         let room = self.connections_max.saturating_sub(self.sockets());
-        let room = if self.is_draining() { 0 } else { room };
+        let room = if self.lifecycle.is_draining() { 0 } else { room };
         let admission = self.admission.lock();
         (admission.rate() as u32, admission.spare(room), admission.lag_ms() as u32)
-    }
-
-    /// Whether strangers are let in.
-    #[must_use]
-    pub fn is_accepting(&self) -> bool {
-        self.accepting.load(Ordering::Relaxed)
     }
 
     /// Whether no logic node has said yet what it wants to hear, and strangers have to wait for that.
     #[must_use]
     pub fn awaits_logic(&self) -> bool {
         self.config.handshake.before_logic != BeforeLogic::Admit && !self.uplink.wants.is_told()
-    }
-
-    /// Whether the gateway is leaving.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_closed_to_strangers(&self) {
-        self.accepting.store(false, Ordering::Relaxed);
-    }
-
-    /// Resolves when the gateway stops.
-    pub async fn stopped(&self) {
-        let mut stop = self.stop.subscribe();
-        // The sender lives in self, so this ends only by the value.
-        let _ = stop.wait_for(|stopped| *stopped).await;
     }
 
     /// Counts a refused handshake.

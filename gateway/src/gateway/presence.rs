@@ -18,7 +18,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut beats = node.clock.beats(node.config.presence.interval_ms, 0);
     loop {
         tokio::select! {
-            () = node.stopped() => return,
+            () = node.lifecycle.stopped() => return,
             _ = beats.tick() => tell(&node),
         }
     }

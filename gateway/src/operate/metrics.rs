@@ -178,7 +178,7 @@ fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
         ("lag_ms", "How late timers ran, at worst, in the last second", i64::from(lag)),
         ("fleet_spare", "Connections a second the other gateways can take; -1: unknown", fleet_spare),
         ("drain_rate", "Closes a second while leaving", i64::from(node.spare.closes())),
-        ("draining", "1 while leaving", i64::from(node.is_draining())),
+        ("draining", "1 while leaving", i64::from(node.lifecycle.is_draining())),
     ]
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> io::Result<So
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
-                () = node.stopped() => return,
+                () = node.lifecycle.stopped() => return,
                 accepted = listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else {
@@ -107,7 +107,7 @@ fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Resp
 
 /// Why new clients should not be sent here.
 fn missing(node: &Node) -> Option<String> {
-    if node.is_draining() {
+    if node.lifecycle.is_draining() {
         return Some("draining".into());
     }
     if node.connections() >= node.connections_max {

@@ -125,7 +125,7 @@ impl TlsEndpoint {
 pub(crate) fn welcome(node: &Arc<Node>, fd: OwnedFd, door: &mpsc::Sender<Arrival>) {
     let Some(endpoint) = &node.tls else { return };
     let (holder, evicted) = oneshot::channel();
-    let place = if node.is_accepting() { endpoint.enter(node, holder) } else { None };
+    let place = if node.lifecycle.is_accepting() { endpoint.enter(node, holder) } else { None };
     let Some(place) = place else {
         endpoint.hung_up.fetch_add(1, Relaxed);
         return;

@@ -163,7 +163,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            () = node.stopped() => return,
+            () = node.lifecycle.stopped() => return,
             _ = looks.tick() => node.auth.look(),
         }
     }
