@@ -2,7 +2,7 @@
 //! Invariant at rest: `queued == written + Σ dropped + pending`, in messages × connections.
 //! A pass adds its sums once a chunk, so a reader in the middle of a pass may see the sum off by that chunk.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
@@ -137,6 +137,31 @@ pub fn sum<'a>(counters: impl Iterator<Item = &'a CachePadded<BucketCounters>>) 
         sum.gaps += d.gaps;
         sum
     })
+}
+
+/// How many are here.
+#[derive(Debug)]
+pub struct Population {
+    /// Open connections: the sum of the buckets' live ones.
+    pub connections: AtomicUsize,
+    /// Users with connections.
+    pub users: AtomicU64,
+    /// Most connections.
+    pub connections_max: usize,
+}
+
+impl Population {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(connections_max: usize) -> Self {
+        Self { connections: AtomicUsize::new(0), users: AtomicU64::new(0), connections_max }
+    }
+
+    /// Open connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
 }
 
 /// Counters of rare events, shared by all buckets and acceptors.

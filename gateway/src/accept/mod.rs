@@ -329,7 +329,7 @@ impl Acceptor {
             return self.refuse(node, &stranger.fd, Refusal::NotReady { retry_after_s });
         }
         // Pending handshakes count too: their files are as real.
-        if node.sockets() >= node.connections_max {
+        if node.sockets() >= node.population.connections_max {
             return self.refuse(node, &stranger.fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
         }
         match rustix::net::recv(&stranger.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {

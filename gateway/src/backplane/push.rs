@@ -131,7 +131,7 @@ fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Place, u64)
     match to {
         To::All(_) => {
             let n = match narrow {
-                None => node.connections() as u64,
+                None => node.population.connections() as u64,
                 Some(narrow) => node.buckets.iter().map(|b| count_all(b, narrow)).sum(),
             };
             Some((Place::Kept(Arc::clone(&node.merger.all)), n))

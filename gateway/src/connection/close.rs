@@ -88,7 +88,7 @@ impl EventLoop {
         leave_all(&node.rooms, &node.interest, &mut table, key.slot, bucket.index);
         let (removed, is_user_gone) = table.remove(key.slot)?;
         if is_user_gone && let Some(user) = &removed.cold.user {
-            node.users_present.fetch_sub(1, Ordering::Relaxed);
+            node.population.users.fetch_sub(1, Ordering::Relaxed);
             node.interest.announce(InterestKind::User, user, false);
         }
         drop(table);

@@ -104,7 +104,7 @@ impl Node {
         deflate: Option<Deflate>,
     ) -> (SlotKey, u64) {
         let key = table.insert(fd, identity.platform.id, self.clock.moment());
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.population.connections.fetch_add(1, Ordering::Relaxed);
         self.platforms.count_in(identity.platform.id);
         bucket.count_in();
         if let Some(deflate) = deflate {
@@ -115,7 +115,7 @@ impl Node {
         table.note_expiry(key.slot, bucket.live());
         let version = identity.user.map_or(0, |user| {
             table.enter_user(key.slot, user, |name| {
-                self.users_present.fetch_add(1, Ordering::Relaxed);
+                self.population.users.fetch_add(1, Ordering::Relaxed);
                 self.interest.announce(InterestKind::User, name, true)
             })
         });

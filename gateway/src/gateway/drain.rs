@@ -27,11 +27,11 @@ pub(crate) async fn run(node: &Node) {
     node.lifecycle.set_draining();
     node.interest.changed.notify_waiters();
     let config = &node.config.drain;
-    tracing::info!(connections = node.connections(), spread_ms = config.spread_ms, "draining");
+    tracing::info!(connections = node.population.connections(), spread_ms = config.spread_ms, "draining");
     tokio::time::sleep(Duration::from_millis(u64::from(config.delay_ms))).await;
     node.lifecycle.set_closed_to_strangers();
     let others = rest_of_the_fleet(node, words).await;
-    let total = node.connections();
+    let total = node.population.connections();
     let mut rate = DrainRate::new(total, config.spread_ms, config.spread_max_ms, others, node.clock.now());
     tracing::info!(per_s = rate.per_s(), ?others, "closing connections");
     let window_ms = rate.expected_ms().max(node.config.reconnect.base_ms);
@@ -42,7 +42,7 @@ pub(crate) async fn run(node: &Node) {
     node.spare.set_closes(0.0);
     node.merger.flush_all(node.clock.now());
     wait_for_silence(node).await;
-    tracing::info!(left = node.connections(), "drained");
+    tracing::info!(left = node.population.connections(), "drained");
 }
 
 /// What the others can take, said after logic has heard that this gateway leaves: what was said before may be promised to
@@ -78,12 +78,12 @@ async fn close_all(node: &Node, rate: &mut DrainRate, total: usize) {
     let mut rest = targets(node).into_iter();
     let mut clock = tokio::time::interval(Duration::from_millis(u64::from(ROUND_MS)));
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while rest.len() > 0 && node.connections() > 0 {
+    while rest.len() > 0 && node.population.connections() > 0 {
         clock.tick().await;
         rate.hear(node.spare.others(node.clock.now()));
         node.spare.set_closes(rate.per_s());
         // Whoever has heeded GOAWAY is on the way to the others already.
-        let gone = total.saturating_sub(node.connections()).max(closed);
+        let gone = total.saturating_sub(node.population.connections()).max(closed);
         let due = rate.due(node.clock.now());
         let now = rest.by_ref().filter(|target| is_here(node, *target)).take(due.saturating_sub(gone));
         for key in now {
@@ -108,7 +108,7 @@ fn is_here(node: &Node, key: ConnectionKey) -> bool {
 /// Every connection, one bucket after the other in turns, so that each round touches many buckets a little.
 #[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits")]
 fn targets(node: &Node) -> Vec<ConnectionKey> {
-    let mut all: Vec<ConnectionKey> = Vec::with_capacity(node.connections());
+    let mut all: Vec<ConnectionKey> = Vec::with_capacity(node.population.connections());
     for bucket in node.buckets.iter() {
         let table = bucket.table.read();
         let live = table.hot.iter().enumerate().filter(|(_, h)| h.fd.is_some());
@@ -120,7 +120,7 @@ fn targets(node: &Node) -> Vec<ConnectionKey> {
 
 async fn wait_for_silence(node: &Node) {
     let mut waited = 0;
-    while waited < GRACE_MS && (node.connections() > 0 || !node.fanout.is_quiet()) {
+    while waited < GRACE_MS && (node.population.connections() > 0 || !node.fanout.is_quiet()) {
         tokio::time::sleep(Duration::from_millis(u64::from(ROUND_MS))).await;
         waited += ROUND_MS;
     }

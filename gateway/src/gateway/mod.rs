@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -37,7 +37,7 @@ use crate::clock::{Clock, unix_ms};
 use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::connection::event_loop::EventLoop;
-use crate::counters::Totals;
+use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::deliver::merge::compressor::Compressor;
@@ -209,13 +209,11 @@ impl Gateway {
             admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
             backlog: Backlog::of(listen),
             spare: SpareCapacity::default(),
-            users_present: AtomicU64::new(0),
             unfinished: Budget::new(count),
-            connections_max: connections_max(&config, count),
             ops_places: Places::new(ops::CONNECTIONS_MAX),
             link_places: Places::new(backplane::LINKS_MAX),
             refusals: Mutex::default(),
-            connections: AtomicUsize::new(0),
+            population: Arc::new(Population::new(connections_max(&config, count))),
             opened: AtomicUsize::new(0),
             settings: Settings::of(&config),
             config,
@@ -244,7 +242,7 @@ impl Gateway {
     /// Most connections it takes.
     #[must_use]
     pub fn connections_max(&self) -> usize {
-        self.node.connections_max
+        self.node.population.connections_max
     }
 
     /// Whether clients speak TLS.

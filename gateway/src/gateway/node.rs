@@ -1,6 +1,6 @@
 //! One gateway: what its tasks share ([`Node`]); how a client becomes a connection is in `open`, and the handle that starts
 //! and ends it all in `gateway`.
-//! Invariants: `connections` is the sum of the buckets' live connections; nothing is opened once `accepting` is off.
+//! Invariant: nothing is opened once it does not accept any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
-use crate::counters::Totals;
+use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::gateway::drain_rate::SpareCapacity;
@@ -94,38 +94,29 @@ pub struct Node {
     pub backlog: Backlog,
     /// What the rest of the fleet can take when this gateway leaves.
     pub spare: SpareCapacity,
-    /// Users with connections.
-    pub users_present: AtomicU64,
     /// Bytes of unfinished messages, by bucket.
     pub unfinished: Budget,
-    /// Most connections.
-    pub connections_max: usize,
     /// Sockets of the ops listener.
     pub(crate) ops_places: Arc<Places<Holder>>,
     /// Links of the backplane; those that have proven themselves count as served.
     pub(crate) link_places: Arc<Places<backplane::Holder>>,
     /// Refused handshakes by code.
     pub refusals: Mutex<HashMap<&'static str, u64>>,
-    pub(crate) connections: AtomicUsize,
+    /// How many are here.
+    pub population: Arc<Population>,
     /// Anonymous connections so far: whose turn it is among the buckets.
     pub(crate) opened: AtomicUsize,
 }
 
 impl Node {
-    /// Open connections.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-
     /// Sockets of clients, whatever they have come to.
     #[must_use]
     pub fn sockets(&self) -> usize {
-        self.connections() + self.handshakes.total() + self.unauthenticated.total()
+        self.population.connections() + self.handshakes.total() + self.unauthenticated.total()
     }
 
     pub(crate) fn count_out(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.population.connections.fetch_sub(1, Ordering::Relaxed);
         self.totals.closed.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -136,7 +127,7 @@ impl Node {
         reason = "rates and lags are small and positive"
     )]
     pub(crate) fn admitting(&self) -> (u32, u32, u32) {
-        let room = self.connections_max.saturating_sub(self.sockets());
+        let room = self.population.connections_max.saturating_sub(self.sockets());
         let room = if self.lifecycle.is_draining() { 0 } else { room };
         let admission = self.admission.lock();
         (admission.rate() as u32, admission.spare(room), admission.lag_ms() as u32)

@@ -75,14 +75,14 @@ impl Snapshot {
             ("interest_late", "Replies released without a logic node's acknowledgement", t.interest_late.load(Relaxed)),
         ];
         let mut gauges = vec![
-            ("connections", "Open connections", node.connections() as i64),
+            ("connections", "Open connections", node.population.connections() as i64),
             ("connections_deflate", "Open connections that take compressed frames", deflating as i64),
-            ("connections_max", "Most connections taken", node.connections_max as i64),
+            ("connections_max", "Most connections taken", node.population.connections_max as i64),
             ("handshakes", "Handshakes in flight", node.handshakes.total() as i64),
             ("handshakes_max", "Most handshakes in flight", node.config.handshake.in_flight as i64),
             ("rooms", "Rooms with members", node.rooms.len() as i64),
             ("platforms", "Different platforms of connections", node.platforms.counts().len() as i64),
-            ("users", "Users with connections", node.users_present.load(Relaxed) as i64),
+            ("users", "Users with connections", node.population.users.load(Relaxed) as i64),
             ("messages_pending", "Messages x connections behind slow peers", sum.pending),
             ("pending_bytes", "Bytes behind slow peers", sum.pending_bytes),
             ("messages_gathered", "Messages that wait for their window", node.merger.gathered.load(Relaxed) as i64),

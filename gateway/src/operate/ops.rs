@@ -110,7 +110,7 @@ fn missing(node: &Node) -> Option<String> {
     if node.lifecycle.is_draining() {
         return Some("draining".into());
     }
-    if node.connections() >= node.connections_max {
+    if node.population.connections() >= node.population.connections_max {
         return Some("gateway.connections_max reached".into());
     }
     if node.awaits_logic() {

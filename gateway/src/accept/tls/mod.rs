@@ -113,7 +113,7 @@ impl TlsEndpoint {
 
     /// A place among the handshakes, if need be the oldest one's.
     fn enter(&self, node: &Node, holder: Holder) -> Option<Arc<Place<Holder>>> {
-        if self.in_flight.held() + self.open.load(Relaxed) >= node.connections_max {
+        if self.in_flight.held() + self.open.load(Relaxed) >= node.population.connections_max {
             return None;
         }
         self.in_flight.take(holder)
