@@ -5,6 +5,9 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tidegate_protocol::handshake::Refusal;
 
 /// Why messages were not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,8 +174,10 @@ pub struct Totals {
     pub accepted: AtomicU64,
     /// Handshakes that ended in a connection.
     pub opened: AtomicU64,
-    /// Handshakes refused, by `handshake::Refusal` code, are counted in `metrics`; this is their sum.
+    /// Handshakes refused.
     pub refused: AtomicU64,
+    /// The same by code.
+    pub refusals: Mutex<HashMap<&'static str, u64>>,
     /// Strangers refused before their request was looked at, because more came than the rate lets in.
     pub turned_away: AtomicU64,
     /// Connections that ended.
@@ -209,4 +214,12 @@ pub struct Totals {
     pub presence_frames: AtomicU64,
     /// Connections put into rooms and taken out of them by order of the business.
     pub moved: AtomicU64,
+}
+
+impl Totals {
+    /// Counts a refused handshake.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.refused.fetch_add(1, Relaxed);
+        *self.refusals.lock().entry(refusal.code()).or_insert(0) += 1;
+    }
 }

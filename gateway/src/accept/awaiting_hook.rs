@@ -124,7 +124,7 @@ impl Acceptor {
         if !waiting.has_had_its_101() {
             return self.refuse(node, fd, refusal);
         }
-        node.refused(refusal);
+        node.totals.refuse(refusal);
         let is_retryable = refusal.status() == 503;
         let words = last_words(refusal.status(), refusal.code(), &refusal.to_string(), is_retryable);
         hang_up(fd, &words, &mut self.discard);
@@ -132,7 +132,7 @@ impl Acceptor {
 
     /// The same, in the hook's words.
     fn turn_down_by_hook(&mut self, node: &Node, fd: &OwnedFd, waiting: &AwaitingHook, verdict: &Verdict) {
-        node.refused(Refusal::HookRefused);
+        node.totals.refuse(Refusal::HookRefused);
         let status = u16::try_from(verdict.status).unwrap_or(403);
         let is_retryable = matches!(status, 429 | 503);
         let words = if waiting.has_had_its_101() {

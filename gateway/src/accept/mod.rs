@@ -288,7 +288,7 @@ impl Acceptor {
         let is_early = node.awaits_logic();
         let refusal =
             if is_early { Refusal::NotReady { retry_after_s } } else { Refusal::Overloaded { retry_after_s } };
-        node.refused(refusal);
+        node.totals.refuse(refusal);
         if node.tls.is_some() {
             // Nothing can be said before the TLS handshake.
             return;
@@ -426,7 +426,7 @@ impl Acceptor {
 
     /// The same to a request of which `head` has come.
     fn refuse_head(&mut self, node: &Node, fd: &OwnedFd, head: &[u8], refusal: Refusal) {
-        node.refused(refusal);
+        node.totals.refuse(refusal);
         self.response.clear();
         refusal.response_to(head, &mut self.response);
         hang_up(fd, &self.response, &mut self.discard);

@@ -89,7 +89,7 @@ impl Acceptor {
         node.unauthenticated.let_go(usize::from(self.index), 1);
         node.unauthenticated.count_evicted();
         let refusal = Refusal::Overloaded { retry_after_s: RETRY_AFTER_S };
-        node.refused(refusal);
+        node.totals.refuse(refusal);
         let words = last_words(refusal.status(), refusal.code(), &refusal.to_string(), true);
         hang_up(&handshake.fd, &words, &mut self.discard);
         true

@@ -185,7 +185,7 @@ impl Acceptor {
         self.response.clear();
         let opened = node.open(fd, identity, client.deflate, &mut self.response, early);
         let Err((fd, refusal)) = opened else { return None };
-        node.refused(refusal);
+        node.totals.refuse(refusal);
         let mut json = Vec::new();
         reply::error(&mut json, None, refusal.code(), &refusal.to_string(), false);
         let mut words = ws::frame(ws::OpCode::Text, &json).to_vec();

@@ -93,7 +93,7 @@ impl EventLoop {
         // It is the same client, behind the same proxy.
         identity.address = removed.cold.address;
         if let Err((fd, refusal)) = node.open(removed.fd, identity, removed.cold.deflate, &mut response, early) {
-            node.refused(refusal);
+            node.totals.refuse(refusal);
             let reason = if refusal == Refusal::Blocked { CloseReason::Blocked } else { CloseReason::Replaced };
             let words = ws::close_frame(reason.code(), &close::text_of(refusal.code()));
             // Its last words, if it still listens; the socket closes with `fd`.

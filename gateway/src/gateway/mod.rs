@@ -212,7 +212,6 @@ impl Gateway {
             unfinished: Budget::new(count),
             ops_places: Places::new(ops::CONNECTIONS_MAX),
             link_places: Places::new(backplane::LINKS_MAX),
-            refusals: Mutex::default(),
             population: Arc::new(Population::new(connections_max(&config, count))),
             opened: AtomicUsize::new(0),
             settings: Settings::of(&config),

@@ -5,9 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tidegate_protocol::handshake::{Origins, Refusal};
+use tidegate_protocol::handshake::Origins;
 use tidegate_protocol::places::Places;
 
 use crate::accept::admission::Admission;
@@ -100,8 +99,6 @@ pub struct Node {
     pub(crate) ops_places: Arc<Places<Holder>>,
     /// Links of the backplane; those that have proven themselves count as served.
     pub(crate) link_places: Arc<Places<backplane::Holder>>,
-    /// Refused handshakes by code.
-    pub refusals: Mutex<HashMap<&'static str, u64>>,
     /// How many are here.
     pub population: Arc<Population>,
     /// Anonymous connections so far: whose turn it is among the buckets.
@@ -137,11 +134,5 @@ impl Node {
     #[must_use]
     pub fn awaits_logic(&self) -> bool {
         self.config.handshake.before_logic != BeforeLogic::Admit && !self.uplink.wants.is_told()
-    }
-
-    /// Counts a refused handshake.
-    pub fn refused(&self, refusal: Refusal) {
-        self.totals.refused.fetch_add(1, Ordering::Relaxed);
-        *self.refusals.lock().entry(refusal.code()).or_insert(0) += 1;
     }
 }

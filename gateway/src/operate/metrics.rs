@@ -105,7 +105,7 @@ impl Snapshot {
         }
         counters.extend(sent_up(node));
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
-        let refused = node.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
+        let refused = node.totals.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
         Self { counters, gauges, dropped, refused, tokens_refused: node.auth.refusals(), evicted: evicted(node) }
     }
 }

@@ -205,7 +205,7 @@ async fn shake_hands(
         match source_of(&mut stream).await {
             Ok(source) => address = source.unwrap_or(peer),
             Err(refusal) => {
-                node.refused(refusal);
+                node.totals.refuse(refusal);
                 return None;
             }
         }
