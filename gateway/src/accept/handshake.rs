@@ -106,22 +106,22 @@ enum Newcomer {
 }
 
 fn newcomer(node: &Node, upgrade: &Upgrade<'_>) -> Result<Newcomer, Refusal> {
-    if !node.auth.is_required() {
+    if !node.access.auth.is_required() {
         let user = if upgrade.path == CHAT { "user_id" } else { "user" };
-        return Identity::claimed(upgrade.query, user, &node.open, &node.platforms).map(Newcomer::Known);
+        return Identity::claimed(upgrade.query, user, &node.access.open, &node.access.platforms).map(Newcomer::Known);
     }
     let said = platform_of(upgrade.query)?;
     let Some(token) = token(node, upgrade)? else {
         return Ok(Newcomer::Unauthenticated(said.map(|name| name.as_ref().into())));
     };
-    let claims = node.auth.verify(&token).map_err(TokenError::refusal)?;
-    let identity = Identity::proven(claims, said.as_deref(), &node.platforms, &node.claims);
+    let claims = node.access.auth.verify(&token).map_err(TokenError::refusal)?;
+    let identity = Identity::proven(claims, said.as_deref(), &node.access.platforms, &node.access.claims);
     identity.map(Newcomer::Known).map_err(TokenError::refusal)
 }
 
 /// The token that came with a request, if any.
 fn token<'a>(node: &Node, upgrade: &Upgrade<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
-    let malformed = |what| node.auth.refuse(TokenError::Malformed(what)).refusal();
+    let malformed = |what| node.access.auth.refuse(TokenError::Malformed(what)).refusal();
     let in_header = match upgrade.authorization.map(|value| value.split_once(' ').unwrap_or((value, ""))) {
         None => None,
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Some(Cow::Borrowed(token.trim())),

@@ -115,12 +115,12 @@ pub(crate) fn apply(node: &Node, mut identity: Identity, verdict: Verdict) -> Re
     let attributes = Attributes::of(&pairs).ok_or("its attributes are too many, or not plain text")?;
     let grant = verdict.grant.map(|more| granted(&more).ok_or("its patterns are too many or too long")).transpose()?;
     let made = match identity.claims.take() {
-        None => node.claims.make(None, attributes, grant.unwrap_or_else(|| node.open.grant()), 0),
+        None => node.access.claims.make(None, attributes, grant.unwrap_or_else(|| node.access.open.grant()), 0),
         Some(old) => {
-            let by_hook = ByHook { sub, grant: grant.map(|grant| node.claims.grant(grant)), attributes };
+            let by_hook = ByHook { sub, grant: grant.map(|grant| node.access.claims.grant(grant)), attributes };
             let laid_over = by_hook.over((*old.grant).clone(), &old.attributes);
             let (grant, attributes) = laid_over.ok_or("with the token's, its patterns or attributes are too many")?;
-            node.claims.make(old.device, attributes, grant, old.expires_s)
+            node.access.claims.make(old.device, attributes, grant, old.expires_s)
         }
     };
     identity.claims = Some(Box::new(made));

@@ -168,10 +168,11 @@ impl Acceptor {
             let words = ws::close_frame(CloseReason::Draining.code(), &CloseReason::Draining.text(Some(1_000)));
             return Some((fd, words.to_vec()));
         }
-        let mut identity = match Identity::proven(claims, client.said.as_deref(), &node.platforms, &node.claims) {
-            Ok(identity) => identity,
-            Err(error) => return Some((fd, unauthorized(None, error))),
-        };
+        let mut identity =
+            match Identity::proven(claims, client.said.as_deref(), &node.access.platforms, &node.access.claims) {
+                Ok(identity) => identity,
+                Err(error) => return Some((fd, unauthorized(None, error))),
+            };
         identity.address.clone_from(&client.address);
         // This set must let go of the socket before a bucket's takes it; it may not be in it yet.
         let _ = epoll::delete(&self.epoll, fd.as_fd());
@@ -201,7 +202,7 @@ impl Acceptor {
             let Some(handshake) = self.pending[slot as usize].take() else { continue };
             self.free.push(slot);
             node.unauthenticated.let_go(usize::from(self.index), 1);
-            let error = node.auth.refuse(TokenError::Missing);
+            let error = node.access.auth.refuse(TokenError::Missing);
             super::hang_up(&handshake.fd, &unauthorized(None, error), &mut self.discard);
         }
     }
@@ -264,14 +265,14 @@ fn first_message(node: &Node, text: &str) -> Heard {
         Err((id, _)) => (id, None),
     };
     let Some(Verb::Auth(token)) = verb else { return missing(node, id) };
-    match node.auth.verify(&token.0) {
+    match node.access.auth.verify(&token.0) {
         Ok(claims) => Heard::Named(Box::new(claims), 0),
         Err(error) => Heard::Over(unauthorized(id, error)),
     }
 }
 
 fn missing(node: &Node, id: Option<&str>) -> Heard {
-    Heard::Over(unauthorized(id, node.auth.refuse(TokenError::Missing)))
+    Heard::Over(unauthorized(id, node.access.auth.refuse(TokenError::Missing)))
 }
 
 /// ERROR and close 3500, framed.

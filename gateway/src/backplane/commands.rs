@@ -179,7 +179,7 @@ fn mind(bucket: &Bucket, key: SlotKey, queued: Queued) {
 
 /// Remembers a block, and takes it to those who are here: out of the room, or out of the door.
 fn bar(node: &Node, block: &Block, reply: &mut CommandReply) {
-    if !node.blocklist.apply(block) || block.is_lifted || block.until_ms <= unix_ms() {
+    if !node.access.blocklist.apply(block) || block.is_lifted || block.until_ms <= unix_ms() {
         return;
     }
     if block.room.is_empty() {

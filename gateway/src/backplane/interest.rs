@@ -119,7 +119,7 @@ fn record(change: Change) -> records::Interest {
 /// The gateway's account of itself.
 pub(crate) fn info(node: &Node) -> GatewayInfo {
     let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
-    let platforms = node.platforms.counts().into_iter();
+    let platforms = node.access.platforms.counts().into_iter();
     GatewayInfo {
         name: node.instance.name.clone(),
         id: u32::from(node.instance.id),
@@ -139,6 +139,6 @@ pub(crate) fn info(node: &Node) -> GatewayInfo {
         window_ms: node.merger.window_ms(),
         accept_spare: Some(node.admitting().1),
         platforms: platforms.map(|(name, connections)| PlatformCount { name, connections }).collect(),
-        blocks: node.blocklist.version(),
+        blocks: node.access.blocklist.version(),
     }
 }

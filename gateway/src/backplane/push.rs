@@ -208,7 +208,7 @@ fn compile(node: &Node, n: &records::Narrow) -> Option<Arc<Narrow>> {
     let mut except_users = n.except_users.clone();
     except_users.sort_unstable();
     Some(Arc::new(Narrow {
-        platforms: n.platforms.iter().filter_map(|p| node.platforms.find(p)).collect(),
+        platforms: n.platforms.iter().filter_map(|p| node.access.platforms.find(p)).collect(),
         is_by_platform: !n.platforms.is_empty(),
         except_connections,
         except_users,

@@ -51,7 +51,7 @@ pub(crate) fn query(node: &Node, request: &QueryRequest) -> Result<QueryReply, R
         QueryKind::Blocks => {
             let after = if request.cursor.is_empty() { Some(0) } else { request.cursor.parse().ok() };
             let after = after.ok_or_else(|| Refused::Bad("a version of blocks is a number".into()))?;
-            let (blocks, reached) = node.blocklist.since(after, page(request.limit));
+            let (blocks, reached) = node.access.blocklist.since(after, page(request.limit));
             QueryReply { blocks, cursor: reached.to_string(), ..QueryReply::default() }
         }
     })
@@ -76,7 +76,7 @@ fn connections(node: &Node, request: &QueryRequest) -> Result<QueryReply, Refuse
     let room_id = room.as_ref().and_then(|t| t.room()).map(|r| r.id);
     let platform = match request.platform.as_str() {
         "" => None,
-        name => match node.platforms.find(name) {
+        name => match node.access.platforms.find(name) {
             Some(platform) => Some(platform),
             None => return Ok(QueryReply::default()),
         },
@@ -143,7 +143,7 @@ fn describe(node: &Node, bucket: &Bucket, table: &Table, slot: u32) -> Option<Co
     Some(ConnectionInfo {
         id: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
         user: cold.user.as_deref().unwrap_or_default().to_owned(),
-        platform: node.platforms.name(cold.platform),
+        platform: node.access.platforms.name(cold.platform),
         rooms: cold
             .rooms
             .iter()

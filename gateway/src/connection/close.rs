@@ -102,7 +102,7 @@ impl EventLoop {
         bucket.count_out();
         bucket.dismiss_deflate(removed.cold.deflate);
         node.count_out();
-        node.platforms.count_out(removed.cold.platform);
+        node.access.platforms.count_out(removed.cold.platform);
         Some(removed)
     }
 }

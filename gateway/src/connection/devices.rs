@@ -58,7 +58,7 @@ impl Node {
     pub(super) fn make_way(&self, table: &Table, newcomer: &Identity) -> Result<Way, Refusal> {
         let Some(user) = &newcomer.user else { return Ok(Way::default()) };
         // Under the table's lock: a block that comes later finds the connection and closes it.
-        if self.blocklist.is_blocked(user) {
+        if self.access.blocklist.is_blocked(user) {
             return Err(Refusal::Blocked);
         }
         let (policy, max) = self.policy(&newcomer.platform);
@@ -116,7 +116,7 @@ impl Node {
     pub(crate) fn compete(&self, rival: &Rival<'_>) -> Competed {
         let mut competed = Competed::default();
         // A platform that nobody here has.
-        let Some(platform) = self.platforms.find(rival.platform) else { return competed };
+        let Some(platform) = self.access.platforms.find(rival.platform) else { return competed };
         let bucket = &self.buckets[usize::from(of_user(rival.user, self.buckets.len()))];
         let mut losers = Vec::new();
         {

@@ -62,15 +62,15 @@ impl EventLoop {
         if cold.user.is_some() || cold.claims.is_some() || node.config.hook.required || node.uplink.wants.asks() {
             return Err((403, "this connection cannot be that user's"));
         }
-        if !node.open.takes_names() {
+        if !node.access.open.takes_names() {
             return Err((403, "this gateway takes nobody's own word for a name"));
         }
         if !cold.rooms.is_empty() || hot.outbox.lock().is_some() {
             return Err((409, "Login comes first: this connection has joined rooms or has something to read"));
         }
         let platform = match platform {
-            None => node.platforms.of(cold.platform),
-            Some(name) => node.platforms.intern(name).ok_or((503, "one of too many different platforms"))?,
+            None => node.access.platforms.of(cold.platform),
+            Some(name) => node.access.platforms.intern(name).ok_or((503, "one of too many different platforms"))?,
         };
         Ok(Some(Identity { user: Some(user.into()), platform, claims: None, join: Vec::new(), address: None }))
     }

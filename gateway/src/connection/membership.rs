@@ -42,7 +42,10 @@ impl Joined {
 /// Puts a connection into a room that it asks for itself, if it may join it.
 pub(crate) fn request(node: &Node, table: &mut Table, key: ConnectionKey, room: &str, version: &mut u64) -> Joined {
     let is_in = || node.rooms.id(room).is_some_and(|id| table.is_in(key.at.slot, id));
-    if limits::is_valid_name(room) && !table.cold[key.at.slot as usize].may(&node.open, Act::Join, room) && !is_in() {
+    if limits::is_valid_name(room)
+        && !table.cold[key.at.slot as usize].may(&node.access.open, Act::Join, room)
+        && !is_in()
+    {
         return FORBIDDEN;
     }
     enter(node, table, key, room, version)
@@ -61,7 +64,7 @@ pub(crate) fn enter(node: &Node, table: &mut Table, key: ConnectionKey, room: &s
         return standing(table, room_id, false);
     }
     let user = table.cold[key.at.slot as usize].user.clone();
-    if user.as_ref().is_some_and(|user| node.blocklist.is_blocked_from(user, room)) {
+    if user.as_ref().is_some_and(|user| node.access.blocklist.is_blocked_from(user, room)) {
         return FORBIDDEN;
     }
     if table.cold[key.at.slot as usize].rooms.len() >= node.settings.rooms() {

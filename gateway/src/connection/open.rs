@@ -105,7 +105,7 @@ impl Node {
     ) -> (SlotKey, u64) {
         let key = table.insert(fd, identity.platform.id, self.clock.moment());
         self.population.connections.fetch_add(1, Ordering::Relaxed);
-        self.platforms.count_in(identity.platform.id);
+        self.access.platforms.count_in(identity.platform.id);
         bucket.count_in();
         if let Some(deflate) = deflate {
             bucket.admit_deflate(table, key.slot, deflate);

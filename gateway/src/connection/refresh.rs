@@ -23,7 +23,7 @@ impl EventLoop {
     /// AUTH on a connection that is named, or where nobody need be.
     pub(super) fn auth(&mut self, node: &Node, key: SlotKey, id: Option<&str>) {
         let mut json = Vec::new();
-        let message = match node.auth.is_required() {
+        let message = match node.access.auth.is_required() {
             true => "this connection is named already; send REFRESH to bring a new token for it",
             false => "this gateway asks for no token",
         };
@@ -32,10 +32,10 @@ impl EventLoop {
     }
 
     pub(super) fn refresh(&mut self, node: &Node, key: SlotKey, id: Option<&str>, token: &str) {
-        if !node.auth.is_required() {
+        if !node.access.auth.is_required() {
             return self.auth(node, key, id);
         }
-        let outcome = node.auth.verify(token).and_then(|claims| self.renew(node, key, claims));
+        let outcome = node.access.auth.verify(token).and_then(|claims| self.renew(node, key, claims));
         let mut json = Vec::new();
         match outcome {
             Ok(expires_s) => reply::refreshed(&mut json, id, u64::from(expires_s) * 1_000),
@@ -48,7 +48,7 @@ impl EventLoop {
     /// is asked at JOIN.
     fn renew(&mut self, node: &Node, key: SlotKey, claims: Claims) -> Result<u32, TokenError> {
         let bucket = self.bucket();
-        let platform = claims.platform.as_deref().map(|name| node.platforms.find(name));
+        let platform = claims.platform.as_deref().map(|name| node.access.platforms.find(name));
         let mut table = bucket.table.write();
         if table.find(key).is_none() {
             return Err(OTHER);
@@ -68,7 +68,7 @@ impl EventLoop {
             None => (claims.grant, claims.attributes),
             Some(by_hook) => by_hook.clone().over(claims.grant, &claims.attributes).ok_or(TOO_MUCH)?,
         };
-        let fresh = node.claims.make(None, attributes, grant, expires_s);
+        let fresh = node.access.claims.make(None, attributes, grant, expires_s);
         (held.grant, held.attributes, held.expires_s) = (fresh.grant, fresh.attributes, expires_s);
         table.note_expiry(key.slot, bucket.live());
         Ok(expires_s)
@@ -76,7 +76,7 @@ impl EventLoop {
 
     /// Closes those whose tokens have run out, the leeway included.
     pub(super) fn expire(&mut self, node: &Node) {
-        let now_s = unix_s().saturating_sub(node.auth.leeway_s());
+        let now_s = unix_s().saturating_sub(node.access.auth.leeway_s());
         let table = &node.buckets[self.index].table;
         if !table.read().expiries.is_any_due(now_s) {
             return;

@@ -140,7 +140,9 @@ impl EventLoop {
                 return Ok(());
             }
             let cold = &table.cold[key.slot as usize];
-            if needs.is_some_and(|(act, name)| !cold.may(&node.open, act, name) || is_blocked(node, cold, act, name)) {
+            if needs
+                .is_some_and(|(act, name)| !cold.may(&node.access.open, act, name) || is_blocked(node, cold, act, name))
+            {
                 return Err(Denied::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
@@ -189,7 +191,7 @@ impl EventLoop {
 fn is_blocked(node: &Node, cold: &Cold, act: Act, name: &str) -> bool {
     match act {
         Act::Join | Act::Speak | Act::See | Act::List => {
-            cold.user.as_deref().is_some_and(|user| node.blocklist.is_blocked_from(user, name))
+            cold.user.as_deref().is_some_and(|user| node.access.blocklist.is_blocked_from(user, name))
         }
         Act::Whisper | Act::Route => false,
     }

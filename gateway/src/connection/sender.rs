@@ -21,7 +21,7 @@ pub(crate) fn describe(node: &Node, table: &Table, key: ConnectionKey, with_addr
     Some(Sender {
         connection: Bytes::copy_from_slice(&id.to_u128().to_be_bytes()),
         user: cold.user.as_deref().unwrap_or_default().to_owned(),
-        platform: node.platforms.name(cold.platform),
+        platform: node.access.platforms.name(cold.platform),
         device: claims.and_then(|b| b.device.as_deref()).unwrap_or_default().to_owned(),
         address: address.map_or_else(String::new, address::shown),
         attributes: claims.map_or_else(Vec::new, |b| b.attributes.iter().map(pair).collect()),

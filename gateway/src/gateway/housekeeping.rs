@@ -43,9 +43,9 @@ pub(crate) async fn run(node: Arc<Node>) {
             }
             due = housekeeping.tick() => {
                 keep_house(&node, due);
-                if node.blocklist.len() > 0 && since(node.clock.now(), pruned) > PRUNE_MS {
+                if node.access.blocklist.len() > 0 && since(node.clock.now(), pruned) > PRUNE_MS {
                     pruned = node.clock.now();
-                    node.blocklist.prune();
+                    node.access.blocklist.prune();
                 }
                 let was_quiet = std::mem::replace(&mut is_quiet, is_calm(&node));
                 if is_quiet != was_quiet {

@@ -50,7 +50,7 @@ use crate::rooms::interest::Interest;
 use crate::rooms::presence::Watched;
 use crate::session::auth::{self, Auth};
 use crate::session::blocklist::Blocklist;
-use crate::session::{ClaimsPool, Open, Platforms};
+use crate::session::{Access, ClaimsPool, Open, Platforms};
 use crate::uplink::Uplink;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
@@ -128,7 +128,7 @@ impl Gateway {
             tokio::spawn(EventLoop::new(Arc::clone(&node), index).run());
         }
         tokio::spawn(housekeeping::run(Arc::clone(&node)));
-        if node.auth.is_required() {
+        if node.access.auth.is_required() {
             tokio::spawn(auth::watch(Arc::clone(&node)));
         }
         if !node.config.presence.rooms.is_empty() {
@@ -173,7 +173,6 @@ impl Gateway {
             n => n,
         };
         let acceptors = if config.handshake.lobbies == 0 { cores } else { config.handshake.lobbies }.min(ACCEPTORS_MAX);
-        let open = Open::of(&config);
         let watched = Watched::new(&config.presence, config.limits.rooms_total);
         let node = Node {
             instance: Arc::new(Instance {
@@ -190,11 +189,13 @@ impl Gateway {
             buckets,
             interest: Interest::new(INTEREST_LOG),
             uplink: Uplink::new(&config.uplink),
-            platforms: Platforms::knowing(config.devices.platforms.keys().map(String::as_str)),
-            auth,
-            claims: ClaimsPool::default(),
-            open,
-            blocklist: Blocklist::default(),
+            access: Arc::new(Access {
+                platforms: Platforms::knowing(config.devices.platforms.keys().map(String::as_str)),
+                auth,
+                claims: ClaimsPool::default(),
+                open: Open::of(&config),
+                blocklist: Blocklist::default(),
+            }),
             origins,
             proxies: Proxies::new(&config.proxy),
             tls,
@@ -301,7 +302,7 @@ impl Gateway {
     /// # Errors
     /// What is wrong with it, in the operator's words.
     pub fn reload(&self, config: &GatewayConfig) -> Result<(), StartError> {
-        self.node.auth.reload(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
+        self.node.access.auth.reload(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
         if !self.node.config.echo {
             self.node.settings.set(config);
         }

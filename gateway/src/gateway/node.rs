@@ -29,9 +29,7 @@ use crate::lifecycle::Lifecycle;
 use crate::operate::ops::Holder;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
-use crate::session::auth::Auth;
-use crate::session::blocklist::Blocklist;
-use crate::session::{ClaimsPool, Open, Platforms};
+use crate::session::Access;
 use crate::uplink::Uplink;
 
 /// What the tasks of a gateway share.
@@ -55,16 +53,8 @@ pub struct Node {
     pub interest: Interest,
     /// What clients say to logic.
     pub uplink: Uplink,
-    /// Names of platforms, and how many connections each has.
-    pub platforms: Platforms,
-    /// Whether clients are who they say.
-    pub(crate) auth: Auth,
-    /// What clients may do that need to prove nothing.
-    pub open: Open,
-    /// What tokens say, shared where it is alike.
-    pub claims: ClaimsPool,
-    /// Users who are not to be let in, or not into a room.
-    pub blocklist: Blocklist,
+    /// What decides who may come in.
+    pub(crate) access: Arc<Access>,
     /// Who may come from a browser.
     pub origins: Origins,
     /// The proxies in front.

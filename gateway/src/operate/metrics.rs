@@ -71,7 +71,7 @@ impl Snapshot {
             ("presence_frames", "PRESENCE frames, one a room and tick", t.presence_frames.load(Relaxed)),
             ("presence_skipped", "Times a room found the presence list full", node.rooms.watched.skipped.load(Relaxed)),
             ("moved", "Connections put into and out of rooms by the business", t.moved.load(Relaxed)),
-            ("blocks_refused", "Blocks beyond the bound", node.blocklist.refused.load(Relaxed)),
+            ("blocks_refused", "Blocks beyond the bound", node.access.blocklist.refused.load(Relaxed)),
             ("interest_late", "Replies released without a logic node's acknowledgement", t.interest_late.load(Relaxed)),
         ];
         let mut gauges = vec![
@@ -81,7 +81,7 @@ impl Snapshot {
             ("handshakes", "Handshakes in flight", node.handshakes.total() as i64),
             ("handshakes_max", "Most handshakes in flight", node.config.handshake.in_flight as i64),
             ("rooms", "Rooms with members", node.rooms.len() as i64),
-            ("platforms", "Different platforms of connections", node.platforms.counts().len() as i64),
+            ("platforms", "Different platforms of connections", node.access.platforms.counts().len() as i64),
             ("users", "Users with connections", node.population.users.load(Relaxed) as i64),
             ("messages_pending", "Messages x connections behind slow peers", sum.pending),
             ("pending_bytes", "Bytes behind slow peers", sum.pending_bytes),
@@ -95,7 +95,7 @@ impl Snapshot {
             ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
             ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),
             ("presence_rooms", "Rooms with something to tell at the coming tick", node.rooms.watched.waiting() as i64),
-            ("blocks", "Blocks of users, lifted ones that are remembered included", node.blocklist.len() as i64),
+            ("blocks", "Blocks of users, lifted ones that are remembered included", node.access.blocklist.len() as i64),
             ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
         ];
         gauges.extend(uplink(node).into_iter().chain(comings_and_goings(node)));
@@ -106,7 +106,7 @@ impl Snapshot {
         counters.extend(sent_up(node));
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
         let refused = node.totals.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
-        Self { counters, gauges, dropped, refused, tokens_refused: node.auth.refusals(), evicted: evicted(node) }
+        Self { counters, gauges, dropped, refused, tokens_refused: node.access.auth.refusals(), evicted: evicted(node) }
     }
 }
 
@@ -188,8 +188,8 @@ type Row<N> = (&'static str, &'static str, N);
 /// Who clients are.
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
 fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
-    let (accepted, reloads, failures) = node.auth.counts();
-    let (grants, attributes, shared_max) = node.claims.shared();
+    let (accepted, reloads, failures) = node.access.auth.counts();
+    let (grants, attributes, shared_max) = node.access.claims.shared();
     let expired = node.totals.expired_closed.load(Relaxed);
     let counters = vec![
         ("tokens_accepted", "Tokens of clients accepted", accepted),
@@ -198,7 +198,7 @@ fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
         ("expired_closed", "Connections closed because their tokens ran out", expired),
     ];
     let gauges = vec![
-        ("token_keys", "Keys that tokens are verified with", node.auth.keys() as i64),
+        ("token_keys", "Keys that tokens are verified with", node.access.auth.keys() as i64),
         ("unnamed", "Connections that have yet to say who they are", node.unauthenticated.total() as i64),
         ("unnamed_max", "Most of them", node.config.auth.unnamed_max as i64),
         ("grants", "Different grants that connections share", grants as i64),

@@ -27,7 +27,23 @@ pub use held::{ClaimsPool, HeldClaims};
 pub use open::{Open, is_exposed};
 pub use platforms::{Named, Platform, Platforms};
 
-use crate::session::auth::{Claims, TokenError};
+use crate::session::auth::{Auth, Claims, TokenError};
+use crate::session::blocklist::Blocklist;
+
+/// What decides who may come in, and what it may do.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// Whether clients are who they say.
+    pub auth: Auth,
+    /// What clients may do that need to prove nothing.
+    pub open: Open,
+    /// Names of platforms, and how many connections each has.
+    pub platforms: Platforms,
+    /// What tokens say, shared where it is alike.
+    pub claims: ClaimsPool,
+    /// Users who are not to be let in, or not into a room.
+    pub blocklist: Blocklist,
+}
 
 /// Who is connecting, checked.
 #[derive(Clone, Debug)]

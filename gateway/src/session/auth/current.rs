@@ -164,7 +164,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
     loop {
         tokio::select! {
             () = node.lifecycle.stopped() => return,
-            _ = looks.tick() => node.auth.look(),
+            _ = looks.tick() => node.access.auth.look(),
         }
     }
 }
