@@ -185,10 +185,10 @@ impl Gateway {
             }),
             lifecycle: Arc::default(),
             clock,
-            rooms: Rooms::watching(count, config.limits.rooms_total, &epoch_text, watched),
+            rooms: Arc::new(Rooms::watching(count, config.limits.rooms_total, &epoch_text, watched)),
             buckets,
-            interest: Interest::new(INTEREST_LOG),
-            uplink: Uplink::new(&config.uplink),
+            interest: Arc::new(Interest::new(INTEREST_LOG)),
+            uplink: Arc::new(Uplink::new(&config.uplink)),
             access: Arc::new(Access {
                 platforms: Platforms::knowing(config.devices.platforms.keys().map(String::as_str)),
                 auth,
@@ -202,7 +202,7 @@ impl Gateway {
             backplane_tls,
             totals,
             fanout,
-            merger,
+            merger: Arc::new(merger),
             links: Links::default(),
             mailboxes: (0..acceptors).map(|_| Mailbox::default()).collect(),
             handshakes: Budget::new(acceptors),
@@ -215,7 +215,7 @@ impl Gateway {
             link_places: Places::new(backplane::LINKS_MAX),
             population: Arc::new(Population::new(connections_max(&config, count))),
             opened: AtomicUsize::new(0),
-            settings: Settings::of(&config),
+            settings: Arc::new(Settings::of(&config)),
             config,
         };
         Ok((Arc::new(node), handles))

@@ -38,7 +38,7 @@ pub struct Node {
     /// The configuration.
     pub config: GatewayConfig,
     /// What of it a reload changes.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     /// This run of the gateway.
     pub instance: Arc<Instance>,
     /// How far its life is.
@@ -48,11 +48,11 @@ pub struct Node {
     /// The connections.
     pub buckets: Arc<[Bucket]>,
     /// The rooms.
-    pub rooms: Rooms,
+    pub rooms: Arc<Rooms>,
     /// What logic must know.
-    pub interest: Interest,
+    pub interest: Arc<Interest>,
     /// What clients say to logic.
-    pub uplink: Uplink,
+    pub uplink: Arc<Uplink>,
     /// What decides who may come in.
     pub(crate) access: Arc<Access>,
     /// Who may come from a browser.
@@ -68,7 +68,7 @@ pub struct Node {
     /// The threads that write.
     pub fanout: Arc<Fanout>,
     /// The tide.
-    pub merger: Merger,
+    pub merger: Arc<Merger>,
     /// Logic nodes' links.
     pub links: Links,
     /// Where answers of the connect hook wait, one an acceptor.
