@@ -48,7 +48,7 @@ impl Acceptor {
     /// Asks about a client, whose socket is in no set, and lets it wait.
     pub(super) fn ask_about(&mut self, node: &Node, fd: OwnedFd, waiting: AwaitingHook, connect: Connect) {
         if !self.take_permit(node) {
-            let retry_after_s = node.admission.lock().refuse();
+            let retry_after_s = node.capacity.admission.lock().refuse();
             return self.turn_down(node, &fd, &waiting, Refusal::Overloaded { retry_after_s });
         }
         let key = self.free_slot();
@@ -61,7 +61,7 @@ impl Acceptor {
             && node.uplink.say(Addressee::Name(name.as_bytes()), from, What::Connect(connect), whose, now).is_ok();
         if !is_asked {
             self.free.push(key.slot);
-            node.handshakes.let_go(usize::from(self.index), 1);
+            node.capacity.handshakes.let_go(usize::from(self.index), 1);
             return self.turn_down(node, &fd, &waiting, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
         }
         self.hook_deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), key));
@@ -71,7 +71,7 @@ impl Acceptor {
 
     /// Acts on the answers that have come.
     pub(super) fn take_answers(&mut self, node: &Node) {
-        for answered in node.mailboxes[usize::from(self.index)].take() {
+        for answered in node.capacity.mailboxes[usize::from(self.index)].take() {
             let handshake = self.pending.get(answered.key.slot as usize).and_then(Option::as_ref);
             let is_here = handshake
                 .is_some_and(|it| it.number == answered.key.number && matches!(it.stage, Stage::AwaitingHook(_)));

@@ -9,6 +9,7 @@ pub(crate) mod admission;
 mod awaiting_hook;
 pub(crate) mod backlog;
 pub(crate) mod before_logic;
+pub(crate) mod capacity;
 mod handshake;
 pub(crate) mod hook;
 pub(crate) mod listener;
@@ -178,7 +179,7 @@ impl Acceptor {
                     }
                 },
                 Some(arrival) = self.shaken.recv() => self.greet(&node, arrival),
-                () = node.mailboxes[usize::from(self.index)].arrived.notified() => self.take_answers(&node),
+                () = node.capacity.mailboxes[usize::from(self.index)].arrived.notified() => self.take_answers(&node),
                 _ = deadlines.tick(), if self.has_deadlines() => {}
                 _ = calm.tick() => {}
             }
@@ -229,10 +230,10 @@ impl Acceptor {
 
     fn accept(&mut self, node: &Node) -> Turn {
         let wanted = self.accepts;
-        let granted = node.admission.lock().take(wanted, node.clock.now());
+        let granted = node.capacity.admission.lock().take(wanted, node.clock.now());
         let (taken, turn) = self.accept_up_to(granted, node, Self::welcome);
         if taken < granted {
-            node.admission.lock().give_back(granted - taken);
+            node.capacity.admission.lock().give_back(granted - taken);
         }
         match turn {
             Turn::Busy if granted < wanted => self.hold_back(node),
@@ -249,8 +250,8 @@ impl Acceptor {
 
     /// The rate is used up: most who wait may wait where they are, the rest is refused, so that the queue never fills.
     fn hold_back(&mut self, node: &Node) -> Turn {
-        let Some(_turn) = node.backlog.turn() else { return Turn::Dry };
-        let excess = node.admission.lock().excess(node.backlog.look());
+        let Some(_turn) = node.capacity.backlog.turn() else { return Turn::Dry };
+        let excess = node.capacity.admission.lock().excess(node.capacity.backlog.look());
         match self.accept_up_to(excess.min(ACCEPTS_MAX), node, Self::turn_away) {
             (_, Turn::Busy) => Turn::Dry,
             (_, other) => other,
@@ -283,7 +284,7 @@ impl Acceptor {
 
     /// Refuses a stranger unheard: nothing is parsed, made or kept.
     fn turn_away(&mut self, node: &Node, fd: OwnedFd) {
-        let retry_after_s = node.admission.lock().refuse();
+        let retry_after_s = node.capacity.admission.lock().refuse();
         node.totals.turned_away.fetch_add(1, Ordering::Relaxed);
         let is_early = node.awaits_logic();
         let refusal =
@@ -325,11 +326,11 @@ impl Acceptor {
             return self.refuse(node, &stranger.fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
         if node.awaits_logic() {
-            let retry_after_s = node.admission.lock().refuse();
+            let retry_after_s = node.capacity.admission.lock().refuse();
             return self.refuse(node, &stranger.fd, Refusal::NotReady { retry_after_s });
         }
         // Pending handshakes count too: their files are as real.
-        if node.sockets() >= node.population.connections_max {
+        if node.capacity.sockets() >= node.population.connections_max {
             return self.refuse(node, &stranger.fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
         }
         match rustix::net::recv(&stranger.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
@@ -349,13 +350,13 @@ impl Acceptor {
     /// Parks a client whose head is unfinished.
     fn park(&mut self, node: &Node, stranger: Stranger, head: Vec<u8>, deadline: Millis) {
         if !self.take_permit(node) {
-            let retry_after_s = node.admission.lock().refuse();
+            let retry_after_s = node.capacity.admission.lock().refuse();
             return self.refuse(node, &stranger.fd, Refusal::Overloaded { retry_after_s });
         }
         let key = self.free_slot();
         if self.watch(&stranger.fd, key).is_err() {
             self.free.push(key.slot);
-            node.handshakes.let_go(usize::from(self.index), 1);
+            node.capacity.handshakes.let_go(usize::from(self.index), 1);
             return;
         }
         // In order but for those whose TLS handshakes took differently long: their place is near the end.
@@ -385,7 +386,7 @@ impl Acceptor {
     fn unpark(&mut self, node: &Node, slot: u32) -> Option<PendingHandshake> {
         let handshake = self.pending[slot as usize].take()?;
         self.free.push(slot);
-        node.handshakes.let_go(usize::from(self.index), 1);
+        node.capacity.handshakes.let_go(usize::from(self.index), 1);
         Some(handshake)
     }
 
@@ -415,7 +416,7 @@ impl Acceptor {
     fn repark(&mut self, node: &Node, slot: u32, handshake: PendingHandshake) {
         self.free.pop();
         // It was given back a moment ago.
-        let _ = node.handshakes.hold(usize::from(self.index), 1, usize::MAX);
+        let _ = node.capacity.handshakes.hold(usize::from(self.index), 1, usize::MAX);
         self.pending[slot as usize] = Some(handshake);
     }
 

@@ -20,23 +20,23 @@ type Dismiss = fn(&mut Acceptor, &Node) -> bool;
 impl Acceptor {
     /// A place among the handshakes in flight; false when nobody here can make room.
     pub(super) fn take_permit(&mut self, node: &Node) -> bool {
-        self.take(node, &node.handshakes, node.config.handshake.in_flight, Self::dismiss_head)
+        self.take(node, &node.capacity.handshakes, node.config.handshake.in_flight, Self::dismiss_head)
     }
 
     /// The same among those who have yet to say who they are.
     pub(super) fn take_unauthenticated_permit(&mut self, node: &Node) -> bool {
-        self.take(node, &node.unauthenticated, node.config.auth.unnamed_max, Self::dismiss_unauthenticated)
+        self.take(node, &node.capacity.unauthenticated, node.config.auth.unnamed_max, Self::dismiss_unauthenticated)
     }
 
     /// Makes room where this acceptor was told to.
     pub(super) fn make_room_if_told(&mut self, node: &Node) {
         let index = usize::from(self.index);
         let (heads, unauthenticated) = (node.config.handshake.in_flight, node.config.auth.unnamed_max);
-        if node.handshakes.is_told(index, heads) {
-            self.make_room(node, &node.handshakes, heads, Self::dismiss_head);
+        if node.capacity.handshakes.is_told(index, heads) {
+            self.make_room(node, &node.capacity.handshakes, heads, Self::dismiss_head);
         }
-        if node.unauthenticated.is_told(index, unauthenticated) {
-            self.make_room(node, &node.unauthenticated, unauthenticated, Self::dismiss_unauthenticated);
+        if node.capacity.unauthenticated.is_told(index, unauthenticated) {
+            self.make_room(node, &node.capacity.unauthenticated, unauthenticated, Self::dismiss_unauthenticated);
         }
     }
 
@@ -45,7 +45,7 @@ impl Acceptor {
         match pool.hold(index, 1, max) {
             Evict::Nobody => true,
             Evict::Of(other) => {
-                node.mailboxes[other].arrived.notify_one();
+                node.capacity.mailboxes[other].arrived.notify_one();
                 true
             }
             Evict::Own if dismiss(self, node) => true,
@@ -60,7 +60,7 @@ impl Acceptor {
         loop {
             match pool.turn(usize::from(self.index), max) {
                 Evict::Own if dismiss(self, node) => {}
-                Evict::Of(other) => return node.mailboxes[other].arrived.notify_one(),
+                Evict::Of(other) => return node.capacity.mailboxes[other].arrived.notify_one(),
                 Evict::Nobody | Evict::Own => return,
             }
         }
@@ -72,7 +72,7 @@ impl Acceptor {
             let is_head =
                 matches!(&self.pending[slot as usize], Some(handshake) if matches!(handshake.stage, Stage::Head(..)));
             if is_head && let Some(handshake) = self.unpark(node, slot) {
-                node.handshakes.count_evicted();
+                node.capacity.handshakes.count_evicted();
                 let head = if let Stage::Head(head, _) = &handshake.stage { &head[..] } else { &[] };
                 self.refuse_head(node, &handshake.fd, head, Refusal::Overloaded { retry_after_s: RETRY_AFTER_S });
                 return true;
@@ -86,8 +86,8 @@ impl Acceptor {
         let Some(slot) = self.oldest(|acceptor| &mut acceptor.auth_deadlines) else { return false };
         let Some(handshake) = self.pending[slot as usize].take() else { return false };
         self.free.push(slot);
-        node.unauthenticated.let_go(usize::from(self.index), 1);
-        node.unauthenticated.count_evicted();
+        node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
+        node.capacity.unauthenticated.count_evicted();
         let refusal = Refusal::Overloaded { retry_after_s: RETRY_AFTER_S };
         node.totals.refuse(refusal);
         let words = last_words(refusal.status(), refusal.code(), &refusal.to_string(), true);

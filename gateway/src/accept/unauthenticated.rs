@@ -80,7 +80,7 @@ impl Acceptor {
         early: &[u8],
     ) -> Result<(), (OwnedFd, Refusal)> {
         if !self.take_unauthenticated_permit(node) {
-            let retry_after_s = node.admission.lock().refuse();
+            let retry_after_s = node.capacity.admission.lock().refuse();
             return Err((fd, Refusal::Overloaded { retry_after_s }));
         }
         // Into an empty socket buffer; a client that gets only a part of it has gone.
@@ -96,7 +96,7 @@ impl Acceptor {
         let key = self.free_slot();
         if self.watch(&fd, key).is_err() {
             self.free.push(key.slot);
-            node.unauthenticated.let_go(usize::from(self.index), 1);
+            node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
             return;
         }
         let deadline = node.clock.now().wrapping_add(node.config.auth.deadline_ms);
@@ -129,7 +129,7 @@ impl Acceptor {
             Ok(_) | Err(_) => {
                 self.pending[slot as usize] = None;
                 self.free.push(slot);
-                node.unauthenticated.let_go(usize::from(self.index), 1);
+                node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
             }
         }
     }
@@ -148,7 +148,7 @@ impl Acceptor {
             Heard::Over(words) => Some((fd, words)),
             Heard::Named(claims, used) => self.name(node, fd, &client, *claims, &bytes[used..]),
         };
-        node.unauthenticated.let_go(usize::from(self.index), 1);
+        node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
         if let Some((fd, words)) = refused {
             super::hang_up(&fd, &words, &mut self.discard);
         }
@@ -201,7 +201,7 @@ impl Acceptor {
         while let Some(slot) = self.next_due(|acceptor| &mut acceptor.auth_deadlines, now) {
             let Some(handshake) = self.pending[slot as usize].take() else { continue };
             self.free.push(slot);
-            node.unauthenticated.let_go(usize::from(self.index), 1);
+            node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
             let error = node.access.auth.refuse(TokenError::Missing);
             super::hang_up(&handshake.fd, &unauthorized(None, error), &mut self.discard);
         }

@@ -39,7 +39,7 @@ fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
             }
         }
         Whose::Handshake { acceptor, key } => {
-            if let Some(mailbox) = node.mailboxes.get(usize::from(acceptor)) {
+            if let Some(mailbox) = node.capacity.mailboxes.get(usize::from(acceptor)) {
                 mailbox.put(key, outcome);
             }
         }

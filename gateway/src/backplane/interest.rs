@@ -137,7 +137,7 @@ pub(crate) fn info(node: &Node) -> GatewayInfo {
         frames_written: sum.frames,
         frames_encoded: node.totals.frames_encoded.load(Ordering::Relaxed),
         window_ms: node.merger.window_ms(),
-        accept_spare: Some(node.admitting().1),
+        accept_spare: Some(node.capacity.admitting(&node.lifecycle).1),
         platforms: platforms.map(|(name, connections)| PlatformCount { name, connections }).collect(),
         blocks: node.access.blocklist.version(),
     }

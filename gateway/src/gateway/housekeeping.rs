@@ -58,12 +58,12 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 /// Whether nothing asks for the quick look.
 fn is_calm(node: &Node) -> bool {
-    node.admission.lock().is_quiet() && !node.interest.is_holding()
+    node.capacity.admission.lock().is_quiet() && !node.interest.is_holding()
 }
 
 fn keep_house(node: &Node, due: Instant) {
     let lag_ms = u32::try_from(due.elapsed().as_millis()).unwrap_or(u32::MAX);
-    node.admission.lock().look(lag_ms, node.clock.now());
+    node.capacity.admission.lock().look(lag_ms, node.clock.now());
     answers::give_up(node, node.uplink.expire(node.clock.now()));
     let late = node.interest.expire(node.clock.now());
     if !late.is_empty() {

@@ -26,6 +26,7 @@ use tidegate_tls::{Renewal, TlsError};
 use self::node::Node;
 use crate::accept::admission::{Admission, RATE_A_CORE};
 use crate::accept::backlog::Backlog;
+use crate::accept::capacity::Capacity;
 use crate::accept::hook::Mailbox;
 use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
@@ -140,7 +141,7 @@ impl Gateway {
         }
         let listener = Arc::new(listener);
         #[expect(clippy::cast_possible_truncation, reason = "as many as mailboxes, which `lobbies` bounds")]
-        for index in 0..node.mailboxes.len() {
+        for index in 0..node.capacity.mailboxes.len() {
             tokio::spawn(Acceptor::new(Arc::clone(&node), Arc::clone(&listener), index as u16)?.run());
         }
         Ok(Self { node, listen, threads: Mutex::new(threads) })
@@ -174,6 +175,7 @@ impl Gateway {
         };
         let acceptors = if config.handshake.lobbies == 0 { cores } else { config.handshake.lobbies }.min(ACCEPTORS_MAX);
         let watched = Watched::new(&config.presence, config.limits.rooms_total);
+        let population = Arc::new(Population::new(connections_max(&config, count)));
         let node = Node {
             instance: Arc::new(Instance {
                 name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
@@ -204,16 +206,19 @@ impl Gateway {
             fanout,
             merger: Arc::new(merger),
             links: Links::default(),
-            mailboxes: (0..acceptors).map(|_| Mailbox::default()).collect(),
-            handshakes: Budget::new(acceptors),
-            unauthenticated: Budget::new(acceptors),
-            admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
-            backlog: Backlog::of(listen),
+            capacity: Arc::new(Capacity {
+                admission: Mutex::new(Admission::new(rate_max, config.handshake.lag_ms, clock.now())),
+                backlog: Backlog::of(listen),
+                handshakes: Budget::new(acceptors),
+                unauthenticated: Budget::new(acceptors),
+                population: Arc::clone(&population),
+                mailboxes: (0..acceptors).map(|_| Mailbox::default()).collect(),
+            }),
             spare: SpareCapacity::default(),
             unfinished: Budget::new(count),
             ops_places: Places::new(ops::CONNECTIONS_MAX),
             link_places: Places::new(backplane::LINKS_MAX),
-            population: Arc::new(Population::new(connections_max(&config, count))),
+            population,
             opened: AtomicUsize::new(0),
             settings: Arc::new(Settings::of(&config)),
             config,

@@ -3,15 +3,12 @@
 //! Invariant: nothing is opened once it does not accept any more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use tidegate_protocol::handshake::Origins;
 use tidegate_protocol::places::Places;
 
-use crate::accept::admission::Admission;
-use crate::accept::backlog::Backlog;
-use crate::accept::hook::Mailbox;
+use crate::accept::capacity::Capacity;
 use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
 use crate::backplane::{self, Links};
@@ -71,16 +68,8 @@ pub struct Node {
     pub merger: Arc<Merger>,
     /// Logic nodes' links.
     pub links: Links,
-    /// Where answers of the connect hook wait, one an acceptor.
-    pub(crate) mailboxes: Box<[Mailbox]>,
-    /// Pending handshakes, by acceptor.
-    pub handshakes: Budget,
-    /// Those who are let in but have not said who they are, by acceptor.
-    pub unauthenticated: Budget,
-    /// How fast strangers are let in.
-    pub admission: Mutex<Admission>,
-    /// Those the kernel holds for us meanwhile.
-    pub backlog: Backlog,
+    /// How many are on their way in, and how fast.
+    pub(crate) capacity: Arc<Capacity>,
     /// What the rest of the fleet can take when this gateway leaves.
     pub spare: SpareCapacity,
     /// Bytes of unfinished messages, by bucket.
@@ -96,28 +85,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Sockets of clients, whatever they have come to.
-    #[must_use]
-    pub fn sockets(&self) -> usize {
-        self.population.connections() + self.handshakes.total() + self.unauthenticated.total()
-    }
-
     pub(crate) fn count_out(&self) {
         self.population.connections.fetch_sub(1, Ordering::Relaxed);
         self.totals.closed.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Strangers a second at most, what of it is spare, and the lag in milliseconds that it follows.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "rates and lags are small and positive"
-    )]
-    pub(crate) fn admitting(&self) -> (u32, u32, u32) {
-        let room = self.population.connections_max.saturating_sub(self.sockets());
-        let room = if self.lifecycle.is_draining() { 0 } else { room };
-        let admission = self.admission.lock();
-        (admission.rate() as u32, admission.spare(room), admission.lag_ms() as u32)
     }
 
     /// Whether no logic node has said yet what it wants to hear, and strangers have to wait for that.

@@ -78,7 +78,7 @@ impl Snapshot {
             ("connections", "Open connections", node.population.connections() as i64),
             ("connections_deflate", "Open connections that take compressed frames", deflating as i64),
             ("connections_max", "Most connections taken", node.population.connections_max as i64),
-            ("handshakes", "Handshakes in flight", node.handshakes.total() as i64),
+            ("handshakes", "Handshakes in flight", node.capacity.handshakes.total() as i64),
             ("handshakes_max", "Most handshakes in flight", node.config.handshake.in_flight as i64),
             ("rooms", "Rooms with members", node.rooms.len() as i64),
             ("platforms", "Different platforms of connections", node.access.platforms.counts().len() as i64),
@@ -139,8 +139,8 @@ fn uplink(node: &Node) -> [(&'static str, &'static str, i64); 5] {
 fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
     vec![
         ("unfinished", node.unfinished.evicted()),
-        ("handshakes", node.handshakes.evicted()),
-        ("unnamed", node.unauthenticated.evicted()),
+        ("handshakes", node.capacity.handshakes.evicted()),
+        ("unnamed", node.capacity.unauthenticated.evicted()),
         ("tls_handshakes", node.tls.as_ref().map_or(0, TlsEndpoint::evicted)),
         ("ops", node.ops_places.evicted()),
         ("links", node.link_places.evicted()),
@@ -166,9 +166,9 @@ fn tls(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
 
 /// How fast strangers are let in, and how a drain goes.
 fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
-    let queue = node.backlog.look();
+    let queue = node.capacity.backlog.look();
     let queue = |of: fn(Queue) -> u32| queue.map_or(-1, |queue| i64::from(of(queue)));
-    let (rate, spare, lag) = node.admitting();
+    let (rate, spare, lag) = node.capacity.admitting(&node.lifecycle);
     let fleet_spare = node.spare.others(node.clock.now()).map_or(-1, i64::from);
     [
         ("accept_rate", "Connections accepted a second, at most, now", i64::from(rate)),
@@ -199,7 +199,7 @@ fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
     ];
     let gauges = vec![
         ("token_keys", "Keys that tokens are verified with", node.access.auth.keys() as i64),
-        ("unnamed", "Connections that have yet to say who they are", node.unauthenticated.total() as i64),
+        ("unnamed", "Connections that have yet to say who they are", node.capacity.unauthenticated.total() as i64),
         ("unnamed_max", "Most of them", node.config.auth.unnamed_max as i64),
         ("grants", "Different grants that connections share", grants as i64),
         ("attributes", "Different sets of attributes that connections share", attributes as i64),
