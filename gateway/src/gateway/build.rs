@@ -1,0 +1,194 @@
+//! Makes the parts of a gateway, from what lies lowest up. Each function makes one tier and is handed the sections that it is about;
+//! nothing runs yet when the last has returned, but the threads that write.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tidegate_protocol::handshake::Origins;
+use tidegate_protocol::places::Places;
+use tidegate_tls::TlsError;
+
+use super::StartError;
+use super::drain_rate::SpareCapacity;
+use super::node::Node;
+use crate::accept::admission::{Admission, RATE_A_CORE};
+use crate::accept::backlog::Backlog;
+use crate::accept::capacity::Capacity;
+use crate::accept::hook::Mailbox;
+use crate::accept::proxy_header::Proxies;
+use crate::accept::tls::TlsEndpoint;
+use crate::backplane::{self, Links};
+use crate::bucket::Bucket;
+use crate::budget::Budget;
+use crate::clock::{Clock, unix_ms};
+use crate::config::settings::Settings;
+use crate::config::{GatewayConfig, HandshakeConfig};
+use crate::counters::{Population, Totals};
+use crate::deliver::fanout::Fanout;
+use crate::deliver::merge::Merger;
+use crate::deliver::merge::compressor::Compressor;
+use crate::key::Instance;
+use crate::operate::ops;
+use crate::rooms::Rooms;
+use crate::rooms::interest::Interest;
+use crate::rooms::presence::Watched;
+use crate::session::auth::Auth;
+use crate::session::blocklist::Blocklist;
+use crate::session::{Access, ClaimsPool, Open, Platforms};
+use crate::uplink::Uplink;
+
+/// Changes of interest a late logic node can catch up with before it needs a snapshot.
+const INTEREST_LOG: usize = 256 * 1024;
+/// Most acceptors: more than any machine has cores.
+const ACCEPTORS_MAX: usize = 4_096;
+/// Files kept for logs, listeners, epoll sets and the backplane.
+const FILES_RESERVED: usize = 256;
+/// A TLS client's own socket, and the pair inside.
+const FILES_A_TLS_CLIENT: usize = 3;
+
+/// All parts; and the threads that write.
+pub(super) fn build(
+    config: GatewayConfig,
+    origins: Origins,
+    auth: Auth,
+    listen: SocketAddr,
+    (cores, clock): (usize, Clock),
+) -> Result<(Arc<Node>, Vec<JoinHandle<()>>), StartError> {
+    let buckets = buckets(config.buckets, cores)?;
+    let totals = Arc::<Totals>::default();
+    let population = Arc::new(Population::new(connections_max(&config, buckets.len())));
+    let instance = instance(&config, listen, buckets.len());
+    let (fanout, threads) = Fanout::on_sockets(Arc::clone(&buckets), &config.fanout, config.pending.bytes, clock)?;
+    let merger = merger(&config, &instance, &buckets, &fanout, &totals);
+    let (tls, backplane_tls) = certificates(&config)?;
+    let node = Node {
+        rooms: Arc::new(rooms(&config, &instance)),
+        instance: Arc::new(instance),
+        lifecycle: Arc::default(),
+        clock,
+        interest: Arc::new(Interest::new(INTEREST_LOG)),
+        uplink: Arc::new(Uplink::new(&config.uplink)),
+        access: Arc::new(access(&config, auth)),
+        origins,
+        proxies: Proxies::new(&config.proxy),
+        tls,
+        backplane_tls,
+        totals,
+        fanout,
+        merger: Arc::new(merger),
+        links: Links::default(),
+        capacity: Arc::new(capacity(&config.handshake, cores, Backlog::of(listen), Arc::clone(&population), clock)),
+        spare: SpareCapacity::default(),
+        unfinished: Budget::new(buckets.len()),
+        ops_places: Places::new(ops::CONNECTIONS_MAX),
+        link_places: Places::new(backplane::LINKS_MAX),
+        population,
+        opened: AtomicUsize::new(0),
+        settings: Arc::new(Settings::of(&config)),
+        buckets,
+        config,
+    };
+    Ok((Arc::new(node), threads))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "config.problems() bounds the number of buckets")]
+fn buckets(configured: usize, cores: usize) -> io::Result<Arc<[Bucket]>> {
+    let count = match configured {
+        0 => (cores * 32).next_power_of_two().clamp(64, 1024),
+        n => n,
+    };
+    Ok((0..count).map(|i| Bucket::new(i as u16)).collect::<io::Result<Vec<_>>>()?.into())
+}
+
+fn instance(config: &GatewayConfig, listen: SocketAddr, buckets: usize) -> Instance {
+    let epoch = unix_ms();
+    Instance {
+        name: if config.name.is_empty() { listen.to_string() } else { config.name.clone() },
+        epoch,
+        id: if config.id == 0 { fastrand::u16(1..) } else { config.id },
+        #[expect(clippy::cast_possible_truncation, reason = "wraps every 13 years, by design")]
+        id_epoch: (epoch / 100) as u32,
+        buckets,
+    }
+}
+
+fn merger(
+    config: &GatewayConfig,
+    instance: &Instance,
+    buckets: &Arc<[Bucket]>,
+    fanout: &Arc<Fanout>,
+    totals: &Arc<Totals>,
+) -> Merger {
+    let epoch = format!("{:x}", instance.epoch);
+    let compressor = Compressor::new(&config.deflate);
+    Merger::new(&config.merge, compressor, &epoch, Arc::clone(buckets), Arc::clone(fanout), Arc::clone(totals))
+}
+
+fn rooms(config: &GatewayConfig, instance: &Instance) -> Rooms {
+    let watched = Watched::new(&config.presence, config.limits.rooms_total);
+    Rooms::watching(instance.buckets, config.limits.rooms_total, &format!("{:x}-", instance.epoch), watched)
+}
+
+fn access(config: &GatewayConfig, auth: Auth) -> Access {
+    Access {
+        platforms: Platforms::knowing(config.devices.platforms.keys().map(String::as_str)),
+        auth,
+        claims: ClaimsPool::default(),
+        open: Open::of(config),
+        blocklist: Blocklist::default(),
+    }
+}
+
+fn capacity(
+    config: &HandshakeConfig,
+    cores: usize,
+    backlog: Backlog,
+    population: Arc<Population>,
+    clock: Clock,
+) -> Capacity {
+    let rate_max = match config.rate_max {
+        0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
+        n => n,
+    };
+    let acceptors = if config.lobbies == 0 { cores } else { config.lobbies }.min(ACCEPTORS_MAX);
+    Capacity {
+        admission: Mutex::new(Admission::new(rate_max, config.lag_ms, clock.now())),
+        backlog,
+        handshakes: Budget::new(acceptors),
+        unauthenticated: Budget::new(acceptors),
+        population,
+        mailboxes: (0..acceptors).map(|_| Mailbox::default()).collect(),
+    }
+}
+
+/// As configured, or what the open files allow.
+fn connections_max(config: &GatewayConfig, buckets: usize) -> usize {
+    let files_each = if config.tls.is_on() { FILES_A_TLS_CLIENT } else { 1 };
+    match config.connections_max {
+        0 => (files_max().saturating_sub(FILES_RESERVED + 2 * buckets) / files_each).max(64),
+        n => n,
+    }
+}
+
+fn files_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.map_or(usize::MAX / 2, |n| usize::try_from(n).unwrap_or(usize::MAX / 2))
+}
+
+/// Reads the certificates of the listener and of the backplane, where they are configured.
+fn certificates(config: &GatewayConfig) -> Result<(Option<TlsEndpoint>, Option<tidegate_tls::Server>), StartError> {
+    let tls = TlsEndpoint::new(&config.tls, config.handshake.tls_in_flight).map_err(in_section("gateway.tls"))?;
+    let backplane = config.backplane_tls.is_on().then(|| {
+        let server = tidegate_tls::Server::open_mutual(&config.backplane_tls, &["h2"]);
+        server.map_err(in_section("gateway.backplane_tls"))
+    });
+    Ok((tls, backplane.transpose()?))
+}
+
+fn in_section(section: &'static str) -> impl Fn(TlsError) -> StartError {
+    move |error| StartError::Config(format!("{section}: {error}"))
+}
