@@ -119,7 +119,6 @@ const GATEWAY_ARROWS: &[Floor] = &[
 ];
 
 const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[
-    ("session", "gateway"),
     ("connection", "gateway"),
     ("accept", "gateway"),
     ("backplane", "writer"),

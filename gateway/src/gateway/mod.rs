@@ -99,7 +99,7 @@ impl Gateway {
         }
         tokio::spawn(housekeeping::run(Arc::clone(&node)));
         if node.access.auth.is_required() {
-            tokio::spawn(auth::watch(Arc::clone(&node)));
+            tokio::spawn(auth::watch(Arc::clone(&node.access), Arc::clone(&node.lifecycle)));
         }
         if !node.config.presence.rooms.is_empty() {
             tokio::spawn(presence::run(Arc::clone(&node)));

@@ -14,7 +14,8 @@ use super::keys::{self, KeyError};
 use super::{Claims, TokenError, Verifier};
 use crate::clock::unix_s;
 use crate::config::{AuthConfig, AuthMode};
-use crate::gateway::node::Node;
+use crate::lifecycle::Lifecycle;
+use crate::session::Access;
 
 /// Time between looks at the files.
 const LOOK: Duration = Duration::from_secs(2);
@@ -158,13 +159,13 @@ fn stamps(config: &AuthConfig) -> Vec<Stamp> {
 }
 
 /// Follows the key files until the gateway stops.
-pub(crate) async fn watch(node: Arc<Node>) {
+pub(crate) async fn watch(access: Arc<Access>, lifecycle: Arc<Lifecycle>) {
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            () = node.lifecycle.stopped() => return,
-            _ = looks.tick() => node.access.auth.look(),
+            () = lifecycle.stopped() => return,
+            _ = looks.tick() => access.auth.look(),
         }
     }
 }
