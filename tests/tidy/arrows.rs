@@ -118,13 +118,8 @@ const GATEWAY_ARROWS: &[Floor] = &[
     ),
 ];
 
-const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[
-    ("connection", "gateway"),
-    ("accept", "gateway"),
-    ("backplane", "writer"),
-    ("backplane", "gateway"),
-    ("operate", "gateway"),
-];
+const GATEWAY_STILL_BROKEN: &[(&str, &str)] =
+    &[("connection", "gateway"), ("accept", "gateway"), ("backplane", "gateway"), ("operate", "gateway")];
 
 const LOGIC_ARROWS: &[Floor] = &[
     ("clock", &[]),

@@ -63,7 +63,9 @@ fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
                 // An answer of another kind than the question: a logic node that is not of our making.
                 (_, _) => reply::error(&mut json, id.as_deref(), "unavailable", "no usable answer", true),
             }
-            node.tell(key, text_frame(&json));
+            if let Some(bucket) = node.buckets.get(usize::from(key.bucket)) {
+                node.control.tell(bucket, key.at, text_frame(&json));
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::backplane::Refused;
 use crate::backplane::query::locate;
 use crate::bucket::pending::Queued;
 use crate::bucket::table::Table;
-use crate::bucket::{Bucket, Command, of_user, outbox, text_frame};
+use crate::bucket::{Bucket, Command, of_user, text_frame};
 use crate::clock::unix_ms;
 use crate::connection::devices::Rival;
 use crate::connection::membership::{self, Joined};
@@ -24,7 +24,6 @@ use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::topic::Topic;
 use crate::uplink::events::Happened;
-use crate::writer::KernelWriter;
 
 /// Members taken out of a room under one hold of its bucket's lock: well under a millisecond with their LEFTs.
 const LEAVERS_A_TURN: usize = 128;
@@ -163,8 +162,7 @@ fn take_out(
     let mut json = Vec::new();
     reply::left_because(&mut json, room, reason);
     if let Some(hot) = table.find(key) {
-        let (frame, bytes_max) = (text_frame(&json), node.config.pending.bytes);
-        let queued = outbox::send_control(&KernelWriter, hot, frame, false, bytes_max, node.clock.now(), d);
+        let queued = node.control.control(hot, text_frame(&json), d);
         mind(bucket, key, queued);
     }
     true

@@ -20,7 +20,7 @@ use crate::topic::batch::{Audience, Batch, Waiter};
 fn the_end_is_told_once_however_often_the_socket_is_ready() {
     let (bucket, writer) = (bucket_of(1), Script::default());
     let mut d = Delta::default();
-    send_last(&writer, &bucket.table.read().hot[0], Bytes::from_static(b"CLOSE"), false, 1, &mut d);
+    send_last(&writer, &bucket.table.read().hot[0], Bytes::from_static(b"CLOSE"), 1, &mut d);
 
     for _ in 0..10 {
         assert!(drain(&writer, &bucket.table.read().hot[0], 2, &mut d));
@@ -67,7 +67,7 @@ fn dropped(batch: &Batch) -> [u64; 3] {
 fn a_receipt_says_why_a_connection_got_nothing() {
     let (closed, gone, slow) = (bucket_of(1), bucket_of(1), bucket_of(1));
     let writer = Script::default();
-    send_last(&writer, &closed.table.read().hot[0], Bytes::new(), false, 1, &mut Delta::default());
+    send_last(&writer, &closed.table.read().hot[0], Bytes::new(), 1, &mut Delta::default());
     walk(&slow, &Script::of(&[Act::Fail(Errno::AGAIN)]), &[waited_for(BYTES_MAX - 500)]);
 
     let [to_closed, to_gone, to_slow] = [waited_for(10), waited_for(10), waited_for(BYTES_MAX)];

@@ -3,6 +3,7 @@
 //! buffer per connection. Writers of the table: the task (remove, join, leave) and the acceptors (insert); readers: walks,
 //! lookups, stats.
 
+pub(crate) mod control;
 pub mod expiry;
 pub mod inbox;
 pub mod outbox;

@@ -433,7 +433,7 @@ fn a_departure_is_remembered_for_the_walk_it_concerns() {
 fn nothing_follows_the_last_word() {
     let (bucket, topic, writer) = (bucket_of(1), all(), Script::default());
     let mut d = Delta::default();
-    send_last(&writer, &bucket.table.read().hot[0], Bytes::from_static(b"CLOSE"), false, 1, &mut d);
+    send_last(&writer, &bucket.table.read().hot[0], Bytes::from_static(b"CLOSE"), 1, &mut d);
 
     let d = walk(&bucket, &writer, &[batch(&topic, Audience::Everyone, vec![segment(1, 1, 3, Lane::Normal)])]);
 

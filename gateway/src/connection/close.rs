@@ -9,7 +9,6 @@ use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::ws::{self, Violation};
 
 use super::event_loop::EventLoop;
-use crate::bucket::outbox;
 use crate::bucket::table::{Removed, Table};
 use crate::connection::sender;
 use crate::counters::Delta;
@@ -18,7 +17,6 @@ use crate::key::{ConnectionKey, SlotKey};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::uplink::events::Happened;
-use crate::writer::KernelWriter;
 
 /// A Close without a code, and an end without a Close (RFC 6455 section 7.4.1).
 const NO_CODE: u16 = 1005;
@@ -53,7 +51,7 @@ impl EventLoop {
         let table = bucket.table.read();
         let Some(hot) = table.find(key) else { return };
         let mut d = Delta::default();
-        outbox::send_last(&KernelWriter, hot, frame, is_hopeless, now, &mut d);
+        node.control.last(hot, frame, is_hopeless, &mut d);
         bucket.counters.add(&d);
         let patience = if is_hopeless { node.config.pending.age_ms.max(CLOSE_MS) } else { CLOSE_MS };
         self.closing.entry(key.slot).or_insert(now.wrapping_add(patience));

@@ -21,7 +21,6 @@ use tidegate_protocol::ws::{self, Deflater, Event, Inflater};
 use super::rate::Rates;
 use super::sweep::ping_interval;
 use super::unfinished::Partial;
-use crate::bucket::outbox;
 use crate::bucket::pending::Queued;
 use crate::bucket::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
@@ -31,7 +30,6 @@ use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::poll;
 use crate::session::Identity;
-use crate::writer::KernelWriter;
 
 /// The buffer every readable socket is read into.
 const READ_BYTES: usize = 64 * 1024;
@@ -219,7 +217,7 @@ impl EventLoop {
             return true;
         }
         let mut d = Delta::default();
-        let is_open = outbox::drain(&KernelWriter, hot, node.clock.now(), &mut d);
+        let is_open = node.control.drain(hot, &mut d);
         bucket.counters.add(&d);
         let is_clear = hot.outbox.lock().is_none();
         drop(table);
@@ -253,7 +251,7 @@ impl EventLoop {
                 let Some(hot) = table.find(key) else { return Read::Drained };
                 // While its answers do not fit, a peer is not listened to: that bounds what pings can cost.
                 let waiting = hot.outbox.lock().as_ref().map_or(0, |p| p.bytes());
-                if waiting > node.config.pending.bytes / 2 && !self.closing.contains_key(&key.slot) {
+                if node.control.is_deaf(waiting) && !self.closing.contains_key(&key.slot) {
                     *self.paused.entry(key.slot).or_insert(false) |= is_ending;
                     return Read::Drained;
                 }
@@ -387,15 +385,7 @@ impl EventLoop {
         let queued = {
             let table = bucket.table.read();
             let Some(hot) = table.find(key) else { return };
-            outbox::send_control(
-                &KernelWriter,
-                hot,
-                frame,
-                is_pong,
-                node.config.pending.bytes,
-                node.clock.now(),
-                &mut d,
-            )
+            if is_pong { node.control.pong(hot, frame, &mut d) } else { node.control.control(hot, frame, &mut d) }
         };
         bucket.counters.add(&d);
         if queued == Queued::Close {

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use tidegate_protocol::limits;
 use tidegate_protocol::reply::JoinedRoom;
 
-use crate::bucket::outbox;
-use crate::bucket::pending::{Pending, Queued};
+use crate::bucket::pending::Queued;
 use crate::bucket::table::Table;
 use crate::connection::sender;
 use crate::counters::{Delta, DropReason};
@@ -18,7 +17,6 @@ use crate::gateway::node::Node;
 use crate::key::ConnectionKey;
 use crate::session::Act;
 use crate::uplink::events::Happened;
-use crate::writer::KernelWriter;
 
 /// One room's outcome of a JOIN.
 #[derive(Debug)]
@@ -103,14 +101,10 @@ pub(crate) fn confirm(
     d: &mut Delta,
 ) -> Queued {
     let Some(hot) = table.find(key.at) else { return Queued::Dropped(DropReason::Closed) };
-    let (now, bytes_max) = (node.clock.now(), node.config.pending.bytes);
-    if node.interest.hold(version, key, now) {
-        let mut outbox = hot.outbox.lock();
-        let pending = outbox.get_or_insert_with(|| Box::new(Pending::new(now)));
-        pending.hold(version);
-        pending.push_control(frame, bytes_max, now, d)
+    if node.interest.hold(version, key, node.clock.now()) {
+        node.control.hold(hot, frame, version, d)
     } else {
-        outbox::send_control(&KernelWriter, hot, frame, false, bytes_max, now, d)
+        node.control.control(hot, frame, d)
     }
 }
 

@@ -2,7 +2,6 @@
 //! waited for logic are let go.
 //! Invariant: a connection is watched only after it is in the table and its greeting is written or waits.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
@@ -14,9 +13,8 @@ use tidegate_protocol::reply::{self, Hello, Reconnect};
 use tidegate_protocol::ws;
 
 use super::devices::Way;
-use crate::bucket::pending::{Pending, Queued};
 use crate::bucket::table::{Hot, Table};
-use crate::bucket::{Bucket, Command, of_user, outbox};
+use crate::bucket::{Bucket, Command, of_user};
 use crate::clock::unix_ms;
 use crate::connection::membership;
 use crate::connection::sender;
@@ -26,7 +24,6 @@ use crate::key::{ConnectionKey, SlotKey};
 use crate::rooms::interest::Held;
 use crate::session::Identity;
 use crate::uplink::events::Happened;
-use crate::writer::{KernelWriter, Writer};
 
 /// Anonymous connections that follow each other into one bucket. What the kernel made one after the other lies side by
 /// side, and a walk that visits neighbours finds their pages in the TLB; with one connection for each bucket in turn it
@@ -77,7 +74,7 @@ impl Node {
         if let Some(hot) = table.find(at)
             && let Some(fd) = &hot.fd
         {
-            self.send_greeting(hot, fd, key, version, response, &mut d);
+            self.send_greeting(hot, key, version, response, &mut d);
             if !early.is_empty() {
                 // Before the socket is watched, so that the task finds these bytes before any that follow.
                 bucket.command(Command::Early { key: at, bytes: early.to_vec() });
@@ -143,21 +140,11 @@ impl Node {
     }
 
     /// Sends the greeting, or keeps it until logic knows of the user and its rooms.
-    fn send_greeting(&self, hot: &Hot, fd: &OwnedFd, key: ConnectionKey, version: u64, greeting: &[u8], d: &mut Delta) {
-        let now = self.clock.now();
-        if self.interest.hold(version, key, now) {
-            let mut pending = Box::new(Pending::new(now));
-            pending.hold(version);
-            let greeting = Bytes::copy_from_slice(greeting);
-            pending.push_control(greeting, self.config.pending.bytes, now, d);
-            *hot.outbox.lock() = Some(pending);
-            return;
-        }
-        let taken = KernelWriter.write(fd, &[io::IoSlice::new(greeting)]).unwrap_or(0);
-        if taken < greeting.len() {
-            let mut pending = Box::new(Pending::new(now));
-            pending.push_control_rest(Bytes::copy_from_slice(greeting), taken, now, d);
-            *hot.outbox.lock() = Some(pending);
+    fn send_greeting(&self, hot: &Hot, key: ConnectionKey, version: u64, greeting: &[u8], d: &mut Delta) {
+        if self.interest.hold(version, key, self.clock.now()) {
+            let _ = self.control.hold(hot, Bytes::copy_from_slice(greeting), version, d);
+        } else {
+            self.control.greet(hot, greeting, d);
         }
     }
 
@@ -189,40 +176,17 @@ impl Node {
         out.extend_from_slice(&json);
     }
 
-    /// Writes a control frame to a connection, if it is still there.
-    pub(crate) fn tell(&self, key: ConnectionKey, frame: bytes::Bytes) {
-        let Some(bucket) = self.buckets.get(usize::from(key.bucket)) else { return };
-        let mut d = Delta::default();
-        let queued = {
-            let table = bucket.table.read();
-            let Some(hot) = table.find(key.at) else { return };
-            let (bytes_max, now) = (self.config.pending.bytes, self.clock.now());
-            outbox::send_control(&KernelWriter, hot, frame, false, bytes_max, now, &mut d)
-        };
-        bucket.counters.add(&d);
-        if queued == Queued::Close {
-            bucket.command(Command::Cut(key.at));
-        }
-    }
-
     /// Lets go of replies that waited for logic to know.
     pub(crate) fn release(&self, held: &[Held]) {
-        let now = self.clock.now();
         for h in held {
             let ConnectionKey { bucket, at } = h.connection;
             let bucket = &self.buckets[usize::from(bucket)];
             let table = bucket.table.read();
             let Some(hot) = table.find(at) else { continue };
-            let mut waited = 0;
-            if let Some(pending) = hot.outbox.lock().as_mut() {
-                waited = pending.bytes();
-                pending.release(h.version, now);
-            }
             let mut d = Delta::default();
-            // A connection that is over is found by its bucket's task.
-            let _ = outbox::drain(&KernelWriter, hot, now, &mut d);
+            let waited = self.control.release(hot, h.version, &mut d);
             bucket.counters.add(&d);
-            if waited > self.config.pending.bytes / 2 {
+            if self.control.is_deaf(waited) {
                 // Its task may have stopped listening to it; no event will tell that the way is clear.
                 bucket.command(Command::Resume(at));
             }

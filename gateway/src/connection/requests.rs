@@ -13,7 +13,6 @@ use tidegate_protocol::ws;
 
 use super::event_loop::EventLoop;
 use super::membership::{self, Joined};
-use crate::bucket::outbox;
 use crate::bucket::pending::Queued;
 use crate::bucket::text_frame;
 use crate::clock::unix_ms;
@@ -23,7 +22,6 @@ use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::uplink::Expects;
 use crate::uplink::events::Happened;
-use crate::writer::KernelWriter;
 
 /// Malformed messages in a row that end a connection (rule E-1).
 const BAD_JSON_MAX: u8 = 3;
@@ -161,8 +159,7 @@ impl EventLoop {
                 reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);
             }
             let Some(hot) = table.find(key) else { return };
-            let (frame, now) = (text_frame(&json), node.clock.now());
-            outbox::send_control(&KernelWriter, hot, frame, false, node.config.pending.bytes, now, &mut d)
+            node.control.control(hot, text_frame(&json), &mut d)
         };
         bucket.counters.add(&d);
         self.close_if_full(node, key, queued);

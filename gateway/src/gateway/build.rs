@@ -23,6 +23,7 @@ use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
 use crate::backplane::{self, Links};
 use crate::bucket::Bucket;
+use crate::bucket::control::ControlWriter;
 use crate::budget::Budget;
 use crate::clock::{Clock, unix_ms};
 use crate::config::settings::Settings;
@@ -70,6 +71,7 @@ pub(super) fn build(
         instance: Arc::new(instance),
         lifecycle: Arc::default(),
         clock,
+        control: ControlWriter { clock, pending_bytes_max: config.pending.bytes },
         interest: Arc::new(Interest::new(INTEREST_LOG)),
         uplink: Arc::new(Uplink::new(&config.uplink)),
         access: Arc::new(access(&config, auth)),

@@ -7,12 +7,11 @@ use std::time::Duration;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::reply;
 
-use crate::bucket::{Bucket, outbox, text_frame};
+use crate::bucket::{Bucket, text_frame};
 use crate::counters::Delta;
 use crate::gateway::drain_rate::DrainRate;
 use crate::gateway::node::Node;
 use crate::key::ConnectionKey;
-use crate::writer::KernelWriter;
 
 /// Time between rounds of closes.
 const ROUND_MS: u32 = 20;
@@ -64,9 +63,8 @@ fn go_away(node: &Node, bucket: &Bucket, window_ms: u32) {
     let mut d = Delta::default();
     let table = bucket.table.read();
     for hot in table.hot.iter().filter(|h| h.fd.is_some()) {
-        let now = node.clock.now();
         // A peer with no room for it learns the same from the close.
-        let _ = outbox::send_control(&KernelWriter, hot, frame.clone(), false, node.config.pending.bytes, now, &mut d);
+        let _ = node.control.control(hot, frame.clone(), &mut d);
     }
     drop(table);
     bucket.counters.add(&d);

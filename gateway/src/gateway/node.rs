@@ -13,6 +13,7 @@ use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
 use crate::backplane::{self, Links};
 use crate::bucket::Bucket;
+use crate::bucket::control::ControlWriter;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
@@ -42,6 +43,8 @@ pub struct Node {
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// The clock.
     pub clock: Clock,
+    /// Writes to single connections.
+    pub(crate) control: ControlWriter,
     /// The connections.
     pub buckets: Arc<[Bucket]>,
     /// The rooms.
