@@ -17,7 +17,7 @@ use crate::bucket::table::{Hot, Table};
 use crate::bucket::{Bucket, Command, of_user};
 use crate::clock::unix_ms;
 use crate::connection::membership;
-use crate::connection::sender;
+use crate::connection::report;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
@@ -121,10 +121,10 @@ impl Node {
 
     /// Events of a start, for services that want them.
     fn tell_of_start(&self, table: &Table, key: ConnectionKey) {
-        sender::tell(self, table, key, Happened::Connected);
+        report::tell(self, table, key, Happened::Connected);
         let user = table.cold[key.at.slot as usize].user.as_ref().and_then(|user| table.users.get(user));
         if user.is_some_and(|entry| entry.slots.len() == 1) {
-            sender::tell(self, table, key, Happened::UserOnline);
+            report::tell(self, table, key, Happened::UserOnline);
         }
     }
 

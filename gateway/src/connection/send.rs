@@ -12,7 +12,7 @@ use tidegate_protocol::reply;
 use super::event_loop::EventLoop;
 use crate::bucket::table::Cold;
 use crate::bucket::text_frame;
-use crate::connection::sender;
+use crate::connection::report;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::session::Act;
@@ -146,7 +146,7 @@ impl EventLoop {
                 return Err(Denied::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
-            sender::describe(node, &table, bucket.at(key), is_for_others)
+            report::describe(node, &table, bucket.at(key), is_for_others)
         };
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
