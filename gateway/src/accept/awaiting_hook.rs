@@ -21,7 +21,7 @@ use super::{Acceptor, PendingHandshake, RETRY_AFTER_S, Stage, hang_up};
 use crate::accept::hook;
 use crate::gateway::node::Node;
 use crate::session::Identity;
-use crate::uplink::{Addressee, Whose};
+use crate::uplink::{Addressee, Said, Whose};
 
 /// A client about whom the hook has been asked.
 #[derive(Debug)]
@@ -56,9 +56,10 @@ impl Acceptor {
         let from = hook::sender(&fd, &waiting.identity);
         let whose = Whose::Handshake { acceptor: self.index, key };
         let name = if from.user.is_empty() { from.address.clone() } else { from.user.clone() };
+        let said = Said { whom: Addressee::Name(name.as_bytes()), from, what: What::Connect(connect), whose };
         let now = node.clock.now();
-        let is_asked = epoll::add(&self.epoll, &fd, data, epoll::EventFlags::RDHUP).is_ok()
-            && node.uplink.say(Addressee::Name(name.as_bytes()), from, What::Connect(connect), whose, now).is_ok();
+        let is_asked =
+            epoll::add(&self.epoll, &fd, data, epoll::EventFlags::RDHUP).is_ok() && node.uplink.say(said, now).is_ok();
         if !is_asked {
             self.free.push(key.slot);
             node.capacity.handshakes.let_go(usize::from(self.index), 1);

@@ -19,7 +19,7 @@ use crate::connection::report;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::session::{Identity, Named, Platform};
-use crate::uplink::{Addressee, Whose};
+use crate::uplink::{Addressee, Said, Whose};
 
 /// How a newcomer comes in.
 #[derive(Debug, Default)]
@@ -107,7 +107,8 @@ impl Node {
         let opened = table.cold[key.at.slot as usize].opened;
         let what = What::Device(Claim { rule: rule.into(), since_ms: self.clock.unix_ms_of(opened) });
         let (user, whose) = (from.user.clone(), Whose::Newcomer { key });
-        if self.uplink.say_beside(Addressee::Name(user.as_bytes()), from, what, whose, self.clock.now()).is_err() {
+        let said = Said { whom: Addressee::Name(user.as_bytes()), from, what, whose };
+        if self.uplink.say_beside(said, self.clock.now()).is_err() {
             self.uplink.unclaimed.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -16,7 +16,7 @@ use crate::connection::report;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::session::Act;
-use crate::uplink::{Addressee, Expects, Whose};
+use crate::uplink::{Addressee, Expects, Said, Whose};
 
 /// Why something is not carried up; each is an ERROR.
 enum Denied {
@@ -151,7 +151,7 @@ impl EventLoop {
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
         let whom = logic.map_or(Addressee::Name(&name), |node| Addressee::Node { node, name: &name });
-        node.uplink.say(whom, from, what, whose, node.clock.now()).map_err(|_| Denied::Overloaded)
+        node.uplink.say(Said { whom, from, what, whose }, node.clock.now()).map_err(|_| Denied::Overloaded)
     }
 
     fn explain(&mut self, node: &Node, key: SlotKey, id: Option<&str>, outcome: Result<(), Denied>) {

@@ -11,7 +11,7 @@ use tidegate_protocol::{records, reply};
 use crate::deliver::merge::ready::{self, Ready};
 use crate::gateway::node::Node;
 use crate::topic::Topic;
-use crate::uplink::{Addressee, Whose};
+use crate::uplink::{Addressee, Said, Whose};
 
 /// Runs until the gateway stops.
 pub(crate) async fn run(node: Arc<Node>) {
@@ -39,8 +39,8 @@ fn tell(node: &Node) {
 /// False when the way up is full.
 fn send_up(node: &Node, tally: &records::Tally) -> bool {
     let whom = Addressee::Name(tally.room.as_bytes());
-    let said = node.uplink.say(whom, Sender::default(), What::Tally(tally.clone()), Whose::Nobody, node.clock.now());
-    said.is_ok()
+    let (from, what) = (Sender::default(), What::Tally(tally.clone()));
+    node.uplink.say(Said { whom, from, what, whose: Whose::Nobody }, node.clock.now()).is_ok()
 }
 
 /// Who reads too slowly does without: the next frame says how many there are just the same.

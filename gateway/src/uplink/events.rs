@@ -112,7 +112,7 @@ fn reason_of(code: u16) -> &'static str {
 mod tests {
     use tidegate_protocol::records::item::What;
 
-    use super::super::{Addressee, Uplink, Whose};
+    use super::super::{Addressee, Said, Uplink, Whose};
     use super::*;
 
     fn wants(events: &[&str]) -> Wants {
@@ -152,8 +152,9 @@ mod tests {
         }
 
         assert_eq!((uplink.kept().0, uplink.wants.wanted.dropped.load(Ordering::Relaxed)), (6, 4));
-        let said = What::Send(records::Send::default());
-        assert!(uplink.say(Addressee::Name(b"alice"), records::Sender::default(), said, Whose::Nobody, 0).is_ok());
+        let (whom, what) = (Addressee::Name(b"alice"), What::Send(records::Send::default()));
+        let said = Said { whom, from: records::Sender::default(), what, whose: Whose::Nobody };
+        assert!(uplink.say(said, 0).is_ok());
     }
 
     #[test]

@@ -77,6 +77,19 @@ pub enum Addressee<'a> {
     },
 }
 
+/// Something that goes up.
+#[derive(Debug)]
+pub struct Said<'a> {
+    /// For which logic node.
+    pub whom: Addressee<'a>,
+    /// Who says it.
+    pub from: Sender,
+    /// What.
+    pub what: What,
+    /// Who waits for the answer.
+    pub whose: Whose,
+}
+
 /// Everything said and not answered, and the requests that wait for it.
 #[derive(Debug)]
 pub struct Uplink {
@@ -120,14 +133,8 @@ impl Uplink {
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was kept, and nobody will be answered.
-    pub fn say(
-        &self,
-        whom: Addressee<'_>,
-        from: Sender,
-        what: What,
-        whose: Whose,
-        now: Millis,
-    ) -> Result<(), Overloaded> {
+    pub fn say(&self, said: Said<'_>, now: Millis) -> Result<(), Overloaded> {
+        let Said { whom, from, what, whose } = said;
         let time_ms = unix_ms();
         let id = ulid::Ulid::from_parts(time_ms, fastrand::u128(..)).to_string();
         let item = Item { sequence: 0, id, time_ms, from: Some(from), what: Some(what) };
@@ -152,21 +159,14 @@ impl Uplink {
     ///
     /// # Errors
     /// As [`Uplink::say`].
-    pub(crate) fn say_beside(
-        &self,
-        whom: Addressee<'_>,
-        from: Sender,
-        what: What,
-        whose: Whose,
-        now: Millis,
-    ) -> Result<(), Overloaded> {
+    pub(crate) fn say_beside(&self, said: Said<'_>, now: Millis) -> Result<(), Overloaded> {
         let is_crowded = self.queues.lock().is_half_full();
-        if is_crowded { Err(Overloaded) } else { self.say(whom, from, what, whose, now) }
+        if is_crowded { Err(Overloaded) } else { self.say(said, now) }
     }
 
     /// Sends an event up, unless that would leave clients less than half of the room.
     pub(crate) fn mention(&self, whom: Addressee<'_>, from: Sender, what: What, now: Millis) {
-        if self.say_beside(whom, from, what, Whose::Nobody, now).is_err() {
+        if self.say_beside(Said { whom, from, what, whose: Whose::Nobody }, now).is_err() {
             self.wants.wanted.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
