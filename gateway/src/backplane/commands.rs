@@ -18,7 +18,6 @@ use crate::bucket::{Bucket, Command, of_user, text_frame};
 use crate::clock::unix_ms;
 use crate::connection::devices::Rival;
 use crate::connection::membership::{self, Joined};
-use crate::connection::report;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::SlotKey;
@@ -158,7 +157,7 @@ fn take_out(
     if !membership::leave(node, table, bucket.at(key), room) {
         return false;
     }
-    report::tell(node, table, bucket.at(key), Happened::Left(room, reason));
+    node.reporter.tell(table, bucket.at(key), Happened::Left(room, reason));
     let mut json = Vec::new();
     reply::left_because(&mut json, room, reason);
     if let Some(hot) = table.find(key) {

@@ -10,7 +10,6 @@ use tidegate_protocol::ws::{self, Violation};
 
 use super::event_loop::EventLoop;
 use crate::bucket::table::{Removed, Table};
-use crate::connection::report;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
@@ -108,16 +107,16 @@ impl EventLoop {
 /// Events of an end, in the order in which a service can follow them.
 fn tell_of_end(node: &Node, table: &Table, key: ConnectionKey, code: u16) {
     let Some(cold) = table.cold.get(key.at.slot as usize) else { return };
-    if node.uplink.wants.wanted.has(Happened::Left("", "")) {
+    if node.reporter.wants(Happened::Left("", "")) {
         for room in cold.rooms.iter().filter_map(|id| table.rooms.get(id)?.topic.room()) {
-            report::tell(node, table, key, Happened::Left(&room.name, "disconnected"));
+            node.reporter.tell(table, key, Happened::Left(&room.name, "disconnected"));
         }
     }
     let duration_ms = node.clock.moment().saturating_sub(cold.opened);
-    report::tell(node, table, key, Happened::Disconnected { code, duration_ms });
+    node.reporter.tell(table, key, Happened::Disconnected { code, duration_ms });
     let user = cold.user.as_ref().and_then(|user| table.users.get(user));
     if user.is_some_and(|entry| entry.slots.len() == 1) {
-        report::tell(node, table, key, Happened::UserOffline);
+        node.reporter.tell(table, key, Happened::UserOffline);
     }
 }
 

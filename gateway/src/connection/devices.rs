@@ -15,7 +15,6 @@ use tidegate_protocol::records::{Claim, DeviceRule, item::What};
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user};
 use crate::config::DevicePolicy;
-use crate::connection::report;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::session::{Identity, Named, Platform};
@@ -103,7 +102,7 @@ impl Node {
         if !self.uplink.wants.judges() {
             return;
         }
-        let Some(from) = report::describe(self, table, key, false) else { return };
+        let Some(from) = self.reporter.describe(table, key, false) else { return };
         let opened = table.cold[key.at.slot as usize].opened;
         let what = What::Device(Claim { rule: rule.into(), since_ms: self.clock.unix_ms_of(opened) });
         let (user, whose) = (from.user.clone(), Whose::Newcomer { key });

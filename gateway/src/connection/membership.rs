@@ -11,7 +11,6 @@ use tidegate_protocol::reply::JoinedRoom;
 
 use crate::bucket::pending::Queued;
 use crate::bucket::table::Table;
-use crate::connection::report;
 use crate::counters::{Delta, DropReason};
 use crate::gateway::node::Node;
 use crate::key::ConnectionKey;
@@ -74,7 +73,7 @@ pub(crate) fn enter(node: &Node, table: &mut Table, key: ConnectionKey, room: &s
     *version = (*version).max(entered.version);
     table.join(key.at.slot, &entered.topic, key.bucket, || entered.topic.gather.lock().seq);
     node.rooms.watched.note_came(&entered.topic, user.as_ref());
-    report::tell(node, table, key, Happened::Joined(room));
+    node.reporter.tell(table, key, Happened::Joined(room));
     match entered.topic.room() {
         Some(room) => standing(table, room.id, true),
         None => Joined::Refused { code: "invalid", message: "no room" },

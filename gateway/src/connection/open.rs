@@ -17,7 +17,6 @@ use crate::bucket::table::{Hot, Table};
 use crate::bucket::{Bucket, Command, of_user};
 use crate::clock::unix_ms;
 use crate::connection::membership;
-use crate::connection::report;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
@@ -121,10 +120,10 @@ impl Node {
 
     /// Events of a start, for services that want them.
     fn tell_of_start(&self, table: &Table, key: ConnectionKey) {
-        report::tell(self, table, key, Happened::Connected);
+        self.reporter.tell(table, key, Happened::Connected);
         let user = table.cold[key.at.slot as usize].user.as_ref().and_then(|user| table.users.get(user));
         if user.is_some_and(|entry| entry.slots.len() == 1) {
-            report::tell(self, table, key, Happened::UserOnline);
+            self.reporter.tell(table, key, Happened::UserOnline);
         }
     }
 

@@ -16,7 +16,6 @@ use super::membership::{self, Joined};
 use crate::bucket::pending::Queued;
 use crate::bucket::text_frame;
 use crate::clock::unix_ms;
-use crate::connection::report;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::SlotKey;
@@ -153,7 +152,7 @@ impl EventLoop {
                 return;
             }
             if membership::leave(node, &mut table, bucket.at(key), room) {
-                report::tell(node, &table, bucket.at(key), Happened::Left(room, ""));
+                node.reporter.tell(&table, bucket.at(key), Happened::Left(room, ""));
                 reply::left(&mut json, id, room);
             } else {
                 reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);

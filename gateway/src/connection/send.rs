@@ -12,7 +12,6 @@ use tidegate_protocol::reply;
 use super::event_loop::EventLoop;
 use crate::bucket::table::Cold;
 use crate::bucket::text_frame;
-use crate::connection::report;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::session::Act;
@@ -146,7 +145,7 @@ impl EventLoop {
                 return Err(Denied::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
-            report::describe(node, &table, bucket.at(key), is_for_others)
+            node.reporter.describe(&table, bucket.at(key), is_for_others)
         };
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };

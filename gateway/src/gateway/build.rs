@@ -28,6 +28,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, unix_ms};
 use crate::config::settings::Settings;
 use crate::config::{GatewayConfig, HandshakeConfig};
+use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
@@ -62,19 +63,27 @@ pub(super) fn build(
     let buckets = buckets(config.buckets, cores)?;
     let totals = Arc::<Totals>::default();
     let population = Arc::new(Population::new(connections_max(&config, buckets.len())));
-    let instance = instance(&config, listen, buckets.len());
+    let instance = Arc::new(instance(&config, listen, buckets.len()));
     let (fanout, threads) = Fanout::on_sockets(Arc::clone(&buckets), &config.fanout, config.pending.bytes, clock)?;
     let merger = merger(&config, &instance, &buckets, &fanout, &totals);
     let (tls, backplane_tls) = certificates(&config)?;
+    let access = Arc::new(access(&config, auth));
+    let uplink = Arc::new(Uplink::new(&config.uplink));
     let node = Node {
         rooms: Arc::new(rooms(&config, &instance)),
-        instance: Arc::new(instance),
+        reporter: Arc::new(Reporter {
+            instance: Arc::clone(&instance),
+            access: Arc::clone(&access),
+            uplink: Arc::clone(&uplink),
+            clock,
+        }),
+        instance,
         lifecycle: Arc::default(),
         clock,
         control: ControlWriter { clock, pending_bytes_max: config.pending.bytes },
         interest: Arc::new(Interest::new(INTEREST_LOG)),
-        uplink: Arc::new(Uplink::new(&config.uplink)),
-        access: Arc::new(access(&config, auth)),
+        uplink,
+        access,
         origins,
         proxies: Proxies::new(&config.proxy),
         tls,

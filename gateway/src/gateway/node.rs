@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
+use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
@@ -53,6 +54,8 @@ pub struct Node {
     pub interest: Arc<Interest>,
     /// What clients say to logic.
     pub uplink: Arc<Uplink>,
+    /// Tells those behind the gateway of connections.
+    pub(crate) reporter: Arc<Reporter>,
     /// What decides who may come in.
     pub(crate) access: Arc<Access>,
     /// Who may come from a browser.
