@@ -16,7 +16,7 @@ use tidegate_protocol::records::{InterestKind, Lane};
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{Clock, Millis};
 use crate::config::{DeflateConfig, MergeConfig};
-use crate::connection::close::leave_all;
+use crate::connection::membership::leave_all;
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::compressor::Compressor;
@@ -201,7 +201,7 @@ impl MemoryGateway {
         if table.find(place.key.at).is_none() {
             return false;
         }
-        leave_all(&self.rooms, &self.interest, &mut table, place.key.at.slot, bucket.index);
+        leave_all(&self.rooms, &self.interest, &mut table, place.key);
         table.remove(place.key.at.slot);
         bucket.count_out();
         true

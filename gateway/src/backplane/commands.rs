@@ -17,7 +17,7 @@ use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user, text_frame};
 use crate::clock::unix_ms;
 use crate::connection::devices::Rival;
-use crate::connection::membership::{self, Joined};
+use crate::connection::membership::Joined;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::SlotKey;
@@ -126,7 +126,7 @@ fn put_in(
     d: &mut Delta,
 ) {
     let mut version = 0;
-    let joined = membership::enter(node, table, bucket.at(key), room, &mut version);
+    let joined = node.membership.enter(table, bucket.at(key), room, &mut version);
     match &joined {
         Joined::In { is_new: true, .. } => reply.moved += 1,
         Joined::In { is_new: false, .. } => {
@@ -140,7 +140,7 @@ fn put_in(
     }
     let mut json = Vec::new();
     reply::joined(&mut json, None, &[joined.part(room)]);
-    let queued = membership::confirm(node, table, bucket.at(key), text_frame(&json), version, d);
+    let queued = node.membership.confirm(table, bucket.at(key), text_frame(&json), version, d);
     mind(bucket, key, queued);
 }
 
@@ -154,7 +154,7 @@ fn take_out(
     reason: &str,
     d: &mut Delta,
 ) -> bool {
-    if !membership::leave(node, table, bucket.at(key), room) {
+    if !node.membership.leave(table, bucket.at(key), room) {
         return false;
     }
     node.reporter.tell(table, bucket.at(key), Happened::Left(room, reason));

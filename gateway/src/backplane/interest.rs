@@ -27,7 +27,7 @@ pub(super) async fn events(node: &Node, owner: u64, request: &EventsRequest) -> 
     }
     let version = request.cursor - 1;
     let (held, token) = node.interest.acknowledge(request.logic, owner, version);
-    node.release(&held);
+    node.membership.release(&held);
     let reply = changes(node, owner, request, version).await;
     node.interest.answered(request.logic, token, node.clock.now());
     reply
@@ -62,7 +62,7 @@ fn snapshot(node: &Node, owner: u64, request: &EventsRequest) -> EventsReply {
     if parsed.is_none() {
         // Until it is complete, the logic node sends everything, so no reply waits for it.
         let held = node.interest.forget(request.logic);
-        node.release(&held);
+        node.membership.release(&held);
     }
     let (mut version, mut at) = parsed.unwrap_or((node.interest.version(), 0));
     let end = SHARDS + node.buckets.len();

@@ -197,7 +197,7 @@ where
     drop((served, place));
     node.uplink.hang_up(owner, node.clock.now());
     let held = node.interest.hang_up(owner);
-    node.release(&held);
+    node.membership.release(&held);
 }
 
 async fn answer(node: Arc<Node>, owner: u64, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {

@@ -13,8 +13,6 @@ use crate::bucket::table::{Removed, Table};
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
-use crate::rooms::Rooms;
-use crate::rooms::interest::Interest;
 use crate::uplink::events::Happened;
 
 /// A Close without a code, and an end without a Close (RFC 6455 section 7.4.1).
@@ -82,7 +80,7 @@ impl EventLoop {
         table.find(key)?;
         let code = self.codes.remove(&key.slot).unwrap_or(NO_CLOSE);
         tell_of_end(node, &table, bucket.at(key), code);
-        leave_all(&node.rooms, &node.interest, &mut table, key.slot, bucket.index);
+        node.membership.leave_all(&mut table, bucket.at(key));
         let (removed, is_user_gone) = table.remove(key.slot)?;
         if is_user_gone && let Some(user) = &removed.cold.user {
             node.population.users.fetch_sub(1, Ordering::Relaxed);
@@ -117,15 +115,5 @@ fn tell_of_end(node: &Node, table: &Table, key: ConnectionKey, code: u16) {
     let user = cold.user.as_ref().and_then(|user| table.users.get(user));
     if user.is_some_and(|entry| entry.slots.len() == 1) {
         node.reporter.tell(table, key, Happened::UserOffline);
-    }
-}
-
-/// Takes a connection out of all its rooms.
-pub(crate) fn leave_all<S>(rooms: &Rooms, interest: &Interest, table: &mut Table<S>, slot: u32, index: u16) {
-    for room_id in std::mem::take(&mut table.cold[slot as usize].rooms) {
-        table.cold[slot as usize].rooms.push(room_id);
-        if let Some(topic) = table.drop_member(slot, room_id, index) {
-            rooms.exit(&topic, interest);
-        }
     }
 }

@@ -3,18 +3,24 @@
 //! All of it happens under the table's write lock, so that no walk comes between a change and its reply (rule R-4).
 //! Invariant: a connection is in a room's members here, counted in the registry and in the room's list together or not at all.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tidegate_protocol::limits;
 use tidegate_protocol::reply::JoinedRoom;
 
+use crate::bucket::control::ControlWriter;
 use crate::bucket::pending::Queued;
 use crate::bucket::table::Table;
+use crate::bucket::{Bucket, Command};
+use crate::config::settings::Settings;
+use crate::connection::report::Reporter;
 use crate::counters::{Delta, DropReason};
-use crate::gateway::node::Node;
 use crate::key::ConnectionKey;
-use crate::session::Act;
+use crate::rooms::Rooms;
+use crate::rooms::interest::{Held, Interest};
+use crate::session::{Access, Act};
 use crate::uplink::events::Happened;
 
 /// One room's outcome of a JOIN.
@@ -36,47 +42,102 @@ impl Joined {
     }
 }
 
-/// Puts a connection into a room that it asks for itself, if it may join it.
-pub(crate) fn request(node: &Node, table: &mut Table, key: ConnectionKey, room: &str, version: &mut u64) -> Joined {
-    let is_in = || node.rooms.id(room).is_some_and(|id| table.is_in(key.at.slot, id));
-    if limits::is_valid_name(room)
-        && !table.cold[key.at.slot as usize].may(&node.access.open, Act::Join, room)
-        && !is_in()
-    {
-        return FORBIDDEN;
-    }
-    enter(node, table, key, room, version)
-}
-
 /// What is not granted and what is blocked look the same: neither is the client's to explore.
 const FORBIDDEN: Joined = Joined::Refused { code: "forbidden", message: "this connection may not join that room" };
 
-/// Puts a connection into a room, whatever it was granted. `version` is raised to what logic must know before it may be told.
-pub(crate) fn enter(node: &Node, table: &mut Table, key: ConnectionKey, room: &str, version: &mut u64) -> Joined {
-    if !limits::is_valid_name(room) {
-        let message = "a room name is 1 to 128 bytes of UTF-8 without control characters";
-        return Joined::Refused { code: "invalid", message };
+/// Who is in which room.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub buckets: Arc<[Bucket]>,
+    pub rooms: Arc<Rooms>,
+    pub interest: Arc<Interest>,
+    pub access: Arc<Access>,
+    pub settings: Arc<Settings>,
+    pub reporter: Arc<Reporter>,
+    pub control: ControlWriter,
+}
+
+impl Membership {
+    /// Puts a connection into a room that it asks for itself, if it may join it.
+    pub fn request(&self, table: &mut Table, key: ConnectionKey, room: &str, version: &mut u64) -> Joined {
+        let is_in = || self.rooms.id(room).is_some_and(|id| table.is_in(key.at.slot, id));
+        if limits::is_valid_name(room)
+            && !table.cold[key.at.slot as usize].may(&self.access.open, Act::Join, room)
+            && !is_in()
+        {
+            return FORBIDDEN;
+        }
+        self.enter(table, key, room, version)
     }
-    if let Some(room_id) = node.rooms.id(room).filter(|&id| table.is_in(key.at.slot, id)) {
-        return standing(table, room_id, false);
+
+    /// Puts a connection into a room, whatever it was granted. `version` is raised to what logic must know before it may be told.
+    pub fn enter(&self, table: &mut Table, key: ConnectionKey, room: &str, version: &mut u64) -> Joined {
+        if !limits::is_valid_name(room) {
+            let message = "a room name is 1 to 128 bytes of UTF-8 without control characters";
+            return Joined::Refused { code: "invalid", message };
+        }
+        if let Some(room_id) = self.rooms.id(room).filter(|&id| table.is_in(key.at.slot, id)) {
+            return standing(table, room_id, false);
+        }
+        let user = table.cold[key.at.slot as usize].user.clone();
+        if user.as_ref().is_some_and(|user| self.access.blocklist.is_blocked_from(user, room)) {
+            return FORBIDDEN;
+        }
+        if table.cold[key.at.slot as usize].rooms.len() >= self.settings.rooms() {
+            return Joined::Refused { code: "limit", message: "this connection is in as many rooms as HELLO allows" };
+        }
+        let Some(entered) = self.rooms.enter(room, &self.interest) else {
+            return Joined::Refused { code: "limit", message: "this gateway holds as many rooms as it may" };
+        };
+        *version = (*version).max(entered.version);
+        table.join(key.at.slot, &entered.topic, key.bucket, || entered.topic.gather.lock().seq);
+        self.rooms.watched.note_came(&entered.topic, user.as_ref());
+        self.reporter.tell(table, key, Happened::Joined(room));
+        match entered.topic.room() {
+            Some(room) => standing(table, room.id, true),
+            None => Joined::Refused { code: "invalid", message: "no room" },
+        }
     }
-    let user = table.cold[key.at.slot as usize].user.clone();
-    if user.as_ref().is_some_and(|user| node.access.blocklist.is_blocked_from(user, room)) {
-        return FORBIDDEN;
+
+    /// Tells a connection that it is in, once logic knows: until then the frame waits in its outbox (rule R-4).
+    pub fn confirm(&self, table: &Table, key: ConnectionKey, frame: Bytes, version: u64, d: &mut Delta) -> Queued {
+        let Some(hot) = table.find(key.at) else { return Queued::Dropped(DropReason::Closed) };
+        if self.interest.hold(version, key, self.control.clock.now()) {
+            self.control.hold(hot, frame, version, d)
+        } else {
+            self.control.control(hot, frame, d)
+        }
     }
-    if table.cold[key.at.slot as usize].rooms.len() >= node.settings.rooms() {
-        return Joined::Refused { code: "limit", message: "this connection is in as many rooms as HELLO allows" };
+
+    /// Takes a connection out of a room while it lives; false when it was not in it.
+    pub fn leave(&self, table: &mut Table, key: ConnectionKey, room: &str) -> bool {
+        let Some(topic) = self.rooms.id(room).and_then(|room_id| table.leave(key.at.slot, room_id, key.bucket)) else {
+            return false;
+        };
+        self.rooms.exit(&topic, &self.interest);
+        true
     }
-    let Some(entered) = node.rooms.enter(room, &node.interest) else {
-        return Joined::Refused { code: "limit", message: "this gateway holds as many rooms as it may" };
-    };
-    *version = (*version).max(entered.version);
-    table.join(key.at.slot, &entered.topic, key.bucket, || entered.topic.gather.lock().seq);
-    node.rooms.watched.note_came(&entered.topic, user.as_ref());
-    node.reporter.tell(table, key, Happened::Joined(room));
-    match entered.topic.room() {
-        Some(room) => standing(table, room.id, true),
-        None => Joined::Refused { code: "invalid", message: "no room" },
+
+    /// Takes a connection out of all its rooms, because it ends.
+    pub fn leave_all(&self, table: &mut Table, key: ConnectionKey) {
+        leave_all(&self.rooms, &self.interest, table, key);
+    }
+
+    /// Lets go of replies that waited for logic to know.
+    pub fn release(&self, held: &[Held]) {
+        for h in held {
+            let ConnectionKey { bucket, at } = h.connection;
+            let bucket = &self.buckets[usize::from(bucket)];
+            let table = bucket.table.read();
+            let Some(hot) = table.find(at) else { continue };
+            let mut d = Delta::default();
+            let waited = self.control.release(hot, h.version, &mut d);
+            bucket.counters.add(&d);
+            if self.control.is_deaf(waited) {
+                // Its task may have stopped listening to it; no event will tell that the way is clear.
+                bucket.command(Command::Resume(at));
+            }
+        }
     }
 }
 
@@ -90,28 +151,13 @@ fn standing(table: &Table, room_id: u32, is_new: bool) -> Joined {
     }
 }
 
-/// Tells a connection that it is in, once logic knows: until then the frame waits in its outbox (rule R-4).
-pub(crate) fn confirm(
-    node: &Node,
-    table: &Table,
-    key: ConnectionKey,
-    frame: Bytes,
-    version: u64,
-    d: &mut Delta,
-) -> Queued {
-    let Some(hot) = table.find(key.at) else { return Queued::Dropped(DropReason::Closed) };
-    if node.interest.hold(version, key, node.clock.now()) {
-        node.control.hold(hot, frame, version, d)
-    } else {
-        node.control.control(hot, frame, d)
+/// Takes a connection out of all its rooms.
+pub(crate) fn leave_all<S>(rooms: &Rooms, interest: &Interest, table: &mut Table<S>, key: ConnectionKey) {
+    let slot = key.at.slot;
+    for room_id in std::mem::take(&mut table.cold[slot as usize].rooms) {
+        table.cold[slot as usize].rooms.push(room_id);
+        if let Some(topic) = table.drop_member(slot, room_id, key.bucket) {
+            rooms.exit(&topic, interest);
+        }
     }
-}
-
-/// Takes a connection out of a room while it lives; false when it was not in it.
-pub(crate) fn leave(node: &Node, table: &mut Table, key: ConnectionKey, room: &str) -> bool {
-    let Some(topic) = node.rooms.id(room).and_then(|room_id| table.leave(key.at.slot, room_id, key.bucket)) else {
-        return false;
-    };
-    node.rooms.exit(&topic, &node.interest);
-    true
 }

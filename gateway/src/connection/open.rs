@@ -1,5 +1,4 @@
-//! How a checked client becomes a connection: its entry in the bucket, the 101 and HELLO in one write; and how replies that
-//! waited for logic are let go.
+//! How a checked client becomes a connection: its entry in the bucket, the 101 and HELLO in one write.
 //! Invariant: a connection is watched only after it is in the table and its greeting is written or waits.
 
 use std::os::fd::OwnedFd;
@@ -16,11 +15,9 @@ use super::devices::Way;
 use crate::bucket::table::{Hot, Table};
 use crate::bucket::{Bucket, Command, of_user};
 use crate::clock::unix_ms;
-use crate::connection::membership;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
-use crate::rooms::interest::Held;
 use crate::session::Identity;
 use crate::uplink::events::Happened;
 
@@ -131,7 +128,7 @@ impl Node {
     fn join_first(&self, table: &mut Table, key: ConnectionKey, rooms: &[Box<str>], version: &mut u64) -> Bytes {
         let mut outcomes = Vec::with_capacity(rooms.len());
         for room in rooms {
-            outcomes.push((&**room, membership::enter(self, table, key, room, version)));
+            outcomes.push((&**room, self.membership.enter(table, key, room, version)));
         }
         let mut json = Vec::new();
         reply::joined(&mut json, None, &outcomes.iter().map(|(room, o)| o.part(room)).collect::<Vec<_>>());
@@ -173,22 +170,5 @@ impl Node {
         reply::hello(&mut json, &hello);
         out.extend_from_slice(&ws::head(ws::OpCode::Text, json.len()));
         out.extend_from_slice(&json);
-    }
-
-    /// Lets go of replies that waited for logic to know.
-    pub(crate) fn release(&self, held: &[Held]) {
-        for h in held {
-            let ConnectionKey { bucket, at } = h.connection;
-            let bucket = &self.buckets[usize::from(bucket)];
-            let table = bucket.table.read();
-            let Some(hot) = table.find(at) else { continue };
-            let mut d = Delta::default();
-            let waited = self.control.release(hot, h.version, &mut d);
-            bucket.counters.add(&d);
-            if self.control.is_deaf(waited) {
-                // Its task may have stopped listening to it; no event will tell that the way is clear.
-                bucket.command(Command::Resume(at));
-            }
-        }
     }
 }

@@ -12,7 +12,7 @@ use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
 use super::event_loop::EventLoop;
-use super::membership::{self, Joined};
+use super::membership::Joined;
 use crate::bucket::pending::Queued;
 use crate::bucket::text_frame;
 use crate::clock::unix_ms;
@@ -132,11 +132,11 @@ impl EventLoop {
             let mut version = 0;
             let outcomes: Vec<(&str, Joined)> = rooms
                 .iter()
-                .map(|room| (room.as_ref(), membership::request(node, &mut table, bucket.at(key), room, &mut version)))
+                .map(|room| (room.as_ref(), node.membership.request(&mut table, bucket.at(key), room, &mut version)))
                 .collect();
             let mut json = Vec::new();
             reply::joined(&mut json, id, &outcomes.iter().map(|(room, o)| o.part(room)).collect::<Vec<_>>());
-            membership::confirm(node, &table, bucket.at(key), text_frame(&json), version, &mut d)
+            node.membership.confirm(&table, bucket.at(key), text_frame(&json), version, &mut d)
         };
         bucket.counters.add(&d);
         self.close_if_full(node, key, queued);
@@ -151,7 +151,7 @@ impl EventLoop {
             if table.find(key).is_none() {
                 return;
             }
-            if membership::leave(node, &mut table, bucket.at(key), room) {
+            if node.membership.leave(&mut table, bucket.at(key), room) {
                 node.reporter.tell(&table, bucket.at(key), Happened::Left(room, ""));
                 reply::left(&mut json, id, room);
             } else {

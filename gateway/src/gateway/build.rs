@@ -28,6 +28,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, unix_ms};
 use crate::config::settings::Settings;
 use crate::config::{GatewayConfig, HandshakeConfig};
+use crate::connection::membership::Membership;
 use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
@@ -69,19 +70,34 @@ pub(super) fn build(
     let (tls, backplane_tls) = certificates(&config)?;
     let access = Arc::new(access(&config, auth));
     let uplink = Arc::new(Uplink::new(&config.uplink));
+    let settings = Arc::new(Settings::of(&config));
+    let rooms = Arc::new(rooms(&config, &instance));
+    let interest = Arc::new(Interest::new(INTEREST_LOG));
+    let control = ControlWriter { clock, pending_bytes_max: config.pending.bytes };
+    let reporter = Arc::new(Reporter {
+        instance: Arc::clone(&instance),
+        access: Arc::clone(&access),
+        uplink: Arc::clone(&uplink),
+        clock,
+    });
+    let membership = Arc::new(Membership {
+        buckets: Arc::clone(&buckets),
+        rooms: Arc::clone(&rooms),
+        interest: Arc::clone(&interest),
+        access: Arc::clone(&access),
+        settings: Arc::clone(&settings),
+        reporter: Arc::clone(&reporter),
+        control,
+    });
     let node = Node {
-        rooms: Arc::new(rooms(&config, &instance)),
-        reporter: Arc::new(Reporter {
-            instance: Arc::clone(&instance),
-            access: Arc::clone(&access),
-            uplink: Arc::clone(&uplink),
-            clock,
-        }),
+        rooms,
+        reporter,
+        membership,
         instance,
         lifecycle: Arc::default(),
         clock,
-        control: ControlWriter { clock, pending_bytes_max: config.pending.bytes },
-        interest: Arc::new(Interest::new(INTEREST_LOG)),
+        control,
+        interest,
         uplink,
         access,
         origins,
@@ -99,7 +115,7 @@ pub(super) fn build(
         link_places: Places::new(backplane::LINKS_MAX),
         population,
         opened: AtomicUsize::new(0),
-        settings: Arc::new(Settings::of(&config)),
+        settings,
         buckets,
         config,
     };

@@ -68,6 +68,6 @@ fn keep_house(node: &Node, due: Instant) {
     let late = node.interest.expire(node.clock.now());
     if !late.is_empty() {
         node.totals.interest_late.fetch_add(late.len() as u64, Ordering::Relaxed);
-        node.release(&late);
+        node.membership.release(&late);
     }
 }

@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
+use crate::connection::membership::Membership;
 use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
@@ -56,6 +57,8 @@ pub struct Node {
     pub uplink: Arc<Uplink>,
     /// Tells those behind the gateway of connections.
     pub(crate) reporter: Arc<Reporter>,
+    /// Who is in which room.
+    pub(crate) membership: Arc<Membership>,
     /// What decides who may come in.
     pub(crate) access: Arc<Access>,
     /// Who may come from a browser.
