@@ -35,7 +35,7 @@ fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
         Whose::Nobody => {}
         Whose::Newcomer { key } => {
             if let Some(Outcome::Refused(no)) = outcome {
-                node.yield_place(key, &no.code);
+                node.devices.yield_place(key, &no.code);
             }
         }
         Whose::Handshake { acceptor, key } => {

@@ -43,7 +43,7 @@ pub(crate) async fn command(node: &Node, request: &CommandRequest) -> Result<Com
         bar(node, block, &mut reply);
     }
     if let Some(newcomer) = &request.newcomer {
-        let competed = node.compete(&rival(newcomer)?);
+        let competed = node.devices.compete(&rival(newcomer)?);
         reply.closed += competed.closed;
         reply.stronger += competed.stronger;
     }

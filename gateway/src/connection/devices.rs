@@ -5,6 +5,7 @@
 //! Invariant: two connections that compete are compared by `rank` alone, which never changes, so all gateways agree on who loses.
 
 use std::cmp;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidegate_protocol::close::{self, CloseReason};
@@ -14,11 +15,13 @@ use tidegate_protocol::records::{Claim, DeviceRule, item::What};
 
 use crate::bucket::table::Table;
 use crate::bucket::{Bucket, Command, of_user};
+use crate::clock::Clock;
 use crate::config::DevicePolicy;
-use crate::gateway::node::Node;
-use crate::key::{ConnectionKey, SlotKey};
-use crate::session::{Identity, Named, Platform};
-use crate::uplink::{Addressee, Said, Whose};
+use crate::config::settings::Settings;
+use crate::connection::report::Reporter;
+use crate::key::{ConnectionKey, Instance, SlotKey};
+use crate::session::{Access, Identity, Named, Platform};
+use crate::uplink::{Addressee, Said, Uplink, Whose};
 
 /// How a newcomer comes in.
 #[derive(Debug, Default)]
@@ -52,7 +55,19 @@ pub(crate) struct Competed {
     pub stronger: u64,
 }
 
-impl Node {
+/// Who may stay of a user's connections.
+#[derive(Debug)]
+pub(crate) struct Devices {
+    pub buckets: Arc<[Bucket]>,
+    pub instance: Arc<Instance>,
+    pub access: Arc<Access>,
+    pub settings: Arc<Settings>,
+    pub uplink: Arc<Uplink>,
+    pub reporter: Arc<Reporter>,
+    pub clock: Clock,
+}
+
+impl Devices {
     /// Whether a newcomer may come in beside its user's other connections, and which of them must go.
     pub(super) fn make_way(&self, table: &Table, newcomer: &Identity) -> Result<Way, Refusal> {
         let Some(user) = &newcomer.user else { return Ok(Way::default()) };

@@ -48,7 +48,7 @@ impl Node {
         };
         let bucket = &self.buckets[usize::from(index)];
         let mut table = bucket.table.write();
-        let Way { older, rule } = match self.make_way(&table, &identity) {
+        let Way { older, rule } = match self.devices.make_way(&table, &identity) {
             Ok(way) => way,
             Err(refusal) => return Err((fd, refusal)),
         };
@@ -56,9 +56,9 @@ impl Node {
         let (at, mut version) = self.enter(bucket, &mut table, fd, identity, deflate);
         let key = bucket.at(at);
         self.tell_of_start(&table, key);
-        self.replace(bucket, &mut table, at, &older);
+        self.devices.replace(bucket, &mut table, at, &older);
         if let Some(rule) = rule {
-            self.claim(&table, key, rule);
+            self.devices.claim(&table, key, rule);
         }
         let expires_s =
             table.cold[at.slot as usize].claims.as_ref().map(|claims| claims.expires_s).filter(|at| *at != 0);

@@ -28,6 +28,7 @@ use crate::budget::Budget;
 use crate::clock::{Clock, unix_ms};
 use crate::config::settings::Settings;
 use crate::config::{GatewayConfig, HandshakeConfig};
+use crate::connection::devices::Devices;
 use crate::connection::membership::Membership;
 use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
@@ -89,10 +90,20 @@ pub(super) fn build(
         reporter: Arc::clone(&reporter),
         control,
     });
+    let devices = Arc::new(Devices {
+        buckets: Arc::clone(&buckets),
+        instance: Arc::clone(&instance),
+        access: Arc::clone(&access),
+        settings: Arc::clone(&settings),
+        uplink: Arc::clone(&uplink),
+        reporter: Arc::clone(&reporter),
+        clock,
+    });
     let node = Node {
         rooms,
         reporter,
         membership,
+        devices,
         instance,
         lifecycle: Arc::default(),
         clock,

@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
+use crate::connection::devices::Devices;
 use crate::connection::membership::Membership;
 use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
@@ -59,6 +60,8 @@ pub struct Node {
     pub(crate) reporter: Arc<Reporter>,
     /// Who is in which room.
     pub(crate) membership: Arc<Membership>,
+    /// Who may stay of a user's connections.
+    pub(crate) devices: Arc<Devices>,
     /// What decides who may come in.
     pub(crate) access: Arc<Access>,
     /// Who may come from a browser.
