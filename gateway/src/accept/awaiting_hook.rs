@@ -19,6 +19,7 @@ use tidegate_protocol::ws;
 
 use super::{Acceptor, PendingHandshake, RETRY_AFTER_S, Stage, hang_up};
 use crate::accept::hook;
+use crate::connection::open::Entrant;
 use crate::gateway::node::Node;
 use crate::session::Identity;
 use crate::uplink::{Addressee, Said, Whose};
@@ -114,7 +115,8 @@ impl Acceptor {
         };
         self.response.clear();
         self.response.extend_from_slice(&response);
-        let opened = node.open(fd, identity.clone(), deflate, &mut self.response, &early);
+        let entrant = Entrant { fd, identity: identity.clone(), deflate, early: &early };
+        let opened = node.opener.open(entrant, &mut self.response);
         if let Err((fd, refusal)) = opened {
             self.turn_down(node, &fd, &rest(identity), refusal);
         }

@@ -12,6 +12,7 @@ use super::proxy_header::{ProxyHeader, Stranger, cause};
 use super::unauthenticated::Unauthenticated;
 use super::{Acceptor, RETRY_AFTER_S};
 use crate::accept::hook;
+use crate::connection::open::Entrant;
 use crate::gateway::node::Node;
 use crate::session::address::peer_of;
 use crate::session::auth::TokenError;
@@ -86,7 +87,8 @@ impl Acceptor {
             Newcomer::Known(mut identity) => {
                 identity.address = address;
                 let Some(connect) = connect else {
-                    return node.open(fd, identity, upgrade.deflate, &mut self.response, early);
+                    let entrant = Entrant { fd, identity, deflate: upgrade.deflate, early };
+                    return node.opener.open(entrant, &mut self.response);
                 };
                 self.ask_about(node, fd, AwaitingHook::new(identity, upgrade.deflate, &self.response, early), connect);
                 Ok(())

@@ -25,6 +25,7 @@ use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 
 use super::awaiting_hook::AwaitingHook;
 use super::{Acceptor, PendingHandshake, Stage};
+use crate::connection::open::Entrant;
 use crate::gateway::node::Node;
 use crate::session::Identity;
 use crate::session::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
@@ -184,8 +185,8 @@ impl Acceptor {
             return None;
         }
         self.response.clear();
-        let opened = node.open(fd, identity, client.deflate, &mut self.response, early);
-        let Err((fd, refusal)) = opened else { return None };
+        let entrant = Entrant { fd, identity, deflate: client.deflate, early };
+        let Err((fd, refusal)) = node.opener.open(entrant, &mut self.response) else { return None };
         node.totals.refuse(refusal);
         let mut json = Vec::new();
         reply::error(&mut json, None, refusal.code(), &refusal.to_string(), false);

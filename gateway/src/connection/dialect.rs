@@ -11,6 +11,7 @@ use tidegate_protocol::message::{Recipient, Send};
 use tidegate_protocol::ws;
 
 use super::event_loop::EventLoop;
+use super::open::Entrant;
 use crate::bucket::text_frame;
 use crate::counters::Delta;
 use crate::gateway::node::Node;
@@ -92,7 +93,8 @@ impl EventLoop {
         let mut response = first.to_vec();
         // It is the same client, behind the same proxy.
         identity.address = removed.cold.address;
-        if let Err((fd, refusal)) = node.open(removed.fd, identity, removed.cold.deflate, &mut response, early) {
+        let entrant = Entrant { fd: removed.fd, identity, deflate: removed.cold.deflate, early };
+        if let Err((fd, refusal)) = node.opener.open(entrant, &mut response) {
             node.totals.refuse(refusal);
             let reason = if refusal == Refusal::Blocked { CloseReason::Blocked } else { CloseReason::Replaced };
             let words = ws::close_frame(reason.code(), &close::text_of(refusal.code()));

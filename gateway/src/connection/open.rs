@@ -2,23 +2,25 @@
 //! Invariant: a connection is watched only after it is in the table and its greeting is written or waits.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::{Deflate, Refusal};
 use tidegate_protocol::records::InterestKind;
-use tidegate_protocol::reply::{self, Hello, Reconnect};
+use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
-use super::devices::Way;
+use super::devices::{Devices, Way};
+use super::greeting::Greeting;
+use super::membership::Membership;
 use crate::bucket::table::{Hot, Table};
 use crate::bucket::{Bucket, Command, of_user};
-use crate::clock::unix_ms;
-use crate::counters::Delta;
-use crate::gateway::node::Node;
+use crate::counters::{Delta, Population, Totals};
 use crate::key::{ConnectionKey, SlotKey};
-use crate::session::Identity;
+use crate::rooms::interest::Interest;
+use crate::session::{Access, Identity};
 use crate::uplink::events::Happened;
 
 /// Anonymous connections that follow each other into one bucket. What the kernel made one after the other lies side by
@@ -26,25 +28,47 @@ use crate::uplink::events::Happened;
 /// strides over all of them. Few enough that a hundred connections still have several buckets.
 const NEIGHBOURS: usize = 32;
 
-impl Node {
+/// A checked client that is to become a connection.
+#[derive(Debug)]
+pub(crate) struct Entrant<'a> {
+    /// Its socket.
+    pub fd: OwnedFd,
+    /// Who it is.
+    pub identity: Identity,
+    /// What it has negotiated.
+    pub deflate: Option<Deflate>,
+    /// What it has sent beyond its request.
+    pub early: &'a [u8],
+}
+
+/// Opens connections.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    pub buckets: Arc<[Bucket]>,
+    pub population: Arc<Population>,
+    pub access: Arc<Access>,
+    pub interest: Arc<Interest>,
+    pub membership: Arc<Membership>,
+    pub devices: Arc<Devices>,
+    pub greeting: Greeting,
+    pub totals: Arc<Totals>,
+    /// Anonymous connections so far: whose turn it is among the buckets.
+    pub turn: AtomicUsize,
+}
+
+impl Opener {
     /// Makes a checked client a connection: enters it in its bucket and answers with `response`, to which it adds HELLO, and
     /// JOINED of the rooms it is in from the start, in one write. The buffer is the acceptor's, so that a handshake allocates
     /// only what stays.
     ///
     /// # Errors
     /// Gives the socket back, and why its user may not come in: blocked, or no room beside its other devices.
-    pub(crate) fn open(
-        &self,
-        fd: OwnedFd,
-        mut identity: Identity,
-        deflate: Option<Deflate>,
-        response: &mut Vec<u8>,
-        early: &[u8],
-    ) -> Result<(), (OwnedFd, Refusal)> {
+    pub fn open(&self, entrant: Entrant<'_>, response: &mut Vec<u8>) -> Result<(), (OwnedFd, Refusal)> {
+        let Entrant { fd, mut identity, deflate, early } = entrant;
         let index = match &identity.user {
             Some(user) => of_user(user, self.buckets.len()),
             #[expect(clippy::cast_possible_truncation, reason = "the remainder is below the number of buckets")]
-            None => (self.opened.fetch_add(1, Ordering::Relaxed) / NEIGHBOURS % self.buckets.len()) as u16,
+            None => (self.turn.fetch_add(1, Ordering::Relaxed) / NEIGHBOURS % self.buckets.len()) as u16,
         };
         let bucket = &self.buckets[usize::from(index)];
         let mut table = bucket.table.write();
@@ -62,7 +86,7 @@ impl Node {
         }
         let expires_s =
             table.cold[at.slot as usize].claims.as_ref().map(|claims| claims.expires_s).filter(|at| *at != 0);
-        self.greet(key, user.as_deref(), expires_s, response);
+        self.greeting.hello(key, user.as_deref(), expires_s, response);
         if !join.is_empty() {
             response.extend_from_slice(&self.join_first(&mut table, key, &join, &mut version));
         }
@@ -96,7 +120,7 @@ impl Node {
         identity: Identity,
         deflate: Option<Deflate>,
     ) -> (SlotKey, u64) {
-        let key = table.insert(fd, identity.platform.id, self.clock.moment());
+        let key = table.insert(fd, identity.platform.id, self.membership.control.clock.moment());
         self.population.connections.fetch_add(1, Ordering::Relaxed);
         self.access.platforms.count_in(identity.platform.id);
         bucket.count_in();
@@ -117,10 +141,10 @@ impl Node {
 
     /// Events of a start, for services that want them.
     fn tell_of_start(&self, table: &Table, key: ConnectionKey) {
-        self.reporter.tell(table, key, Happened::Connected);
+        self.membership.reporter.tell(table, key, Happened::Connected);
         let user = table.cold[key.at.slot as usize].user.as_ref().and_then(|user| table.users.get(user));
         if user.is_some_and(|entry| entry.slots.len() == 1) {
-            self.reporter.tell(table, key, Happened::UserOnline);
+            self.membership.reporter.tell(table, key, Happened::UserOnline);
         }
     }
 
@@ -137,38 +161,11 @@ impl Node {
 
     /// Sends the greeting, or keeps it until logic knows of the user and its rooms.
     fn send_greeting(&self, hot: &Hot, key: ConnectionKey, version: u64, greeting: &[u8], d: &mut Delta) {
-        if self.interest.hold(version, key, self.clock.now()) {
-            let _ = self.control.hold(hot, Bytes::copy_from_slice(greeting), version, d);
+        let control = self.membership.control;
+        if self.interest.hold(version, key, control.clock.now()) {
+            let _ = control.hold(hot, Bytes::copy_from_slice(greeting), version, d);
         } else {
-            self.control.greet(hot, greeting, d);
+            control.greet(hot, greeting, d);
         }
-    }
-
-    /// Appends HELLO, framed; nothing under a conformance suite, which expects nothing it did not send.
-    fn greet(&self, key: ConnectionKey, user: Option<&str>, expires_s: Option<u32>, out: &mut Vec<u8>) {
-        if self.config.echo {
-            return;
-        }
-        let reconnect = &self.config.reconnect;
-        let hello = Hello {
-            connection: &self.instance.id_of(key).to_string(),
-            user,
-            server: concat!("tidegate/", env!("CARGO_PKG_VERSION")),
-            ping_ms: self.config.heartbeat.idle_ms,
-            merge_ms: self.config.merge.max_ms,
-            message_bytes: self.settings.message_bytes(),
-            rooms: self.settings.rooms(),
-            reconnect: Reconnect {
-                base_ms: reconnect.base_ms,
-                max_ms: reconnect.max_ms,
-                jitter_percent: reconnect.jitter_percent,
-            },
-            time_ms: unix_ms(),
-            expires_ms: expires_s.map(|at| u64::from(at) * 1_000),
-        };
-        let mut json = Vec::with_capacity(384);
-        reply::hello(&mut json, &hello);
-        out.extend_from_slice(&ws::head(ws::OpCode::Text, json.len()));
-        out.extend_from_slice(&json);
     }
 }

@@ -13,6 +13,7 @@ use crate::backplane::query::query;
 use crate::bucket::of_user;
 use crate::clock::Clock;
 use crate::config::{DevicePolicy, GatewayConfig};
+use crate::connection::open::Entrant;
 use crate::session::{Identity, Named};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -35,7 +36,8 @@ fn open(node: &Node, user: &str) -> UnixStream {
         join: Vec::new(),
         address: None,
     };
-    node.open(OwnedFd::from(near), identity, None, &mut Vec::new(), &[]).expect("let in");
+    let entrant = Entrant { fd: OwnedFd::from(near), identity, deflate: None, early: &[] };
+    node.opener.open(entrant, &mut Vec::new()).expect("let in");
     far
 }
 

@@ -29,7 +29,9 @@ use crate::clock::{Clock, unix_ms};
 use crate::config::settings::Settings;
 use crate::config::{GatewayConfig, HandshakeConfig};
 use crate::connection::devices::Devices;
+use crate::connection::greeting::Greeting;
 use crate::connection::membership::Membership;
+use crate::connection::open::Opener;
 use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
@@ -99,11 +101,23 @@ pub(super) fn build(
         reporter: Arc::clone(&reporter),
         clock,
     });
+    let opener = Arc::new(Opener {
+        buckets: Arc::clone(&buckets),
+        population: Arc::clone(&population),
+        access: Arc::clone(&access),
+        interest: Arc::clone(&interest),
+        membership: Arc::clone(&membership),
+        devices: Arc::clone(&devices),
+        greeting: greeting(&config, &instance, &settings),
+        totals: Arc::clone(&totals),
+        turn: AtomicUsize::new(0),
+    });
     let node = Node {
         rooms,
         reporter,
         membership,
         devices,
+        opener,
         instance,
         lifecycle: Arc::default(),
         clock,
@@ -125,7 +139,6 @@ pub(super) fn build(
         ops_places: Places::new(ops::CONNECTIONS_MAX),
         link_places: Places::new(backplane::LINKS_MAX),
         population,
-        opened: AtomicUsize::new(0),
         settings,
         buckets,
         config,
@@ -178,6 +191,17 @@ fn access(config: &GatewayConfig, auth: Auth) -> Access {
         claims: ClaimsPool::default(),
         open: Open::of(config),
         blocklist: Blocklist::default(),
+    }
+}
+
+fn greeting(config: &GatewayConfig, instance: &Arc<Instance>, settings: &Arc<Settings>) -> Greeting {
+    Greeting {
+        instance: Arc::clone(instance),
+        settings: Arc::clone(settings),
+        echo: config.echo,
+        reconnect: config.reconnect.clone(),
+        ping_ms: config.heartbeat.idle_ms,
+        merge_ms: config.merge.max_ms,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariant: nothing is opened once it does not accept any more.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use tidegate_protocol::handshake::Origins;
 use tidegate_protocol::places::Places;
@@ -20,6 +20,7 @@ use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::connection::devices::Devices;
 use crate::connection::membership::Membership;
+use crate::connection::open::Opener;
 use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
@@ -62,6 +63,8 @@ pub struct Node {
     pub(crate) membership: Arc<Membership>,
     /// Who may stay of a user's connections.
     pub(crate) devices: Arc<Devices>,
+    /// Opens connections.
+    pub(crate) opener: Arc<Opener>,
     /// What decides who may come in.
     pub(crate) access: Arc<Access>,
     /// Who may come from a browser.
@@ -92,8 +95,6 @@ pub struct Node {
     pub(crate) link_places: Arc<Places<backplane::Holder>>,
     /// How many are here.
     pub population: Arc<Population>,
-    /// Anonymous connections so far: whose turn it is among the buckets.
-    pub(crate) opened: AtomicUsize,
 }
 
 impl Node {
