@@ -119,7 +119,7 @@ const GATEWAY_ARROWS: &[Floor] = &[
 ];
 
 const GATEWAY_STILL_BROKEN: &[(&str, &str)] =
-    &[("connection", "gateway"), ("accept", "gateway"), ("backplane", "gateway"), ("operate", "gateway")];
+    &[("accept", "gateway"), ("backplane", "gateway"), ("operate", "gateway")];
 
 const LOGIC_ARROWS: &[Floor] = &[
     ("clock", &[]),

@@ -9,9 +9,9 @@ use tidegate_protocol::records::InterestKind;
 use tidegate_protocol::ws::{self, Violation};
 
 use super::event_loop::EventLoop;
+use super::host::Host;
 use crate::bucket::table::{Removed, Table};
 use crate::counters::Delta;
-use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::uplink::events::Happened;
 
@@ -23,97 +23,98 @@ const CLOSE_MS: u32 = 2_000;
 
 impl EventLoop {
     /// Closes politely: a Close frame, then the peer has a moment to answer.
-    pub(super) fn begin_close(&mut self, node: &Node, key: SlotKey, code: u16, text: &str) {
+    pub(super) fn begin_close(&mut self, key: SlotKey, code: u16, text: &str) {
         if !self.closing.contains_key(&key.slot) {
-            self.send_close(node, key, code, ws::close_frame(code, text), false);
+            self.send_close(key, code, ws::close_frame(code, text), false);
         }
     }
 
     /// The peer's Close is answered with its own code (RFC 6455 section 5.5.1).
-    pub(super) fn answer_close(&mut self, node: &Node, key: SlotKey, code: Option<u16>) {
+    pub(super) fn answer_close(&mut self, key: SlotKey, code: Option<u16>) {
         let frame = code.map_or_else(|| ws::frame(ws::OpCode::Close, &[]), |code| ws::close_frame(code, ""));
-        self.send_close(node, key, code.unwrap_or(NO_CODE), frame, false);
+        self.send_close(key, code.unwrap_or(NO_CODE), frame, false);
     }
 
     /// Ends a connection that cannot be told why in the stream's order: what waits is dropped for the Close frame. If the
     /// peer reads again, it finds the rest of what had begun, and why it ends.
-    pub(super) fn cut(&mut self, node: &Node, key: SlotKey, reason: CloseReason) {
+    pub(super) fn cut(&mut self, key: SlotKey, reason: CloseReason) {
         let frame = ws::close_frame(reason.code(), &reason.text(None));
-        self.send_close(node, key, reason.code(), frame, true);
+        self.send_close(key, reason.code(), frame, true);
     }
 
-    fn send_close(&mut self, node: &Node, key: SlotKey, code: u16, frame: bytes::Bytes, is_hopeless: bool) {
-        let now = node.clock.now();
-        let bucket = &node.buckets[self.index];
+    fn send_close(&mut self, key: SlotKey, code: u16, frame: bytes::Bytes, is_hopeless: bool) {
+        let now = self.host.clock().now();
+        let bucket = &self.host.buckets[self.index];
         let table = bucket.table.read();
         let Some(hot) = table.find(key) else { return };
         let mut d = Delta::default();
-        node.control.last(hot, frame, is_hopeless, &mut d);
+        self.host.control().last(hot, frame, is_hopeless, &mut d);
         bucket.counters.add(&d);
-        let patience = if is_hopeless { node.config.pending.age_ms.max(CLOSE_MS) } else { CLOSE_MS };
+        let patience = if is_hopeless { self.host.rules.pending_age_ms.max(CLOSE_MS) } else { CLOSE_MS };
         self.closing.entry(key.slot).or_insert(now.wrapping_add(patience));
         self.codes.entry(key.slot).or_insert(code);
     }
 
-    pub(super) fn close_for_violation(&mut self, node: &Node, key: SlotKey, violation: Violation) {
-        node.totals.violations.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn close_for_violation(&mut self, key: SlotKey, violation: Violation) {
+        self.host.totals.violations.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(bucket = self.index, slot = key.slot, violation = violation.label(), "protocol violation");
-        self.begin_close(node, key, violation.close_code(), &violation.to_string());
+        self.begin_close(key, violation.close_code(), &violation.to_string());
     }
 
-    pub(super) fn is_flushed(&self, node: &Node, key: SlotKey) -> bool {
-        let table = node.buckets[self.index].table.read();
+    pub(super) fn is_flushed(&self, key: SlotKey) -> bool {
+        let table = self.host.buckets[self.index].table.read();
         table.find(key).is_none_or(|hot| hot.outbox.lock().as_ref().is_none_or(|p| p.is_flushed()))
     }
 
-    pub(super) fn remove(&mut self, node: &Node, key: SlotKey) {
-        let Some(Removed { pending: Some(mut pending), .. }) = self.take_out(node, key) else { return };
+    pub(super) fn remove(&mut self, key: SlotKey) {
+        let Some(Removed { pending: Some(mut pending), .. }) = self.take_out(key) else { return };
         let mut d = Delta::default();
         pending.clear(&mut d);
-        node.buckets[self.index].counters.add(&d);
+        self.host.buckets[self.index].counters.add(&d);
     }
 
     /// Takes a connection out of every index and count; its socket is still open.
-    pub(super) fn take_out(&mut self, node: &Node, key: SlotKey) -> Option<Removed> {
-        let bucket = &node.buckets[self.index];
+    pub(super) fn take_out(&mut self, key: SlotKey) -> Option<Removed> {
+        let bucket = &self.host.buckets[self.index];
         let mut table = bucket.table.write();
         table.find(key)?;
         let code = self.codes.remove(&key.slot).unwrap_or(NO_CLOSE);
-        tell_of_end(node, &table, bucket.at(key), code);
-        node.membership.leave_all(&mut table, bucket.at(key));
+        tell_of_end(&self.host, &table, bucket.at(key), code);
+        self.host.membership().leave_all(&mut table, bucket.at(key));
         let (removed, is_user_gone) = table.remove(key.slot)?;
         if is_user_gone && let Some(user) = &removed.cold.user {
-            node.population.users.fetch_sub(1, Ordering::Relaxed);
-            node.interest.announce(InterestKind::User, user, false);
+            self.host.opener.population.users.fetch_sub(1, Ordering::Relaxed);
+            self.host.opener.interest.announce(InterestKind::User, user, false);
         }
         drop(table);
-        let _ = self.take_partial(node, key.slot);
+        let _ = self.take_partial(key.slot);
         self.closing.remove(&key.slot);
         self.control_frames.remove(&key.slot);
         self.paused.remove(&key.slot);
         self.bad_json.remove(&key.slot);
         self.requests.forget(&key.slot);
         self.replies.forget(&key.slot);
+        let bucket = self.bucket();
         bucket.count_out();
         bucket.dismiss_deflate(removed.cold.deflate);
-        node.count_out();
-        node.access.platforms.count_out(removed.cold.platform);
+        self.host.count_out();
+        self.host.access.platforms.count_out(removed.cold.platform);
         Some(removed)
     }
 }
 
 /// Events of an end, in the order in which a service can follow them.
-fn tell_of_end(node: &Node, table: &Table, key: ConnectionKey, code: u16) {
+fn tell_of_end(host: &Host, table: &Table, key: ConnectionKey, code: u16) {
     let Some(cold) = table.cold.get(key.at.slot as usize) else { return };
-    if node.reporter.wants(Happened::Left("", "")) {
+    if host.reporter().wants(Happened::Left("", "")) {
         for room in cold.rooms.iter().filter_map(|id| table.rooms.get(id)?.topic.room()) {
-            node.reporter.tell(table, key, Happened::Left(&room.name, "disconnected"));
+            host.reporter().tell(table, key, Happened::Left(&room.name, "disconnected"));
         }
     }
-    let duration_ms = node.clock.moment().saturating_sub(cold.opened);
-    node.reporter.tell(table, key, Happened::Disconnected { code, duration_ms });
+    let duration_ms = host.clock().moment().saturating_sub(cold.opened);
+    host.reporter().tell(table, key, Happened::Disconnected { code, duration_ms });
     let user = cold.user.as_ref().and_then(|user| table.users.get(user));
     if user.is_some_and(|entry| entry.slots.len() == 1) {
-        node.reporter.tell(table, key, Happened::UserOffline);
+        host.reporter().tell(table, key, Happened::UserOffline);
     }
 }

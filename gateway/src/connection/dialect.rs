@@ -14,7 +14,6 @@ use super::event_loop::EventLoop;
 use super::open::Entrant;
 use crate::bucket::text_frame;
 use crate::counters::Delta;
-use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::session::Identity;
 use crate::uplink::Expects;
@@ -22,22 +21,22 @@ use crate::writer::{KernelWriter, Writer};
 
 impl EventLoop {
     /// Does what a message of another dialect asks for; false when it is of none that is understood here.
-    pub(super) fn take_compat(&mut self, node: &Node, key: SlotKey, text: &str) -> bool {
-        let dialects = &node.config.compat;
+    pub(super) fn take_compat(&mut self, key: SlotKey, text: &str) -> bool {
+        let dialects = &self.host.rules.compat;
         if dialects.module_action
             && let Some(called) = compat::called(text)
         {
-            if self.is_within_rate(node, key, None) {
-                self.called(node, key, &called);
+            if self.is_within_rate(key, None) {
+                self.called(key, &called);
             }
             return true;
         }
         if dialects.user_data
             && let Some(bare) = compat::bare(text)
         {
-            if self.is_within_rate(node, key, None) {
+            if self.is_within_rate(key, None) {
                 let send = Send { to: Recipient::User(bare.user), data: bare.data, nonce: None, echo: true };
-                self.send(node, key, None, &send, Expects::Sent);
+                self.send(key, None, &send, Expects::Sent);
             }
             return true;
         }
@@ -45,14 +44,8 @@ impl EventLoop {
     }
 
     /// Whom a Login makes of a connection; nobody new when it is that user already.
-    fn login(
-        &self,
-        node: &Node,
-        key: SlotKey,
-        user: &str,
-        platform: Option<&str>,
-    ) -> Result<Option<Identity>, (u16, &'static str)> {
-        let table = node.buckets[self.index].table.read();
+    fn login(&self, key: SlotKey, user: &str, platform: Option<&str>) -> Result<Option<Identity>, (u16, &'static str)> {
+        let table = self.host.buckets[self.index].table.read();
         let (Some(hot), Some(cold)) = (table.find(key), table.cold.get(key.slot as usize)) else {
             return Ok(None);
         };
@@ -60,42 +53,48 @@ impl EventLoop {
             return Ok(None);
         }
         // Who was let in with less than everything, by a hook, or who would have been asked about under the new name.
-        if cold.user.is_some() || cold.claims.is_some() || node.config.hook.required || node.uplink.wants.asks() {
+        if cold.user.is_some()
+            || cold.claims.is_some()
+            || self.host.rules.hook_required
+            || self.host.uplink.wants.asks()
+        {
             return Err((403, "this connection cannot be that user's"));
         }
-        if !node.access.open.takes_names() {
+        if !self.host.access.open.takes_names() {
             return Err((403, "this gateway takes nobody's own word for a name"));
         }
         if !cold.rooms.is_empty() || hot.outbox.lock().is_some() {
             return Err((409, "Login comes first: this connection has joined rooms or has something to read"));
         }
         let platform = match platform {
-            None => node.access.platforms.of(cold.platform),
-            Some(name) => node.access.platforms.intern(name).ok_or((503, "one of too many different platforms"))?,
+            None => self.host.access.platforms.of(cold.platform),
+            Some(name) => {
+                self.host.access.platforms.intern(name).ok_or((503, "one of too many different platforms"))?
+            }
         };
         Ok(Some(Identity { user: Some(user.into()), platform, claims: None, join: Vec::new(), address: None }))
     }
 
     /// Moves a connection that has said who it is into its user's bucket, where it begins anew with HELLO; `early` is what it
     /// has sent beyond that.
-    pub(super) fn rehouse(&mut self, node: &Node, key: SlotKey, mut identity: Identity, first: &[u8], early: &[u8]) {
+    pub(super) fn rehouse(&mut self, key: SlotKey, mut identity: Identity, first: &[u8], early: &[u8]) {
         // It goes on under its name; for who is told of ends, the nameless one ended as it should.
         self.codes.insert(key.slot, 1000);
-        let Some(removed) = self.take_out(node, key) else { return };
-        node.buckets[self.index].unwatch(&removed.fd);
+        let Some(removed) = self.take_out(key) else { return };
+        self.host.buckets[self.index].unwatch(&removed.fd);
         if let Some(mut pending) = removed.pending {
             // Something came to wait since Login looked; HELLO would fall into the middle of it. The client comes back.
             let mut d = Delta::default();
             pending.clear(&mut d);
-            node.buckets[self.index].counters.add(&d);
+            self.host.buckets[self.index].counters.add(&d);
             return;
         }
         let mut response = first.to_vec();
         // It is the same client, behind the same proxy.
         identity.address = removed.cold.address;
         let entrant = Entrant { fd: removed.fd, identity, deflate: removed.cold.deflate, early };
-        if let Err((fd, refusal)) = node.opener.open(entrant, &mut response) {
-            node.totals.refuse(refusal);
+        if let Err((fd, refusal)) = self.host.opener.open(entrant, &mut response) {
+            self.host.totals.refuse(refusal);
             let reason = if refusal == Refusal::Blocked { CloseReason::Blocked } else { CloseReason::Replaced };
             let words = ws::close_frame(reason.code(), &close::text_of(refusal.code()));
             // Its last words, if it still listens; the socket closes with `fd`.
@@ -103,31 +102,31 @@ impl EventLoop {
         }
     }
 
-    fn called(&mut self, node: &Node, key: SlotKey, called: &Called<'_>) {
+    fn called(&mut self, key: SlotKey, called: &Called<'_>) {
         let answer = |code, message| {
             let mut json = Vec::new();
             compat::answer(&mut json, &called.module, &called.action, code, message);
             text_frame(&json)
         };
         match &called.wish {
-            Wish::Alive => self.send_control(node, key, answer(0, "ok"), false),
+            Wish::Alive => self.send_control(key, answer(0, "ok"), false),
             Wish::BadLogin => {
                 let needs = "Login needs Data {\"UserId\": name, \"PlatId\"?: platform}";
-                self.send_control(node, key, answer(400, needs), false);
+                self.send_control(key, answer(400, needs), false);
             }
-            Wish::Login { user, platform } => match self.login(node, key, user, platform.as_deref()) {
-                Ok(None) => self.send_control(node, key, answer(0, "ok"), false),
+            Wish::Login { user, platform } => match self.login(key, user, platform.as_deref()) {
+                Ok(None) => self.send_control(key, answer(0, "ok"), false),
                 Ok(Some(identity)) => self.renamed = Some((identity, answer(0, "ok"))),
-                Err((code, message)) => self.send_control(node, key, answer(code, message), false),
+                Err((code, message)) => self.send_control(key, answer(code, message), false),
             },
             Wish::Upstream { route, .. } if !is_valid_name(route) => {
                 let needs = "Module and Action together are 1 to 127 bytes without control characters";
-                self.send_control(node, key, answer(400, needs), false);
+                self.send_control(key, answer(400, needs), false);
             }
             Wish::Upstream { route, data } => {
                 let send = Send { to: Recipient::Route(Cow::Borrowed(route)), data, nonce: None, echo: true };
                 let expects = Expects::Called { module: (*called.module).into(), action: (*called.action).into() };
-                self.send(node, key, None, &send, expects);
+                self.send(key, None, &send, expects);
             }
         }
     }

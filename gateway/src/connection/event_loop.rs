@@ -18,6 +18,7 @@ use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::Deflate;
 use tidegate_protocol::ws::{self, Deflater, Event, Inflater};
 
+use super::host::Host;
 use super::rate::Rates;
 use super::sweep::ping_interval;
 use super::unfinished::Partial;
@@ -26,7 +27,6 @@ use crate::bucket::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
 use crate::config::settings::RatesInForce;
 use crate::counters::Delta;
-use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::poll;
 use crate::session::Identity;
@@ -50,7 +50,7 @@ thread_local! {
 
 /// The state of a bucket's task.
 pub struct EventLoop {
-    pub(super) node: Arc<Node>,
+    pub(super) host: Arc<Host>,
     pub(super) index: usize,
     /// Frames and messages cut off in the middle, by slot.
     pub(super) partial: HashMap<u32, Partial, ahash::RandomState>,
@@ -96,18 +96,18 @@ enum Read {
 impl EventLoop {
     /// The task of bucket `index`.
     #[must_use]
-    pub fn new(node: Arc<Node>, index: usize) -> Self {
-        let RatesInForce { requests, replies, user_sends } = node.settings.rates();
+    pub fn new(host: Arc<Host>, index: usize) -> Self {
+        let RatesInForce { requests, replies, user_sends } = host.settings.rates();
         // Not all buckets at once; the first of them at its first sweep.
-        let buckets = node.buckets.len();
+        let buckets = host.buckets.len();
         #[expect(clippy::cast_possible_truncation, reason = "at most the interval")]
-        let ahead = (ping_interval(&node) as usize * (buckets - index) / buckets) as u32;
+        let ahead = (ping_interval(&host.rules.heartbeat) as usize * (buckets - index) / buckets) as u32;
         Self {
-            ping_turn: node.clock.now().wrapping_sub(ahead),
+            ping_turn: host.clock().now().wrapping_sub(ahead),
             requests: Rates::new(requests),
             replies: Rates::new(replies),
             user_sends: Rates::new(user_sends),
-            node,
+            host,
             index,
             partial: HashMap::default(),
             closing: HashMap::default(),
@@ -124,13 +124,13 @@ impl EventLoop {
     }
 
     pub(super) fn bucket(&self) -> &Bucket {
-        &self.node.buckets[self.index]
+        &self.host.buckets[self.index]
     }
 
     /// Runs until the gateway stops.
     pub async fn run(mut self) {
-        let node = Arc::clone(&self.node);
-        let bucket = &node.buckets[self.index];
+        let host = Arc::clone(&self.host);
+        let bucket = &host.buckets[self.index];
         let epoll = match poll::watch(&bucket.epoll) {
             Ok(epoll) => epoll,
             Err(error) => {
@@ -141,32 +141,32 @@ impl EventLoop {
         // Half of the buckets each time, on beats at which others wake as well: a thread woken for one small sweep would cost
         // more than the sweep.
         #[expect(clippy::cast_possible_truncation, reason = "below SWEEP_MS / CALM_MS")]
-        let phase = (self.index * (SWEEP_MS / CALM_MS) as usize / node.buckets.len()) as u32 * CALM_MS;
-        let mut sweep = node.clock.beats(SWEEP_MS, phase);
-        let stopped = node.lifecycle.stopped();
+        let phase = (self.index * (SWEEP_MS / CALM_MS) as usize / host.buckets.len()) as u32 * CALM_MS;
+        let mut sweep = host.clock().beats(SWEEP_MS, phase);
+        let stopped = host.lifecycle.stopped();
         tokio::pin!(stopped);
-        let mut swept = node.clock.now();
+        let mut swept = host.clock().now();
         loop {
             let mut is_due = false;
             tokio::select! {
                 biased;
                 () = &mut stopped => return,
                 guard = epoll.readable() => if let Ok(mut guard) = guard
-                    && self.take_events(&node)
+                    && self.take_events()
                 {
                     guard.clear_ready();
                 },
-                () = bucket.wake.notified() => self.run_commands(&node),
+                () = bucket.wake.notified() => self.run_commands(),
                 _ = sweep.tick() => is_due = true,
             }
             // By time and not only by timer: a set that is never quiet must not keep the sweep from its turn.
-            let now = node.clock.now();
+            let now = host.clock().now();
             if is_due || since(now, swept) > SWEEP_MS {
                 swept = now;
-                self.sweep(&node);
+                self.sweep();
             }
-            self.make_room_if_told(&node);
-            self.read_again(&node);
+            self.make_room_if_told();
+            self.read_again();
             if !self.again.is_empty() {
                 bucket.wake.notify_one();
                 tokio::task::yield_now().await;
@@ -175,7 +175,7 @@ impl EventLoop {
     }
 
     /// Takes one round of events; true when there were no more.
-    fn take_events(&mut self, node: &Node) -> bool {
+    fn take_events(&mut self) -> bool {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
         let spare = rustix::buffer::spare_capacity(&mut events);
@@ -186,38 +186,38 @@ impl EventLoop {
             return error != Errno::INTR;
         }
         // Bytes that came with a handshake are handed over before its socket is watched: they come first.
-        self.run_commands(node);
+        self.run_commands();
         for event in &events {
             let key = SlotKey::from_u64(event.data.u64());
             let flags = event.flags;
             if flags.intersects(epoll::EventFlags::ERR) {
                 // Reset or timed out: nothing it sent can be answered any more, so it is not read either.
-                self.remove(node, key);
+                self.remove(key);
                 continue;
             }
-            if flags.intersects(epoll::EventFlags::OUT) && !self.send_pending(node, key) {
-                self.remove(node, key);
+            if flags.intersects(epoll::EventFlags::OUT) && !self.send_pending(key) {
+                self.remove(key);
                 continue;
             }
             // The end of the stream may come in one edge with the last bytes: then reading must go on until it is seen.
             let is_ending = flags.intersects(END);
             if is_ending || flags.intersects(epoll::EventFlags::IN) {
-                self.read(node, key, is_ending);
+                self.read(key, is_ending);
             }
         }
         events.len() < EVENTS_MAX
     }
 
     /// Sends what waits for a connection; false when it is over.
-    pub(super) fn send_pending(&mut self, node: &Node, key: SlotKey) -> bool {
-        let bucket = &node.buckets[self.index];
+    pub(super) fn send_pending(&mut self, key: SlotKey) -> bool {
+        let bucket = &self.host.buckets[self.index];
         let table = bucket.table.read();
         let Some(hot) = table.find(key) else { return true };
         if hot.outbox.lock().is_none() {
             return true;
         }
         let mut d = Delta::default();
-        let is_open = node.control.drain(hot, &mut d);
+        let is_open = self.host.control().drain(hot, &mut d);
         bucket.counters.add(&d);
         let is_clear = hot.outbox.lock().is_none();
         drop(table);
@@ -235,23 +235,23 @@ impl EventLoop {
     }
 
     /// Reads and handles what a socket has.
-    fn read(&mut self, node: &Node, key: SlotKey, is_ending: bool) {
-        let outcome = BUFFER.with_borrow_mut(|buffer| self.read_into(node, key, is_ending, buffer));
+    fn read(&mut self, key: SlotKey, is_ending: bool) {
+        let outcome = BUFFER.with_borrow_mut(|buffer| self.read_into(key, is_ending, buffer));
         match outcome {
             Read::Drained => {}
             Read::More => self.again.push((key, is_ending)),
-            Read::Over => self.remove(node, key),
+            Read::Over => self.remove(key),
         }
     }
 
-    fn read_into(&mut self, node: &Node, key: SlotKey, is_ending: bool, buffer: &mut [u8]) -> Read {
+    fn read_into(&mut self, key: SlotKey, is_ending: bool, buffer: &mut [u8]) -> Read {
         for _ in 0..READS_MAX {
             let received = {
-                let table = node.buckets[self.index].table.read();
+                let table = self.host.buckets[self.index].table.read();
                 let Some(hot) = table.find(key) else { return Read::Drained };
                 // While its answers do not fit, a peer is not listened to: that bounds what pings can cost.
                 let waiting = hot.outbox.lock().as_ref().map_or(0, |p| p.bytes());
-                if node.control.is_deaf(waiting) && !self.closing.contains_key(&key.slot) {
+                if self.host.control().is_deaf(waiting) && !self.closing.contains_key(&key.slot) {
                     *self.paused.entry(key.slot).or_insert(false) |= is_ending;
                     return Read::Drained;
                 }
@@ -260,14 +260,14 @@ impl EventLoop {
                 if let Ok((_, n)) = received
                     && n > 0
                 {
-                    hot.seen.store(node.clock.now(), Ordering::Relaxed);
+                    hot.seen.store(self.host.clock().now(), Ordering::Relaxed);
                 }
                 received
             };
             match received {
                 Ok((_, 0)) => return Read::Over,
                 Ok((_, n)) => {
-                    if !self.take_bytes(node, key, &mut buffer[..n]) {
+                    if !self.take_bytes(key, &mut buffer[..n]) {
                         return Read::Over;
                     }
                     if n < buffer.len() && !is_ending {
@@ -283,33 +283,33 @@ impl EventLoop {
     }
 
     /// Decodes bytes and acts on them; false when the connection is over.
-    fn take_bytes(&mut self, node: &Node, key: SlotKey, bytes: &mut [u8]) -> bool {
+    fn take_bytes(&mut self, key: SlotKey, bytes: &mut [u8]) -> bool {
         let is_closing = self.closing.contains_key(&key.slot);
         let limits = ws::Limits {
-            message_bytes: node.settings.message_bytes(),
-            fragments: node.settings.fragments(),
+            message_bytes: self.host.settings.message_bytes(),
+            fragments: self.host.settings.fragments(),
             // Of a peer that was told to go only its Close matters; nothing it compresses is worth much work.
-            inflate_ratio: if is_closing { 1 } else { node.config.deflate.ratio_max },
+            inflate_ratio: if is_closing { 1 } else { self.host.rules.deflate.ratio_max },
         };
-        let has_deflate = self.deflate_of(node, key).is_some();
-        let (mut decoder, mut begun) = self.take_partial(node, key.slot);
+        let has_deflate = self.deflate_of(key).is_some();
+        let (mut decoder, mut begun) = self.take_partial(key.slot);
         let mut has_peer_closed = false;
         let mut act = |event: Event<'_>| {
             if let Event::Close { code, .. } = &event {
                 has_peer_closed = true;
                 if !is_closing {
-                    self.answer_close(node, key, *code);
+                    self.answer_close(key, *code);
                 }
                 return ControlFlow::Break(());
             }
             if matches!(event, Event::Text(_) | Event::Binary(_)) {
                 // What is unfinished after this one has begun just now.
-                begun = node.clock.now();
+                begun = self.host.clock().now();
             }
             if is_closing || self.closing.contains_key(&key.slot) {
                 return ControlFlow::Continue(());
             }
-            self.act(node, key, &event);
+            self.act(key, &event);
             if self.renamed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let result = if has_deflate {
@@ -323,19 +323,19 @@ impl EventLoop {
                     // What follows a Close that was sent in the middle of a message cannot be told apart; it is not listened to.
                     return true;
                 }
-                self.close_for_violation(node, key, violation);
+                self.close_for_violation(key, violation);
                 true
             }
             Ok(used) => {
                 if let Some((identity, first)) = self.renamed.take() {
-                    self.rehouse(node, key, identity, &first, &bytes[used..]);
+                    self.rehouse(key, identity, &first, &bytes[used..]);
                     return true;
                 }
                 if has_peer_closed {
-                    return !self.is_flushed(node, key);
+                    return !self.is_flushed(key);
                 }
                 if !decoder.is_idle() {
-                    self.keep_partial(node, key.slot, decoder, begun);
+                    self.keep_partial(key.slot, decoder, begun);
                 }
                 true
             }
@@ -343,85 +343,89 @@ impl EventLoop {
     }
 
     /// What a connection has negotiated; asked only where anyone may.
-    pub(super) fn deflate_of(&self, node: &Node, key: SlotKey) -> Option<Deflate> {
-        if node.config.deflate.level == 0 {
+    pub(super) fn deflate_of(&self, key: SlotKey) -> Option<Deflate> {
+        if self.host.rules.deflate.level == 0 {
             return None;
         }
-        let table = node.buckets[self.index].table.read();
+        let table = self.host.buckets[self.index].table.read();
         table.find(key).and_then(|_| table.cold[key.slot as usize].deflate)
     }
 
-    fn act(&mut self, node: &Node, key: SlotKey, event: &Event<'_>) {
+    fn act(&mut self, key: SlotKey, event: &Event<'_>) {
         match event {
-            Event::Text(text) => self.text(node, key, text),
-            Event::Binary(bytes) => self.binary(node, key, bytes),
+            Event::Text(text) => self.text(key, text),
+            Event::Binary(bytes) => self.binary(key, bytes),
             Event::Ping(payload) => {
-                if self.is_flooding(node, key.slot) {
-                    self.begin_close(node, key, CloseReason::Flood.code(), &CloseReason::Flood.text(None));
+                if self.is_flooding(key.slot) {
+                    self.begin_close(key, CloseReason::Flood.code(), &CloseReason::Flood.text(None));
                     return;
                 }
                 let frame = ws::frame(ws::OpCode::Pong, payload);
-                self.send_control(node, key, frame, true);
+                self.send_control(key, frame, true);
             }
             Event::Pong(_) => {
-                if self.is_flooding(node, key.slot) {
-                    self.begin_close(node, key, CloseReason::Flood.code(), &CloseReason::Flood.text(None));
+                if self.is_flooding(key.slot) {
+                    self.begin_close(key, CloseReason::Flood.code(), &CloseReason::Flood.text(None));
                 }
             }
             Event::Close { .. } => {}
         }
     }
 
-    fn is_flooding(&mut self, node: &Node, slot: u32) -> bool {
+    fn is_flooding(&mut self, slot: u32) -> bool {
         let count = self.control_frames.entry(slot).or_insert(0);
         *count += 1;
-        *count > node.settings.control_per_s()
+        *count > self.host.settings.control_per_s()
     }
 
     /// Sends a frame that must not be lost, or gives the connection up as slow.
-    pub(super) fn send_control(&mut self, node: &Node, key: SlotKey, frame: bytes::Bytes, is_pong: bool) {
-        let bucket = &node.buckets[self.index];
+    pub(super) fn send_control(&mut self, key: SlotKey, frame: bytes::Bytes, is_pong: bool) {
+        let bucket = &self.host.buckets[self.index];
         let mut d = Delta::default();
         let queued = {
             let table = bucket.table.read();
             let Some(hot) = table.find(key) else { return };
-            if is_pong { node.control.pong(hot, frame, &mut d) } else { node.control.control(hot, frame, &mut d) }
+            if is_pong {
+                self.host.control().pong(hot, frame, &mut d)
+            } else {
+                self.host.control().control(hot, frame, &mut d)
+            }
         };
         bucket.counters.add(&d);
         if queued == Queued::Close {
-            node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
-            self.cut(node, key, CloseReason::Slow);
+            self.host.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
+            self.cut(key, CloseReason::Slow);
         }
     }
 
-    fn run_commands(&mut self, node: &Node) {
+    fn run_commands(&mut self) {
         for command in self.bucket().take_commands() {
             match command {
                 Command::Close { key, code, text } => {
-                    if node.buckets[self.index].table.read().find(key).is_some() {
-                        self.begin_close(node, key, code, &text);
+                    if self.host.buckets[self.index].table.read().find(key).is_some() {
+                        self.begin_close(key, code, &text);
                     }
                 }
                 Command::Cut(key) => {
-                    let is_here = node.buckets[self.index].table.read().find(key).is_some();
+                    let is_here = self.host.buckets[self.index].table.read().find(key).is_some();
                     if is_here && !self.closing.contains_key(&key.slot) {
-                        node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
-                        self.cut(node, key, CloseReason::Slow);
+                        self.host.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
+                        self.cut(key, CloseReason::Slow);
                     }
                 }
                 Command::Resume(key) => self.resume(key),
                 Command::Early { key, mut bytes } => {
-                    if !self.take_bytes(node, key, &mut bytes) {
-                        self.remove(node, key);
+                    if !self.take_bytes(key, &mut bytes) {
+                        self.remove(key);
                     }
                 }
             }
         }
     }
 
-    fn read_again(&mut self, node: &Node) {
+    fn read_again(&mut self) {
         for (key, is_ending) in std::mem::take(&mut self.again) {
-            self.read(node, key, is_ending);
+            self.read(key, is_ending);
         }
     }
 }

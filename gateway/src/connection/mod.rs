@@ -6,6 +6,7 @@ pub(crate) mod devices;
 mod dialect;
 pub(crate) mod event_loop;
 pub(crate) mod greeting;
+pub(crate) mod host;
 pub(crate) mod membership;
 pub(crate) mod open;
 pub(crate) mod rate;

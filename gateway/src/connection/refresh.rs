@@ -9,7 +9,6 @@ use tidegate_protocol::reply;
 use super::event_loop::EventLoop;
 use crate::bucket::text_frame;
 use crate::clock::unix_s;
-use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::session::auth::{Claims, TokenError};
 
@@ -21,34 +20,34 @@ const TOO_MUCH: TokenError =
 
 impl EventLoop {
     /// AUTH on a connection that is named, or where nobody need be.
-    pub(super) fn auth(&mut self, node: &Node, key: SlotKey, id: Option<&str>) {
+    pub(super) fn auth(&mut self, key: SlotKey, id: Option<&str>) {
         let mut json = Vec::new();
-        let message = match node.access.auth.is_required() {
+        let message = match self.host.access.auth.is_required() {
             true => "this connection is named already; send REFRESH to bring a new token for it",
             false => "this gateway asks for no token",
         };
         reply::error(&mut json, id, "unauthorized", message, false);
-        self.send_control(node, key, text_frame(&json), false);
+        self.send_control(key, text_frame(&json), false);
     }
 
-    pub(super) fn refresh(&mut self, node: &Node, key: SlotKey, id: Option<&str>, token: &str) {
-        if !node.access.auth.is_required() {
-            return self.auth(node, key, id);
+    pub(super) fn refresh(&mut self, key: SlotKey, id: Option<&str>, token: &str) {
+        if !self.host.access.auth.is_required() {
+            return self.auth(key, id);
         }
-        let outcome = node.access.auth.verify(token).and_then(|claims| self.renew(node, key, claims));
+        let outcome = self.host.access.auth.verify(token).and_then(|claims| self.renew(key, claims));
         let mut json = Vec::new();
         match outcome {
             Ok(expires_s) => reply::refreshed(&mut json, id, u64::from(expires_s) * 1_000),
             Err(error) => reply::unauthorized(&mut json, id, error.code(), &error.to_string()),
         }
-        self.send_control(node, key, text_frame(&json), false);
+        self.send_control(key, text_frame(&json), false);
     }
 
     /// Puts a new token's word in place of the old one's, and a connect hook's over it again. The rooms it is in stay: the grant
     /// is asked at JOIN.
-    fn renew(&mut self, node: &Node, key: SlotKey, claims: Claims) -> Result<u32, TokenError> {
+    fn renew(&mut self, key: SlotKey, claims: Claims) -> Result<u32, TokenError> {
         let bucket = self.bucket();
-        let platform = claims.platform.as_deref().map(|name| node.access.platforms.find(name));
+        let platform = claims.platform.as_deref().map(|name| self.host.access.platforms.find(name));
         let mut table = bucket.table.write();
         if table.find(key).is_none() {
             return Err(OTHER);
@@ -68,25 +67,25 @@ impl EventLoop {
             None => (claims.grant, claims.attributes),
             Some(by_hook) => by_hook.clone().over(claims.grant, &claims.attributes).ok_or(TOO_MUCH)?,
         };
-        let fresh = node.access.claims.make(None, attributes, grant, expires_s);
+        let fresh = self.host.access.claims.make(None, attributes, grant, expires_s);
         (held.grant, held.attributes, held.expires_s) = (fresh.grant, fresh.attributes, expires_s);
         table.note_expiry(key.slot, bucket.live());
         Ok(expires_s)
     }
 
     /// Closes those whose tokens have run out, the leeway included.
-    pub(super) fn expire(&mut self, node: &Node) {
-        let now_s = unix_s().saturating_sub(node.access.auth.leeway_s());
-        let table = &node.buckets[self.index].table;
+    pub(super) fn expire(&mut self) {
+        let now_s = unix_s().saturating_sub(self.host.access.auth.leeway_s());
+        let table = &self.host.buckets[self.index].table;
         if !table.read().expiries.is_any_due(now_s) {
             return;
         }
         let due = table.write().take_expired(now_s);
         for key in due {
             if !self.closing.contains_key(&key.slot) {
-                node.totals.expired_closed.fetch_add(1, Ordering::Relaxed);
+                self.host.totals.expired_closed.fetch_add(1, Ordering::Relaxed);
                 let text = close::text_of(TokenError::Expired.code());
-                self.begin_close(node, key, CloseReason::Unauthorized.code(), &text);
+                self.begin_close(key, CloseReason::Unauthorized.code(), &text);
             }
         }
     }

@@ -17,7 +17,6 @@ use crate::bucket::pending::Queued;
 use crate::bucket::text_frame;
 use crate::clock::unix_ms;
 use crate::counters::Delta;
-use crate::gateway::node::Node;
 use crate::key::SlotKey;
 use crate::uplink::Expects;
 use crate::uplink::events::Happened;
@@ -26,64 +25,64 @@ use crate::uplink::events::Happened;
 const BAD_JSON_MAX: u8 = 3;
 
 impl EventLoop {
-    pub(super) fn text(&mut self, node: &Node, key: SlotKey, text: &str) {
-        node.totals.received.fetch_add(1, Ordering::Relaxed);
-        if node.config.echo {
-            return self.echo(node, key, ws::OpCode::Text, text.as_bytes());
+    pub(super) fn text(&mut self, key: SlotKey, text: &str) {
+        self.host.totals.received.fetch_add(1, Ordering::Relaxed);
+        if self.host.rules.echo {
+            return self.echo(key, ws::OpCode::Text, text.as_bytes());
         }
         match message::parse(text) {
             Ok(request) => {
                 self.bad_json.remove(&key.slot);
                 // Replies were asked for, so they are many where commands are; but whether they were is for logic to find out.
                 let is_welcome = match request.verb {
-                    Verb::Reply(_) => self.may_reply(node, key, request.id),
-                    _ => self.is_within_rate(node, key, request.id),
+                    Verb::Reply(_) => self.may_reply(key, request.id),
+                    _ => self.is_within_rate(key, request.id),
                 };
                 if !is_welcome {
                     return;
                 }
-                self.carry_out(node, key, &request);
+                self.carry_out(key, &request);
             }
-            Err((_, BadRequest::BadJson(_))) if self.take_compat(node, key, text) => {
+            Err((_, BadRequest::BadJson(_))) if self.take_compat(key, text) => {
                 self.bad_json.remove(&key.slot);
             }
             Err((id, error)) => {
-                if self.is_within_rate(node, key, id) {
-                    self.refuse(node, key, id, &error);
+                if self.is_within_rate(key, id) {
+                    self.refuse(key, id, &error);
                 }
             }
         }
     }
 
-    pub(super) fn binary(&mut self, node: &Node, key: SlotKey, bytes: &[u8]) {
-        node.totals.received.fetch_add(1, Ordering::Relaxed);
-        if node.config.echo {
-            return self.echo(node, key, ws::OpCode::Binary, bytes);
+    pub(super) fn binary(&mut self, key: SlotKey, bytes: &[u8]) {
+        self.host.totals.received.fetch_add(1, Ordering::Relaxed);
+        if self.host.rules.echo {
+            return self.echo(key, ws::OpCode::Binary, bytes);
         }
-        if !self.is_within_rate(node, key, None) {
+        if !self.is_within_rate(key, None) {
             return;
         }
         let mut json = Vec::new();
         reply::error(&mut json, None, "binary", "messages are JSON in text frames", false);
-        self.send_control(node, key, text_frame(&json), false);
+        self.send_control(key, text_frame(&json), false);
     }
 
     /// Sends a message back, compressed where the client takes it so: no distance in it exceeds its own length, so a client's
     /// limited window holds for every message that is no longer.
-    fn echo(&mut self, node: &Node, key: SlotKey, opcode: ws::OpCode, payload: &[u8]) {
+    fn echo(&mut self, key: SlotKey, opcode: ws::OpCode, payload: &[u8]) {
         let fits = |deflate: &Deflate| payload.len() <= 1 << deflate.window_bits();
-        let compressed = self.deflate_of(node, key).filter(fits).and_then(|_| {
-            let deflater = self.echoes.get_or_insert_with(|| ws::Deflater::new(node.config.deflate.level));
+        let compressed = self.deflate_of(key).filter(fits).and_then(|_| {
+            let deflater = self.echoes.get_or_insert_with(|| ws::Deflater::new(self.host.rules.deflate.level));
             deflater.frame(opcode, payload)
         });
         let frame = compressed.unwrap_or_else(|| ws::frame(opcode, payload));
-        self.send_control(node, key, frame, false);
+        self.send_control(key, frame, false);
     }
 
-    fn refuse(&mut self, node: &Node, key: SlotKey, id: Option<&str>, error: &BadRequest) {
+    fn refuse(&mut self, key: SlotKey, id: Option<&str>, error: &BadRequest) {
         let mut json = Vec::new();
         reply::error(&mut json, id, error.code(), &error.to_string(), false);
-        self.send_control(node, key, text_frame(&json), false);
+        self.send_control(key, text_frame(&json), false);
         if error.code() != "bad_json" {
             self.bad_json.remove(&key.slot);
             return;
@@ -92,35 +91,35 @@ impl EventLoop {
         *count += 1;
         if *count >= BAD_JSON_MAX {
             let reason = CloseReason::BadJson;
-            self.begin_close(node, key, reason.code(), &reason.text(None));
+            self.begin_close(key, reason.code(), &reason.text(None));
         }
     }
 
-    fn carry_out(&mut self, node: &Node, key: SlotKey, request: &Request<'_>) {
+    fn carry_out(&mut self, key: SlotKey, request: &Request<'_>) {
         match &request.verb {
             Verb::Ping(echo) => {
                 let mut json = Vec::new();
                 reply::pong(&mut json, request.id, *echo, unix_ms());
-                self.send_control(node, key, text_frame(&json), false);
+                self.send_control(key, text_frame(&json), false);
             }
-            Verb::Join(rooms) => self.join(node, key, request.id, rooms),
-            Verb::Leave(room) => self.leave(node, key, request.id, room),
-            Verb::Send(send) => self.send(node, key, request.id, send, Expects::Sent),
-            Verb::Reply(reply) => self.answer_command(node, key, request.id, reply),
-            Verb::Presence(room) => self.ask_presence(node, key, request.id, room),
-            Verb::Members(page) => self.ask_members(node, key, request.id, page),
-            Verb::Auth(_) => self.auth(node, key, request.id),
-            Verb::Refresh(token) => self.refresh(node, key, request.id, &token.0),
+            Verb::Join(rooms) => self.join(key, request.id, rooms),
+            Verb::Leave(room) => self.leave(key, request.id, room),
+            Verb::Send(send) => self.send(key, request.id, send, Expects::Sent),
+            Verb::Reply(reply) => self.answer_command(key, request.id, reply),
+            Verb::Presence(room) => self.ask_presence(key, request.id, room),
+            Verb::Members(page) => self.ask_members(key, request.id, page),
+            Verb::Auth(_) => self.auth(key, request.id),
+            Verb::Refresh(token) => self.refresh(key, request.id, &token.0),
         }
     }
 
-    fn join(&mut self, node: &Node, key: SlotKey, id: Option<&str>, rooms: &[Cow<'_, str>]) {
-        let bucket = &node.buckets[self.index];
-        if rooms.len() > node.settings.rooms().saturating_mul(2) {
+    fn join(&mut self, key: SlotKey, id: Option<&str>, rooms: &[Cow<'_, str>]) {
+        let bucket = &self.host.buckets[self.index];
+        if rooms.len() > self.host.settings.rooms().saturating_mul(2) {
             // Most would be refused one by one; no work is done for a list that cannot be meant.
             let mut json = Vec::new();
             reply::error(&mut json, id, "limit", "JOIN names more than twice the rooms HELLO allows", false);
-            self.send_control(node, key, text_frame(&json), false);
+            self.send_control(key, text_frame(&json), false);
             return;
         }
         let mut d = Delta::default();
@@ -132,18 +131,20 @@ impl EventLoop {
             let mut version = 0;
             let outcomes: Vec<(&str, Joined)> = rooms
                 .iter()
-                .map(|room| (room.as_ref(), node.membership.request(&mut table, bucket.at(key), room, &mut version)))
+                .map(|room| {
+                    (room.as_ref(), self.host.membership().request(&mut table, bucket.at(key), room, &mut version))
+                })
                 .collect();
             let mut json = Vec::new();
             reply::joined(&mut json, id, &outcomes.iter().map(|(room, o)| o.part(room)).collect::<Vec<_>>());
-            node.membership.confirm(&table, bucket.at(key), text_frame(&json), version, &mut d)
+            self.host.membership().confirm(&table, bucket.at(key), text_frame(&json), version, &mut d)
         };
         bucket.counters.add(&d);
-        self.close_if_full(node, key, queued);
+        self.close_if_full(key, queued);
     }
 
-    fn leave(&mut self, node: &Node, key: SlotKey, id: Option<&str>, room: &str) {
-        let bucket = &node.buckets[self.index];
+    fn leave(&mut self, key: SlotKey, id: Option<&str>, room: &str) {
+        let bucket = &self.host.buckets[self.index];
         let mut json = Vec::new();
         let mut d = Delta::default();
         let queued = {
@@ -151,24 +152,24 @@ impl EventLoop {
             if table.find(key).is_none() {
                 return;
             }
-            if node.membership.leave(&mut table, bucket.at(key), room) {
-                node.reporter.tell(&table, bucket.at(key), Happened::Left(room, ""));
+            if self.host.membership().leave(&mut table, bucket.at(key), room) {
+                self.host.reporter().tell(&table, bucket.at(key), Happened::Left(room, ""));
                 reply::left(&mut json, id, room);
             } else {
                 reply::error(&mut json, id, "not_in_room", "this connection has not joined that room", false);
             }
             let Some(hot) = table.find(key) else { return };
-            node.control.control(hot, text_frame(&json), &mut d)
+            self.host.control().control(hot, text_frame(&json), &mut d)
         };
         bucket.counters.add(&d);
-        self.close_if_full(node, key, queued);
+        self.close_if_full(key, queued);
     }
 
     /// A reply that did not fit ends the connection.
-    fn close_if_full(&mut self, node: &Node, key: SlotKey, queued: Queued) {
+    fn close_if_full(&mut self, key: SlotKey, queued: Queued) {
         if queued == Queued::Close {
-            node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
-            self.cut(node, key, CloseReason::Slow);
+            self.host.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
+            self.cut(key, CloseReason::Slow);
         }
     }
 }

@@ -12,9 +12,9 @@ use tidegate_protocol::reply;
 use super::event_loop::EventLoop;
 use crate::bucket::table::Cold;
 use crate::bucket::text_frame;
-use crate::gateway::node::Node;
 use crate::key::{ConnectionKey, SlotKey};
 use crate::session::Act;
+use crate::session::blocklist::Blocklist;
 use crate::uplink::{Addressee, Expects, Said, Whose};
 
 /// Why something is not carried up; each is an ERROR.
@@ -46,7 +46,7 @@ impl Denied {
 }
 
 impl EventLoop {
-    pub(super) fn send(&mut self, node: &Node, key: SlotKey, id: Option<&str>, send: &Send<'_>, expects: Expects) {
+    pub(super) fn send(&mut self, key: SlotKey, id: Option<&str>, send: &Send<'_>, expects: Expects) {
         let data = Bytes::copy_from_slice(send.data.as_bytes());
         let nonce = send.nonce.as_deref().unwrap_or_default().to_owned();
         let (act, name, what) = match &send.to {
@@ -69,14 +69,14 @@ impl EventLoop {
                 (act, name.to_owned(), what)
             }
         };
-        let outcome = self.spend(node, key.slot).and_then(|()| {
+        let outcome = self.spend(key.slot).and_then(|()| {
             let whose = waiter(self.bucket().at(key), id, expects);
-            self.send_up(node, key, Some((act, &name)), None, what, whose)
+            self.send_up(key, Some((act, &name)), None, what, whose)
         });
-        self.explain(node, key, id, outcome);
+        self.explain(key, id, outcome);
     }
 
-    pub(super) fn answer_command(&mut self, node: &Node, key: SlotKey, id: Option<&str>, reply: &Reply<'_>) {
+    pub(super) fn answer_command(&mut self, key: SlotKey, id: Option<&str>, reply: &Reply<'_>) {
         let outcome = match reply.command.parse::<CommandId>() {
             Ok(command) => {
                 let what = What::Reply(records::Reply {
@@ -84,102 +84,101 @@ impl EventLoop {
                     data: Bytes::copy_from_slice(reply.data.as_bytes()),
                     is_error: reply.is_error,
                 });
-                self.send_up(node, key, None, Some(command.logic), what, Whose::Nobody)
+                self.send_up(key, None, Some(command.logic), what, Whose::Nobody)
             }
             Err(_) => Err(Denied::UnknownCommand),
         };
-        self.explain(node, key, id, outcome);
+        self.explain(key, id, outcome);
     }
 
-    pub(super) fn ask_presence(&mut self, node: &Node, key: SlotKey, id: Option<&str>, room: &str) {
+    pub(super) fn ask_presence(&mut self, key: SlotKey, id: Option<&str>, room: &str) {
         let ask = Ask { kind: AskKind::Presence.into(), room: room.to_owned(), ..Ask::default() };
-        self.ask(node, key, id, (Act::See, Expects::Told("PRESENCE")), ask);
+        self.ask(key, id, (Act::See, Expects::Told("PRESENCE")), ask);
     }
 
-    pub(super) fn ask_members(&mut self, node: &Node, key: SlotKey, id: Option<&str>, page: &Members<'_>) {
+    pub(super) fn ask_members(&mut self, key: SlotKey, id: Option<&str>, page: &Members<'_>) {
         let ask = Ask {
             kind: AskKind::Members.into(),
             room: page.room.clone().into_owned(),
             cursor: page.cursor.clone().unwrap_or_default().into_owned(),
             limit: page.limit.unwrap_or_default(),
         };
-        self.ask(node, key, id, (Act::List, Expects::Told("MEMBERS")), ask);
+        self.ask(key, id, (Act::List, Expects::Told("MEMBERS")), ask);
     }
 
-    fn ask(&mut self, node: &Node, key: SlotKey, id: Option<&str>, kind: (Act, Expects), ask: Ask) {
+    fn ask(&mut self, key: SlotKey, id: Option<&str>, kind: (Act, Expects), ask: Ask) {
         let room = ask.room.clone();
         let whose = waiter(self.bucket().at(key), id, kind.1);
-        let outcome = self.send_up(node, key, Some((kind.0, &room)), None, What::Ask(ask), whose);
-        self.explain(node, key, id, outcome);
+        let outcome = self.send_up(key, Some((kind.0, &room)), None, What::Ask(ask), whose);
+        self.explain(key, id, outcome);
     }
 
     /// One more SEND of this user, on whichever of its connections; they are all in this bucket.
-    fn spend(&mut self, node: &Node, slot: u32) -> Result<(), Denied> {
+    fn spend(&mut self, slot: u32) -> Result<(), Denied> {
         let user = {
-            let table = node.buckets[self.index].table.read();
+            let table = self.host.buckets[self.index].table.read();
             table.cold.get(slot as usize).and_then(|cold| cold.user.as_ref().map(Arc::clone))
         };
         let Some(user) = user else { return Ok(()) };
-        self.user_sends.take(user, node.clock.now()).map_err(|retry_after_ms| Denied::Rate { retry_after_ms })
+        self.user_sends.take(user, self.host.clock().now()).map_err(|retry_after_ms| Denied::Rate { retry_after_ms })
     }
 
     fn send_up(
         &self,
-        node: &Node,
         key: SlotKey,
         needs: Option<(Act, &str)>,
         logic: Option<u64>,
         what: What,
         whose: Whose,
     ) -> Result<(), Denied> {
-        let bucket = &node.buckets[self.index];
+        let bucket = &self.host.buckets[self.index];
         let from = {
             let table = bucket.table.read();
             if table.find(key).is_none() {
                 return Ok(());
             }
             let cold = &table.cold[key.slot as usize];
-            if needs
-                .is_some_and(|(act, name)| !cold.may(&node.access.open, act, name) || is_blocked(node, cold, act, name))
-            {
+            if needs.is_some_and(|(act, name)| {
+                !cold.may(&self.host.access.open, act, name) || is_blocked(&self.host.access.blocklist, cold, act, name)
+            }) {
                 return Err(Denied::Forbidden);
             }
             let is_for_others = !matches!(what, What::Send(_) | What::Ask(_));
-            node.reporter.describe(&table, bucket.at(key), is_for_others)
+            self.host.reporter().describe(&table, bucket.at(key), is_for_others)
         };
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
         let whom = logic.map_or(Addressee::Name(&name), |node| Addressee::Node { node, name: &name });
-        node.uplink.say(Said { whom, from, what, whose }, node.clock.now()).map_err(|_| Denied::Overloaded)
+        self.host.uplink.say(Said { whom, from, what, whose }, self.host.clock().now()).map_err(|_| Denied::Overloaded)
     }
 
-    fn explain(&mut self, node: &Node, key: SlotKey, id: Option<&str>, outcome: Result<(), Denied>) {
+    fn explain(&mut self, key: SlotKey, id: Option<&str>, outcome: Result<(), Denied>) {
         if let Err(denied) = outcome {
             let mut json = Vec::new();
             denied.reply(&mut json, id);
-            self.send_control(node, key, text_frame(&json), false);
+            self.send_control(key, text_frame(&json), false);
         }
     }
 
     /// One more REPLY of this connection; when it is one too many, says so.
-    pub(super) fn may_reply(&mut self, node: &Node, key: SlotKey, id: Option<&str>) -> bool {
-        match self.replies.take(key.slot, node.clock.now()) {
+    pub(super) fn may_reply(&mut self, key: SlotKey, id: Option<&str>) -> bool {
+        match self.replies.take(key.slot, self.host.clock().now()) {
             Ok(()) => true,
             Err(retry_after_ms) => {
-                node.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                self.explain(node, key, id, Err(Denied::Rate { retry_after_ms }));
+                self.host.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.explain(key, id, Err(Denied::Rate { retry_after_ms }));
                 false
             }
         }
     }
 
     /// One more request of this connection; when it is one too many, says so.
-    pub(super) fn is_within_rate(&mut self, node: &Node, key: SlotKey, id: Option<&str>) -> bool {
-        match self.requests.take(key.slot, node.clock.now()) {
+    pub(super) fn is_within_rate(&mut self, key: SlotKey, id: Option<&str>) -> bool {
+        match self.requests.take(key.slot, self.host.clock().now()) {
             Ok(()) => true,
             Err(retry_after_ms) => {
-                node.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                self.explain(node, key, id, Err(Denied::Rate { retry_after_ms }));
+                self.host.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.explain(key, id, Err(Denied::Rate { retry_after_ms }));
                 false
             }
         }
@@ -187,10 +186,10 @@ impl EventLoop {
 }
 
 /// Whether a block of the user's keeps it from a room: who may not join it may not speak there or look in either (rule R-6).
-fn is_blocked(node: &Node, cold: &Cold, act: Act, name: &str) -> bool {
+fn is_blocked(blocklist: &Blocklist, cold: &Cold, act: Act, name: &str) -> bool {
     match act {
         Act::Join | Act::Speak | Act::See | Act::List => {
-            cold.user.as_deref().is_some_and(|user| node.access.blocklist.is_blocked_from(user, name))
+            cold.user.as_deref().is_some_and(|user| blocklist.is_blocked_from(user, name))
         }
         Act::Whisper | Act::Route => false,
     }

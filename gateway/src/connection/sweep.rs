@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::close::CloseReason;
 
 use super::event_loop::EventLoop;
+use super::host::Rules;
 use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
+use crate::config::HeartbeatConfig;
 use crate::config::settings::RatesInForce;
-use crate::gateway::node::Node;
 use crate::key::SlotKey;
 
 /// A ping without a payload: FIN and opcode 9, length 0 (RFC 6455 section 5.5.2).
@@ -20,14 +21,14 @@ const BLOCK: usize = 2;
 
 impl EventLoop {
     /// Looks at every connection's last sign of life, and at what has waited too long.
-    pub(super) fn sweep(&mut self, node: &Node) {
-        let moment = node.clock.moment();
+    pub(super) fn sweep(&mut self) {
+        let moment = self.host.clock().moment();
         #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
         let now = moment as Millis;
         if since(now, self.control_frames_since) >= 1_000 {
             self.control_frames_since = now;
             self.control_frames.clear();
-            let RatesInForce { requests, replies, user_sends } = node.settings.rates();
+            let RatesInForce { requests, replies, user_sends } = self.host.settings.rates();
             self.requests.set(requests);
             self.replies.set(replies);
             self.user_sends.set(user_sends);
@@ -35,93 +36,96 @@ impl EventLoop {
             self.replies.sweep(now);
             self.user_sends.sweep(now);
         }
-        self.expire(node);
+        self.expire();
         let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
-        let patience = node.settings.message_ms();
+        let patience = self.host.settings.message_ms();
         let unfinished: Vec<u32> =
             self.partial.iter().filter(|(_, p)| since(now, p.since) >= patience).map(|(s, _)| *s).collect();
         // Whom the gateway itself does not listen to at the moment cannot finish.
         let unfinished: Vec<u32> = unfinished.into_iter().filter(|slot| !self.paused.contains_key(slot)).collect();
         for slot in unfinished {
-            if let Some(key) = self.key_in(node, slot) {
-                let _ = self.take_partial(node, slot);
-                self.begin_close(node, key, 1008, "a message must be complete within limits.message_ms");
+            if let Some(key) = self.key_in(slot) {
+                let _ = self.take_partial(slot);
+                self.begin_close(key, 1008, "a message must be complete within limits.message_ms");
             }
         }
-        let is_turn = since(now, self.ping_turn) >= ping_interval(node);
+        let is_turn = since(now, self.ping_turn) >= ping_interval(&self.host.rules.heartbeat);
         if is_turn {
             self.ping_turn = now;
         }
         let (idle, dead, slow) = {
-            let table = node.buckets[self.index].table.read();
+            let table = self.host.buckets[self.index].table.read();
             let has_pending = self.bucket().counters.read().pending_bytes != 0;
-            judge(&table, node, has_pending, is_turn, moment, &mut self.quiet_until)
+            judge(&table, &self.host.rules, Look { has_pending, is_turn, moment }, &mut self.quiet_until)
         };
         for slot in over {
-            if let Some(key) = self.key_in(node, slot) {
-                self.remove(node, key);
+            if let Some(key) = self.key_in(slot) {
+                self.remove(key);
             }
         }
         for key in slow {
             if !self.closing.contains_key(&key.slot) {
-                node.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
-                self.cut(node, key, CloseReason::Slow);
-                let _ = self.send_pending(node, key);
+                self.host.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
+                self.cut(key, CloseReason::Slow);
+                let _ = self.send_pending(key);
             }
         }
         for key in dead {
             if !self.closing.contains_key(&key.slot) {
-                node.totals.idle_closed.fetch_add(1, Ordering::Relaxed);
-                self.begin_close(node, key, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
+                self.host.totals.idle_closed.fetch_add(1, Ordering::Relaxed);
+                self.begin_close(key, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
             }
         }
-        self.ping(node, &idle, moment);
+        self.ping(&idle, moment);
     }
 
     /// Asks for a sign of life; all in one go, so that their answers come together and wake the task once.
-    fn ping(&mut self, node: &Node, idle: &[SlotKey], now: Moment) {
+    fn ping(&mut self, idle: &[SlotKey], now: Moment) {
         if idle.is_empty() {
             return;
         }
         let asked: Vec<SlotKey> = {
-            let mut table = node.buckets[self.index].table.write();
+            let mut table = self.host.buckets[self.index].table.write();
             let is_asked = |key: &&SlotKey| !self.closing.contains_key(&key.slot) && table.find(**key).is_some();
             let asked: Vec<SlotKey> = idle.iter().filter(is_asked).copied().collect();
             asked.iter().for_each(|key| table.cold[key.slot as usize].pinged = coarse(now));
             asked
         };
-        node.totals.pings.fetch_add(asked.len() as u64, Ordering::Relaxed);
+        self.host.totals.pings.fetch_add(asked.len() as u64, Ordering::Relaxed);
         for key in asked {
-            self.send_control(node, key, bytes::Bytes::from_static(&PING), false);
+            self.send_control(key, bytes::Bytes::from_static(&PING), false);
         }
     }
 
     /// The connection in a slot now.
-    pub(super) fn key_in(&self, node: &Node, slot: u32) -> Option<SlotKey> {
-        let table = node.buckets[self.index].table.read();
+    pub(super) fn key_in(&self, slot: u32) -> Option<SlotKey> {
+        let table = self.host.buckets[self.index].table.read();
         table.hot.get(slot as usize).filter(|h| h.fd.is_some()).map(|h| SlotKey { slot, generation: h.generation })
     }
 }
 
 type Slots = Vec<SlotKey>;
 
+/// One look at a bucket.
+#[derive(Clone, Copy)]
+struct Look {
+    /// Whether anything waits in this bucket at all; without, no outbox is looked at.
+    has_pending: bool,
+    /// Whether pings are sent now; who is due otherwise is looked at again.
+    is_turn: bool,
+    /// Now.
+    moment: Moment,
+}
+
 /// Who should be pinged, who is silent beyond hope, and whose pending has not moved for too long.
-/// `has_pending`: whether anything waits in this bucket at all; without, no outbox is looked at.
-/// `is_turn`: whether pings are sent now; who is due otherwise is looked at again.
 /// `quiet_until`, by block: when one of its connections can be due at the earliest. Life only ever puts that off, and so does
 /// another connection in a slot, so it stays right however long it is not looked at.
 #[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits, and time wraps")]
-fn judge(
-    table: &Table,
-    node: &Node,
-    has_pending: bool,
-    is_turn: bool,
-    moment: Moment,
-    quiet_until: &mut Vec<Millis>,
-) -> (Slots, Slots, Slots) {
+fn judge(table: &Table, rules: &Rules, look: Look, quiet_until: &mut Vec<Millis>) -> (Slots, Slots, Slots) {
+    let Look { has_pending, is_turn, moment } = look;
     let now = moment as Millis;
     let (mut idle, mut dead, mut slow) = (Vec::new(), Vec::new(), Vec::new());
-    let heartbeat = &node.config.heartbeat;
+    let heartbeat = &rules.heartbeat;
     quiet_until.resize(table.hot.len().div_ceil(BLOCK), now);
     for (block, until) in quiet_until.iter_mut().enumerate() {
         if !has_pending && !is_due(now, *until) {
@@ -157,7 +161,7 @@ fn judge(
             }
             if has_pending {
                 let stuck = hot.outbox.lock().as_ref().and_then(|p| p.stuck_since());
-                if stuck.is_some_and(|at| since(now, at) >= node.config.pending.age_ms) {
+                if stuck.is_some_and(|at| since(now, at) >= rules.pending_age_ms) {
                     slow.push(key);
                 }
             }
@@ -175,8 +179,8 @@ fn is_unanswered(now: Moment, pinged: Coarse, silent_ms: u32) -> bool {
 
 /// How long pings of a bucket wait for each other, so that one wake-up serves many pongs: 2 s at the default of 25 s, where each
 /// fourth sweep sends them. With [`jittered`] that stays within rule L-2.
-pub(super) fn ping_interval(node: &Node) -> u32 {
-    node.config.heartbeat.idle_ms / 100 * 7
+pub(super) fn ping_interval(heartbeat: &HeartbeatConfig) -> u32 {
+    heartbeat.idle_ms / 100 * 7
 }
 
 /// `ms` − 20 % to + 12 %, the same for a connection's whole life; what a ping waits for others adds up to 8 % (rule L-2: ± 20 %).
@@ -216,21 +220,21 @@ mod tests {
     #[tokio::test]
     async fn a_reload_reaches_every_rate_within_a_second() {
         let gateway = gateway(Duration::from_secs(2));
-        let node = &gateway.node;
-        let mut event_loop = EventLoop::new(Arc::clone(node), 0);
-        let mut other = node.config.clone();
+        let host = &gateway.node.host;
+        let mut event_loop = EventLoop::new(Arc::clone(host), 0);
+        let mut other = gateway.node.config.clone();
         other.limits.requests_per_s += 1;
         other.limits.user_sends_per_s += 1;
         gateway.reload(&other).expect("a good configuration");
 
-        event_loop.sweep(node);
+        event_loop.sweep();
 
         let in_force = RatesInForce {
             requests: event_loop.requests.rate(),
             replies: event_loop.replies.rate(),
             user_sends: event_loop.user_sends.rate(),
         };
-        assert_eq!(in_force, node.settings.rates());
+        assert_eq!(in_force, host.settings.rates());
     }
 
     /// With neighbours passed over everybody is judged as without, whoever answers, falls silent, leaves or comes.
@@ -238,10 +242,10 @@ mod tests {
     #[expect(clippy::cast_possible_truncation, reason = "time wraps")]
     async fn passing_over_neighbours_overlooks_nobody() {
         let gateway = gateway(Duration::from_secs(1_000));
-        let node = &gateway.node;
-        let mut table = node.buckets[0].table.write();
+        let host = &gateway.node.host;
+        let mut table = host.buckets[0].table.write();
         let socket = || std::os::unix::net::UnixStream::pair().expect("a pair").0.into();
-        let begun = node.clock.moment();
+        let begun = host.clock().moment();
         for _ in 0..33 {
             table.insert(socket(), Default::default(), begun);
         }
@@ -266,9 +270,10 @@ mod tests {
                 }
             }
 
-            let (idle, dead, _) = judge(&table, node, false, is_turn, moment, &mut quiet_until);
+            let look = Look { has_pending: false, is_turn, moment };
+            let (idle, dead, _) = judge(&table, &host.rules, look, &mut quiet_until);
 
-            let (all_idle, all_dead, _) = judge(&table, node, false, is_turn, moment, &mut Vec::new());
+            let (all_idle, all_dead, _) = judge(&table, &host.rules, look, &mut Vec::new());
             assert_eq!((&idle, &dead), (&all_idle, &all_dead), "{} ms in", moment - begun);
             for key in &idle {
                 table.cold[key.slot as usize].pinged = coarse(moment);
@@ -289,21 +294,21 @@ mod tests {
     async fn a_listener_is_pinged_however_long_it_has_said_nothing() {
         for days in [25, 50, 100] {
             let gateway = gateway(Duration::from_secs(days * 24 * 60 * 60));
-            let node = &gateway.node;
-            let mut event_loop = EventLoop::new(Arc::clone(node), 0);
+            let host = &gateway.node.host;
+            let mut event_loop = EventLoop::new(Arc::clone(host), 0);
             let (near, _far) = std::os::unix::net::UnixStream::pair().expect("a pair");
-            let bucket = &node.buckets[0];
+            let bucket = &host.buckets[0];
             bucket.table.write().insert(near.into(), Default::default(), 1);
-            let written_till = node.clock.now().wrapping_sub(2 * node.config.heartbeat.idle_ms);
+            let written_till = host.clock().now().wrapping_sub(2 * host.rules.heartbeat.idle_ms);
             // It has been looked at all the time.
-            for now in (0..=node.clock.moment()).step_by(1 << 29) {
+            for now in (0..=host.clock().moment()).step_by(1 << 29) {
                 age_of(&bucket.table.read().hot[0].seen, now as Millis);
             }
             bucket.table.read().hot[0].wrote.store(written_till, Ordering::Relaxed);
 
-            event_loop.sweep(node);
+            event_loop.sweep();
 
-            assert_eq!(node.totals.pings.load(Ordering::Relaxed), 1, "after {days} days");
+            assert_eq!(host.totals.pings.load(Ordering::Relaxed), 1, "after {days} days");
         }
     }
 }

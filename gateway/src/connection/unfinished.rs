@@ -1,7 +1,7 @@
 //! Frames and messages cut off in the middle, and who has to go when all of them together pass the gateway's bound.
 //! Whoever comes last is not refused for it: the bucket that holds most lets those go that have held most for longest, in
 //! byte-milliseconds, so that neither many small ones that stay nor large ones that come and go keep an honest one out.
-//! Invariant: what `partial` holds of a bucket is what `node.unfinished` has it down for.
+//! Invariant: what `partial` holds of a bucket is what `self.host.unfinished` has it down for.
 
 use std::cmp::Reverse;
 
@@ -11,7 +11,6 @@ use tidegate_protocol::ws::Decoder;
 use super::event_loop::EventLoop;
 use crate::budget::Evict;
 use crate::clock::{Millis, since};
-use crate::gateway::node::Node;
 
 /// Of what a bucket holds, the part that it lets go at once: one look at all its holders has to serve for several.
 const LET_GO_PART: usize = 8;
@@ -27,46 +26,46 @@ pub(super) struct Partial {
 
 impl EventLoop {
     /// What a connection has left unfinished, and since when.
-    pub(super) fn take_partial(&mut self, node: &Node, slot: u32) -> (Decoder, Millis) {
+    pub(super) fn take_partial(&mut self, slot: u32) -> (Decoder, Millis) {
         match self.partial.remove(&slot) {
             Some(partial) => {
-                node.unfinished.let_go(self.index, partial.decoder.buffered_bytes());
+                self.host.unfinished.let_go(self.index, partial.decoder.buffered_bytes());
                 (partial.decoder, partial.since)
             }
-            None => (Decoder::default(), node.clock.now()),
+            None => (Decoder::default(), self.host.clock().now()),
         }
     }
 
     /// Keeps what is unfinished; if all that is unfinished is too much then, someone makes room, who may be this one.
-    pub(super) fn keep_partial(&mut self, node: &Node, slot: u32, decoder: Decoder, since: Millis) {
+    pub(super) fn keep_partial(&mut self, slot: u32, decoder: Decoder, since: Millis) {
         let bytes = decoder.buffered_bytes();
         self.partial.insert(slot, Partial { decoder, since });
-        let evict = node.unfinished.hold(self.index, bytes, node.settings.partial_bytes_total());
-        self.make_room_for(node, evict);
+        let evict = self.host.unfinished.hold(self.index, bytes, self.host.settings.partial_bytes_total());
+        self.make_room_for(evict);
     }
 
     /// Makes room if this bucket was told to.
-    pub(super) fn make_room_if_told(&mut self, node: &Node) {
-        let max = node.settings.partial_bytes_total();
-        if node.unfinished.is_told(self.index, max) {
-            self.make_room_for(node, Evict::Own);
+    pub(super) fn make_room_if_told(&mut self) {
+        let max = self.host.settings.partial_bytes_total();
+        if self.host.unfinished.is_told(self.index, max) {
+            self.make_room_for(Evict::Own);
         }
     }
 
-    fn make_room_for(&mut self, node: &Node, mut evict: Evict) {
+    fn make_room_for(&mut self, mut evict: Evict) {
         while evict == Evict::Own && !self.partial.is_empty() {
-            self.make_room(node);
-            evict = node.unfinished.turn(self.index, node.settings.partial_bytes_total());
+            self.make_room();
+            evict = self.host.unfinished.turn(self.index, self.host.settings.partial_bytes_total());
         }
         if let Evict::Of(other) = evict {
-            node.buckets[other].wake();
+            self.host.buckets[other].wake();
         }
     }
 
     /// Lets those go that have held most for longest.
-    fn make_room(&mut self, node: &Node) {
-        let now = node.clock.now();
-        let wanted = node.unfinished.of(self.index) / LET_GO_PART;
+    fn make_room(&mut self) {
+        let now = self.host.clock().now();
+        let wanted = self.host.unfinished.of(self.index) / LET_GO_PART;
         let mut holders: Vec<(u64, usize, u32)> = self
             .partial
             .iter()
@@ -78,12 +77,12 @@ impl EventLoop {
         holders.sort_unstable_by_key(|holder| Reverse(*holder));
         let mut gone = 0;
         for (_, bytes, slot) in holders {
-            let _ = self.take_partial(node, slot);
-            if let Some(key) = self.key_in(node, slot) {
+            let _ = self.take_partial(slot);
+            if let Some(key) = self.key_in(slot) {
                 let reason = CloseReason::Overload;
-                self.begin_close(node, key, reason.code(), &reason.text(Some(RETRY_AFTER_MS)));
+                self.begin_close(key, reason.code(), &reason.text(Some(RETRY_AFTER_MS)));
             }
-            node.unfinished.count_evicted();
+            self.host.unfinished.count_evicted();
             gone += bytes;
             if gone > wanted {
                 return;

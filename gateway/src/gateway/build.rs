@@ -30,6 +30,7 @@ use crate::config::settings::Settings;
 use crate::config::{GatewayConfig, HandshakeConfig};
 use crate::connection::devices::Devices;
 use crate::connection::greeting::Greeting;
+use crate::connection::host::{Host, Rules};
 use crate::connection::membership::Membership;
 use crate::connection::open::Opener;
 use crate::connection::report::Reporter;
@@ -38,6 +39,7 @@ use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
 use crate::deliver::merge::compressor::Compressor;
 use crate::key::Instance;
+use crate::lifecycle::Lifecycle;
 use crate::operate::ops;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -112,14 +114,27 @@ pub(super) fn build(
         totals: Arc::clone(&totals),
         turn: AtomicUsize::new(0),
     });
+    let lifecycle = Arc::<Lifecycle>::default();
+    let host = Arc::new(Host {
+        buckets: Arc::clone(&buckets),
+        opener: Arc::clone(&opener),
+        access: Arc::clone(&access),
+        uplink: Arc::clone(&uplink),
+        settings: Arc::clone(&settings),
+        rules: rules(&config),
+        unfinished: Budget::new(buckets.len()),
+        totals: Arc::clone(&totals),
+        lifecycle: Arc::clone(&lifecycle),
+    });
     let node = Node {
         rooms,
         reporter,
         membership,
         devices,
         opener,
+        host,
         instance,
-        lifecycle: Arc::default(),
+        lifecycle,
         clock,
         control,
         interest,
@@ -135,7 +150,6 @@ pub(super) fn build(
         links: Links::default(),
         capacity: Arc::new(capacity(&config.handshake, cores, Backlog::of(listen), Arc::clone(&population), clock)),
         spare: SpareCapacity::default(),
-        unfinished: Budget::new(buckets.len()),
         ops_places: Places::new(ops::CONNECTIONS_MAX),
         link_places: Places::new(backplane::LINKS_MAX),
         population,
@@ -202,6 +216,17 @@ fn greeting(config: &GatewayConfig, instance: &Arc<Instance>, settings: &Arc<Set
         reconnect: config.reconnect.clone(),
         ping_ms: config.heartbeat.idle_ms,
         merge_ms: config.merge.max_ms,
+    }
+}
+
+fn rules(config: &GatewayConfig) -> Rules {
+    Rules {
+        echo: config.echo,
+        compat: config.compat.clone(),
+        deflate: config.deflate.clone(),
+        heartbeat: config.heartbeat.clone(),
+        pending_age_ms: config.pending.age_ms,
+        hook_required: config.hook.required,
     }
 }
 

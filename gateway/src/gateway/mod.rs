@@ -95,7 +95,7 @@ impl Gateway {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (node, threads) = build::build(config, origins, auth, listen, (cores, clock))?;
         for index in 0..node.buckets.len() {
-            tokio::spawn(EventLoop::new(Arc::clone(&node), index).run());
+            tokio::spawn(EventLoop::new(Arc::clone(&node.host), index).run());
         }
         tokio::spawn(housekeeping::run(Arc::clone(&node)));
         if node.access.auth.is_required() {

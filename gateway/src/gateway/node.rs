@@ -3,7 +3,6 @@
 //! Invariant: nothing is opened once it does not accept any more.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tidegate_protocol::handshake::Origins;
 use tidegate_protocol::places::Places;
@@ -14,11 +13,11 @@ use crate::accept::tls::TlsEndpoint;
 use crate::backplane::{self, Links};
 use crate::bucket::Bucket;
 use crate::bucket::control::ControlWriter;
-use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::connection::devices::Devices;
+use crate::connection::host::Host;
 use crate::connection::membership::Membership;
 use crate::connection::open::Opener;
 use crate::connection::report::Reporter;
@@ -87,8 +86,8 @@ pub struct Node {
     pub(crate) capacity: Arc<Capacity>,
     /// What the rest of the fleet can take when this gateway leaves.
     pub spare: SpareCapacity,
-    /// Bytes of unfinished messages, by bucket.
-    pub unfinished: Budget,
+    /// What the event loops share.
+    pub(crate) host: Arc<Host>,
     /// Sockets of the ops listener.
     pub(crate) ops_places: Arc<Places<Holder>>,
     /// Links of the backplane; those that have proven themselves count as served.
@@ -98,11 +97,6 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) fn count_out(&self) {
-        self.population.connections.fetch_sub(1, Ordering::Relaxed);
-        self.totals.closed.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Whether no logic node has said yet what it wants to hear, and strangers have to wait for that.
     #[must_use]
     pub fn awaits_logic(&self) -> bool {

@@ -88,7 +88,7 @@ impl Snapshot {
             ("messages_gathered", "Messages that wait for their window", node.merger.gathered.load(Relaxed) as i64),
             ("windows_open", "Targets with an open window", i64::from(node.merger.open_windows.load(Relaxed))),
             ("window_ms", "Window of the target everyone", i64::from(node.merger.window_ms())),
-            ("partial_bytes", "Bytes of unfinished messages", node.unfinished.total() as i64),
+            ("partial_bytes", "Bytes of unfinished messages", node.host.unfinished.total() as i64),
             ("partial_bytes_max", "Most bytes of unfinished messages", node.settings.partial_bytes_total() as i64),
             ("fanout_bytes", "Bytes of batches not yet walked", node.fanout.bytes() as i64),
             ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
@@ -138,7 +138,7 @@ fn uplink(node: &Node) -> [(&'static str, &'static str, i64); 5] {
 /// Who had to make room in pools that all draw from.
 fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
     vec![
-        ("unfinished", node.unfinished.evicted()),
+        ("unfinished", node.host.unfinished.evicted()),
         ("handshakes", node.capacity.handshakes.evicted()),
         ("unnamed", node.capacity.unauthenticated.evicted()),
         ("tls_handshakes", node.tls.as_ref().map_or(0, TlsEndpoint::evicted)),
