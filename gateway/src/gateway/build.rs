@@ -66,98 +66,77 @@ pub(super) fn build(
     listen: SocketAddr,
     (cores, clock): (usize, Clock),
 ) -> Result<(Arc<Node>, Vec<JoinHandle<()>>), StartError> {
-    let buckets = buckets(config.buckets, cores)?;
-    let totals = Arc::<Totals>::default();
-    let population = Arc::new(Population::new(connections_max(&config, buckets.len())));
-    let instance = Arc::new(instance(&config, listen, buckets.len()));
-    let (fanout, threads) = Fanout::on_sockets(Arc::clone(&buckets), &config.fanout, config.pending.bytes, clock)?;
-    let merger = merger(&config, &instance, &buckets, &fanout, &totals);
+    let base = base(&config, auth, listen, (cores, clock))?;
+    let Base { buckets, instance, population, totals, lifecycle, .. } = &base;
+    let (fanout, threads) = Fanout::on_sockets(Arc::clone(buckets), &config.fanout, config.pending.bytes, clock)?;
+    let merger = merger(&config, instance, buckets, &fanout, totals);
     let (tls, backplane_tls) = certificates(&config)?;
-    let access = Arc::new(access(&config, auth));
-    let uplink = Arc::new(Uplink::new(&config.uplink));
-    let settings = Arc::new(Settings::of(&config));
-    let rooms = Arc::new(rooms(&config, &instance));
-    let interest = Arc::new(Interest::new(INTEREST_LOG));
-    let control = ControlWriter { clock, pending_bytes_max: config.pending.bytes };
-    let reporter = Arc::new(Reporter {
-        instance: Arc::clone(&instance),
-        access: Arc::clone(&access),
-        uplink: Arc::clone(&uplink),
-        clock,
-    });
-    let membership = Arc::new(Membership {
-        buckets: Arc::clone(&buckets),
-        rooms: Arc::clone(&rooms),
-        interest: Arc::clone(&interest),
-        access: Arc::clone(&access),
-        settings: Arc::clone(&settings),
-        reporter: Arc::clone(&reporter),
-        control,
-    });
-    let devices = Arc::new(Devices {
-        buckets: Arc::clone(&buckets),
-        instance: Arc::clone(&instance),
-        access: Arc::clone(&access),
-        settings: Arc::clone(&settings),
-        uplink: Arc::clone(&uplink),
-        reporter: Arc::clone(&reporter),
-        clock,
-    });
-    let opener = Arc::new(Opener {
-        buckets: Arc::clone(&buckets),
-        population: Arc::clone(&population),
-        access: Arc::clone(&access),
-        interest: Arc::clone(&interest),
-        membership: Arc::clone(&membership),
-        devices: Arc::clone(&devices),
-        greeting: greeting(&config, &instance, &settings),
-        totals: Arc::clone(&totals),
-        turn: AtomicUsize::new(0),
-    });
-    let lifecycle = Arc::<Lifecycle>::default();
-    let host = Arc::new(Host {
-        buckets: Arc::clone(&buckets),
-        opener: Arc::clone(&opener),
-        access: Arc::clone(&access),
-        uplink: Arc::clone(&uplink),
-        settings: Arc::clone(&settings),
-        rules: rules(&config),
-        unfinished: Budget::new(buckets.len()),
-        totals: Arc::clone(&totals),
-        lifecycle: Arc::clone(&lifecycle),
-    });
+    let host = Arc::new(host(&config, &base));
     let node = Node {
-        rooms,
-        reporter,
-        membership,
-        devices,
-        opener,
-        host,
-        instance,
-        lifecycle,
+        instance: Arc::clone(instance),
+        lifecycle: Arc::clone(lifecycle),
+        totals: Arc::clone(totals),
+        capacity: Arc::new(capacity(&config.handshake, cores, Backlog::of(listen), Arc::clone(population), clock)),
+        population: Arc::clone(population),
+        buckets: Arc::clone(buckets),
+        rooms: base.rooms,
+        interest: base.interest,
+        uplink: base.uplink,
+        access: base.access,
+        settings: base.settings,
+        control: base.control,
         clock,
-        control,
-        interest,
-        uplink,
-        access,
+        reporter: Arc::clone(&host.opener.membership.reporter),
+        membership: Arc::clone(&host.opener.membership),
+        devices: Arc::clone(&host.opener.devices),
+        opener: Arc::clone(&host.opener),
+        host,
         origins,
         proxies: Proxies::new(&config.proxy),
         tls,
         backplane_tls,
-        totals,
         fanout,
         merger: Arc::new(merger),
         links: Links::default(),
-        capacity: Arc::new(capacity(&config.handshake, cores, Backlog::of(listen), Arc::clone(&population), clock)),
         spare: SpareCapacity::default(),
         ops_places: Places::new(ops::CONNECTIONS_MAX),
         link_places: Places::new(backplane::LINKS_MAX),
-        population,
-        settings,
-        buckets,
         config,
     };
     Ok((Arc::new(node), threads))
+}
+
+/// What connections rest on.
+struct Base {
+    buckets: Arc<[Bucket]>,
+    instance: Arc<Instance>,
+    population: Arc<Population>,
+    totals: Arc<Totals>,
+    lifecycle: Arc<Lifecycle>,
+    access: Arc<Access>,
+    settings: Arc<Settings>,
+    rooms: Arc<Rooms>,
+    interest: Arc<Interest>,
+    uplink: Arc<Uplink>,
+    control: ControlWriter,
+}
+
+fn base(config: &GatewayConfig, auth: Auth, listen: SocketAddr, (cores, clock): (usize, Clock)) -> io::Result<Base> {
+    let buckets = buckets(config.buckets, cores)?;
+    let instance = instance(config, listen, buckets.len());
+    Ok(Base {
+        population: Arc::new(Population::new(connections_max(config, buckets.len()))),
+        totals: Arc::default(),
+        lifecycle: Arc::default(),
+        access: Arc::new(access(config, auth)),
+        settings: Arc::new(Settings::of(config)),
+        rooms: Arc::new(rooms(config, &instance)),
+        interest: Arc::new(Interest::new(INTEREST_LOG)),
+        uplink: Arc::new(Uplink::new(&config.uplink)),
+        control: ControlWriter { clock, pending_bytes_max: config.pending.bytes },
+        instance: Arc::new(instance),
+        buckets,
+    })
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "config.problems() bounds the number of buckets")]
@@ -205,6 +184,61 @@ fn access(config: &GatewayConfig, auth: Auth) -> Access {
         claims: ClaimsPool::default(),
         open: Open::of(config),
         blocklist: Blocklist::default(),
+    }
+}
+
+fn host(config: &GatewayConfig, base: &Base) -> Host {
+    let reporter = Arc::new(Reporter {
+        instance: Arc::clone(&base.instance),
+        access: Arc::clone(&base.access),
+        uplink: Arc::clone(&base.uplink),
+        clock: base.control.clock,
+    });
+    let opener = Opener {
+        buckets: Arc::clone(&base.buckets),
+        population: Arc::clone(&base.population),
+        access: Arc::clone(&base.access),
+        interest: Arc::clone(&base.interest),
+        membership: Arc::new(membership(base, &reporter)),
+        devices: Arc::new(devices(base, &reporter)),
+        greeting: greeting(config, &base.instance, &base.settings),
+        totals: Arc::clone(&base.totals),
+        turn: AtomicUsize::new(0),
+    };
+    Host {
+        buckets: Arc::clone(&base.buckets),
+        opener: Arc::new(opener),
+        access: Arc::clone(&base.access),
+        uplink: Arc::clone(&base.uplink),
+        settings: Arc::clone(&base.settings),
+        rules: rules(config),
+        unfinished: Budget::new(base.buckets.len()),
+        totals: Arc::clone(&base.totals),
+        lifecycle: Arc::clone(&base.lifecycle),
+    }
+}
+
+fn membership(base: &Base, reporter: &Arc<Reporter>) -> Membership {
+    Membership {
+        buckets: Arc::clone(&base.buckets),
+        rooms: Arc::clone(&base.rooms),
+        interest: Arc::clone(&base.interest),
+        access: Arc::clone(&base.access),
+        settings: Arc::clone(&base.settings),
+        reporter: Arc::clone(reporter),
+        control: base.control,
+    }
+}
+
+fn devices(base: &Base, reporter: &Arc<Reporter>) -> Devices {
+    Devices {
+        buckets: Arc::clone(&base.buckets),
+        instance: Arc::clone(&base.instance),
+        access: Arc::clone(&base.access),
+        settings: Arc::clone(&base.settings),
+        uplink: Arc::clone(&base.uplink),
+        reporter: Arc::clone(reporter),
+        clock: base.control.clock,
     }
 }
 
