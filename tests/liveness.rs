@@ -64,6 +64,39 @@ async fn inbound_bytes_count_as_life() {
     }
 }
 
+/// A peer that is slow for a moment twice is not the peer that is gone: Linux forgets that the window had opened between
+/// (docs/adr/0007), so that a stall of a second became a lost connection.
+#[tokio::test]
+async fn a_second_short_stall_costs_nobody_the_connection() {
+    // With these the kernel's timeout is 7 s, and either stall is far shorter.
+    let env = [("TIDEGATE_GATEWAY__PENDING__AGE_MS", "3000"), ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", "6000")];
+    let (gateway, logic) = Server::pair(&env).await;
+    let mut api = logic.connect_api().await;
+    let mut client = Client::open(gateway.clients(), "/ws", Some(16 * 1024)).await;
+    client.join("r").await;
+    let (filler, mut said) = ("x".repeat(4_096), 0);
+
+    for calm in [Duration::from_secs(8), Duration::from_secs(0)] {
+        client.pause(true);
+        let begun = said;
+        // Until it waits in the gateway, and so on for as long as the kernel needs to ask the peer for room twice.
+        let mut stalled: Option<Instant> = None;
+        while stalled.is_none_or(|since| since.elapsed() < Duration::from_millis(1_500)) {
+            api.push_room("r", json!({"n": said, "x": filler})).await;
+            said += 1;
+            let waits = gateway.metrics().await.sum("tidegate_gateway_pending_bytes") > 0;
+            stalled = stalled.or(waits.then(Instant::now));
+        }
+        client.pause(false);
+        let seen = client.items(said - begun).await;
+        assert_eq!(seen.last().map(|item| item["n"].clone()), Some(json!(said - 1)), "all of {begun} to {said}");
+        // The kernel's time runs on from the first stall; nothing but time makes it late.
+        tokio::time::sleep(calm).await;
+    }
+
+    assert_eq!(client.ask(json!({"type": "PING"})).await["type"], "PONG");
+}
+
 /// Rule L-2: acknowledged outbound bytes count.
 #[tokio::test]
 async fn a_client_that_receives_pushes_is_not_pinged() {

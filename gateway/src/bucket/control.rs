@@ -58,6 +58,7 @@ impl ControlWriter {
                 if n < frame.len() {
                     let mut pending = Box::new(Pending::new(now));
                     pending.push_control_rest(frame, n, now, d);
+                    pending.set_stalled();
                     d.stalls += 1;
                     *outbox = Some(pending);
                 }
@@ -66,6 +67,7 @@ impl ControlWriter {
             Err(Errno::AGAIN) => {
                 let mut pending = Box::new(Pending::new(now));
                 let queued = pending.push_control(frame, self.pending_bytes_max, now, d);
+                pending.set_stalled();
                 d.stalls += 1;
                 *outbox = Some(pending);
                 queued

@@ -43,7 +43,11 @@ pub fn drain<S, W: Writer<S>>(writer: &W, hot: &Hot<S>, now: Millis, d: &mut Del
                 hot.wrote.store(now, Ordering::Relaxed);
                 pending.advance(n, now, d);
             }
-            Err(Errno::AGAIN) => return true,
+            Err(Errno::AGAIN) => {
+                drop(slices);
+                pending.set_stalled();
+                return true;
+            }
             Err(_) => {
                 drop(slices);
                 pending.set_broken(d);

@@ -78,6 +78,8 @@ pub struct Pending {
     is_last: bool,
     /// The peer has been told that nothing follows.
     is_finished: bool,
+    /// The socket did not take all it was given.
+    is_stalled: bool,
 }
 
 impl Pending {
@@ -97,6 +99,17 @@ impl Pending {
     #[must_use]
     pub fn is_flushed(&self) -> bool {
         self.entries.is_empty() && self.barrier == 0
+    }
+
+    /// Notes that the socket did not take all it was given.
+    pub fn set_stalled(&mut self) {
+        self.is_stalled = true;
+    }
+
+    /// Whether the socket was full, and not only something awaited.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.is_stalled
     }
 
     /// Whether the last word has been queued.

@@ -297,6 +297,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
             waiting[0].settle(Fate::Pending);
             waiting = &waiting[1..];
         }
+        pending.set_stalled();
         d.stalls += 1;
         self.queue(&mut pending, waiting, to, now, d);
         self.queue(&mut pending, after, to, now, d);

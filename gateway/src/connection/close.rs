@@ -91,6 +91,7 @@ impl EventLoop {
         self.closing.remove(&key.slot);
         self.control_frames.remove(&key.slot);
         self.paused.remove(&key.slot);
+        self.quiet.forget(key.slot);
         self.bad_json.remove(&key.slot);
         self.requests.forget(&key.slot);
         self.replies.forget(&key.slot);

@@ -20,7 +20,7 @@ use tidegate_protocol::ws::{self, Deflater, Event, Inflater};
 
 use super::host::Host;
 use super::rate::Rates;
-use super::sweep::ping_interval;
+use super::sweep::{Quiet, ping_interval};
 use super::unfinished::Partial;
 use crate::bucket::pending::Queued;
 use crate::bucket::{Bucket, Command};
@@ -67,8 +67,8 @@ pub struct EventLoop {
     /// Malformed messages in a row, by slot (rule E-1).
     pub(super) bad_json: HashMap<u32, u8, ahash::RandomState>,
     pub(super) paused: HashMap<u32, bool, ahash::RandomState>,
-    /// By neighbours: before when the sweep need not look at them.
-    pub(super) quiet_until: Vec<Millis>,
+    /// What the sweep knows of the silent.
+    pub(super) quiet: Quiet,
     /// When pings were last sent.
     pub(super) ping_turn: Millis,
     /// How much each connection asks for, by slot.
@@ -115,7 +115,7 @@ impl EventLoop {
             control_frames: HashMap::default(),
             control_frames_since: 0,
             again: Vec::new(),
-            quiet_until: Vec::new(),
+            quiet: Quiet::default(),
             bad_json: HashMap::default(),
             paused: HashMap::default(),
             renamed: None,
@@ -213,8 +213,12 @@ impl EventLoop {
         let bucket = &self.host.buckets[self.index];
         let table = bucket.table.read();
         let Some(hot) = table.find(key) else { return true };
-        if hot.outbox.lock().is_none() {
-            return true;
+        let has_stalled = match hot.outbox.lock().as_ref() {
+            None => return true,
+            Some(pending) => pending.is_stalled(),
+        };
+        if has_stalled && let Some(fd) = &hot.fd {
+            self.quiet.note_stall(fd, key.slot, self.host.clock().now());
         }
         let mut d = Delta::default();
         let is_open = self.host.control().drain(hot, &mut d);

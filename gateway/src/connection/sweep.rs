@@ -2,12 +2,15 @@
 //! One pass over numbers in slot order every half second; no timer per connection. Neighbours of whom nobody can be due yet are
 //! passed over, so that a quiet million costs a look at one number in eight.
 
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
+use rustix::net::sockopt;
 use tidegate_protocol::close::CloseReason;
 
 use super::event_loop::EventLoop;
 use super::host::Rules;
+use crate::bucket::slots::SlotSet;
 use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
 use crate::config::HeartbeatConfig;
@@ -18,6 +21,36 @@ use crate::key::SlotKey;
 const PING: [u8; 2] = [0x89, 0];
 /// Slots that are looked at or passed over together: those of one cache line.
 const BLOCK: usize = 2;
+
+/// What a bucket's sweep keeps from one pass to the next.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
+    /// By [`BLOCK`]: when one of its connections can be due at the earliest. Life only ever puts that off, and so does another
+    /// connection in a slot, so it stays right however long it is not looked at.
+    until: Vec<Millis>,
+    /// Who has kept its window shut once. Only what these say counts as life.
+    stalled: SlotSet,
+}
+
+impl Quiet {
+    /// Notes that a peer has not taken what it was sent. Where a window has once been shut, Linux measures `TCP_USER_TIMEOUT`
+    /// from then on and would end the connection as soon as the window shuts again (docs/adr/0007): for this connection
+    /// it is taken off. A TLS client's socket is its relay's, which does the same.
+    pub(super) fn note_stall(&mut self, socket: &OwnedFd, slot: u32, now: Millis) {
+        if !self.stalled.insert(slot) {
+            return;
+        }
+        let _ = sockopt::set_tcp_user_timeout(socket, 0);
+        if let Some(until) = self.until.get_mut(slot as usize / BLOCK) {
+            *until = now;
+        }
+    }
+
+    /// Forgets a slot whose connection is gone.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.stalled.remove(slot);
+    }
+}
 
 impl EventLoop {
     /// Looks at every connection's last sign of life, and at what has waited too long.
@@ -56,7 +89,7 @@ impl EventLoop {
         let (idle, dead, slow) = {
             let table = self.host.buckets[self.index].table.read();
             let has_pending = self.bucket().counters.read().pending_bytes != 0;
-            judge(&table, &self.host.rules, Look { has_pending, is_turn, moment }, &mut self.quiet_until)
+            judge(&table, &self.host.rules, Look { has_pending, is_turn, moment }, &mut self.quiet)
         };
         for slot in over {
             if let Some(key) = self.key_in(slot) {
@@ -118,16 +151,15 @@ struct Look {
 }
 
 /// Who should be pinged, who is silent beyond hope, and whose pending has not moved for too long.
-/// `quiet_until`, by block: when one of its connections can be due at the earliest. Life only ever puts that off, and so does
-/// another connection in a slot, so it stays right however long it is not looked at.
 #[expect(clippy::cast_possible_truncation, reason = "slots fit 32 bits, and time wraps")]
-fn judge(table: &Table, rules: &Rules, look: Look, quiet_until: &mut Vec<Millis>) -> (Slots, Slots, Slots) {
+fn judge(table: &Table, rules: &Rules, look: Look, quiet: &mut Quiet) -> (Slots, Slots, Slots) {
     let Look { has_pending, is_turn, moment } = look;
     let now = moment as Millis;
     let (mut idle, mut dead, mut slow) = (Vec::new(), Vec::new(), Vec::new());
     let heartbeat = &rules.heartbeat;
-    quiet_until.resize(table.hot.len().div_ceil(BLOCK), now);
-    for (block, until) in quiet_until.iter_mut().enumerate() {
+    let Quiet { until, stalled } = quiet;
+    until.resize(table.hot.len().div_ceil(BLOCK), now);
+    for (block, until) in until.iter_mut().enumerate() {
         if !has_pending && !is_due(now, *until) {
             continue;
         }
@@ -141,7 +173,8 @@ fn judge(table: &Table, rules: &Rules, look: Look, quiet_until: &mut Vec<Millis>
             }
             let key = SlotKey { slot: i as u32, generation: hot.generation };
             let silent = age_of(&hot.seen, now);
-            let quiet = silent.min(age_of(&hot.wrote, now));
+            let unwritten = age_of(&hot.wrote, now);
+            let quiet = if stalled.contains(key.slot) { silent } else { silent.min(unwritten) };
             let pinged = table.cold[i].pinged;
             if is_unanswered(moment, pinged, silent) {
                 // Both have to be that long ago: the ping, and the last that was written.
@@ -254,7 +287,7 @@ mod tests {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (random >> 16) % sides
         };
-        let (mut quiet_until, mut pings, mut ends) = (Vec::new(), 0, 0);
+        let (mut quiet, mut pings, mut ends) = (Quiet::default(), 0, 0);
         for moment in (begun..begun + 400_000).step_by(500) {
             let (now, is_turn) = (moment as Millis, dice(4) == 0);
             for slot in 0..33 {
@@ -264,16 +297,19 @@ mod tests {
                     1 => table.hot[slot as usize].wrote.store(now, Ordering::Relaxed),
                     2 => {
                         table.remove(slot);
+                        quiet.forget(slot);
                         table.insert(socket(), Default::default(), moment);
                     }
+                    3 => quiet.note_stall(table.hot[slot as usize].fd.as_ref().expect("a socket"), slot, now),
                     _ => {}
                 }
             }
 
             let look = Look { has_pending: false, is_turn, moment };
-            let (idle, dead, _) = judge(&table, &host.rules, look, &mut quiet_until);
+            let (idle, dead, _) = judge(&table, &host.rules, look, &mut quiet);
 
-            let (all_idle, all_dead, _) = judge(&table, &host.rules, look, &mut Vec::new());
+            let mut afresh = Quiet { until: Vec::new(), stalled: quiet.stalled.clone() };
+            let (all_idle, all_dead, _) = judge(&table, &host.rules, look, &mut afresh);
             assert_eq!((&idle, &dead), (&all_idle, &all_dead), "{} ms in", moment - begun);
             for key in &idle {
                 table.cold[key.slot as usize].pinged = coarse(moment);
@@ -281,6 +317,7 @@ mod tests {
             }
             for key in &dead {
                 table.remove(key.slot);
+                quiet.forget(key.slot);
                 table.insert(socket(), Default::default(), moment);
             }
             pings += idle.len();

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::sockopt;
 use tidegate_tls::server_stream::TlsStream;
 use tokio::io::{AsyncRead as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -120,6 +121,10 @@ impl Relay {
         if self.closing.is_some() || !self.client.get_ref().1.wants_write() {
             self.looking = None;
             return;
+        }
+        if self.looking.is_none() {
+            // As `Quiet::note_stall`: the next time its window shuts the kernel would end the connection at once.
+            let _ = sockopt::set_tcp_user_timeout(self.client.get_ref().0, 0);
         }
         let looking = self.looking.get_or_insert_with(|| Box::pin(sleep(LOOK)));
         while looking.as_mut().poll(cx).is_ready() {
