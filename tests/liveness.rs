@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{Client, Ending, Event, PATIENCE, Raw, Server};
+use support::{Client, Ending, Event, PATIENCE, Raw, Server, until};
 
 const IDLE: Duration = Duration::from_millis(1_000);
 const PONG: Duration = Duration::from_millis(1_000);
@@ -79,14 +79,14 @@ async fn a_second_short_stall_costs_nobody_the_connection() {
     for calm in [Duration::from_secs(8), Duration::from_secs(0)] {
         client.pause(true);
         let begun = said;
-        // Until it waits in the gateway, and so on for as long as the kernel needs to ask the peer for room twice.
-        let mut stalled: Option<Instant> = None;
-        while stalled.is_none_or(|since| since.elapsed() < Duration::from_millis(1_500)) {
+        until("what is pushed to wait in the gateway", PATIENCE, async || {
             api.push_room("r", json!({"n": said, "x": filler})).await;
             said += 1;
-            let waits = gateway.metrics().await.sum("tidegate_gateway_pending_bytes") > 0;
-            stalled = stalled.or(waits.then(Instant::now));
-        }
+            (gateway.metrics().await.sum("tidegate_gateway_pending_bytes") > 0).then_some(())
+        })
+        .await;
+        // As long as the kernel needs to ask the peer for room twice; well below `pending.age_ms`.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
         client.pause(false);
         let seen = client.items(said - begun).await;
         assert_eq!(seen.last().map(|item| item["n"].clone()), Some(json!(said - 1)), "all of {begun} to {said}");
