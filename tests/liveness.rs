@@ -68,15 +68,19 @@ async fn inbound_bytes_count_as_life() {
 /// (docs/adr/0007), so that a stall of a second became a lost connection.
 #[tokio::test]
 async fn a_second_short_stall_costs_nobody_the_connection() {
-    // With these the kernel's timeout is 7 s, and either stall is far shorter.
-    let env = [("TIDEGATE_GATEWAY__PENDING__AGE_MS", "3000"), ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", "6000")];
+    // With these the kernel's timeout is 8 s, and either stall is far shorter.
+    let env = [
+        ("TIDEGATE_GATEWAY__PENDING__AGE_MS", "3500"),
+        ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", "6000"),
+        ("TIDEGATE_GATEWAY__HEARTBEAT__PONG_MS", "4000"),
+    ];
     let (gateway, logic) = Server::pair(&env).await;
     let mut api = logic.connect_api().await;
     let mut client = Client::open(gateway.clients(), "/ws", Some(16 * 1024)).await;
     client.join("r").await;
     let (filler, mut said) = ("x".repeat(4_096), 0);
 
-    for calm in [Duration::from_secs(8), Duration::from_secs(0)] {
+    for calm in [Duration::from_secs(9), Duration::ZERO] {
         client.pause(true);
         let begun = said;
         until("what is pushed to wait in the gateway", PATIENCE, async || {
