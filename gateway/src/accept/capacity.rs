@@ -6,10 +6,10 @@ use parking_lot::Mutex;
 
 use super::admission::Admission;
 use super::backlog::Backlog;
-use super::hook::Mailbox;
 use crate::budget::Budget;
 use crate::counters::Population;
 use crate::lifecycle::Lifecycle;
+use crate::uplink::mailbox::Mailbox;
 
 /// The bounds that all acceptors keep together.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Capacity {
     /// Those who are in.
     pub population: Arc<Population>,
     /// Where answers of the connect hook wait, one an acceptor.
-    pub mailboxes: Box<[Mailbox]>,
+    pub mailboxes: Arc<[Mailbox]>,
 }
 
 impl Capacity {

@@ -1,20 +1,17 @@
-//! The connect hook as the gateway sees it: what is asked about a stranger, what an answer makes of it, and the mailboxes
-//! through which answers come back to the acceptors. The service itself is logic's to ask (docs/adr/0026).
+//! The connect hook as the gateway sees it: what is asked about a stranger, and what an answer makes of it. Answers come back
+//! through `uplink::mailbox`; the service itself is logic's to ask (docs/adr/0026).
 //! Invariant: an answer that cannot be carried out whole lets nobody in.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tidegate_protocol::handshake::{Upgrade, header, without_token};
 use tidegate_protocol::limits::is_valid_name;
-use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict, answer::Outcome};
-use tokio::sync::Notify;
+use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict};
 
 use crate::gateway::node::Node;
-use crate::key::PendingKey;
 use crate::session::address;
 use crate::session::{Act, Attributes, ByHook, Grant, Identity};
 
@@ -22,40 +19,6 @@ use crate::session::{Act, Attributes, ByHook, Grant, Identity};
 const FINGERPRINT_BYTES: usize = 16;
 /// Most rooms a connection is in from the start, those of its token included.
 const JOIN_MAX: usize = 64;
-
-/// What came back about a client.
-#[derive(Debug)]
-pub(crate) struct Answered {
-    /// Which.
-    pub key: PendingKey,
-    /// None: the hook could not be asked.
-    pub verdict: Option<Verdict>,
-}
-
-/// Where answers wait for an acceptor. Bounded by the uplink's items: each is the answer to one.
-#[derive(Debug, Default)]
-pub(crate) struct Mailbox {
-    answers: Mutex<Vec<Answered>>,
-    /// Told when one has come.
-    pub arrived: Notify,
-}
-
-impl Mailbox {
-    /// Hands an answer to the acceptor.
-    pub fn put(&self, key: PendingKey, outcome: Option<Outcome>) {
-        let verdict = match outcome {
-            Some(Outcome::Verdict(verdict)) => Some(*verdict),
-            _ => None,
-        };
-        self.answers.lock().push(Answered { key, verdict });
-        self.arrived.notify_one();
-    }
-
-    /// Everything that has come.
-    pub fn take(&self) -> Vec<Answered> {
-        std::mem::take(&mut self.answers.lock())
-    }
-}
 
 /// What is asked about a request: where it leads and the headers that the hook wants, but no token.
 pub(crate) fn question(upgrade: &Upgrade<'_>, head: &[u8], wanted: &[String]) -> Connect {

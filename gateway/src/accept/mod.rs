@@ -11,7 +11,7 @@ pub(crate) mod backlog;
 pub(crate) mod before_logic;
 pub(crate) mod capacity;
 mod handshake;
-pub(crate) mod hook;
+mod hook;
 pub(crate) mod listener;
 mod permits;
 pub(crate) mod proxy_header;

@@ -18,7 +18,6 @@ use super::node::Node;
 use crate::accept::admission::{Admission, RATE_A_CORE};
 use crate::accept::backlog::Backlog;
 use crate::accept::capacity::Capacity;
-use crate::accept::hook::Mailbox;
 use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
 use crate::backplane::{self, Links};
@@ -48,6 +47,7 @@ use crate::session::auth::Auth;
 use crate::session::blocklist::Blocklist;
 use crate::session::{Access, ClaimsPool, Open, Platforms};
 use crate::uplink::Uplink;
+use crate::uplink::mailbox::Mailbox;
 
 /// Changes of interest a late logic node can catch up with before it needs a snapshot.
 const INTEREST_LOG: usize = 256 * 1024;

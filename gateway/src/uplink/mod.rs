@@ -1,9 +1,11 @@
 //! The way up: what clients say goes to logic nodes as items, and what those answer comes back here. A gateway dials nobody,
 //! so items travel in answers to a request that each logic node keeps open (docs/adr/0019).
-//! Parts: [`queues`] (who gets what, until when it is kept), `wants` (what logic nodes want to hear), `events` (what nobody said).
+//! Parts: [`queues`] (who gets what, until when it is kept), `wants` (what logic nodes want to hear), `events` (what nobody said),
+//! `mailbox` (answers for acceptors).
 //! Invariant: each item is answered to whoever waits for it exactly once, be it by a refusal.
 
 pub(crate) mod events;
+pub(crate) mod mailbox;
 pub mod queues;
 mod wants;
 
