@@ -122,8 +122,7 @@ const GATEWAY_ARROWS: &[Floor] = &[
     ),
 ];
 
-const GATEWAY_STILL_BROKEN: &[(&str, &str)] =
-    &[("accept", "gateway"), ("backplane", "gateway"), ("operate", "gateway")];
+const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[("accept", "gateway"), ("operate", "gateway")];
 
 const LOGIC_ARROWS: &[Floor] = &[
     ("clock", &[]),

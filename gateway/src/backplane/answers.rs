@@ -1,70 +1,86 @@
 //! What an answer does: the client that waits is told SENT, what it asked for, or ERROR.
 
+use std::sync::Arc;
+
 use tidegate_protocol::compat;
 use tidegate_protocol::records::{Answer, Declined, answer::Outcome};
 use tidegate_protocol::reply;
 
-use crate::bucket::text_frame;
-use crate::gateway::node::Node;
-use crate::uplink::{Expects, Whose};
+use crate::bucket::control::ControlWriter;
+use crate::bucket::{Bucket, text_frame};
+use crate::connection::devices::Devices;
+use crate::uplink::mailbox::Mailbox;
+use crate::uplink::{Expects, Uplink, Whose};
 
-/// Hands answers of a logic node to those who wait for them; of items that are no longer its own they are passed over.
-pub(crate) fn settle(node: &Node, logic: u64, answers: Vec<Answer>) {
-    for answer in answers {
-        if let Some(whose) = node.uplink.take(logic, answer.sequence) {
-            tell(node, whose, answer.outcome);
-        }
-    }
+/// Those who wait for answers.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    pub uplink: Arc<Uplink>,
+    pub buckets: Arc<[Bucket]>,
+    pub control: ControlWriter,
+    pub devices: Arc<Devices>,
+    pub mailboxes: Arc<[Mailbox]>,
 }
 
-/// Tells those who have waited for a logic node in vain.
-pub(crate) fn give_up(node: &Node, late: Vec<Whose>) {
-    for whose in late {
-        let nobody = Declined {
-            code: "unavailable".into(),
-            message: "no logic node is linked to this gateway; try again later".into(),
-            retryable: true,
-            retry_after_ms: 1_000,
-        };
-        tell(node, whose, Some(Outcome::Refused(nobody)));
+impl Answers {
+    /// Hands answers of a logic node to those who wait for them; of items that are no longer its own they are passed over.
+    pub fn settle(&self, logic: u64, answers: Vec<Answer>) {
+        for answer in answers {
+            if let Some(whose) = self.uplink.take(logic, answer.sequence) {
+                self.tell(whose, answer.outcome);
+            }
+        }
     }
-}
 
-fn tell(node: &Node, whose: Whose, outcome: Option<Outcome>) {
-    match whose {
-        Whose::Nobody => {}
-        Whose::Newcomer { key } => {
-            if let Some(Outcome::Refused(no)) = outcome {
-                node.devices.yield_place(key, &no.code);
-            }
+    /// Tells those who have waited for a logic node in vain.
+    pub fn give_up(&self) {
+        for whose in self.uplink.expire(self.control.clock.now()) {
+            let nobody = Declined {
+                code: "unavailable".into(),
+                message: "no logic node is linked to this gateway; try again later".into(),
+                retryable: true,
+                retry_after_ms: 1_000,
+            };
+            self.tell(whose, Some(Outcome::Refused(nobody)));
         }
-        Whose::Handshake { acceptor, key } => {
-            if let Some(mailbox) = node.capacity.mailboxes.get(usize::from(acceptor)) {
-                mailbox.put(key, outcome);
+    }
+
+    fn tell(&self, whose: Whose, outcome: Option<Outcome>) {
+        match whose {
+            Whose::Nobody => {}
+            Whose::Newcomer { key } => {
+                if let Some(Outcome::Refused(no)) = outcome {
+                    self.devices.yield_place(key, &no.code);
+                }
             }
-        }
-        Whose::Connection { key, id, expects } => {
-            let mut json = Vec::new();
-            match (outcome, expects) {
-                (outcome, Expects::Called { module, action }) => {
-                    let (code, message) = in_numbers(outcome.as_ref());
-                    compat::answer(&mut json, &module, &action, code, message);
+            Whose::Handshake { acceptor, key } => {
+                if let Some(mailbox) = self.mailboxes.get(usize::from(acceptor)) {
+                    mailbox.put(key, outcome);
                 }
-                (Some(Outcome::Sent(sent)), Expects::Sent) => {
-                    reply::sent(&mut json, id.as_deref(), &sent.id, sent.time_ms);
-                }
-                (Some(Outcome::Told(told)), Expects::Told(kind)) => {
-                    reply::told(&mut json, kind, id.as_deref(), &told.data);
-                }
-                (Some(Outcome::Refused(no)), _) => {
-                    let after = (no.retry_after_ms > 0).then_some(no.retry_after_ms);
-                    reply::error_after(&mut json, id.as_deref(), &no.code, &no.message, no.retryable, after);
-                }
-                // An answer of another kind than the question: a logic node that is not of our making.
-                (_, _) => reply::error(&mut json, id.as_deref(), "unavailable", "no usable answer", true),
             }
-            if let Some(bucket) = node.buckets.get(usize::from(key.bucket)) {
-                node.control.tell(bucket, key.at, text_frame(&json));
+            Whose::Connection { key, id, expects } => {
+                let mut json = Vec::new();
+                match (outcome, expects) {
+                    (outcome, Expects::Called { module, action }) => {
+                        let (code, message) = in_numbers(outcome.as_ref());
+                        compat::answer(&mut json, &module, &action, code, message);
+                    }
+                    (Some(Outcome::Sent(sent)), Expects::Sent) => {
+                        reply::sent(&mut json, id.as_deref(), &sent.id, sent.time_ms);
+                    }
+                    (Some(Outcome::Told(told)), Expects::Told(kind)) => {
+                        reply::told(&mut json, kind, id.as_deref(), &told.data);
+                    }
+                    (Some(Outcome::Refused(no)), _) => {
+                        let after = (no.retry_after_ms > 0).then_some(no.retry_after_ms);
+                        reply::error_after(&mut json, id.as_deref(), &no.code, &no.message, no.retryable, after);
+                    }
+                    // An answer of another kind than the question: a logic node that is not of our making.
+                    (_, _) => reply::error(&mut json, id.as_deref(), "unavailable", "no usable answer", true),
+                }
+                if let Some(bucket) = self.buckets.get(usize::from(key.bucket)) {
+                    self.control.tell(bucket, key.at, text_frame(&json));
+                }
             }
         }
     }

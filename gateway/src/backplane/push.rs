@@ -14,14 +14,16 @@ use tidegate_protocol::records::{
     self, Dropped, Lane, Outcome, Push, PushBatch, PushReply, Receipt, WaitReply, WaitRequest, target::To,
 };
 
-use super::{Refused, encode};
+use super::{Links, Refused, encode};
 use crate::bucket::{Bucket, of_user};
-use crate::clock::Millis;
-use crate::counters::DropReason;
+use crate::clock::{Clock, Millis};
+use crate::counters::{DropReason, Population, Totals};
+use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::ready::{self, Ready};
 use crate::deliver::merge::{Incoming, Merger, Private};
-use crate::gateway::node::Node;
-use crate::key::ConnectionKey;
+use crate::key::{ConnectionKey, Instance};
+use crate::rooms::Rooms;
+use crate::session::Access;
 use crate::topic::Topic;
 use crate::topic::batch::{Narrow, Waiter};
 
@@ -32,32 +34,195 @@ const TTL_MS_MAX: u32 = i32::MAX as u32;
 /// Longest wait for "written".
 const WAIT_MS_MAX: u32 = 60_000;
 
-/// Applies a batch once; gives the encoded reply.
-pub(super) async fn push(node: &Node, batch: PushBatch) -> Result<Bytes, Refused> {
-    if batch.epoch != node.instance.epoch {
-        return Err(Refused::Conflict("this gateway has another epoch: it has restarted"));
-    }
-    check(&batch)?;
-    let last = node.links.last_of(batch.logic);
-    let mut last = last.lock().await;
-    if batch.sequence == last.sequence {
-        return Ok(last.reply.clone());
-    }
-    if batch.sequence < last.sequence {
-        return Err(Refused::Conflict("a later batch has been applied"));
-    }
-    let mut receipts = Vec::with_capacity(batch.pushes.len());
-    for (i, push) in batch.pushes.iter().enumerate() {
-        if i % PUSHES_A_TURN == 0 {
-            // Room for what follows, and a turn for whoever shares this thread.
-            node.fanout.ready().await;
-            tokio::task::yield_now().await;
+/// What takes pushes in.
+#[derive(Debug)]
+pub(crate) struct Pushes {
+    pub targets: Targets,
+    pub links: Arc<Links>,
+    pub fanout: Arc<Fanout>,
+    pub totals: Arc<Totals>,
+    pub clock: Clock,
+}
+
+impl Pushes {
+    /// Applies a batch once; gives the encoded reply.
+    pub async fn push(&self, batch: PushBatch) -> Result<Bytes, Refused> {
+        if batch.epoch != self.targets.instance.epoch {
+            return Err(Refused::Conflict("this gateway has another epoch: it has restarted"));
         }
-        receipts.push(apply(node, push, node.clock.now()));
+        check(&batch)?;
+        let last = self.links.last_of(batch.logic);
+        let mut last = last.lock().await;
+        if batch.sequence == last.sequence {
+            return Ok(last.reply.clone());
+        }
+        if batch.sequence < last.sequence {
+            return Err(Refused::Conflict("a later batch has been applied"));
+        }
+        let mut receipts = Vec::with_capacity(batch.pushes.len());
+        for (i, push) in batch.pushes.iter().enumerate() {
+            if i % PUSHES_A_TURN == 0 {
+                // Room for what follows, and a turn for whoever shares this thread.
+                self.fanout.ready().await;
+                tokio::task::yield_now().await;
+            }
+            receipts.push(self.apply(push, self.clock.now()));
+        }
+        last.reply = encode(&PushReply { receipts });
+        last.sequence = batch.sequence;
+        Ok(last.reply.clone())
     }
-    last.reply = encode(&PushReply { receipts });
-    last.sequence = batch.sequence;
-    Ok(last.reply.clone())
+
+    fn apply(&self, push: &Push, now: Millis) -> Receipt {
+        self.totals.pushes.fetch_add(1, Ordering::Relaxed);
+        let narrow = push.narrow.as_ref().and_then(|n| self.targets.compile(n));
+        let mut topics: SmallVec<[Arc<Topic>; 4]> = SmallVec::new();
+        let mut matched = 0;
+        for target in &push.targets {
+            if let Some((place, n)) = target.to.as_ref().and_then(|to| self.targets.resolve(to, narrow.as_deref()))
+                && n > 0
+            {
+                matched += n;
+                topics.push(match place {
+                    Place::Kept(topic) => topic,
+                    Place::Private(key) if push.control.is_empty() => self.targets.merger.private(key),
+                    Place::Private(key) => Merger::<OwnedFd>::passing(key),
+                });
+            }
+        }
+        if topics.is_empty() {
+            self.totals.pushes_unmatched.fetch_add(1, Ordering::Relaxed);
+            return Receipt::default();
+        }
+        let waiter = push.wait_written.then(|| Arc::new(Waiter::new(topics.len())));
+        let lane = Lane::try_from(push.lane).unwrap_or(Lane::Normal);
+        let expires_at =
+            if push.ttl_ms == 0 || push.ttl_ms > TTL_MS_MAX { 0 } else { now.wrapping_add(push.ttl_ms).max(1) };
+        let (narrow, waits) = (narrow.as_ref(), waiter.as_ref());
+        if push.control.is_empty() {
+            let incoming = Incoming { messages: &push.messages, lane, expires_at, narrow, waiter: waits };
+            topics.iter().for_each(|topic| self.targets.merger.push(topic, &incoming, now));
+        } else {
+            let frame = ready::frame(&push.control);
+            let ready = Ready { frame: &frame, lane, expires_at, narrow, waiter: waits };
+            topics.iter().for_each(|topic| self.targets.merger.send_ready(topic, &ready));
+        }
+        let ticket = waiter.map_or(0, |w| self.links.issue(w));
+        Receipt { matched, queued: matched, dropped: Vec::new(), ticket }
+    }
+
+    /// Waits until the pushes behind the tickets have been walked, or time is up.
+    pub async fn wait(&self, request: WaitRequest) -> WaitReply {
+        let deadline =
+            tokio::time::Instant::now() + Duration::from_millis(u64::from(request.timeout_ms.min(WAIT_MS_MAX)));
+        let mut outcomes = Vec::with_capacity(request.tickets.len());
+        for ticket in request.tickets {
+            let Some(waiter) = self.links.redeem(ticket) else { continue };
+            let _ = tokio::time::timeout_at(deadline, walked(&waiter)).await;
+            let dropped = DropReason::ALL.into_iter().zip(&waiter.fates.dropped);
+            let dropped =
+                dropped.map(|(reason, n)| Dropped { reason: reason.label().into(), count: n.load(Ordering::Relaxed) });
+            outcomes.push(Outcome {
+                ticket,
+                is_done: waiter.is_done(),
+                written: waiter.fates.written.load(Ordering::Relaxed),
+                pending: waiter.fates.pending.load(Ordering::Relaxed),
+                dropped: dropped.filter(|dropped| dropped.count > 0).collect(),
+            });
+        }
+        WaitReply { outcomes }
+    }
+}
+
+/// Where the targets of pushes are found.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    pub instance: Arc<Instance>,
+    pub buckets: Arc<[Bucket]>,
+    pub rooms: Arc<Rooms>,
+    pub access: Arc<Access>,
+    pub population: Arc<Population>,
+    pub merger: Arc<Merger>,
+}
+
+impl Targets {
+    /// The topic of a target and how many connections it means; none when nobody here can be meant.
+    fn resolve(&self, to: &To, narrow: Option<&Narrow>) -> Option<(Place, u64)> {
+        match to {
+            To::All(_) => {
+                let n = match narrow {
+                    None => self.population.connections() as u64,
+                    Some(narrow) => self.buckets.iter().map(|b| count_all(b, narrow)).sum(),
+                };
+                Some((Place::Kept(Arc::clone(&self.merger.all)), n))
+            }
+            To::Room(name) => {
+                let topic = self.rooms.find(name)?;
+                let room = topic.room()?;
+                let n = match narrow {
+                    None => room.members.load(Ordering::Relaxed),
+                    Some(narrow) => {
+                        room.marked().map(|b| count_members(&self.buckets[usize::from(b)], room.id, narrow)).sum()
+                    }
+                };
+                Some((Place::Kept(topic), n))
+            }
+            To::User(name) => {
+                let bucket = &self.buckets[usize::from(of_user(name, self.buckets.len()))];
+                let table = bucket.table.read();
+                let (key, entry) = table.users.get_key_value(name.as_str())?;
+                let n = match narrow {
+                    None => entry.slots.len() as u64,
+                    Some(narrow) => count(&table, bucket.index, entry.slots.iter().copied(), narrow),
+                };
+                let key = Arc::clone(key);
+                drop(table);
+                Some((Place::Private(Private::User(key)), n))
+            }
+            To::Connection(id) => {
+                let id = <[u8; 16]>::try_from(id.as_ref()).ok()?;
+                let key = self.instance.key_of(ConnectionId::from_u128(u128::from_be_bytes(id)))?;
+                let bucket = &self.buckets[usize::from(key.bucket)];
+                let table = bucket.table.read();
+                table.find(key.at)?;
+                let n = narrow.map_or(1, |narrow| count(&table, key.bucket, std::iter::once(key.at.slot), narrow));
+                drop(table);
+                Some((Place::Private(Private::Connection(key)), n))
+            }
+        }
+    }
+
+    /// Names → numbers of this gateway; none when nothing narrows.
+    fn compile(&self, n: &records::Narrow) -> Option<Arc<Narrow>> {
+        let is_by_name = !n.except_connections.is_empty() || !n.except_users.is_empty();
+        if n.platforms.is_empty() && n.attributes.is_empty() && !is_by_name {
+            return None;
+        }
+        let mut except_connections: Vec<ConnectionKey> = n
+            .except_connections
+            .iter()
+            .filter_map(|id| <[u8; 16]>::try_from(id.as_ref()).ok())
+            .filter_map(|id| self.instance.key_of(ConnectionId::from_u128(u128::from_be_bytes(id))))
+            .collect();
+        except_connections.sort_unstable();
+        let mut except_users = n.except_users.clone();
+        except_users.sort_unstable();
+        Some(Arc::new(Narrow {
+            platforms: n.platforms.iter().filter_map(|p| self.access.platforms.find(p)).collect(),
+            is_by_platform: !n.platforms.is_empty(),
+            except_connections,
+            except_users,
+            attributes: n.attributes.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect(),
+        }))
+    }
+}
+
+/// Where a target's topic is.
+enum Place {
+    /// It lives as long as its room, or the gateway.
+    Kept(Arc<Topic>),
+    /// It is made when there is something to send.
+    Private(Private),
 }
 
 fn check(batch: &PushBatch) -> Result<(), Refused> {
@@ -80,98 +245,6 @@ fn check(batch: &PushBatch) -> Result<(), Refused> {
     Ok(())
 }
 
-fn apply(node: &Node, push: &Push, now: Millis) -> Receipt {
-    node.totals.pushes.fetch_add(1, Ordering::Relaxed);
-    let narrow = push.narrow.as_ref().and_then(|n| compile(node, n));
-    let mut topics: SmallVec<[Arc<Topic>; 4]> = SmallVec::new();
-    let mut matched = 0;
-    for target in &push.targets {
-        if let Some((place, n)) = target.to.as_ref().and_then(|to| resolve(node, to, narrow.as_deref()))
-            && n > 0
-        {
-            matched += n;
-            topics.push(match place {
-                Place::Kept(topic) => topic,
-                Place::Private(key) if push.control.is_empty() => node.merger.private(key),
-                Place::Private(key) => Merger::<OwnedFd>::passing(key),
-            });
-        }
-    }
-    if topics.is_empty() {
-        node.totals.pushes_unmatched.fetch_add(1, Ordering::Relaxed);
-        return Receipt::default();
-    }
-    let waiter = push.wait_written.then(|| Arc::new(Waiter::new(topics.len())));
-    let lane = Lane::try_from(push.lane).unwrap_or(Lane::Normal);
-    let expires_at =
-        if push.ttl_ms == 0 || push.ttl_ms > TTL_MS_MAX { 0 } else { now.wrapping_add(push.ttl_ms).max(1) };
-    let (narrow, waits) = (narrow.as_ref(), waiter.as_ref());
-    if push.control.is_empty() {
-        let incoming = Incoming { messages: &push.messages, lane, expires_at, narrow, waiter: waits };
-        topics.iter().for_each(|topic| node.merger.push(topic, &incoming, now));
-    } else {
-        let frame = ready::frame(&push.control);
-        let ready = Ready { frame: &frame, lane, expires_at, narrow, waiter: waits };
-        topics.iter().for_each(|topic| node.merger.send_ready(topic, &ready));
-    }
-    let ticket = waiter.map_or(0, |w| node.links.issue(w));
-    Receipt { matched, queued: matched, dropped: Vec::new(), ticket }
-}
-
-/// Where a target's topic is.
-enum Place {
-    /// It lives as long as its room, or the gateway.
-    Kept(Arc<Topic>),
-    /// It is made when there is something to send.
-    Private(Private),
-}
-
-/// The topic of a target and how many connections it means; none when nobody here can be meant.
-fn resolve(node: &Node, to: &To, narrow: Option<&Narrow>) -> Option<(Place, u64)> {
-    match to {
-        To::All(_) => {
-            let n = match narrow {
-                None => node.population.connections() as u64,
-                Some(narrow) => node.buckets.iter().map(|b| count_all(b, narrow)).sum(),
-            };
-            Some((Place::Kept(Arc::clone(&node.merger.all)), n))
-        }
-        To::Room(name) => {
-            let topic = node.rooms.find(name)?;
-            let room = topic.room()?;
-            let n = match narrow {
-                None => room.members.load(Ordering::Relaxed),
-                Some(narrow) => {
-                    room.marked().map(|b| count_members(&node.buckets[usize::from(b)], room.id, narrow)).sum()
-                }
-            };
-            Some((Place::Kept(topic), n))
-        }
-        To::User(name) => {
-            let bucket = &node.buckets[usize::from(of_user(name, node.buckets.len()))];
-            let table = bucket.table.read();
-            let (key, entry) = table.users.get_key_value(name.as_str())?;
-            let n = match narrow {
-                None => entry.slots.len() as u64,
-                Some(narrow) => count(&table, bucket.index, entry.slots.iter().copied(), narrow),
-            };
-            let key = Arc::clone(key);
-            drop(table);
-            Some((Place::Private(Private::User(key)), n))
-        }
-        To::Connection(id) => {
-            let id = <[u8; 16]>::try_from(id.as_ref()).ok()?;
-            let key = node.instance.key_of(ConnectionId::from_u128(u128::from_be_bytes(id)))?;
-            let bucket = &node.buckets[usize::from(key.bucket)];
-            let table = bucket.table.read();
-            table.find(key.at)?;
-            let n = narrow.map_or(1, |narrow| count(&table, key.bucket, std::iter::once(key.at.slot), narrow));
-            drop(table);
-            Some((Place::Private(Private::Connection(key)), n))
-        }
-    }
-}
-
 fn count(table: &crate::bucket::table::Table, index: u16, slots: impl Iterator<Item = u32>, narrow: &Narrow) -> u64 {
     slots
         .filter(|&slot| {
@@ -190,51 +263,6 @@ fn count_all(bucket: &Bucket, narrow: &Narrow) -> u64 {
 fn count_members(bucket: &Bucket, room_id: u32, narrow: &Narrow) -> u64 {
     let table = bucket.table.read();
     table.rooms.get(&room_id).map_or(0, |m| count(&table, bucket.index, m.slots.iter(), narrow))
-}
-
-/// Names → numbers of this gateway; none when nothing narrows.
-fn compile(node: &Node, n: &records::Narrow) -> Option<Arc<Narrow>> {
-    let is_by_name = !n.except_connections.is_empty() || !n.except_users.is_empty();
-    if n.platforms.is_empty() && n.attributes.is_empty() && !is_by_name {
-        return None;
-    }
-    let mut except_connections: Vec<ConnectionKey> = n
-        .except_connections
-        .iter()
-        .filter_map(|id| <[u8; 16]>::try_from(id.as_ref()).ok())
-        .filter_map(|id| node.instance.key_of(ConnectionId::from_u128(u128::from_be_bytes(id))))
-        .collect();
-    except_connections.sort_unstable();
-    let mut except_users = n.except_users.clone();
-    except_users.sort_unstable();
-    Some(Arc::new(Narrow {
-        platforms: n.platforms.iter().filter_map(|p| node.access.platforms.find(p)).collect(),
-        is_by_platform: !n.platforms.is_empty(),
-        except_connections,
-        except_users,
-        attributes: n.attributes.iter().map(|pair| (pair.name.clone(), pair.value.clone())).collect(),
-    }))
-}
-
-/// Waits until the pushes behind the tickets have been walked, or time is up.
-pub(super) async fn wait(node: &Node, request: WaitRequest) -> WaitReply {
-    let deadline = tokio::time::Instant::now() + Duration::from_millis(u64::from(request.timeout_ms.min(WAIT_MS_MAX)));
-    let mut outcomes = Vec::with_capacity(request.tickets.len());
-    for ticket in request.tickets {
-        let Some(waiter) = node.links.redeem(ticket) else { continue };
-        let _ = tokio::time::timeout_at(deadline, walked(&waiter)).await;
-        let dropped = DropReason::ALL.into_iter().zip(&waiter.fates.dropped);
-        let dropped =
-            dropped.map(|(reason, n)| Dropped { reason: reason.label().into(), count: n.load(Ordering::Relaxed) });
-        outcomes.push(Outcome {
-            ticket,
-            is_done: waiter.is_done(),
-            written: waiter.fates.written.load(Ordering::Relaxed),
-            pending: waiter.fates.pending.load(Ordering::Relaxed),
-            dropped: dropped.filter(|dropped| dropped.count > 0).collect(),
-        });
-    }
-    WaitReply { outcomes }
 }
 
 async fn walked(waiter: &Waiter) {

@@ -9,7 +9,6 @@ use tidegate_protocol::records::{QueryKind, QueryRequest};
 
 use super::Gateway;
 use super::node::Node;
-use crate::backplane::query::query;
 use crate::bucket::of_user;
 use crate::clock::Clock;
 use crate::config::{DevicePolicy, GatewayConfig};
@@ -59,7 +58,7 @@ async fn a_connection_is_as_old_as_it_is_after_25_50_and_100_days() {
 
         let request =
             QueryRequest { kind: QueryKind::Connections.into(), user: "ann".into(), ..QueryRequest::default() };
-        let info = query(&gateway.node, &request).expect("a good question").connections.remove(0);
+        let info = gateway.node.backplane.queries.answer(&request).expect("a good question").connections.remove(0);
 
         let lasted = u64::from(days) * DAY.as_secs() * 1_000;
         assert!((lasted..lasted + MINUTE_MS).contains(&info.age_ms), "{} after {days} days", info.age_ms);

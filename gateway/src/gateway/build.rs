@@ -13,14 +13,20 @@ use tidegate_protocol::places::Places;
 use tidegate_tls::TlsError;
 
 use super::StartError;
-use super::drain_rate::SpareCapacity;
 use super::node::Node;
 use crate::accept::admission::{Admission, RATE_A_CORE};
 use crate::accept::backlog::Backlog;
 use crate::accept::capacity::Capacity;
 use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
-use crate::backplane::{self, Links};
+use crate::backplane::answers::Answers;
+use crate::backplane::commands::Commands;
+use crate::backplane::interest::{Feed, Info};
+use crate::backplane::push::{Pushes, Targets};
+use crate::backplane::queries::Queries;
+use crate::backplane::spare::SpareCapacity;
+use crate::backplane::uplink::Upward;
+use crate::backplane::{self, Backplane, Links};
 use crate::bucket::Bucket;
 use crate::bucket::control::ControlWriter;
 use crate::budget::Budget;
@@ -69,14 +75,29 @@ pub(super) fn build(
     let base = base(&config, auth, listen, (cores, clock))?;
     let Base { buckets, instance, population, totals, lifecycle, .. } = &base;
     let (fanout, threads) = Fanout::on_sockets(Arc::clone(buckets), &config.fanout, config.pending.bytes, clock)?;
-    let merger = merger(&config, instance, buckets, &fanout, totals);
+    let merger = Arc::new(merger(&config, instance, buckets, &fanout, totals));
     let (tls, backplane_tls) = certificates(&config)?;
     let host = Arc::new(host(&config, &base));
+    let capacity = Arc::new(capacity(&config.handshake, cores, Backlog::of(listen), Arc::clone(population), clock));
+    let links = Arc::<Links>::default();
+    let backplane = Backplane {
+        secret: config.backplane_secret.clone(),
+        tls: backplane_tls,
+        places: Places::new(backplane::LINKS_MAX),
+        lifecycle: Arc::clone(lifecycle),
+        pushes: pushes(&base, &links, &merger, &fanout),
+        feed: feed(&base, &host.opener, &merger, &capacity),
+        upward: upward(&base, &host.opener, &capacity),
+        commands: commands(&base, &host.opener),
+        queries: queries(&base),
+        links,
+    };
     let node = Node {
         instance: Arc::clone(instance),
         lifecycle: Arc::clone(lifecycle),
         totals: Arc::clone(totals),
-        capacity: Arc::new(capacity(&config.handshake, cores, Backlog::of(listen), Arc::clone(population), clock)),
+        backplane: Arc::new(backplane),
+        capacity,
         population: Arc::clone(population),
         buckets: Arc::clone(buckets),
         rooms: base.rooms,
@@ -86,21 +107,15 @@ pub(super) fn build(
         settings: base.settings,
         control: base.control,
         clock,
-        reporter: Arc::clone(&host.opener.membership.reporter),
         membership: Arc::clone(&host.opener.membership),
-        devices: Arc::clone(&host.opener.devices),
         opener: Arc::clone(&host.opener),
         host,
         origins,
         proxies: Proxies::new(&config.proxy),
         tls,
-        backplane_tls,
         fanout,
-        merger: Arc::new(merger),
-        links: Links::default(),
-        spare: SpareCapacity::default(),
+        merger,
         ops_places: Places::new(ops::CONNECTIONS_MAX),
-        link_places: Places::new(backplane::LINKS_MAX),
         config,
     };
     Ok((Arc::new(node), threads))
@@ -261,6 +276,85 @@ fn rules(config: &GatewayConfig) -> Rules {
         heartbeat: config.heartbeat.clone(),
         pending_age_ms: config.pending.age_ms,
         hook_required: config.hook.required,
+    }
+}
+
+fn pushes(base: &Base, links: &Arc<Links>, merger: &Arc<Merger>, fanout: &Arc<Fanout>) -> Pushes {
+    let targets = Targets {
+        instance: Arc::clone(&base.instance),
+        buckets: Arc::clone(&base.buckets),
+        rooms: Arc::clone(&base.rooms),
+        access: Arc::clone(&base.access),
+        population: Arc::clone(&base.population),
+        merger: Arc::clone(merger),
+    };
+    Pushes {
+        targets,
+        links: Arc::clone(links),
+        fanout: Arc::clone(fanout),
+        totals: Arc::clone(&base.totals),
+        clock: base.control.clock,
+    }
+}
+
+fn feed(base: &Base, opener: &Opener, merger: &Arc<Merger>, capacity: &Arc<Capacity>) -> Feed {
+    let (capacity, lifecycle) = (Arc::clone(capacity), Arc::clone(&base.lifecycle));
+    let info = Info {
+        instance: Arc::clone(&base.instance),
+        lifecycle: Arc::clone(&base.lifecycle),
+        buckets: Arc::clone(&base.buckets),
+        rooms: Arc::clone(&base.rooms),
+        population: Arc::clone(&base.population),
+        access: Arc::clone(&base.access),
+        merger: Arc::clone(merger),
+        totals: Arc::clone(&base.totals),
+        accept_spare: Box::new(move || capacity.admitting(&lifecycle).1),
+    };
+    Feed {
+        interest: Arc::clone(&base.interest),
+        membership: Arc::clone(&opener.membership),
+        spare: SpareCapacity::default(),
+        clock: base.control.clock,
+        info,
+    }
+}
+
+fn upward(base: &Base, opener: &Opener, capacity: &Capacity) -> Upward {
+    let answers = Answers {
+        uplink: Arc::clone(&base.uplink),
+        buckets: Arc::clone(&base.buckets),
+        control: base.control,
+        devices: Arc::clone(&opener.devices),
+        mailboxes: Arc::clone(&capacity.mailboxes),
+    };
+    Upward {
+        instance: Arc::clone(&base.instance),
+        uplink: Arc::clone(&base.uplink),
+        answers: Arc::new(answers),
+        clock: base.control.clock,
+    }
+}
+
+fn commands(base: &Base, opener: &Opener) -> Commands {
+    Commands {
+        instance: Arc::clone(&base.instance),
+        buckets: Arc::clone(&base.buckets),
+        membership: Arc::clone(&opener.membership),
+        devices: Arc::clone(&opener.devices),
+        access: Arc::clone(&base.access),
+        rooms: Arc::clone(&base.rooms),
+        control: base.control,
+        totals: Arc::clone(&base.totals),
+    }
+}
+
+fn queries(base: &Base) -> Queries {
+    Queries {
+        instance: Arc::clone(&base.instance),
+        buckets: Arc::clone(&base.buckets),
+        rooms: Arc::clone(&base.rooms),
+        access: Arc::clone(&base.access),
+        clock: base.control.clock,
     }
 }
 

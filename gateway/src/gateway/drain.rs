@@ -22,7 +22,7 @@ const GRACE_MS: u32 = 3_000;
 
 /// Runs the whole procedure.
 pub(crate) async fn run(node: &Node) {
-    let words = node.spare.words();
+    let words = node.backplane.feed.spare.words();
     node.lifecycle.set_draining();
     node.interest.changed.notify_waiters();
     let config = &node.config.drain;
@@ -38,7 +38,7 @@ pub(crate) async fn run(node: &Node) {
         go_away(node, bucket, window_ms);
     }
     close_all(node, &mut rate, total).await;
-    node.spare.set_closes(0.0);
+    node.backplane.feed.spare.set_closes(0.0);
     node.merger.flush_all(node.clock.now());
     wait_for_silence(node).await;
     tracing::info!(left = node.population.connections(), "drained");
@@ -48,11 +48,14 @@ pub(crate) async fn run(node: &Node) {
 /// several that leave together, and what GOAWAY says cannot be taken back.
 async fn rest_of_the_fleet(node: &Node, words: u32) -> Option<u32> {
     let mut waited = 0;
-    while waited < WORD_WAIT_MS && node.spare.words() == words && node.spare.others(node.clock.now()).is_some() {
+    while waited < WORD_WAIT_MS
+        && node.backplane.feed.spare.words() == words
+        && node.backplane.feed.spare.others(node.clock.now()).is_some()
+    {
         tokio::time::sleep(Duration::from_millis(u64::from(ROUND_MS))).await;
         waited += ROUND_MS;
     }
-    node.spare.others(node.clock.now())
+    node.backplane.feed.spare.others(node.clock.now())
 }
 
 /// GOAWAY to everyone (rule E-4), with a time to come back that spreads them over what the drain will take.
@@ -78,8 +81,8 @@ async fn close_all(node: &Node, rate: &mut DrainRate, total: usize) {
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while rest.len() > 0 && node.population.connections() > 0 {
         clock.tick().await;
-        rate.hear(node.spare.others(node.clock.now()));
-        node.spare.set_closes(rate.per_s());
+        rate.hear(node.backplane.feed.spare.others(node.clock.now()));
+        node.backplane.feed.spare.set_closes(rate.per_s());
         // Whoever has heeded GOAWAY is on the way to the others already.
         let gone = total.saturating_sub(node.population.connections()).max(closed);
         let due = rate.due(node.clock.now());

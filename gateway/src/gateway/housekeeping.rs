@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::accept::admission::LOOK_MS;
-use crate::backplane::answers;
 use crate::clock::{CALM_MS, since};
 use crate::gateway::node::Node;
 
@@ -64,7 +63,7 @@ fn is_calm(node: &Node) -> bool {
 fn keep_house(node: &Node, due: Instant) {
     let lag_ms = u32::try_from(due.elapsed().as_millis()).unwrap_or(u32::MAX);
     node.capacity.admission.lock().look(lag_ms, node.clock.now());
-    answers::give_up(node, node.uplink.expire(node.clock.now()));
+    node.backplane.upward.answers.give_up();
     let late = node.interest.expire(node.clock.now());
     if !late.is_empty() {
         node.totals.interest_late.fetch_add(late.len() as u64, Ordering::Relaxed);

@@ -152,7 +152,7 @@ impl Gateway {
     /// What could not be read, each with its section and file.
     pub fn renewal(&self) -> Result<Renewal<'_>, Vec<String>> {
         let client = self.node.tls.as_ref().map(TlsEndpoint::renewal);
-        let backplane = self.node.backplane_tls.as_ref().map(tidegate_tls::Server::renewal);
+        let backplane = self.node.backplane.tls.as_ref().map(tidegate_tls::Server::renewal);
         Renewal::all([("gateway.tls", client), ("gateway.backplane_tls", backplane)])
     }
 
@@ -166,17 +166,17 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Bind`].
     pub async fn serve_backplane(&self) -> Result<SocketAddr, StartError> {
-        let bound = crate::backplane::listen(&self.node).await;
+        let bound = self.node.backplane.listen(self.node.config.backplane).await;
         bound.map_err(cannot_bind(self.node.config.backplane, "backplane"))
     }
 
     /// A new in-memory link to the backplane, for a logic node in the same process.
     pub fn pipe(&self) -> impl Fn() -> tokio::io::DuplexStream + Send + Sync + 'static {
-        let node = Arc::clone(&self.node);
+        let backplane = Arc::clone(&self.node.backplane);
         move || {
             // As large as a batch, so that a push crosses in one piece.
             let (near, far) = tokio::io::duplex(tidegate_protocol::limits::BACKPLANE_BATCH_BYTES);
-            tokio::spawn(crate::backplane::serve(Arc::clone(&node), far));
+            tokio::spawn(Arc::clone(&backplane).serve(far));
             near
         }
     }

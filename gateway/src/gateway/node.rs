@@ -10,21 +10,18 @@ use tidegate_protocol::places::Places;
 use crate::accept::capacity::Capacity;
 use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
-use crate::backplane::{self, Links};
+use crate::backplane::Backplane;
 use crate::bucket::Bucket;
 use crate::bucket::control::ControlWriter;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
 use crate::config::{BeforeLogic, GatewayConfig};
-use crate::connection::devices::Devices;
 use crate::connection::host::Host;
 use crate::connection::membership::Membership;
 use crate::connection::open::Opener;
-use crate::connection::report::Reporter;
 use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
-use crate::gateway::drain_rate::SpareCapacity;
 use crate::key::Instance;
 use crate::lifecycle::Lifecycle;
 use crate::operate::ops::Holder;
@@ -56,12 +53,8 @@ pub struct Node {
     pub interest: Arc<Interest>,
     /// What clients say to logic.
     pub uplink: Arc<Uplink>,
-    /// Tells those behind the gateway of connections.
-    pub(crate) reporter: Arc<Reporter>,
     /// Who is in which room.
     pub(crate) membership: Arc<Membership>,
-    /// Who may stay of a user's connections.
-    pub(crate) devices: Arc<Devices>,
     /// Opens connections.
     pub(crate) opener: Arc<Opener>,
     /// What decides who may come in.
@@ -72,26 +65,20 @@ pub struct Node {
     pub(crate) proxies: Proxies,
     /// Where the clients' TLS ends, if they speak it.
     pub(crate) tls: Option<TlsEndpoint>,
-    /// The backplane's TLS, if it has any.
-    pub(crate) backplane_tls: Option<tidegate_tls::Server>,
     /// Rare events.
     pub totals: Arc<Totals>,
     /// The threads that write.
     pub fanout: Arc<Fanout>,
     /// The tide.
     pub merger: Arc<Merger>,
-    /// Logic nodes' links.
-    pub links: Links,
+    /// What logic nodes reach.
+    pub(crate) backplane: Arc<Backplane>,
     /// How many are on their way in, and how fast.
     pub(crate) capacity: Arc<Capacity>,
-    /// What the rest of the fleet can take when this gateway leaves.
-    pub spare: SpareCapacity,
     /// What the event loops share.
     pub(crate) host: Arc<Host>,
     /// Sockets of the ops listener.
     pub(crate) ops_places: Arc<Places<Holder>>,
-    /// Links of the backplane; those that have proven themselves count as served.
-    pub(crate) link_places: Arc<Places<backplane::Holder>>,
     /// How many are here.
     pub population: Arc<Population>,
 }

@@ -93,7 +93,7 @@ impl Snapshot {
             ("fanout_bytes", "Bytes of batches not yet walked", node.fanout.bytes() as i64),
             ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
             ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
-            ("waits", "Pushes whose publishers wait for written", node.links.waiting() as i64),
+            ("waits", "Pushes whose publishers wait for written", node.backplane.links.waiting() as i64),
             ("presence_rooms", "Rooms with something to tell at the coming tick", node.rooms.watched.waiting() as i64),
             ("blocks", "Blocks of users, lifted ones that are remembered included", node.access.blocklist.len() as i64),
             ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
@@ -143,7 +143,7 @@ fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
         ("unnamed", node.capacity.unauthenticated.evicted()),
         ("tls_handshakes", node.tls.as_ref().map_or(0, TlsEndpoint::evicted)),
         ("ops", node.ops_places.evicted()),
-        ("links", node.link_places.evicted()),
+        ("links", node.backplane.places.evicted()),
     ]
 }
 
@@ -169,7 +169,7 @@ fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
     let queue = node.capacity.backlog.look();
     let queue = |of: fn(Queue) -> u32| queue.map_or(-1, |queue| i64::from(of(queue)));
     let (rate, spare, lag) = node.capacity.admitting(&node.lifecycle);
-    let fleet_spare = node.spare.others(node.clock.now()).map_or(-1, i64::from);
+    let fleet_spare = node.backplane.feed.spare.others(node.clock.now()).map_or(-1, i64::from);
     [
         ("accept_rate", "Connections accepted a second, at most, now", i64::from(rate)),
         ("accept_spare", "Of those, not used now and with room", i64::from(spare)),
@@ -177,7 +177,7 @@ fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
         ("accept_queue_max", "Where the kernel drops them; -1: unknown", queue(|q| q.length_max)),
         ("lag_ms", "How late timers ran, at worst, in the last second", i64::from(lag)),
         ("fleet_spare", "Connections a second the other gateways can take; -1: unknown", fleet_spare),
-        ("drain_rate", "Closes a second while leaving", i64::from(node.spare.closes())),
+        ("drain_rate", "Closes a second while leaving", i64::from(node.backplane.feed.spare.closes())),
         ("draining", "1 while leaving", i64::from(node.lifecycle.is_draining())),
     ]
 }
