@@ -231,6 +231,8 @@ async fn a_ready_made_message_passes_the_window_and_the_numbering() {
     let reply = logic.push(pushes).await;
 
     assert_eq!(reply.receipts.iter().map(|r| r.matched).collect::<Vec<_>>(), [1, 1, 1, 1, 1, 0, 1]);
+    let named: Vec<_> = reply.receipts.iter().map(|r| r.connections.len()).collect();
+    assert_eq!(named, [0, 0, 0, 1, 0, 0, 0], "who was sent a ready-made message for a user is named");
     assert_eq!(ann.next().await["data"]["seq"], serde_json::json!([1, 1]));
     for _ in 0..3 {
         assert_eq!(ann.next().await, serde_json::json!({"type": "COMMAND", "id": "c"}));

@@ -5,7 +5,8 @@ mod support;
 use serde_json::json;
 use support::{FakeGateway, call, delete, get, node, post, until};
 use tidegate_protocol::ids::ConnectionId;
-use tidegate_protocol::records::ConnectionInfo;
+use tidegate_protocol::records::target::To;
+use tidegate_protocol::records::{ConnectionInfo, Target};
 
 fn connection(gateway: u16, slot: u32, user: &str) -> (ConnectionId, ConnectionInfo) {
     let id = ConnectionId { gateway, epoch: 7, bucket: 1, slot, generation: 0 };
@@ -217,4 +218,35 @@ async fn the_page_is_told_where_the_gateways_are_and_what_is_asked_of_it() {
         (&guessing["ws_url"], &guessing["wants_token"], &guessing["wants_key"]),
         (&json!(null), &json!(null), &json!(false))
     );
+}
+
+/// Rule S-3: a look for newcomers knows those whom the gateways have named, however young they are.
+#[tokio::test]
+async fn who_came_just_before_a_command_is_asked_once_and_who_came_after_it_too() {
+    let gateway = FakeGateway::start(1).await;
+    let (_, young) = connection(1, 0, "ann");
+    gateway.state.lock().connections.push(ConnectionInfo { age_ms: 0, ..young.clone() });
+    let cursor = gateway.connect_user("ann");
+    let logic = node(&[&gateway]).await;
+    gateway.acked(cursor).await;
+    let (_, later) = connection(1, 1, "ann");
+
+    let state = std::sync::Arc::clone(&gateway.state);
+    let came = tokio::spawn({
+        let later = later.clone();
+        async move {
+            until(|| async { state.lock().applied.len() == 1 }).await;
+            state.lock().connections.push(later);
+            // Both looks of a command of this length: after a second, and shortly before its end.
+            until(|| async { state.lock().queries.len() == 2 }).await;
+        }
+    });
+    let reply = post(&logic, "/v1/agents/ann/command", r#"{"command": "x", "timeout_ms": 2000}"#).await;
+    came.await.expect("no panic");
+
+    assert_eq!((reply.status.as_u16(), reply.code()), (504, "command_timeout"));
+    assert_eq!(reply.json["command"]["delivered"], 2);
+    let asked: Vec<_> = gateway.state.lock().applied.iter().map(|push| push.targets.clone()).collect();
+    let target = |to| vec![Target { to: Some(to) }];
+    assert_eq!(asked, [target(To::User("ann".into())), target(To::Connection(later.id))]);
 }

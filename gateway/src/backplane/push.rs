@@ -15,6 +15,7 @@ use tidegate_protocol::records::{
 };
 
 use super::{Links, Refused, encode};
+use crate::bucket::table::Table;
 use crate::bucket::{Bucket, of_user};
 use crate::clock::{Clock, Millis};
 use crate::counters::{DropReason, Population, Totals};
@@ -31,6 +32,8 @@ use crate::topic::batch::{Narrow, Waiter};
 const PUSHES_A_TURN: usize = 64;
 /// Longest time to live that the gateway's clock can tell from the past: 24 days. A longer one is for ever.
 const TTL_MS_MAX: u32 = i32::MAX as u32;
+/// Connections of one user that a ready-made message names. Whoever has more is sent it as a whole.
+const NAMED_MAX: usize = 256;
 /// Longest wait for "written".
 const WAIT_MS_MAX: u32 = 60_000;
 
@@ -76,24 +79,13 @@ impl Pushes {
     fn apply(&self, push: &Push, now: Millis) -> Receipt {
         self.totals.pushes.fetch_add(1, Ordering::Relaxed);
         let narrow = push.narrow.as_ref().and_then(|n| self.targets.compile(n));
-        let mut topics: SmallVec<[Arc<Topic>; 4]> = SmallVec::new();
-        let mut matched = 0;
-        for target in &push.targets {
-            if let Some((place, n)) = target.to.as_ref().and_then(|to| self.targets.resolve(to, narrow.as_deref()))
-                && n > 0
-            {
-                matched += n;
-                topics.push(match place {
-                    Place::Kept(topic) => topic,
-                    Place::Private(key) if push.control.is_empty() => self.targets.merger.private(key),
-                    Place::Private(key) => Merger::<OwnedFd>::passing(key),
-                });
-            }
-        }
+        let mut receipt = Receipt::default();
+        let topics = self.address(push, narrow.as_deref(), &mut receipt);
         if topics.is_empty() {
             self.totals.pushes_unmatched.fetch_add(1, Ordering::Relaxed);
             return Receipt::default();
         }
+        receipt.queued = receipt.matched;
         let waiter = push.wait_written.then(|| Arc::new(Waiter::new(topics.len())));
         let lane = Lane::try_from(push.lane).unwrap_or(Lane::Normal);
         let expires_at =
@@ -107,8 +99,32 @@ impl Pushes {
             let ready = Ready { frame: &frame, lane, expires_at, narrow, waiter: waits };
             topics.iter().for_each(|topic| self.targets.merger.send_ready(topic, &ready));
         }
-        let ticket = waiter.map_or(0, |w| self.links.issue(w));
-        Receipt { matched, queued: matched, dropped: Vec::new(), ticket }
+        receipt.ticket = waiter.map_or(0, |w| self.links.issue(w));
+        receipt
+    }
+
+    /// The topics of a push's targets that mean somebody here. Who is meant is counted, and named where a ready-made message is for a
+    /// user: then its connections are addressed one by one, so that those named are those who get it, whoever comes or goes.
+    fn address(&self, push: &Push, narrow: Option<&Narrow>, receipt: &mut Receipt) -> SmallVec<[Arc<Topic>; 4]> {
+        let mut topics = SmallVec::new();
+        let is_ready_made = !push.control.is_empty();
+        for to in push.targets.iter().filter_map(|target| target.to.as_ref()) {
+            if is_ready_made && let Some(keys) = self.targets.few(to, narrow) {
+                receipt.matched += keys.len() as u64;
+                receipt.connections.extend(
+                    keys.iter().map(|&key| Bytes::copy_from_slice(&self.targets.instance.id_of(key).to_bytes())),
+                );
+                topics.extend(keys.into_iter().map(|key| Merger::<OwnedFd>::passing(Private::Connection(key))));
+            } else if let Some((place, n)) = self.targets.resolve(to, narrow).filter(|(_, n)| *n > 0) {
+                receipt.matched += n;
+                topics.push(match place {
+                    Place::Kept(topic) => topic,
+                    Place::Private(key) if is_ready_made => Merger::<OwnedFd>::passing(key),
+                    Place::Private(key) => self.targets.merger.private(key),
+                });
+            }
+        }
+        topics
     }
 
     /// Waits until the pushes behind the tickets have been walked, or time is up.
@@ -146,6 +162,16 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
+    /// The connections of a user that are meant; none when the target is no user, or one with too many to name.
+    fn few(&self, to: &To, narrow: Option<&Narrow>) -> Option<SmallVec<[ConnectionKey; 4]>> {
+        let To::User(name) = to else { return None };
+        let bucket = &self.buckets[usize::from(of_user(name, self.buckets.len()))];
+        let table = bucket.table.read();
+        let entry = table.users.get(name.as_str()).filter(|entry| entry.slots.len() <= NAMED_MAX)?;
+        let slots = entry.slots.iter().copied();
+        Some(meant(&table, bucket.index, slots, narrow).map(|slot| bucket.at(table.key(slot))).collect())
+    }
+
     /// The topic of a target and how many connections it means; none when nobody here can be meant.
     fn resolve(&self, to: &To, narrow: Option<&Narrow>) -> Option<(Place, u64)> {
         match to {
@@ -245,13 +271,22 @@ fn check(batch: &PushBatch) -> Result<(), Refused> {
     Ok(())
 }
 
-fn count(table: &crate::bucket::table::Table, index: u16, slots: impl Iterator<Item = u32>, narrow: &Narrow) -> u64 {
-    slots
-        .filter(|&slot| {
-            let (hot, cold) = (&table.hot[slot as usize], &table.cold[slot as usize]);
-            hot.fd.is_some() && cold.is_meant(ConnectionKey { bucket: index, at: table.key(slot) }, narrow)
-        })
-        .count() as u64
+fn count(table: &Table, index: u16, slots: impl Iterator<Item = u32>, narrow: &Narrow) -> u64 {
+    meant(table, index, slots, Some(narrow)).count() as u64
+}
+
+/// Of some slots, those with a connection that is meant.
+fn meant(
+    table: &Table,
+    index: u16,
+    slots: impl Iterator<Item = u32>,
+    narrow: Option<&Narrow>,
+) -> impl Iterator<Item = u32> {
+    slots.filter(move |&slot| {
+        let (hot, cold) = (&table.hot[slot as usize], &table.cold[slot as usize]);
+        let key = ConnectionKey { bucket: index, at: table.key(slot) };
+        hot.fd.is_some() && narrow.is_none_or(|narrow| cold.is_meant(key, narrow))
+    })
 }
 
 fn count_all(bucket: &Bucket, narrow: &Narrow) -> u64 {

@@ -9,7 +9,8 @@
 //!  Nobody, Untaken (or waiting, when the caller waits for the agent)
 //! ```
 //!
-//! Invariant: a connection is sent a command once, unless it came in the very moment of the first sending; the id is the same.
+//! Invariant: a connection is sent a command once, unless its gateway's answer was lost: gateways name those they sent it to; where one
+//! could not (a user with hundreds of connections there), nobody who comes later is sent it either. The id is the same.
 
 use std::collections::HashSet;
 use std::future::{Future, pending};
@@ -128,6 +129,15 @@ struct Sent {
     matched: u64,
     failed: Vec<(String, Failure)>,
     may_be_taken: bool,
+    /// Who got it, as far as gateways named them.
+    named: Vec<ConnectionId>,
+}
+
+impl Sent {
+    /// Whether everybody who got it is named.
+    fn is_named(&self) -> bool {
+        self.named.len() as u64 == self.matched
+    }
 }
 
 type Looking<'a> = Pin<Box<dyn Future<Output = Vec<ConnectionId>> + Send + 'a>>;
@@ -138,10 +148,11 @@ struct Run<'a> {
     ask: &'a Ask,
     waiting: Waiting,
     steps: Option<mpsc::Sender<Step>>,
-    started: Instant,
     deadline: Instant,
-    /// Connections sent to one by one.
+    /// Connections that were sent the command.
     told: HashSet<ConnectionId>,
+    /// Whether `told` has them all.
+    is_told_whole: bool,
     delivered: u64,
     replies: Vec<Reply>,
 }
@@ -158,7 +169,7 @@ pub async fn run(agents: &Agents, ask: &Ask, steps: Option<mpsc::Sender<Step>>) 
     let waiting = agents.registry.begin(agents.fleet.logic(), secret, ask.target.clone());
     let deadline = started + ask.timeout;
     let (told, replies) = (HashSet::new(), Vec::new());
-    let mut run = Run { agents, ask, waiting, steps, started, deadline, told, delivered: 0, replies };
+    let mut run = Run { agents, ask, waiting, steps, deadline, told, is_told_whole: true, delivered: 0, replies };
     let end = run.live_on(watch).await;
     Conclusion { id: run.waiting.id, replies: run.replies, delivered: run.delivered, end, took: started.elapsed() }
 }
@@ -167,6 +178,8 @@ impl Run<'_> {
     async fn live_on(&mut self, watch: Option<Watch>) -> End {
         let sent = self.send(self.ask.target.to()).await;
         self.delivered = sent.matched;
+        self.is_told_whole = sent.is_named();
+        self.told.extend(sent.named);
         if sent.matched == 0 && !sent.may_be_taken && !self.ask.waits_for_agent {
             return if sent.failed.is_empty() { End::Nobody } else { End::Untaken(sent.failed) };
         }
@@ -190,12 +203,12 @@ impl Run<'_> {
                     self.send_to_new(found).await;
                 }
                 user = came(watch.as_ref(), &self.ask.target), if looking.is_none() => {
-                    looking = Some(Box::pin(connections(&self.agents.fleet, user, self.started, self.delivered == 0)));
+                    looking = Some(Box::pin(connections(&self.agents.fleet, user)));
                 }
                 () = is_at(looks.next), if watch.is_some() && looking.is_none() => {
                     looks.looked(Instant::now());
                     if let Target::User(user) = &self.ask.target {
-                        looking = Some(Box::pin(connections(&self.agents.fleet, user, self.started, self.delivered == 0)));
+                        looking = Some(Box::pin(connections(&self.agents.fleet, user)));
                     }
                 }
             }
@@ -218,6 +231,9 @@ impl Run<'_> {
     }
 
     async fn send_to_new(&mut self, mut found: Vec<ConnectionId>) {
+        if !self.is_told_whole {
+            return;
+        }
         found.retain(|id| self.told.insert(*id));
         if found.is_empty() {
             return;
@@ -244,7 +260,10 @@ impl Run<'_> {
         let mut sent = Sent::default();
         for (link, taken) in self.agents.fleet.send(shares, &Permits::exempt()).settle().await {
             match taken {
-                Ok(receipt) => sent.matched += receipt.matched,
+                Ok(receipt) => {
+                    sent.matched += receipt.matched;
+                    sent.named.extend(receipt.connections.iter().filter_map(|id| ConnectionId::from_slice(id)));
+                }
                 Err(failure) => {
                     sent.may_be_taken |= failure.may_be_taken();
                     sent.failed.push((link.name.clone(), failure));
@@ -315,8 +334,8 @@ async fn came<'a>(watch: Option<&Watch>, target: &'a Target) -> &'a str {
     }
 }
 
-/// The user's connections that came after `started`, or all of them.
-async fn connections(fleet: &Fleet, user: &str, started: Instant, all: bool) -> Vec<ConnectionId> {
+/// The user's connections, as far as gateways answer; a slow one holds up only this look.
+async fn connections(fleet: &Fleet, user: &str) -> Vec<ConnectionId> {
     let request = QueryRequest {
         kind: QueryKind::Connections.into(),
         user: user.to_owned(),
@@ -325,58 +344,18 @@ async fn connections(fleet: &Fleet, user: &str, started: Instant, all: bool) -> 
     };
     let deadline = fleet.request_deadline();
     let gateways = fleet.interest().view().user(user);
-    let asked = fleet.links_of(gateways).map(|link| {
-        let (link, request) = (Arc::clone(link), request.clone());
-        async move { link.query(&request, deadline).await.ok() }
-    });
-    newcomers(asked, started, all).await
-}
-
-/// Of what gateways answer, the connections that came after `started`, or all of them.
-async fn newcomers<F>(asked: impl Iterator<Item = F>, started: Instant, all: bool) -> Vec<ConnectionId>
-where
-    F: Future<Output = Option<QueryReply>> + Send + 'static,
-{
     let mut replies = JoinSet::new();
-    for reply in asked {
-        replies.spawn(async move {
-            let reply = reply.await.unwrap_or_default();
-            // Measured when this gateway has answered: no age is too large by the way back, nor does a slow gateway make the
-            // others' connections seem new.
-            (reply, started.elapsed().as_millis())
-        });
+    for link in fleet.links_of(gateways) {
+        let (link, request) = (Arc::clone(link), request.clone());
+        replies.spawn(async move { link.query(&request, deadline).await.unwrap_or_default() });
     }
-    let rows = replies.join_all().await.into_iter().flat_map(|(reply, elapsed)| {
-        reply.connections.into_iter().filter(move |row| all || u128::from(row.age_ms) <= elapsed)
-    });
+    let rows = replies.join_all().await.into_iter().flat_map(|reply: QueryReply| reply.connections);
     rows.filter_map(|row| ConnectionId::from_slice(&row.id)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use tidegate_protocol::records::ConnectionInfo;
-    use tokio::time::sleep;
-
     use super::*;
-
-    fn reply(id: u128, age_ms: u64) -> QueryReply {
-        let id = Bytes::copy_from_slice(&id.to_be_bytes());
-        let row = ConnectionInfo { id, age_ms, ..ConnectionInfo::default() };
-        QueryReply { connections: vec![row], ..QueryReply::default() }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_gateway_does_not_make_the_others_connections_new() {
-        let started = Instant::now();
-        sleep(Duration::from_secs(1)).await;
-        // Old, at a gateway that answers at once; new, at one that takes its time.
-        let asked = [(1, 1_500, 0), (2, 900, 4)].map(|(id, age_ms, seconds)| async move {
-            sleep(Duration::from_secs(seconds)).await;
-            Some(reply(id, age_ms))
-        });
-
-        assert_eq!(newcomers(asked.into_iter(), started, false).await, [ConnectionId::from_u128(2)]);
-    }
 
     fn all_looks(timeout_ms: u64) -> Vec<u128> {
         let now = Instant::now();

@@ -353,7 +353,19 @@ fn receipt(state: &State, push: &Push) -> Receipt {
         target::To::Connection(id) => state.connections.iter().filter(|c| c.id == id).count() as u64,
     };
     let matched = push.targets.iter().map(count).sum();
-    Receipt { matched, queued: matched, dropped: Vec::new(), ticket: u64::from(push.wait_written) }
+    let named = |t: &Target| match t.to.as_ref() {
+        Some(target::To::User(user)) if !push.control.is_empty() => {
+            state.connections.iter().filter(|c| c.user == *user).map(|c| c.id.clone()).collect()
+        }
+        _ => Vec::new(),
+    };
+    Receipt {
+        matched,
+        queued: matched,
+        dropped: Vec::new(),
+        ticket: u64::from(push.wait_written),
+        connections: push.targets.iter().flat_map(named).collect(),
+    }
 }
 
 async fn events(state: &Mutex<State>, mut changed: watch::Receiver<u64>, request: EventsRequest) -> Vec<u8> {

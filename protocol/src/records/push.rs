@@ -159,6 +159,10 @@ pub struct Receipt {
     /// For [`WaitRequest`], when the push asked to wait; else 0.
     #[prost(uint64, tag = "4")]
     pub ticket: u64,
+    /// The connections that a ready-made message for users was sent to (16 bytes each), so that logic knows who has it; empty when
+    /// a user has too many to name, and for everything else.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub connections: Vec<Bytes>,
 }
 
 /// Answer to a [`PushBatch`]: a receipt per push, in order.
