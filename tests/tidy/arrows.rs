@@ -122,7 +122,7 @@ const GATEWAY_ARROWS: &[Floor] = &[
     ),
 ];
 
-const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[("accept", "gateway"), ("operate", "gateway")];
+const GATEWAY_STILL_BROKEN: &[(&str, &str)] = &[("operate", "gateway")];
 
 const LOGIC_ARROWS: &[Floor] = &[
     ("clock", &[]),

@@ -17,10 +17,10 @@ use tidegate_protocol::records::{Connect, Verdict, item::What};
 use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
+use super::front::Front;
 use super::{Acceptor, PendingHandshake, RETRY_AFTER_S, Stage, hang_up};
 use crate::accept::hook;
 use crate::connection::open::Entrant;
-use crate::gateway::node::Node;
 use crate::session::Identity;
 use crate::uplink::{Addressee, Said, Whose};
 
@@ -47,10 +47,10 @@ impl AwaitingHook {
 
 impl Acceptor {
     /// Asks about a client, whose socket is in no set, and lets it wait.
-    pub(super) fn ask_about(&mut self, node: &Node, fd: OwnedFd, waiting: AwaitingHook, connect: Connect) {
-        if !self.take_permit(node) {
-            let retry_after_s = node.capacity.admission.lock().refuse();
-            return self.turn_down(node, &fd, &waiting, Refusal::Overloaded { retry_after_s });
+    pub(super) fn ask_about(&mut self, front: &Front, fd: OwnedFd, waiting: AwaitingHook, connect: Connect) {
+        if !self.take_permit(front) {
+            let retry_after_s = front.capacity.admission.lock().refuse();
+            return self.turn_down(front, &fd, &waiting, Refusal::Overloaded { retry_after_s });
         }
         let key = self.free_slot();
         let data = epoll::EventData::new_u64(key.to_u64());
@@ -58,22 +58,22 @@ impl Acceptor {
         let whose = Whose::Handshake { acceptor: self.index, key };
         let name = if from.user.is_empty() { from.address.clone() } else { from.user.clone() };
         let said = Said { whom: Addressee::Name(name.as_bytes()), from, what: What::Connect(connect), whose };
-        let now = node.clock.now();
+        let now = front.clock.now();
         let is_asked =
-            epoll::add(&self.epoll, &fd, data, epoll::EventFlags::RDHUP).is_ok() && node.uplink.say(said, now).is_ok();
+            epoll::add(&self.epoll, &fd, data, epoll::EventFlags::RDHUP).is_ok() && front.uplink.say(said, now).is_ok();
         if !is_asked {
             self.free.push(key.slot);
-            node.capacity.handshakes.let_go(usize::from(self.index), 1);
-            return self.turn_down(node, &fd, &waiting, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
+            front.capacity.handshakes.let_go(usize::from(self.index), 1);
+            return self.turn_down(front, &fd, &waiting, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
         }
-        self.hook_deadlines.push_back((now.wrapping_add(node.config.handshake.deadline_ms), key));
+        self.hook_deadlines.push_back((now.wrapping_add(front.rules.handshake.deadline_ms), key));
         self.pending[key.slot as usize] =
             Some(PendingHandshake { fd, stage: Stage::AwaitingHook(Box::new(waiting)), number: key.number });
     }
 
     /// Acts on the answers that have come.
-    pub(super) fn take_answers(&mut self, node: &Node) {
-        for answered in node.capacity.mailboxes[usize::from(self.index)].take() {
+    pub(super) fn take_answers(&mut self, front: &Front) {
+        for answered in front.capacity.mailboxes[usize::from(self.index)].take() {
             let handshake = self.pending.get(answered.key.slot as usize).and_then(Option::as_ref);
             let is_here = handshake
                 .is_some_and(|it| it.number == answered.key.number && matches!(it.stage, Stage::AwaitingHook(_)));
@@ -81,61 +81,61 @@ impl Acceptor {
                 continue;
             }
             let Some(PendingHandshake { fd, stage: Stage::AwaitingHook(waiting), .. }) =
-                self.unpark(node, answered.key.slot)
+                self.unpark(front, answered.key.slot)
             else {
                 continue;
             };
             // This set must let go of the socket before a bucket's takes it.
             let _ = epoll::delete(&self.epoll, fd.as_fd());
-            self.act_on(node, fd, *waiting, answered.verdict);
+            self.act_on(front, fd, *waiting, answered.verdict);
         }
     }
 
-    fn act_on(&mut self, node: &Node, fd: OwnedFd, waiting: AwaitingHook, verdict: Option<Verdict>) {
+    fn act_on(&mut self, front: &Front, fd: OwnedFd, waiting: AwaitingHook, verdict: Option<Verdict>) {
         let unavailable = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
         let verdict = match verdict {
             Some(verdict) if verdict.status == 503 && verdict.code == unavailable.code() => None,
             verdict => verdict,
         };
-        let Some(verdict) = verdict else { return self.turn_down(node, &fd, &waiting, unavailable) };
+        let Some(verdict) = verdict else { return self.turn_down(front, &fd, &waiting, unavailable) };
         if verdict.status != 0 {
-            return self.turn_down_by_hook(node, &fd, &waiting, &verdict);
+            return self.turn_down_by_hook(front, &fd, &waiting, &verdict);
         }
-        if !node.lifecycle.is_accepting() {
-            return self.turn_down(node, &fd, &waiting, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
+        if !front.lifecycle.is_accepting() {
+            return self.turn_down(front, &fd, &waiting, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
         let AwaitingHook { identity, deflate, response, early } = waiting;
         let rest = |identity| AwaitingHook { identity, deflate, response: response.clone(), early: Vec::new() };
-        let identity = match hook::apply(node, identity.clone(), verdict) {
+        let identity = match hook::apply(&front.access, identity.clone(), verdict) {
             Ok(identity) => identity,
             Err(why) => {
                 tracing::warn!(why, "the connect hook's answer cannot be carried out");
-                return self.turn_down(node, &fd, &rest(identity), unavailable);
+                return self.turn_down(front, &fd, &rest(identity), unavailable);
             }
         };
         self.response.clear();
         self.response.extend_from_slice(&response);
         let entrant = Entrant { fd, identity: identity.clone(), deflate, early: &early };
-        let opened = node.opener.open(entrant, &mut self.response);
+        let opened = front.opener.open(entrant, &mut self.response);
         if let Err((fd, refusal)) = opened {
-            self.turn_down(node, &fd, &rest(identity), refusal);
+            self.turn_down(front, &fd, &rest(identity), refusal);
         }
     }
 
     /// One about whom the hook was asked is refused, for a reason of ours.
-    pub(super) fn turn_down(&mut self, node: &Node, fd: &OwnedFd, waiting: &AwaitingHook, refusal: Refusal) {
+    pub(super) fn turn_down(&mut self, front: &Front, fd: &OwnedFd, waiting: &AwaitingHook, refusal: Refusal) {
         if !waiting.has_had_its_101() {
-            return self.refuse(node, fd, refusal);
+            return self.refuse(front, fd, refusal);
         }
-        node.totals.refuse(refusal);
+        front.totals.refuse(refusal);
         let is_retryable = refusal.status() == 503;
         let words = last_words(refusal.status(), refusal.code(), &refusal.to_string(), is_retryable);
         hang_up(fd, &words, &mut self.discard);
     }
 
     /// The same, in the hook's words.
-    fn turn_down_by_hook(&mut self, node: &Node, fd: &OwnedFd, waiting: &AwaitingHook, verdict: &Verdict) {
-        node.totals.refuse(Refusal::HookRefused);
+    fn turn_down_by_hook(&mut self, front: &Front, fd: &OwnedFd, waiting: &AwaitingHook, verdict: &Verdict) {
+        front.totals.refuse(Refusal::HookRefused);
         let status = u16::try_from(verdict.status).unwrap_or(403);
         let is_retryable = matches!(status, 429 | 503);
         let words = if waiting.has_had_its_101() {

@@ -7,39 +7,39 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Acceptor;
+use super::front::Front;
 use crate::config::BeforeLogic;
-use crate::gateway::node::Node;
 
 /// Time between looks at the queue of those who wait.
 const LOOK_MS: u32 = 50;
 
 impl Acceptor {
     /// Takes nobody in until a logic node has spoken, or for as long as those who came first may wait.
-    pub(super) async fn wait_for_logic(&mut self, node: &Node) {
-        if node.config.handshake.before_logic != BeforeLogic::Wait {
+    pub(super) async fn wait_for_logic(&mut self, front: &Front) {
+        if front.rules.handshake.before_logic != BeforeLogic::Wait {
             return;
         }
-        let patience = sleep(Duration::from_millis(node.config.handshake.deadline_ms.into()));
+        let patience = sleep(Duration::from_millis(front.rules.handshake.deadline_ms.into()));
         tokio::pin!(patience);
-        let mut looks = node.clock.beats(LOOK_MS, 0);
-        while node.awaits_logic() && node.lifecycle.is_accepting() {
+        let mut looks = front.clock.beats(LOOK_MS, 0);
+        while front.awaits_logic() && front.lifecycle.is_accepting() {
             tokio::select! {
                 biased;
-                () = node.lifecycle.stopped() => return,
-                () = node.uplink.wants.heard() => return,
+                () = front.lifecycle.stopped() => return,
+                () = front.uplink.wants.heard() => return,
                 () = &mut patience => return,
-                _ = looks.tick() => drop(self.hold_back(node)),
+                _ = looks.tick() => drop(self.hold_back(front)),
             }
         }
     }
 }
 
 /// Says so in the log when no logic node comes.
-pub async fn warn(node: &Node) {
-    let patience = sleep(Duration::from_millis(node.config.handshake.deadline_ms.into()));
+pub async fn warn(front: &Front) {
+    let patience = sleep(Duration::from_millis(front.rules.handshake.deadline_ms.into()));
     tokio::select! {
-        () = node.lifecycle.stopped() => {}
-        () = node.uplink.wants.heard() => {}
+        () = front.lifecycle.stopped() => {}
+        () = front.uplink.wants.heard() => {}
         () = patience => tracing::warn!(
             "no logic node has said what it wants to hear, so clients get 503 until one does; logic nodes dial this \
              gateway's backplane (logic.gateways)"

@@ -11,9 +11,8 @@ use tidegate_protocol::handshake::{Upgrade, header, without_token};
 use tidegate_protocol::limits::is_valid_name;
 use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict};
 
-use crate::gateway::node::Node;
 use crate::session::address;
-use crate::session::{Act, Attributes, ByHook, Grant, Identity};
+use crate::session::{Access, Act, Attributes, ByHook, Grant, Identity};
 
 /// Bytes of a fingerprint: enough that no two clients have the same.
 const FINGERPRINT_BYTES: usize = 16;
@@ -57,7 +56,7 @@ pub(crate) fn sender(fd: &OwnedFd, identity: &Identity) -> Sender {
 ///
 /// # Errors
 /// What of the verdict cannot be carried out.
-pub(crate) fn apply(node: &Node, mut identity: Identity, verdict: Verdict) -> Result<Identity, &'static str> {
+pub(crate) fn apply(access: &Access, mut identity: Identity, verdict: Verdict) -> Result<Identity, &'static str> {
     let mut sub = None;
     if !verdict.user.is_empty() {
         if !is_valid_name(&verdict.user) {
@@ -78,12 +77,12 @@ pub(crate) fn apply(node: &Node, mut identity: Identity, verdict: Verdict) -> Re
     let attributes = Attributes::of(&pairs).ok_or("its attributes are too many, or not plain text")?;
     let grant = verdict.grant.map(|more| granted(&more).ok_or("its patterns are too many or too long")).transpose()?;
     let made = match identity.claims.take() {
-        None => node.access.claims.make(None, attributes, grant.unwrap_or_else(|| node.access.open.grant()), 0),
+        None => access.claims.make(None, attributes, grant.unwrap_or_else(|| access.open.grant()), 0),
         Some(old) => {
-            let by_hook = ByHook { sub, grant: grant.map(|grant| node.access.claims.grant(grant)), attributes };
+            let by_hook = ByHook { sub, grant: grant.map(|grant| access.claims.grant(grant)), attributes };
             let laid_over = by_hook.over((*old.grant).clone(), &old.attributes);
             let (grant, attributes) = laid_over.ok_or("with the token's, its patterns or attributes are too many")?;
-            node.access.claims.make(old.device, attributes, grant, old.expires_s)
+            access.claims.make(old.device, attributes, grant, old.expires_s)
         }
     };
     identity.claims = Some(Box::new(made));

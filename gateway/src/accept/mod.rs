@@ -10,6 +10,7 @@ mod awaiting_hook;
 pub(crate) mod backlog;
 pub(crate) mod before_logic;
 pub(crate) mod capacity;
+pub(crate) mod front;
 mod handshake;
 mod hook;
 pub(crate) mod listener;
@@ -33,11 +34,11 @@ use tidegate_protocol::ws::Inflater;
 use tokio::sync::mpsc;
 
 use self::awaiting_hook::AwaitingHook;
+use self::front::Front;
 use self::tls::Arrival;
 use self::unauthenticated::Unauthenticated;
 use crate::accept::admission::RETRY_AFTER_MAX_S;
 use crate::clock::{CALM_MS, Millis, is_due, since};
-use crate::gateway::node::Node;
 use crate::key::PendingKey;
 use crate::poll;
 use proxy_header::Stranger;
@@ -86,7 +87,7 @@ enum Stage {
 pub struct Acceptor {
     /// Its place among the acceptors, and its mailbox's.
     index: u16,
-    node: Arc<Node>,
+    front: Arc<Front>,
     listener: Arc<OwnedFd>,
     epoll: OwnedFd,
     pending: Vec<Option<PendingHandshake>>,
@@ -118,7 +119,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// The system's, when there is no epoll set to be had.
-    pub fn new(node: Arc<Node>, listener: Arc<OwnedFd>, index: u16) -> io::Result<Self> {
+    pub fn new(front: Arc<Front>, listener: Arc<OwnedFd>, index: u16) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // Level-triggered and exclusive: one acceptor wakes for a connection, and wakes again while more wait.
         let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
@@ -126,7 +127,7 @@ impl Acceptor {
         let (door, shaken) = mpsc::channel(ARRIVALS_MAX);
         Ok(Self {
             index,
-            node,
+            front,
             shaken,
             door,
             listener,
@@ -149,8 +150,8 @@ impl Acceptor {
 
     /// Runs until the gateway stops.
     pub async fn run(mut self) {
-        let node = Arc::clone(&self.node);
-        self.wait_for_logic(&node).await;
+        let front = Arc::clone(&self.front);
+        self.wait_for_logic(&front).await;
         let set = match poll::watch(&self.epoll) {
             Ok(set) => set,
             Err(error) => {
@@ -158,17 +159,17 @@ impl Acceptor {
                 return;
             }
         };
-        let mut deadlines = node.clock.beats(DEADLINES_MS / 2, 0);
-        let mut calm = node.clock.beats(CALM_MS, 0);
-        let stopped = node.lifecycle.stopped();
+        let mut deadlines = front.clock.beats(DEADLINES_MS / 2, 0);
+        let mut calm = front.clock.beats(CALM_MS, 0);
+        let stopped = front.lifecycle.stopped();
         tokio::pin!(stopped);
-        let mut looked = node.clock.now();
+        let mut looked = front.clock.now();
         loop {
             tokio::select! {
                 biased;
                 () = &mut stopped => return,
                 guard = set.readable() => if let Ok(mut guard) = guard {
-                    match self.take_events(&node) {
+                    match self.take_events(&front) {
                         Turn::Idle => guard.clear_ready(),
                         Turn::Busy => tokio::task::yield_now().await,
                         Turn::Dry => tokio::time::sleep(std::time::Duration::from_millis(DRY_MS)).await,
@@ -178,20 +179,20 @@ impl Acceptor {
                         }
                     }
                 },
-                Some(arrival) = self.shaken.recv() => self.greet(&node, arrival),
-                () = node.capacity.mailboxes[usize::from(self.index)].arrived.notified() => self.take_answers(&node),
+                Some(arrival) = self.shaken.recv() => self.greet(&front, arrival),
+                () = front.capacity.mailboxes[usize::from(self.index)].arrived.notified() => self.take_answers(&front),
                 _ = deadlines.tick(), if self.has_deadlines() => {}
                 _ = calm.tick() => {}
             }
-            self.make_room_if_told(&node);
+            self.make_room_if_told(&front);
             // By time and not by timer: a flood of strangers must not keep the deadlines from their turn.
-            let now = node.clock.now();
+            let now = front.clock.now();
             if since(now, looked) >= DEADLINES_MS {
                 looked = now;
-                self.expire(&node);
-                self.expire_unauthenticated(&node);
+                self.expire(&front);
+                self.expire_unauthenticated(&front);
             }
-            if self.is_listening && !node.lifecycle.is_accepting() {
+            if self.is_listening && !front.lifecycle.is_accepting() {
                 let _ = epoll::delete(&self.epoll, &*self.listener);
                 // Strangers now get "connection refused" from the kernel, also those whom nobody has taken from it yet.
                 let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Read);
@@ -200,7 +201,7 @@ impl Acceptor {
         }
     }
 
-    fn take_events(&mut self, node: &Node) -> Turn {
+    fn take_events(&mut self, front: &Front) -> Turn {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let no_wait = Timespec { tv_sec: 0, tv_nsec: 0 };
         if epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&no_wait)).is_err() {
@@ -210,17 +211,17 @@ impl Acceptor {
         for event in &events {
             let data = event.data.u64();
             if data == LISTENER {
-                match self.accept(node) {
+                match self.accept(front) {
                     Turn::Idle => {}
                     other => turn = other,
                 }
             } else {
                 let PendingKey { slot, number } = PendingKey::from_u64(data);
                 match self.pending[slot as usize].as_ref().filter(|it| it.number == number).map(|it| &it.stage) {
-                    Some(Stage::Head(..)) => self.read(node, slot),
-                    Some(Stage::Unauthenticated(_)) => self.hear(node, slot),
+                    Some(Stage::Head(..)) => self.read(front, slot),
+                    Some(Stage::Unauthenticated(_)) => self.hear(front, slot),
                     // Watched for its end only.
-                    Some(Stage::AwaitingHook(_)) => drop(self.unpark(node, slot)),
+                    Some(Stage::AwaitingHook(_)) => drop(self.unpark(front, slot)),
                     None => {}
                 }
             }
@@ -228,15 +229,15 @@ impl Acceptor {
         turn
     }
 
-    fn accept(&mut self, node: &Node) -> Turn {
+    fn accept(&mut self, front: &Front) -> Turn {
         let wanted = self.accepts;
-        let granted = node.capacity.admission.lock().take(wanted, node.clock.now());
-        let (taken, turn) = self.accept_up_to(granted, node, Self::welcome);
+        let granted = front.capacity.admission.lock().take(wanted, front.clock.now());
+        let (taken, turn) = self.accept_up_to(granted, front, Self::welcome);
         if taken < granted {
-            node.capacity.admission.lock().give_back(granted - taken);
+            front.capacity.admission.lock().give_back(granted - taken);
         }
         match turn {
-            Turn::Busy if granted < wanted => self.hold_back(node),
+            Turn::Busy if granted < wanted => self.hold_back(front),
             Turn::Busy => {
                 self.accepts = (wanted * 2).min(ACCEPTS_MAX);
                 Turn::Busy
@@ -249,31 +250,36 @@ impl Acceptor {
     }
 
     /// The rate is used up: most who wait may wait where they are, the rest is refused, so that the queue never fills.
-    fn hold_back(&mut self, node: &Node) -> Turn {
-        let Some(_turn) = node.capacity.backlog.turn() else { return Turn::Dry };
-        let excess = node.capacity.admission.lock().excess(node.capacity.backlog.look());
-        match self.accept_up_to(excess.min(ACCEPTS_MAX), node, Self::turn_away) {
+    fn hold_back(&mut self, front: &Front) -> Turn {
+        let Some(_turn) = front.capacity.backlog.turn() else { return Turn::Dry };
+        let excess = front.capacity.admission.lock().excess(front.capacity.backlog.look());
+        match self.accept_up_to(excess.min(ACCEPTS_MAX), front, Self::turn_away) {
             (_, Turn::Busy) => Turn::Dry,
             (_, other) => other,
         }
     }
 
     /// Takes connections from the kernel; gives how many, and `Busy` when there may be more.
-    fn accept_up_to(&mut self, most: u32, node: &Node, mut then: impl FnMut(&mut Self, &Node, OwnedFd)) -> (u32, Turn) {
+    fn accept_up_to(
+        &mut self,
+        most: u32,
+        front: &Front,
+        mut then: impl FnMut(&mut Self, &Front, OwnedFd),
+    ) -> (u32, Turn) {
         let mut taken = 0;
         while taken < most {
             match rustix::net::accept_with(&*self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(fd) => {
                     taken += 1;
-                    node.totals.accepted.fetch_add(1, Ordering::Relaxed);
-                    then(self, node, fd);
+                    front.totals.accepted.fetch_add(1, Ordering::Relaxed);
+                    then(self, front, fd);
                 }
                 Err(Errno::AGAIN) => return (taken, Turn::Idle),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 // Another acceptor has shut the listener they share.
-                Err(Errno::INVAL) if !node.lifecycle.is_accepting() => return (taken, Turn::Idle),
+                Err(Errno::INVAL) if !front.lifecycle.is_accepting() => return (taken, Turn::Idle),
                 Err(error) => {
-                    node.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
+                    front.totals.accept_errors.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "cannot accept");
                     return (taken, Turn::Exhausted);
                 }
@@ -283,14 +289,14 @@ impl Acceptor {
     }
 
     /// Refuses a stranger unheard: nothing is parsed, made or kept.
-    fn turn_away(&mut self, node: &Node, fd: OwnedFd) {
-        let retry_after_s = node.capacity.admission.lock().refuse();
-        node.totals.turned_away.fetch_add(1, Ordering::Relaxed);
-        let is_early = node.awaits_logic();
+    fn turn_away(&mut self, front: &Front, fd: OwnedFd) {
+        let retry_after_s = front.capacity.admission.lock().refuse();
+        front.totals.turned_away.fetch_add(1, Ordering::Relaxed);
+        let is_early = front.awaits_logic();
         let refusal =
             if is_early { Refusal::NotReady { retry_after_s } } else { Refusal::Overloaded { retry_after_s } };
-        node.totals.refuse(refusal);
-        if node.tls.is_some() {
+        front.totals.refuse(refusal);
+        if front.tls.is_some() {
             // Nothing can be said before the TLS handshake.
             return;
         }
@@ -303,60 +309,60 @@ impl Acceptor {
     }
 
     /// Takes a new socket in: at once, or after its TLS handshake.
-    fn welcome(&mut self, node: &Node, fd: OwnedFd) {
-        if node.tls.is_some() {
-            return tls::welcome(&self.node, fd, &self.door);
+    fn welcome(&mut self, front: &Front, fd: OwnedFd) {
+        if front.tls.is_some() {
+            return tls::welcome(&self.front, fd, &self.door);
         }
-        let deadline = node.clock.now().wrapping_add(node.config.handshake.deadline_ms);
-        self.look_at(node, Stranger { fd, address: None }, deadline);
+        let deadline = front.clock.now().wrapping_add(front.rules.handshake.deadline_ms);
+        self.look_at(front, Stranger { fd, address: None }, deadline);
     }
 
     /// Takes in those whose TLS handshake is over.
-    fn greet(&mut self, node: &Node, first: Arrival) {
-        self.look_at(node, first.stranger, first.deadline);
+    fn greet(&mut self, front: &Front, first: Arrival) {
+        self.look_at(front, first.stranger, first.deadline);
         for _ in 1..ACCEPTS {
             let Ok(next) = self.shaken.try_recv() else { return };
-            self.look_at(node, next.stranger, next.deadline);
+            self.look_at(front, next.stranger, next.deadline);
         }
     }
 
     /// Looks at a new client; most have sent their request by then or soon will.
-    fn look_at(&mut self, node: &Node, stranger: Stranger, deadline: Millis) {
-        if !node.lifecycle.is_accepting() {
-            return self.refuse(node, &stranger.fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
+    fn look_at(&mut self, front: &Front, stranger: Stranger, deadline: Millis) {
+        if !front.lifecycle.is_accepting() {
+            return self.refuse(front, &stranger.fd, Refusal::Draining { retry_after_s: RETRY_AFTER_S });
         }
-        if node.awaits_logic() {
-            let retry_after_s = node.capacity.admission.lock().refuse();
-            return self.refuse(node, &stranger.fd, Refusal::NotReady { retry_after_s });
+        if front.awaits_logic() {
+            let retry_after_s = front.capacity.admission.lock().refuse();
+            return self.refuse(front, &stranger.fd, Refusal::NotReady { retry_after_s });
         }
         // Pending handshakes count too: their files are as real.
-        if node.capacity.sockets() >= node.population.connections_max {
-            return self.refuse(node, &stranger.fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
+        if front.capacity.sockets() >= front.capacity.population.connections_max {
+            return self.refuse(front, &stranger.fd, Refusal::TooManyConnections { retry_after_s: RETRY_AFTER_S });
         }
         match rustix::net::recv(&stranger.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((_, 0)) => {}
             Ok((_, n)) => {
                 let head = std::mem::take(&mut self.buffer);
-                if let Some(stranger) = self.consider(node, stranger, &head[..n], false) {
-                    self.park(node, stranger, head[..n].to_vec(), deadline);
+                if let Some(stranger) = self.consider(front, stranger, &head[..n], false) {
+                    self.park(front, stranger, head[..n].to_vec(), deadline);
                 }
                 self.buffer = head;
             }
-            Err(Errno::AGAIN) => self.park(node, stranger, Vec::new(), deadline),
+            Err(Errno::AGAIN) => self.park(front, stranger, Vec::new(), deadline),
             Err(_) => {}
         }
     }
 
     /// Parks a client whose head is unfinished.
-    fn park(&mut self, node: &Node, stranger: Stranger, head: Vec<u8>, deadline: Millis) {
-        if !self.take_permit(node) {
-            let retry_after_s = node.capacity.admission.lock().refuse();
-            return self.refuse(node, &stranger.fd, Refusal::Overloaded { retry_after_s });
+    fn park(&mut self, front: &Front, stranger: Stranger, head: Vec<u8>, deadline: Millis) {
+        if !self.take_permit(front) {
+            let retry_after_s = front.capacity.admission.lock().refuse();
+            return self.refuse(front, &stranger.fd, Refusal::Overloaded { retry_after_s });
         }
         let key = self.free_slot();
         if self.watch(&stranger.fd, key).is_err() {
             self.free.push(key.slot);
-            node.capacity.handshakes.let_go(usize::from(self.index), 1);
+            front.capacity.handshakes.let_go(usize::from(self.index), 1);
             return;
         }
         // In order but for those whose TLS handshakes took differently long: their place is near the end.
@@ -383,14 +389,14 @@ impl Acceptor {
         epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN | epoll::EventFlags::RDHUP)
     }
 
-    fn unpark(&mut self, node: &Node, slot: u32) -> Option<PendingHandshake> {
+    fn unpark(&mut self, front: &Front, slot: u32) -> Option<PendingHandshake> {
         let handshake = self.pending[slot as usize].take()?;
         self.free.push(slot);
-        node.capacity.handshakes.let_go(usize::from(self.index), 1);
+        front.capacity.handshakes.let_go(usize::from(self.index), 1);
         Some(handshake)
     }
 
-    fn read(&mut self, node: &Node, slot: u32) {
+    fn read(&mut self, front: &Front, slot: u32) {
         let Some(PendingHandshake { fd, stage: Stage::Head(head, address), .. }) = &mut self.pending[slot as usize]
         else {
             return;
@@ -399,35 +405,35 @@ impl Acceptor {
             Ok((_, n)) if n > 0 => {
                 head.extend_from_slice(&self.buffer[..n]);
                 let (head, address) = (std::mem::take(head), *address);
-                let Some(PendingHandshake { fd, number, .. }) = self.unpark(node, slot) else { return };
+                let Some(PendingHandshake { fd, number, .. }) = self.unpark(front, slot) else { return };
                 // The socket goes to a bucket's set or is closed; if its head is still unfinished it is parked anew below.
-                if let Some(Stranger { fd, address }) = self.consider(node, Stranger { fd, address }, &head, true) {
-                    self.repark(node, slot, PendingHandshake { fd, stage: Stage::Head(head, address), number });
+                if let Some(Stranger { fd, address }) = self.consider(front, Stranger { fd, address }, &head, true) {
+                    self.repark(front, slot, PendingHandshake { fd, stage: Stage::Head(head, address), number });
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
             Ok(_) | Err(_) => {
-                self.unpark(node, slot);
+                self.unpark(front, slot);
             }
         }
     }
 
     /// Puts a client back where it was; its deadline still stands.
-    fn repark(&mut self, node: &Node, slot: u32, handshake: PendingHandshake) {
+    fn repark(&mut self, front: &Front, slot: u32, handshake: PendingHandshake) {
         self.free.pop();
         // It was given back a moment ago.
-        let _ = node.capacity.handshakes.hold(usize::from(self.index), 1, usize::MAX);
+        let _ = front.capacity.handshakes.hold(usize::from(self.index), 1, usize::MAX);
         self.pending[slot as usize] = Some(handshake);
     }
 
     /// Says no and why, as far as the peer's window lets, and hangs up.
-    fn refuse(&mut self, node: &Node, fd: &OwnedFd, refusal: Refusal) {
-        self.refuse_head(node, fd, &[], refusal);
+    fn refuse(&mut self, front: &Front, fd: &OwnedFd, refusal: Refusal) {
+        self.refuse_head(front, fd, &[], refusal);
     }
 
     /// The same to a request of which `head` has come.
-    fn refuse_head(&mut self, node: &Node, fd: &OwnedFd, head: &[u8], refusal: Refusal) {
-        node.totals.refuse(refusal);
+    fn refuse_head(&mut self, front: &Front, fd: &OwnedFd, head: &[u8], refusal: Refusal) {
+        front.totals.refuse(refusal);
         self.response.clear();
         refusal.response_to(head, &mut self.response);
         hang_up(fd, &self.response, &mut self.discard);
@@ -437,18 +443,18 @@ impl Acceptor {
         !(self.deadlines.is_empty() && self.hook_deadlines.is_empty() && self.auth_deadlines.is_empty())
     }
 
-    fn expire(&mut self, node: &Node) {
-        let now = node.clock.now();
+    fn expire(&mut self, front: &Front) {
+        let now = front.clock.now();
         while let Some(slot) = self.next_due(|acceptor| &mut acceptor.deadlines, now) {
-            if let Some(handshake) = self.unpark(node, slot) {
+            if let Some(handshake) = self.unpark(front, slot) {
                 let head = if let Stage::Head(head, _) = &handshake.stage { &head[..] } else { &[] };
-                self.refuse_head(node, &handshake.fd, head, Refusal::HandshakeTimeout);
+                self.refuse_head(front, &handshake.fd, head, Refusal::HandshakeTimeout);
             }
         }
         while let Some(slot) = self.next_due(|acceptor| &mut acceptor.hook_deadlines, now) {
-            if let Some(PendingHandshake { fd, stage: Stage::AwaitingHook(waiting), .. }) = self.unpark(node, slot) {
+            if let Some(PendingHandshake { fd, stage: Stage::AwaitingHook(waiting), .. }) = self.unpark(front, slot) {
                 let late = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
-                self.turn_down(node, &fd, &waiting, late);
+                self.turn_down(front, &fd, &waiting, late);
             }
         }
     }

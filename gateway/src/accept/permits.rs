@@ -8,47 +8,52 @@ use std::collections::VecDeque;
 use tidegate_protocol::handshake::Refusal;
 
 use super::awaiting_hook::last_words;
+use super::front::Front;
 use super::{Acceptor, RETRY_AFTER_S, Stage, hang_up};
 use crate::budget::{Budget, Evict};
 use crate::clock::{Millis, is_due};
-use crate::gateway::node::Node;
 use crate::key::PendingKey;
 
 /// Lets the oldest of a kind go; false when there is none here.
-type Dismiss = fn(&mut Acceptor, &Node) -> bool;
+type Dismiss = fn(&mut Acceptor, &Front) -> bool;
 
 impl Acceptor {
     /// A place among the handshakes in flight; false when nobody here can make room.
-    pub(super) fn take_permit(&mut self, node: &Node) -> bool {
-        self.take(node, &node.capacity.handshakes, node.config.handshake.in_flight, Self::dismiss_head)
+    pub(super) fn take_permit(&mut self, front: &Front) -> bool {
+        self.take(front, &front.capacity.handshakes, front.rules.handshake.in_flight, Self::dismiss_head)
     }
 
     /// The same among those who have yet to say who they are.
-    pub(super) fn take_unauthenticated_permit(&mut self, node: &Node) -> bool {
-        self.take(node, &node.capacity.unauthenticated, node.config.auth.unnamed_max, Self::dismiss_unauthenticated)
+    pub(super) fn take_unauthenticated_permit(&mut self, front: &Front) -> bool {
+        self.take(
+            front,
+            &front.capacity.unauthenticated,
+            front.rules.unauthenticated_max,
+            Self::dismiss_unauthenticated,
+        )
     }
 
     /// Makes room where this acceptor was told to.
-    pub(super) fn make_room_if_told(&mut self, node: &Node) {
+    pub(super) fn make_room_if_told(&mut self, front: &Front) {
         let index = usize::from(self.index);
-        let (heads, unauthenticated) = (node.config.handshake.in_flight, node.config.auth.unnamed_max);
-        if node.capacity.handshakes.is_told(index, heads) {
-            self.make_room(node, &node.capacity.handshakes, heads, Self::dismiss_head);
+        let (heads, unauthenticated) = (front.rules.handshake.in_flight, front.rules.unauthenticated_max);
+        if front.capacity.handshakes.is_told(index, heads) {
+            self.make_room(front, &front.capacity.handshakes, heads, Self::dismiss_head);
         }
-        if node.capacity.unauthenticated.is_told(index, unauthenticated) {
-            self.make_room(node, &node.capacity.unauthenticated, unauthenticated, Self::dismiss_unauthenticated);
+        if front.capacity.unauthenticated.is_told(index, unauthenticated) {
+            self.make_room(front, &front.capacity.unauthenticated, unauthenticated, Self::dismiss_unauthenticated);
         }
     }
 
-    fn take(&mut self, node: &Node, pool: &Budget, max: usize, dismiss: Dismiss) -> bool {
+    fn take(&mut self, front: &Front, pool: &Budget, max: usize, dismiss: Dismiss) -> bool {
         let index = usize::from(self.index);
         match pool.hold(index, 1, max) {
             Evict::Nobody => true,
             Evict::Of(other) => {
-                node.capacity.mailboxes[other].arrived.notify_one();
+                front.capacity.mailboxes[other].arrived.notify_one();
                 true
             }
-            Evict::Own if dismiss(self, node) => true,
+            Evict::Own if dismiss(self, front) => true,
             Evict::Own => {
                 pool.let_go(index, 1);
                 false
@@ -56,25 +61,25 @@ impl Acceptor {
         }
     }
 
-    fn make_room(&mut self, node: &Node, pool: &Budget, max: usize, dismiss: Dismiss) {
+    fn make_room(&mut self, front: &Front, pool: &Budget, max: usize, dismiss: Dismiss) {
         loop {
             match pool.turn(usize::from(self.index), max) {
-                Evict::Own if dismiss(self, node) => {}
-                Evict::Of(other) => return node.capacity.mailboxes[other].arrived.notify_one(),
+                Evict::Own if dismiss(self, front) => {}
+                Evict::Of(other) => return front.capacity.mailboxes[other].arrived.notify_one(),
                 Evict::Nobody | Evict::Own => return,
             }
         }
     }
 
     /// Refuses the client whose request head has been awaited for longest.
-    fn dismiss_head(&mut self, node: &Node) -> bool {
+    fn dismiss_head(&mut self, front: &Front) -> bool {
         while let Some(slot) = self.oldest(|acceptor| &mut acceptor.deadlines) {
             let is_head =
                 matches!(&self.pending[slot as usize], Some(handshake) if matches!(handshake.stage, Stage::Head(..)));
-            if is_head && let Some(handshake) = self.unpark(node, slot) {
-                node.capacity.handshakes.count_evicted();
+            if is_head && let Some(handshake) = self.unpark(front, slot) {
+                front.capacity.handshakes.count_evicted();
                 let head = if let Stage::Head(head, _) = &handshake.stage { &head[..] } else { &[] };
-                self.refuse_head(node, &handshake.fd, head, Refusal::Overloaded { retry_after_s: RETRY_AFTER_S });
+                self.refuse_head(front, &handshake.fd, head, Refusal::Overloaded { retry_after_s: RETRY_AFTER_S });
                 return true;
             }
         }
@@ -82,14 +87,14 @@ impl Acceptor {
     }
 
     /// Closes the client whose AUTH has been awaited for longest.
-    fn dismiss_unauthenticated(&mut self, node: &Node) -> bool {
+    fn dismiss_unauthenticated(&mut self, front: &Front) -> bool {
         let Some(slot) = self.oldest(|acceptor| &mut acceptor.auth_deadlines) else { return false };
         let Some(handshake) = self.pending[slot as usize].take() else { return false };
         self.free.push(slot);
-        node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
-        node.capacity.unauthenticated.count_evicted();
+        front.capacity.unauthenticated.let_go(usize::from(self.index), 1);
+        front.capacity.unauthenticated.count_evicted();
         let refusal = Refusal::Overloaded { retry_after_s: RETRY_AFTER_S };
-        node.totals.refuse(refusal);
+        front.totals.refuse(refusal);
         let words = last_words(refusal.status(), refusal.code(), &refusal.to_string(), true);
         hang_up(&handshake.fd, &words, &mut self.discard);
         true

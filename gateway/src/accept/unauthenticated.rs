@@ -24,9 +24,9 @@ use tidegate_protocol::reply;
 use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 
 use super::awaiting_hook::AwaitingHook;
+use super::front::Front;
 use super::{Acceptor, PendingHandshake, Stage};
 use crate::connection::open::Entrant;
-use crate::gateway::node::Node;
 use crate::session::Identity;
 use crate::session::auth::{Claims, TOKEN_BYTES_MAX, TokenError};
 
@@ -75,39 +75,39 @@ impl Acceptor {
     /// Lets a client in that has yet to say who it is: answers 101 and waits for its AUTH.
     pub(super) fn await_auth(
         &mut self,
-        node: &Node,
+        front: &Front,
         fd: OwnedFd,
         client: Unauthenticated,
         early: &[u8],
     ) -> Result<(), (OwnedFd, Refusal)> {
-        if !self.take_unauthenticated_permit(node) {
-            let retry_after_s = node.capacity.admission.lock().refuse();
+        if !self.take_unauthenticated_permit(front) {
+            let retry_after_s = front.capacity.admission.lock().refuse();
             return Err((fd, Refusal::Overloaded { retry_after_s }));
         }
         // Into an empty socket buffer; a client that gets only a part of it has gone.
         let _ = rustix::net::send(&fd, &self.response, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
         let mut early = early.to_vec();
-        if let Some((fd, client)) = self.listen(node, fd, Box::new(client), &mut early) {
-            self.wait_for_auth(node, fd, client);
+        if let Some((fd, client)) = self.listen(front, fd, Box::new(client), &mut early) {
+            self.wait_for_auth(front, fd, client);
         }
         Ok(())
     }
 
-    fn wait_for_auth(&mut self, node: &Node, fd: OwnedFd, client: Box<Unauthenticated>) {
+    fn wait_for_auth(&mut self, front: &Front, fd: OwnedFd, client: Box<Unauthenticated>) {
         let key = self.free_slot();
         if self.watch(&fd, key).is_err() {
             self.free.push(key.slot);
-            node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
+            front.capacity.unauthenticated.let_go(usize::from(self.index), 1);
             return;
         }
-        let deadline = node.clock.now().wrapping_add(node.config.auth.deadline_ms);
+        let deadline = front.clock.now().wrapping_add(front.rules.auth_deadline_ms);
         self.auth_deadlines.push_back((deadline, key));
         self.pending[key.slot as usize] =
             Some(PendingHandshake { fd, stage: Stage::Unauthenticated(client), number: key.number });
     }
 
     /// Reads what an unauthenticated client has sent.
-    pub(super) fn hear(&mut self, node: &Node, slot: u32) {
+    pub(super) fn hear(&mut self, front: &Front, slot: u32) {
         let Some(PendingHandshake { fd, .. }) = &self.pending[slot as usize] else { return };
         match rustix::net::recv(fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
             Ok((_, n)) if n > 0 => {
@@ -117,7 +117,7 @@ impl Acceptor {
                     return;
                 };
                 let mut buffer = std::mem::take(&mut self.buffer);
-                match self.listen(node, fd, client, &mut buffer[..n]) {
+                match self.listen(front, fd, client, &mut buffer[..n]) {
                     Some((fd, client)) => {
                         self.pending[slot as usize] =
                             Some(PendingHandshake { fd, stage: Stage::Unauthenticated(client), number });
@@ -130,7 +130,7 @@ impl Acceptor {
             Ok(_) | Err(_) => {
                 self.pending[slot as usize] = None;
                 self.free.push(slot);
-                node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
+                front.capacity.unauthenticated.let_go(usize::from(self.index), 1);
             }
         }
     }
@@ -138,18 +138,18 @@ impl Acceptor {
     /// Acts on bytes of an unauthenticated client; gives it back when it still is one.
     fn listen(
         &mut self,
-        node: &Node,
+        front: &Front,
         fd: OwnedFd,
         mut client: Box<Unauthenticated>,
         bytes: &mut [u8],
     ) -> Option<(OwnedFd, Box<Unauthenticated>)> {
-        let heard = client.hear(node, &fd, &mut self.inflater, bytes);
+        let heard = client.hear(front, &fd, &mut self.inflater, bytes);
         let refused = match heard {
             Heard::More => return Some((fd, client)),
             Heard::Over(words) => Some((fd, words)),
-            Heard::Named(claims, used) => self.name(node, fd, &client, *claims, &bytes[used..]),
+            Heard::Named(claims, used) => self.name(front, fd, &client, *claims, &bytes[used..]),
         };
-        node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
+        front.capacity.unauthenticated.let_go(usize::from(self.index), 1);
         if let Some((fd, words)) = refused {
             super::hang_up(&fd, &words, &mut self.discard);
         }
@@ -159,18 +159,18 @@ impl Acceptor {
     /// Opens a client that has said who it is; gives its last words when it cannot be.
     fn name(
         &mut self,
-        node: &Node,
+        front: &Front,
         fd: OwnedFd,
         client: &Unauthenticated,
         claims: Claims,
         early: &[u8],
     ) -> Option<(OwnedFd, Vec<u8>)> {
-        if !node.lifecycle.is_accepting() {
+        if !front.lifecycle.is_accepting() {
             let words = ws::close_frame(CloseReason::Draining.code(), &CloseReason::Draining.text(Some(1_000)));
             return Some((fd, words.to_vec()));
         }
         let mut identity =
-            match Identity::proven(claims, client.said.as_deref(), &node.access.platforms, &node.access.claims) {
+            match Identity::proven(claims, client.said.as_deref(), &front.access.platforms, &front.access.claims) {
                 Ok(identity) => identity,
                 Err(error) => return Some((fd, unauthorized(None, error))),
             };
@@ -181,13 +181,13 @@ impl Acceptor {
             // The token came in a message and is in no fingerprint, so that no other client's answer is this one's.
             let fingerprint = bytes::Bytes::copy_from_slice(&fastrand::u128(..).to_be_bytes());
             let connect = Connect { fingerprint, ..(**connect).clone() };
-            self.ask_about(node, fd, AwaitingHook::new(identity, client.deflate, &[], early), connect);
+            self.ask_about(front, fd, AwaitingHook::new(identity, client.deflate, &[], early), connect);
             return None;
         }
         self.response.clear();
         let entrant = Entrant { fd, identity, deflate: client.deflate, early };
-        let Err((fd, refusal)) = node.opener.open(entrant, &mut self.response) else { return None };
-        node.totals.refuse(refusal);
+        let Err((fd, refusal)) = front.opener.open(entrant, &mut self.response) else { return None };
+        front.totals.refuse(refusal);
         let mut json = Vec::new();
         reply::error(&mut json, None, refusal.code(), &refusal.to_string(), false);
         let mut words = ws::frame(ws::OpCode::Text, &json).to_vec();
@@ -197,13 +197,13 @@ impl Acceptor {
     }
 
     /// Lets those go who did not say who they are in time.
-    pub(super) fn expire_unauthenticated(&mut self, node: &Node) {
-        let now = node.clock.now();
+    pub(super) fn expire_unauthenticated(&mut self, front: &Front) {
+        let now = front.clock.now();
         while let Some(slot) = self.next_due(|acceptor| &mut acceptor.auth_deadlines, now) {
             let Some(handshake) = self.pending[slot as usize].take() else { continue };
             self.free.push(slot);
-            node.capacity.unauthenticated.let_go(usize::from(self.index), 1);
-            let error = node.access.auth.refuse(TokenError::Missing);
+            front.capacity.unauthenticated.let_go(usize::from(self.index), 1);
+            let error = front.access.auth.refuse(TokenError::Missing);
             super::hang_up(&handshake.fd, &unauthorized(None, error), &mut self.discard);
         }
     }
@@ -211,18 +211,18 @@ impl Acceptor {
 
 impl Unauthenticated {
     /// Decodes up to the first message that counts.
-    fn hear(&mut self, node: &Node, fd: &OwnedFd, inflater: &mut Option<Box<Inflater>>, bytes: &mut [u8]) -> Heard {
+    fn hear(&mut self, front: &Front, fd: &OwnedFd, inflater: &mut Option<Box<Inflater>>, bytes: &mut [u8]) -> Heard {
         let limits = ws::Limits {
-            message_bytes: MESSAGE_BYTES_MAX.min(node.settings.message_bytes()),
-            fragments: node.settings.fragments(),
-            inflate_ratio: node.config.deflate.ratio_max,
+            message_bytes: MESSAGE_BYTES_MAX.min(front.settings.message_bytes()),
+            fragments: front.settings.fragments(),
+            inflate_ratio: front.rules.deflate.ratio_max,
         };
         let mut heard = Heard::More;
         let controls = &mut self.controls;
         let mut on = |event: Event<'_>| {
             heard = match event {
-                Event::Text(text) => first_message(node, text),
-                Event::Binary(_) => missing(node, None),
+                Event::Text(text) => first_message(front, text),
+                Event::Binary(_) => missing(front, None),
                 Event::Close { code, .. } => {
                     let echo = code.map_or_else(|| ws::frame(ws::OpCode::Close, &[]), |code| ws::close_frame(code, ""));
                     Heard::Over(echo.to_vec())
@@ -247,7 +247,7 @@ impl Unauthenticated {
         let inflater = self.deflate.map(|_| &mut **inflater.get_or_insert_default());
         match self.decoder.decode_some(bytes, &limits, inflater, &mut on) {
             Err(violation) => {
-                node.totals.violations.fetch_add(1, Ordering::Relaxed);
+                front.totals.violations.fetch_add(1, Ordering::Relaxed);
                 Heard::Over(ws::close_frame(violation.close_code(), &violation.to_string()).to_vec())
             }
             Ok(used) => match heard {
@@ -259,21 +259,21 @@ impl Unauthenticated {
 }
 
 /// A first message is AUTH with a good token, or the last.
-fn first_message(node: &Node, text: &str) -> Heard {
-    node.totals.received.fetch_add(1, Ordering::Relaxed);
+fn first_message(front: &Front, text: &str) -> Heard {
+    front.totals.received.fetch_add(1, Ordering::Relaxed);
     let (id, verb) = match message::parse(text) {
         Ok(request) => (request.id, Some(request.verb)),
         Err((id, _)) => (id, None),
     };
-    let Some(Verb::Auth(token)) = verb else { return missing(node, id) };
-    match node.access.auth.verify(&token.0) {
+    let Some(Verb::Auth(token)) = verb else { return missing(front, id) };
+    match front.access.auth.verify(&token.0) {
         Ok(claims) => Heard::Named(Box::new(claims), 0),
         Err(error) => Heard::Over(unauthorized(id, error)),
     }
 }
 
-fn missing(node: &Node, id: Option<&str>) -> Heard {
-    Heard::Over(unauthorized(id, node.access.auth.refuse(TokenError::Missing)))
+fn missing(front: &Front, id: Option<&str>) -> Heard {
+    Heard::Over(unauthorized(id, front.access.auth.refuse(TokenError::Missing)))
 }
 
 /// ERROR and close 3500, framed.

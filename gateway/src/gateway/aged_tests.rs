@@ -36,7 +36,7 @@ fn open(node: &Node, user: &str) -> UnixStream {
         address: None,
     };
     let entrant = Entrant { fd: OwnedFd::from(near), identity, deflate: None, early: &[] };
-    node.opener.open(entrant, &mut Vec::new()).expect("let in");
+    node.front.opener.open(entrant, &mut Vec::new()).expect("let in");
     far
 }
 

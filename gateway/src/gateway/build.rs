@@ -17,6 +17,7 @@ use super::node::Node;
 use crate::accept::admission::{Admission, RATE_A_CORE};
 use crate::accept::backlog::Backlog;
 use crate::accept::capacity::Capacity;
+use crate::accept::front::{self, Front};
 use crate::accept::proxy_header::Proxies;
 use crate::accept::tls::TlsEndpoint;
 use crate::backplane::answers::Answers;
@@ -92,11 +93,13 @@ pub(super) fn build(
         queries: queries(&base),
         links,
     };
+    let front = front(&base, strangers(&config, origins), &capacity, &host.opener, tls);
     let node = Node {
         instance: Arc::clone(instance),
         lifecycle: Arc::clone(lifecycle),
         totals: Arc::clone(totals),
         backplane: Arc::new(backplane),
+        front: Arc::new(front),
         capacity,
         population: Arc::clone(population),
         buckets: Arc::clone(buckets),
@@ -108,11 +111,7 @@ pub(super) fn build(
         control: base.control,
         clock,
         membership: Arc::clone(&host.opener.membership),
-        opener: Arc::clone(&host.opener),
         host,
-        origins,
-        proxies: Proxies::new(&config.proxy),
-        tls,
         fanout,
         merger,
         ops_places: Places::new(ops::CONNECTIONS_MAX),
@@ -354,6 +353,42 @@ fn queries(base: &Base) -> Queries {
         buckets: Arc::clone(&base.buckets),
         rooms: Arc::clone(&base.rooms),
         access: Arc::clone(&base.access),
+        clock: base.control.clock,
+    }
+}
+
+fn strangers(config: &GatewayConfig, origins: Origins) -> front::Rules {
+    front::Rules {
+        handshake: config.handshake.clone(),
+        auth_deadline_ms: config.auth.deadline_ms,
+        unauthenticated_max: config.auth.unnamed_max,
+        takes_query_token: config.auth.query,
+        takes_user_data: config.compat.user_data,
+        hook_required: config.hook.required,
+        deflate: config.deflate.clone(),
+        kernel_bytes: config.pending.kernel_bytes,
+        origins,
+        proxies: Proxies::new(&config.proxy),
+    }
+}
+
+fn front(
+    base: &Base,
+    rules: front::Rules,
+    capacity: &Arc<Capacity>,
+    opener: &Arc<Opener>,
+    tls: Option<TlsEndpoint>,
+) -> Front {
+    Front {
+        rules,
+        capacity: Arc::clone(capacity),
+        access: Arc::clone(&base.access),
+        opener: Arc::clone(opener),
+        uplink: Arc::clone(&base.uplink),
+        settings: Arc::clone(&base.settings),
+        tls: tls.map(Arc::new),
+        lifecycle: Arc::clone(&base.lifecycle),
+        totals: Arc::clone(&base.totals),
         clock: base.control.clock,
     }
 }

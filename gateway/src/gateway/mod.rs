@@ -23,7 +23,6 @@ use tidegate_protocol::handshake::Origins;
 use tidegate_tls::Renewal;
 
 use self::node::Node;
-use crate::accept::tls::TlsEndpoint;
 use crate::accept::{Acceptor, before_logic, listener};
 use crate::clock::Clock;
 use crate::config::{BeforeLogic, GatewayConfig};
@@ -104,14 +103,14 @@ impl Gateway {
         if !node.config.presence.rooms.is_empty() {
             tokio::spawn(presence::run(Arc::clone(&node)));
         }
-        if node.awaits_logic() {
-            let node = Arc::clone(&node);
-            tokio::spawn(async move { before_logic::warn(&node).await });
+        if node.front.awaits_logic() {
+            let front = Arc::clone(&node.front);
+            tokio::spawn(async move { before_logic::warn(&front).await });
         }
         let listener = Arc::new(listener);
         #[expect(clippy::cast_possible_truncation, reason = "as many as mailboxes, which `lobbies` bounds")]
         for index in 0..node.capacity.mailboxes.len() {
-            tokio::spawn(Acceptor::new(Arc::clone(&node), Arc::clone(&listener), index as u16)?.run());
+            tokio::spawn(Acceptor::new(Arc::clone(&node.front), Arc::clone(&listener), index as u16)?.run());
         }
         Ok(Self { node, listen, threads: Mutex::new(threads) })
     }
@@ -143,7 +142,7 @@ impl Gateway {
     /// Whether clients speak TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.node.tls.is_some()
+        self.node.front.tls.is_some()
     }
 
     /// Reads the certificates again. Connections go on as they began, also when what was read is put in force.
@@ -151,7 +150,7 @@ impl Gateway {
     /// # Errors
     /// What could not be read, each with its section and file.
     pub fn renewal(&self) -> Result<Renewal<'_>, Vec<String>> {
-        let client = self.node.tls.as_ref().map(TlsEndpoint::renewal);
+        let client = self.node.front.tls.as_ref().map(|tls| tls.renewal());
         let backplane = self.node.backplane.tls.as_ref().map(tidegate_tls::Server::renewal);
         Renewal::all([("gateway.tls", client), ("gateway.backplane_tls", backplane)])
     }

@@ -1,24 +1,19 @@
-//! One gateway: what its tasks share ([`Node`]); how a client becomes a connection is in `open`, and the handle that starts
-//! and ends it all in `gateway`.
-//! Invariant: nothing is opened once it does not accept any more.
+//! One gateway: what the tasks share that are not the acceptors' or the event loops' ([`Node`]).
 
 use std::sync::Arc;
 
-use tidegate_protocol::handshake::Origins;
 use tidegate_protocol::places::Places;
 
 use crate::accept::capacity::Capacity;
-use crate::accept::proxy_header::Proxies;
-use crate::accept::tls::TlsEndpoint;
+use crate::accept::front::Front;
 use crate::backplane::Backplane;
 use crate::bucket::Bucket;
 use crate::bucket::control::ControlWriter;
 use crate::clock::Clock;
+use crate::config::GatewayConfig;
 use crate::config::settings::Settings;
-use crate::config::{BeforeLogic, GatewayConfig};
 use crate::connection::host::Host;
 use crate::connection::membership::Membership;
-use crate::connection::open::Opener;
 use crate::counters::{Population, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::Merger;
@@ -55,16 +50,10 @@ pub struct Node {
     pub uplink: Arc<Uplink>,
     /// Who is in which room.
     pub(crate) membership: Arc<Membership>,
-    /// Opens connections.
-    pub(crate) opener: Arc<Opener>,
     /// What decides who may come in.
     pub(crate) access: Arc<Access>,
-    /// Who may come from a browser.
-    pub origins: Origins,
-    /// The proxies in front.
-    pub(crate) proxies: Proxies,
-    /// Where the clients' TLS ends, if they speak it.
-    pub(crate) tls: Option<TlsEndpoint>,
+    /// What the acceptors share.
+    pub(crate) front: Arc<Front>,
     /// Rare events.
     pub totals: Arc<Totals>,
     /// The threads that write.
@@ -81,12 +70,4 @@ pub struct Node {
     pub(crate) ops_places: Arc<Places<Holder>>,
     /// How many are here.
     pub population: Arc<Population>,
-}
-
-impl Node {
-    /// Whether no logic node has said yet what it wants to hear, and strangers have to wait for that.
-    #[must_use]
-    pub fn awaits_logic(&self) -> bool {
-        self.config.handshake.before_logic != BeforeLogic::Admit && !self.uplink.wants.is_told()
-    }
 }

@@ -11,7 +11,6 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::accept::admission::Queue;
-use crate::accept::tls::TlsEndpoint;
 use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
 use crate::gateway::node::Node;
@@ -141,7 +140,7 @@ fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
         ("unfinished", node.host.unfinished.evicted()),
         ("handshakes", node.capacity.handshakes.evicted()),
         ("unnamed", node.capacity.unauthenticated.evicted()),
-        ("tls_handshakes", node.tls.as_ref().map_or(0, TlsEndpoint::evicted)),
+        ("tls_handshakes", node.front.tls.as_ref().map_or(0, |tls| tls.evicted())),
         ("ops", node.ops_places.evicted()),
         ("links", node.backplane.places.evicted()),
     ]
@@ -150,8 +149,8 @@ fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
 /// What TLS in this process does.
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
 fn tls(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
-    let (failed, hung_up) = node.tls.as_ref().map_or((0, 0), TlsEndpoint::failures);
-    let (shaking, shaking_max, open) = node.tls.as_ref().map_or((0, 0, 0), TlsEndpoint::counts);
+    let (failed, hung_up) = node.front.tls.as_ref().map_or((0, 0), |tls| tls.failures());
+    let (shaking, shaking_max, open) = node.front.tls.as_ref().map_or((0, 0, 0), |tls| tls.counts());
     let counters = vec![
         ("tls_failed", "TLS handshakes that failed", failed),
         ("tls_hung_up", "Clients hung up on before TLS for want of a place", hung_up),

@@ -113,7 +113,7 @@ fn missing(node: &Node) -> Option<String> {
     if node.population.connections() >= node.population.connections_max {
         return Some("gateway.connections_max reached".into());
     }
-    if node.awaits_logic() {
+    if node.front.awaits_logic() {
         return Some(
             "no logic node has said yet what it wants to hear; logic nodes dial this gateway's backplane".into(),
         );

@@ -26,9 +26,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::relay::Relay;
+use crate::accept::front::Front;
 use crate::accept::proxy_header::{self, Stranger};
 use crate::clock::Millis;
-use crate::gateway::node::Node;
 
 /// What is in the kernel from the client to the gateway, decrypted; a client's message is small.
 const INBOUND_BYTES: usize = 16 * 1024;
@@ -59,13 +59,11 @@ pub(crate) struct TlsEndpoint {
 
 /// A connection past its handshake; not counted any more when dropped.
 #[derive(Debug)]
-struct Open(Arc<Node>);
+struct Open(Arc<TlsEndpoint>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(endpoint) = &self.0.tls {
-            endpoint.open.fetch_sub(1, Relaxed);
-        }
+        self.0.open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -112,8 +110,8 @@ impl TlsEndpoint {
     }
 
     /// A place among the handshakes, if need be the oldest one's.
-    fn enter(&self, node: &Node, holder: Holder) -> Option<Arc<Place<Holder>>> {
-        if self.in_flight.held() + self.open.load(Relaxed) >= node.population.connections_max {
+    fn enter(&self, front: &Front, holder: Holder) -> Option<Arc<Place<Holder>>> {
+        if self.in_flight.held() + self.open.load(Relaxed) >= front.capacity.population.connections_max {
             return None;
         }
         self.in_flight.take(holder)
@@ -122,10 +120,10 @@ impl TlsEndpoint {
 
 /// Begins the handshake of a client just accepted; it comes to the acceptor by `door` when it is over. Nothing can be said to
 /// a client that there is no place for.
-pub(crate) fn welcome(node: &Arc<Node>, fd: OwnedFd, door: &mpsc::Sender<Arrival>) {
-    let Some(endpoint) = &node.tls else { return };
+pub(crate) fn welcome(front: &Arc<Front>, fd: OwnedFd, door: &mpsc::Sender<Arrival>) {
+    let Some(endpoint) = &front.tls else { return };
     let (holder, evicted) = oneshot::channel();
-    let place = if node.lifecycle.is_accepting() { endpoint.enter(node, holder) } else { None };
+    let place = if front.lifecycle.is_accepting() { endpoint.enter(front, holder) } else { None };
     let Some(place) = place else {
         endpoint.hung_up.fetch_add(1, Relaxed);
         return;
@@ -134,40 +132,40 @@ pub(crate) fn welcome(node: &Arc<Node>, fd: OwnedFd, door: &mpsc::Sender<Arrival
     let (Ok(peer), Ok(stream)) = (stream.peer_addr(), TcpStream::from_std(stream)) else { return };
     // From here on and not from the task's first turn, which in a storm comes late.
     let fresh = place.serve();
-    let serve = serve(Arc::clone(node), (place, fresh), evicted, (stream, peer), door.clone());
+    let serve = serve(Arc::clone(front), (place, fresh), evicted, (stream, peer), door.clone());
     tokio::spawn(serve);
 }
 
 /// The life of one client.
 async fn serve(
-    node: Arc<Node>,
+    front: Arc<Front>,
     (place, fresh): (Arc<Place<Holder>>, Served<Holder>),
     evicted: oneshot::Receiver<()>,
     (stream, peer): (TcpStream, SocketAddr),
     door: mpsc::Sender<Arrival>,
 ) {
-    let Some(endpoint) = &node.tls else { return };
-    let deadline_ms = node.config.handshake.deadline_ms;
-    let deadline = node.clock.now().wrapping_add(deadline_ms);
+    let Some(endpoint) = &front.tls else { return };
+    let deadline_ms = front.rules.handshake.deadline_ms;
+    let deadline = front.clock.now().wrapping_add(deadline_ms);
     let late = Instant::now() + Duration::from_millis(u64::from(deadline_ms));
     let shaken = tokio::select! {
-        shaken = timeout_at(late, Box::pin(shake_hands_in(fresh, &node, stream, peer))) => shaken,
+        shaken = timeout_at(late, Box::pin(shake_hands_in(fresh, &front, stream, peer))) => shaken,
         _ = evicted => return,
     };
     let Ok(Some((stream, address))) = shaken else {
         endpoint.failed.fetch_add(1, Relaxed);
         return;
     };
-    let (near, far) = match pair(node.config.pending.kernel_bytes as usize) {
+    let (near, far) = match pair(front.rules.kernel_bytes as usize) {
         Ok(pair) => pair,
         Err(error) => {
-            node.totals.accept_errors.fetch_add(1, Relaxed);
+            front.totals.accept_errors.fetch_add(1, Relaxed);
             tracing::warn!(%error, "no socket pair for a TLS client");
             return;
         }
     };
     endpoint.open.fetch_add(1, Relaxed);
-    let open = Open(Arc::clone(&node));
+    let open = Open(Arc::clone(endpoint));
     let arrival = Arrival { stranger: Stranger { fd: far, address: Some(address) }, deadline };
     // Waits while the acceptor is busy; its queue is short on purpose.
     if !matches!(timeout_at(late, door.send(arrival)).await, Ok(Ok(()))) {
@@ -182,11 +180,11 @@ async fn serve(
 /// nearly through, and the work done for it would be lost.
 async fn shake_hands_in(
     fresh: Served<Holder>,
-    node: &Node,
+    front: &Front,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
-    let mut shaken = std::pin::pin!(shake_hands(node, stream, peer));
+    let mut shaken = std::pin::pin!(shake_hands(front, stream, peer));
     if let Ok(shaken) = timeout(FRESH, &mut shaken).await {
         return shaken;
     }
@@ -196,21 +194,21 @@ async fn shake_hands_in(
 
 /// What a proxy says first, then TLS; none when either is wrong.
 async fn shake_hands(
-    node: &Node,
+    front: &Front,
     mut stream: TcpStream,
     peer: SocketAddr,
 ) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
     let mut address = peer;
-    if node.proxies.is_announced(peer) {
+    if front.rules.proxies.is_announced(peer) {
         match source_of(&mut stream).await {
             Ok(source) => address = source.unwrap_or(peer),
             Err(refusal) => {
-                node.totals.refuse(refusal);
+                front.totals.refuse(refusal);
                 return None;
             }
         }
     }
-    let acceptor = node.tls.as_ref()?.server.acceptor();
+    let acceptor = front.tls.as_ref()?.server.acceptor();
     match acceptor.accept(stream).await {
         Ok(stream) => Some((stream, address)),
         Err(error) => {
