@@ -8,6 +8,8 @@ use std::io::Write as _;
 
 use serde_json::value::RawValue;
 
+use crate::json::{self, write_string};
+
 /// A request's `id` as the client wrote it (a JSON number or string), echoed byte for byte.
 pub type RequestId<'a> = Option<&'a str>;
 
@@ -45,12 +47,6 @@ pub struct Reconnect {
     pub max_ms: u32,
     /// Part of each delay that is random, in percent.
     pub jitter_percent: u8,
-}
-
-/// Writes `text` as a JSON string.
-pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    // Writing to a Vec cannot fail, and a str is always valid JSON text.
-    let _ = serde_json::to_writer(out, text);
 }
 
 fn open(out: &mut Vec<u8>, kind: &str, id: RequestId<'_>) {
@@ -118,7 +114,7 @@ pub fn pong(out: &mut Vec<u8>, id: RequestId<'_>, echo: Option<&str>, time_ms: u
 
 /// The members of a PING's data one by one, as they were written, without one that has the name of ours.
 fn echo_members(out: &mut Vec<u8>, echo: &str) {
-    let members: BTreeMap<Cow<'_, str>, &RawValue> = crate::json::from_str(echo).unwrap_or_default();
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = json::from_str(echo).unwrap_or_default();
     for (name, value) in members.iter().filter(|(name, _)| *name != "time_ms") {
         out.push(b',');
         write_string(out, name);
@@ -350,7 +346,7 @@ pub fn goaway(out: &mut Vec<u8>, reason: &str, reconnect_after_ms: (u32, u32)) {
 mod tests {
     use super::*;
 
-    fn json(write: impl FnOnce(&mut Vec<u8>)) -> serde_json::Value {
+    fn value_of(write: impl FnOnce(&mut Vec<u8>)) -> serde_json::Value {
         let mut out = Vec::new();
         write(&mut out);
         match serde_json::from_slice(&out) {
@@ -376,22 +372,22 @@ mod tests {
             expires_ms: Some(2),
         };
 
-        let value = json(|out| hello(out, &hello_text));
+        let value = value_of(|out| hello(out, &hello_text));
 
         assert_eq!(value["data"]["user"], "u\n");
         assert_eq!(value["data"]["limits"]["rooms"], 100);
         assert_eq!(value["data"]["reconnect"]["jitter"], 0.5);
         assert_eq!((&value["data"]["time_ms"], &value["data"]["expires_ms"]), (&1.into(), &2.into()));
         let unlimited = Hello { expires_ms: None, ..hello_text };
-        assert!(json(|out| hello(out, &unlimited))["data"].get("expires_ms").is_none());
+        assert!(value_of(|out| hello(out, &unlimited))["data"].get("expires_ms").is_none());
     }
 
     /// Rule L-1.
     #[test]
     fn pong_echoes_the_pings_data() {
-        assert_eq!(json(|out| pong(out, Some("7"), Some(r#" {"a":[1]} "#), 5))["data"]["a"][0], 1);
-        assert_eq!(json(|out| pong(out, None, Some("{ }"), 5))["data"]["time_ms"], 5);
-        assert_eq!(json(|out| pong(out, None, None, 5))["data"]["time_ms"], 5);
+        assert_eq!(value_of(|out| pong(out, Some("7"), Some(r#" {"a":[1]} "#), 5))["data"]["a"][0], 1);
+        assert_eq!(value_of(|out| pong(out, None, Some("{ }"), 5))["data"]["time_ms"], 5);
+        assert_eq!(value_of(|out| pong(out, None, None, 5))["data"]["time_ms"], 5);
     }
 
     #[test]
@@ -414,29 +410,29 @@ mod tests {
                 JoinedRoom::Joined { room: name, online: 3, epoch: "e", seq: 9 },
                 JoinedRoom::Refused { room: name, code: "invalid", message: name },
             ];
-            let value = json(|out| joined(out, Some("\"x\""), &rooms));
+            let value = value_of(|out| joined(out, Some("\"x\""), &rooms));
             assert_eq!(value["id"], "x");
             assert_eq!(value["data"]["rooms"][0]["room"], name);
             assert_eq!(value["data"]["rooms"][1]["error"]["code"], "invalid");
-            assert_eq!(json(|out| left(out, None, name))["data"]["room"], name);
-            assert_eq!(json(|out| left_because(out, name, "closed"))["data"]["room"], name);
+            assert_eq!(value_of(|out| left(out, None, name))["data"]["room"], name);
+            assert_eq!(value_of(|out| left_because(out, name, "closed"))["data"]["room"], name);
             let sample = [name.to_owned(), name.to_owned()];
             let frame = Presence { room: name, joined: 2, sample: &sample, ..Presence::default() };
-            assert_eq!(json(|out| presence(out, &frame))["data"]["sample"][1], name);
+            assert_eq!(value_of(|out| presence(out, &frame))["data"]["sample"][1], name);
             let missing = Missing::Range { from: 3, to: 4 };
-            assert_eq!(json(|out| gap(out, GapSubject::Room(name), missing, "slow"))["data"]["to"], 4);
-            assert_eq!(json(|out| gap(out, GapSubject::User, Missing::Count(2), "slow"))["data"]["missed"], 2);
-            assert_eq!(json(|out| error(out, None, "bad_json", name, false))["data"]["message"], name);
-            assert_eq!(json(|out| goaway(out, name, (0, 9)))["data"]["reconnect_after_ms"][1], 9);
-            let error = json(|out| error_after(out, Some("1"), "rate", name, true, Some(70)));
+            assert_eq!(value_of(|out| gap(out, GapSubject::Room(name), missing, "slow"))["data"]["to"], 4);
+            assert_eq!(value_of(|out| gap(out, GapSubject::User, Missing::Count(2), "slow"))["data"]["missed"], 2);
+            assert_eq!(value_of(|out| error(out, None, "bad_json", name, false))["data"]["message"], name);
+            assert_eq!(value_of(|out| goaway(out, name, (0, 9)))["data"]["reconnect_after_ms"][1], 9);
+            let error = value_of(|out| error_after(out, Some("1"), "rate", name, true, Some(70)));
             assert_eq!((&error["data"]["retry_after_ms"], &error["data"]["message"]), (&70.into(), &name.into()));
-            assert_eq!(json(|out| sent(out, None, name, 5))["data"]["id"], name);
-            assert_eq!(json(|out| told(out, "PRESENCE", Some("2"), br#"{"online":3}"#))["data"]["online"], 3);
+            assert_eq!(value_of(|out| sent(out, None, name, 5))["data"]["id"], name);
+            assert_eq!(value_of(|out| told(out, "PRESENCE", Some("2"), br#"{"online":3}"#))["data"]["online"], 3);
             assert_eq!(
-                json(|out| unauthorized(out, Some("1"), "token_expired", name))["data"]["reason"],
+                value_of(|out| unauthorized(out, Some("1"), "token_expired", name))["data"]["reason"],
                 "token_expired"
             );
-            assert_eq!(json(|out| refreshed(out, Some("1"), 5_000))["data"]["expires_ms"], 5_000);
+            assert_eq!(value_of(|out| refreshed(out, Some("1"), 5_000))["data"]["expires_ms"], 5_000);
         }
     }
 }

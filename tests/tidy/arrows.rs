@@ -203,9 +203,9 @@ const PROTOCOL_ARROWS: &[Floor] = &[
     ("blocks", &["records"]),
     ("message", &["ids", "json", "limits"]),
     ("reply", &["json"]),
-    ("push", &["reply", "ws"]),
-    ("command", &["ids", "reply"]),
-    ("compat", &["json", "limits", "reply"]),
+    ("push", &["json", "ws"]),
+    ("command", &["ids", "json"]),
+    ("compat", &["json", "limits"]),
 ];
 
 const TLS_ARROWS: &[Floor] = &[
