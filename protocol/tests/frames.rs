@@ -5,7 +5,9 @@ use bytes::Bytes;
 use tidegate_protocol::command;
 use tidegate_protocol::ids::CommandId;
 use tidegate_protocol::push::{self, Numbering, Subject};
-use tidegate_protocol::reply::{self, GapSubject, Hello, JoinedRoom, Missing, Presence, Reconnect};
+use tidegate_protocol::reply::{
+    self, Error, GapSubject, Hello, JoinedRoom, Limits, Missing, Presence, Reconnect, RoomError,
+};
 
 /// A name that needs every kind of escape.
 const AWKWARD: &str = "a\"\\/\u{7}\n\u{2028}ü";
@@ -17,8 +19,7 @@ fn hello() -> Hello<'static> {
         server: "tidegate/0.1.0",
         ping_ms: 25_000,
         merge_ms: 1_000,
-        message_bytes: 65_536,
-        rooms: 100,
+        limits: Limits { message_bytes: 65_536, rooms: 100 },
         reconnect: Reconnect { base_ms: 500, max_ms: 20_000, jitter_percent: 50 },
         time_ms: 1_795_258_206_694,
         expires_ms: Some(1_795_258_806_000),
@@ -52,7 +53,7 @@ fn greetings(frames: &mut Frames) {
 fn rooms(frames: &mut Frames) {
     let both = [
         JoinedRoom::Joined { room: AWKWARD, online: 3, epoch: "1a1fdb96e89-4", seq: u64::MAX },
-        JoinedRoom::Refused { room: AWKWARD, code: "invalid", message: AWKWARD },
+        JoinedRoom::Refused { room: AWKWARD, error: RoomError { code: "invalid", message: AWKWARD } },
     ];
     frames.take(|out| reply::joined(out, Some("2"), &both));
     frames.take(|out| reply::joined(out, None, &both[..1]));
@@ -75,8 +76,9 @@ fn outcomes(frames: &mut Frames) {
     frames.take(|out| reply::refreshed(out, Some("4"), 1_795_258_806_000));
     frames.take(|out| reply::error(out, Some("5"), "unknown_type", AWKWARD, false));
     frames.take(|out| reply::error(out, None, AWKWARD, "m", true));
-    frames.take(|out| reply::error_after(out, Some("6"), "rate", "slower", true, Some(70)));
-    frames.take(|out| reply::error_after(out, None, "offline", "nobody", true, None));
+    let rate = Error { code: "rate", message: "slower", retryable: true, reason: None, retry_after_ms: Some(70) };
+    frames.take(|out| reply::error_with(out, Some("6"), &rate));
+    frames.take(|out| reply::error(out, None, "offline", "nobody", true));
     frames.take(|out| reply::unauthorized(out, Some("1"), "token_expired", AWKWARD));
 }
 

@@ -1,54 +1,26 @@
 //! Everything a gateway says to one client besides PUSH: HELLO, PONG, JOINED, LEFT, ERROR, GAP, GOAWAY.
-//! Each function appends one JSON text to a buffer; framing is `ws::frame`. These are per connection and rare,
-//! so they are built on demand; what goes to many is in `push`.
+//! Each function appends one JSON text to a buffer; framing is `ws::frame`. These are per connection and rare, so serde makes
+//! them of the shapes in [`data`]; what goes to many is in `push`. Invariant: a text is JSON whatever names it is made of.
+
+mod data;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::json::{self, write_string};
 
+pub use data::{
+    Command, Error, Gap, Goaway, Hello, Joined, JoinedRoom, Left, Limits, Member, Members, Pong, Presence,
+    PresenceCounts, Push, Reconnect, Refreshed, RoomError, Sent,
+};
+
 /// A request's `id` as the client wrote it (a JSON number or string), echoed byte for byte.
 pub type RequestId<'a> = Option<&'a str>;
 
-/// What a client learns first (rule C-5).
-#[derive(Clone, Debug)]
-pub struct Hello<'a> {
-    /// This connection's id.
-    pub connection: &'a str,
-    /// The user, when known.
-    pub user: Option<&'a str>,
-    /// Name and version of the gateway.
-    pub server: &'a str,
-    /// The server pings after this long a silence.
-    pub ping_ms: u32,
-    /// Longest merge window.
-    pub merge_ms: u32,
-    /// Largest message accepted, in bytes.
-    pub message_bytes: usize,
-    /// Most rooms of one connection.
-    pub rooms: usize,
-    /// Advice for reconnecting: first and longest delay, share of it that is random.
-    pub reconnect: Reconnect,
-    /// The server's wall clock, Unix milliseconds.
-    pub time_ms: u64,
-    /// When its token ends, Unix milliseconds; none: it has none that does.
-    pub expires_ms: Option<u64>,
-}
-
-/// How a client should space its attempts to come back.
-#[derive(Clone, Copy, Debug)]
-pub struct Reconnect {
-    /// First delay.
-    pub base_ms: u32,
-    /// Longest delay.
-    pub max_ms: u32,
-    /// Part of each delay that is random, in percent.
-    pub jitter_percent: u8,
-}
-
+/// Everything up to the data.
 fn open(out: &mut Vec<u8>, kind: &str, id: RequestId<'_>) {
     out.extend_from_slice(br#"{"type":""#);
     out.extend_from_slice(kind.as_bytes());
@@ -57,49 +29,26 @@ fn open(out: &mut Vec<u8>, kind: &str, id: RequestId<'_>) {
         out.extend_from_slice(br#","id":"#);
         out.extend_from_slice(id.as_bytes());
     }
-    out.extend_from_slice(br#","data":{"#);
+    out.extend_from_slice(br#","data":"#);
+}
+
+fn write(out: &mut Vec<u8>, kind: &str, id: RequestId<'_>, data: &impl Serialize) {
+    open(out, kind, id);
+    // Writing to a vector cannot fail, and the shapes hold names, numbers and nothing that serde refuses.
+    let _ = serde_json::to_writer(&mut *out, data);
+    out.push(b'}');
 }
 
 /// HELLO (rule C-5).
 pub fn hello(out: &mut Vec<u8>, hello: &Hello<'_>) {
-    open(out, "HELLO", None);
-    out.extend_from_slice(br#""connection":"#);
-    write_string(out, hello.connection);
-    if let Some(user) = hello.user {
-        out.extend_from_slice(br#","user":"#);
-        write_string(out, user);
-    }
-    out.extend_from_slice(br#","server":"#);
-    write_string(out, hello.server);
-    let r = hello.reconnect;
-    // Writing to a vector cannot fail.
-    let _ = write!(
-        out,
-        concat!(
-            r#","ping_ms":{},"merge_ms":{},"limits":{{"message_bytes":{},"rooms":{}}},"#,
-            r#""reconnect":{{"base_ms":{},"max_ms":{},"jitter":{}.{:02}}},"time_ms":{}"#
-        ),
-        hello.ping_ms,
-        hello.merge_ms,
-        hello.message_bytes,
-        hello.rooms,
-        r.base_ms,
-        r.max_ms,
-        r.jitter_percent / 100,
-        r.jitter_percent % 100,
-        hello.time_ms
-    );
-    if let Some(expires_ms) = hello.expires_ms {
-        let _ = write!(out, r#","expires_ms":{expires_ms}"#);
-    }
-    out.extend_from_slice(b"}}");
+    write(out, "HELLO", None, hello);
 }
 
 /// PONG: the PING's data comes back beside the server's time (rule L-1), but for a `time_ms` of its own, which would stand there
 /// twice. `echo` is a JSON object or absent.
 pub fn pong(out: &mut Vec<u8>, id: RequestId<'_>, echo: Option<&str>, time_ms: u64) {
     open(out, "PONG", id);
-    out.extend_from_slice(format!(r#""time_ms":{time_ms}"#).as_bytes());
+    out.extend_from_slice(format!(r#"{{"time_ms":{time_ms}"#).as_bytes());
     if echo.is_some_and(|echo| echo.contains("time_ms") || echo.contains('\\')) {
         echo_members(out, echo.unwrap_or_default());
     } else {
@@ -123,165 +72,57 @@ fn echo_members(out: &mut Vec<u8>, echo: &str) {
     }
 }
 
-/// One room's part of a JOINED reply.
-#[derive(Clone, Debug)]
-pub enum JoinedRoom<'a> {
-    /// Joined: members now, and where the numbering stands.
-    Joined {
-        /// The room.
-        room: &'a str,
-        /// Members at this gateway.
-        online: u64,
-        /// Life of the numbering.
-        epoch: &'a str,
-        /// Number of the last message before the join.
-        seq: u64,
-    },
-    /// Refused.
-    Refused {
-        /// The room.
-        room: &'a str,
-        /// `forbidden`, `limit` or `invalid`.
-        code: &'static str,
-        /// What to do about it.
-        message: &'a str,
-    },
-}
-
 /// JOINED (rule R-1).
 pub fn joined(out: &mut Vec<u8>, id: RequestId<'_>, rooms: &[JoinedRoom<'_>]) {
-    open(out, "JOINED", id);
-    out.extend_from_slice(br#""rooms":["#);
-    for (i, room) in rooms.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(br#"{"room":"#);
-        match room {
-            JoinedRoom::Joined { room, online, epoch, seq } => {
-                write_string(out, room);
-                out.extend_from_slice(format!(r#","online":{online},"epoch":"#).as_bytes());
-                write_string(out, epoch);
-                out.extend_from_slice(format!(r#","seq":{seq}}}"#).as_bytes());
-            }
-            JoinedRoom::Refused { room, code, message } => {
-                write_string(out, room);
-                out.extend_from_slice(format!(r#","error":{{"code":"{code}","message":"#).as_bytes());
-                write_string(out, message);
-                out.extend_from_slice(b"}}");
-            }
-        }
-    }
-    out.extend_from_slice(b"]}}");
+    write(out, "JOINED", id, &Joined { rooms });
 }
 
 /// LEFT (rule R-2).
 pub fn left(out: &mut Vec<u8>, id: RequestId<'_>, room: &str) {
-    open(out, "LEFT", id);
-    out.extend_from_slice(br#""room":"#);
-    write_string(out, room);
-    out.extend_from_slice(b"}}");
+    write(out, "LEFT", id, &Left { room, reason: None });
 }
 
 /// LEFT that nobody asked for (rule R-5). `reason` is `kicked`, `closed` or `blocked`.
 pub fn left_because(out: &mut Vec<u8>, room: &str, reason: &str) {
-    open(out, "LEFT", None);
-    out.extend_from_slice(br#""room":"#);
-    write_string(out, room);
-    out.extend_from_slice(br#","reason":"#);
-    write_string(out, reason);
-    out.extend_from_slice(b"}}");
-}
-
-/// Who came to and left a room, as its members are told (rule P-3).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Presence<'a> {
-    /// The room.
-    pub room: &'a str,
-    /// Connections that came since the last frame.
-    pub joined: u64,
-    /// Connections that went since the last frame.
-    pub left: u64,
-    /// Members now.
-    pub online: u64,
-    /// Different users among them.
-    pub users: u64,
-    /// A few of the users who came.
-    pub sample: &'a [String],
+    write(out, "LEFT", None, &Left { room, reason: Some(reason) });
 }
 
 /// PRESENCE that nobody asked for (rule P-3).
 pub fn presence(out: &mut Vec<u8>, presence: &Presence<'_>) {
-    open(out, "PRESENCE", None);
-    out.extend_from_slice(br#""room":"#);
-    write_string(out, presence.room);
-    let Presence { joined, left, online, users, .. } = presence;
-    let counts = format!(r#","joined":{joined},"left":{left},"online":{online},"users":{users},"sample":["#);
-    out.extend_from_slice(counts.as_bytes());
-    for (i, name) in presence.sample.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        write_string(out, name);
-    }
-    out.extend_from_slice(b"]}}");
+    write(out, "PRESENCE", None, presence);
 }
 
 /// ERROR (rule E-1).
 pub fn error(out: &mut Vec<u8>, id: RequestId<'_>, code: &str, message: &str, is_retryable: bool) {
-    open(out, "ERROR", id);
-    out.extend_from_slice(br#""code":"#);
-    write_string(out, code);
-    out.extend_from_slice(br#","message":"#);
-    write_string(out, message);
-    out.extend_from_slice(format!(r#","retryable":{is_retryable}}}}}"#).as_bytes());
+    error_with(out, id, &Error { code, message, retryable: is_retryable, reason: None, retry_after_ms: None });
 }
 
-/// ERROR with advice when to try again, in milliseconds.
-pub fn error_after(
-    out: &mut Vec<u8>,
-    id: RequestId<'_>,
-    code: &str,
-    message: &str,
-    is_retryable: bool,
-    retry_after_ms: Option<u32>,
-) {
-    error(out, id, code, message, is_retryable);
-    if let Some(ms) = retry_after_ms {
-        // The two braces that end `data` and the message.
-        out.truncate(out.len() - 2);
-        out.extend_from_slice(format!(r#","retry_after_ms":{ms}}}}}"#).as_bytes());
-    }
+/// ERROR with whatever else it says.
+pub fn error_with(out: &mut Vec<u8>, id: RequestId<'_>, error: &Error<'_>) {
+    write(out, "ERROR", id, error);
 }
 
 /// SENT (rules S-1, S-2): the message's id and when it was taken.
 pub fn sent(out: &mut Vec<u8>, id: RequestId<'_>, message: &str, time_ms: u64) {
-    open(out, "SENT", id);
-    out.extend_from_slice(br#""id":"#);
-    write_string(out, message);
-    out.extend_from_slice(format!(r#","time_ms":{time_ms}}}}}"#).as_bytes());
+    write(out, "SENT", id, &Sent { id: message, time_ms });
 }
 
 /// A reply of type `kind` whose `data` is made elsewhere: `data` is the text of a JSON object.
 pub fn told(out: &mut Vec<u8>, kind: &str, id: RequestId<'_>, data: &[u8]) {
     open(out, kind, id);
-    out.truncate(out.len() - 1);
     out.extend_from_slice(data);
     out.push(b'}');
 }
 
 /// ERROR `unauthorized`, with the token's code as `reason` (rule C-4).
 pub fn unauthorized(out: &mut Vec<u8>, id: RequestId<'_>, reason: &'static str, message: &str) {
-    open(out, "ERROR", id);
-    out.extend_from_slice(br#""code":"unauthorized","message":"#);
-    write_string(out, message);
-    out.extend_from_slice(format!(r#","retryable":false,"reason":"{reason}"}}}}"#).as_bytes());
+    let error = Error { code: "unauthorized", message, retryable: false, reason: Some(reason), retry_after_ms: None };
+    error_with(out, id, &error);
 }
 
 /// REFRESHED (rule C-6): the connection now lasts until then, Unix milliseconds.
 pub fn refreshed(out: &mut Vec<u8>, id: RequestId<'_>, expires_ms: u64) {
-    open(out, "REFRESHED", id);
-    out.extend_from_slice(format!(r#""expires_ms":{expires_ms}}}}}"#).as_bytes());
+    write(out, "REFRESHED", id, &Refreshed { expires_ms });
 }
 
 /// Whose messages are missing.
@@ -313,33 +154,21 @@ pub enum Missing {
 
 /// GAP (rule M-3). `reason` is `slow`, `expired` or `history`.
 pub fn gap(out: &mut Vec<u8>, subject: GapSubject<'_>, missing: Missing, reason: &str) {
-    open(out, "GAP", None);
-    match subject {
-        GapSubject::All | GapSubject::Connection => {}
-        GapSubject::Room(room) => {
-            out.extend_from_slice(br#""room":"#);
-            write_string(out, room);
-            out.push(b',');
-        }
-        GapSubject::User => out.extend_from_slice(br#""user":true,"#),
-    }
-    match missing {
-        Missing::Range { from, to } => out.extend_from_slice(format!(r#""from":{from},"to":{to},"#).as_bytes()),
-        Missing::Count(n) => out.extend_from_slice(format!(r#""missed":{n},"#).as_bytes()),
-    }
-    out.extend_from_slice(br#""reason":"#);
-    write_string(out, reason);
-    out.extend_from_slice(b"}}");
+    let (room, user) = match subject {
+        GapSubject::All | GapSubject::Connection => (None, false),
+        GapSubject::Room(room) => (Some(room), false),
+        GapSubject::User => (None, true),
+    };
+    let (from, to, missed) = match missing {
+        Missing::Range { from, to } => (Some(from), Some(to), None),
+        Missing::Count(count) => (None, None, Some(count)),
+    };
+    write(out, "GAP", None, &Gap { room, user, from, to, missed, reason });
 }
 
 /// GOAWAY (rule E-4): a planned close is near; come back after a delay chosen at random between the two.
 pub fn goaway(out: &mut Vec<u8>, reason: &str, reconnect_after_ms: (u32, u32)) {
-    open(out, "GOAWAY", None);
-    out.extend_from_slice(br#""reason":"#);
-    write_string(out, reason);
-    out.extend_from_slice(
-        format!(r#","reconnect_after_ms":[{},{}]}}}}"#, reconnect_after_ms.0, reconnect_after_ms.1).as_bytes(),
-    );
+    write(out, "GOAWAY", None, &Goaway { reason, reconnect_after_ms });
 }
 
 #[cfg(test)]
@@ -365,8 +194,7 @@ mod tests {
             server: "g/0.1",
             ping_ms: 25_000,
             merge_ms: 1000,
-            message_bytes: 65_536,
-            rooms: 100,
+            limits: Limits { message_bytes: 65_536, rooms: 100 },
             reconnect,
             time_ms: 1,
             expires_ms: Some(2),
@@ -408,7 +236,7 @@ mod tests {
         for name in ["r", "\"\\", "ü\u{2028}", "{}"] {
             let rooms = [
                 JoinedRoom::Joined { room: name, online: 3, epoch: "e", seq: 9 },
-                JoinedRoom::Refused { room: name, code: "invalid", message: name },
+                JoinedRoom::Refused { room: name, error: RoomError { code: "invalid", message: name } },
             ];
             let value = value_of(|out| joined(out, Some("\"x\""), &rooms));
             assert_eq!(value["id"], "x");
@@ -424,7 +252,8 @@ mod tests {
             assert_eq!(value_of(|out| gap(out, GapSubject::User, Missing::Count(2), "slow"))["data"]["missed"], 2);
             assert_eq!(value_of(|out| error(out, None, "bad_json", name, false))["data"]["message"], name);
             assert_eq!(value_of(|out| goaway(out, name, (0, 9)))["data"]["reconnect_after_ms"][1], 9);
-            let error = value_of(|out| error_after(out, Some("1"), "rate", name, true, Some(70)));
+            let rate = Error { code: "rate", message: name, retryable: true, reason: None, retry_after_ms: Some(70) };
+            let error = value_of(|out| error_with(out, Some("1"), &rate));
             assert_eq!((&error["data"]["retry_after_ms"], &error["data"]["message"]), (&70.into(), &name.into()));
             assert_eq!(value_of(|out| sent(out, None, name, 5))["data"]["id"], name);
             assert_eq!(value_of(|out| told(out, "PRESENCE", Some("2"), br#"{"online":3}"#))["data"]["online"], 3);
