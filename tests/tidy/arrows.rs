@@ -203,6 +203,7 @@ const PROTOCOL_ARROWS: &[Floor] = &[
     ("blocks", &["records"]),
     ("message", &["ids", "json", "limits"]),
     ("reply", &["json"]),
+    ("schema", &["message", "reply"]),
     ("push", &["json", "ws"]),
     ("command", &["ids", "json"]),
     ("compat", &["json", "limits"]),

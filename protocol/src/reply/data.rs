@@ -243,7 +243,7 @@ pub struct Goaway<'a> {
     /// Such as `draining`.
     pub reason: &'a str,
     /// Come back after a delay chosen at random between the two.
-    #[schema(value_type = [u32; 2])]
+    #[schema(value_type = [u32; 2], min_items = 2, max_items = 2)]
     pub reconnect_after_ms: (u32, u32),
 }
 
@@ -270,7 +270,7 @@ pub struct Push {
     /// Life of the numbering; absent, as `seq`, outside one.
     pub epoch: Option<String>,
     /// Numbers of the first and the last item.
-    #[schema(value_type = Option<[u64; 2]>)]
+    #[schema(value_type = Option<[u64; 2]>, min_items = 2, max_items = 2)]
     pub seq: Option<(u64, u64)>,
     /// The publishers' JSON values, byte for byte.
     pub items: Vec<Value>,
