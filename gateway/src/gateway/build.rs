@@ -12,8 +12,10 @@ use tidegate_protocol::handshake::Origins;
 use tidegate_protocol::places::Places;
 use tidegate_tls::TlsError;
 
-use super::StartError;
-use super::node::Node;
+use super::drain::Drain;
+use super::housekeeping::Housekeeping;
+use super::presence::PresenceTick;
+use super::{Parts, StartError};
 use crate::accept::admission::{Admission, RATE_A_CORE};
 use crate::accept::backlog::Backlog;
 use crate::accept::capacity::Capacity;
@@ -46,7 +48,7 @@ use crate::deliver::merge::Merger;
 use crate::deliver::merge::compressor::Compressor;
 use crate::key::Instance;
 use crate::lifecycle::Lifecycle;
-use crate::operate::ops;
+use crate::operate::{Maxima, Sources, ops};
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::rooms::presence::Watched;
@@ -65,59 +67,45 @@ const FILES_RESERVED: usize = 256;
 /// A TLS client's own socket, and the pair inside.
 const FILES_A_TLS_CLIENT: usize = 3;
 
-/// All parts; and the threads that write.
+/// All parts, the tasks that do not run yet, and the threads that write.
+pub(super) struct Built {
+    pub parts: Parts,
+    pub housekeeping: Housekeeping,
+    pub presence: PresenceTick,
+    pub threads: Vec<JoinHandle<()>>,
+}
+
+/// Makes them from the lowest up.
 pub(super) fn build(
-    config: GatewayConfig,
+    config: &GatewayConfig,
     origins: Origins,
     auth: Auth,
     listen: SocketAddr,
     (cores, clock): (usize, Clock),
-) -> Result<(Arc<Node>, Vec<JoinHandle<()>>), StartError> {
-    let base = base(&config, auth, listen, (cores, clock))?;
-    let Base { buckets, instance, population, totals, lifecycle, .. } = &base;
-    let (fanout, threads) = Fanout::on_sockets(Arc::clone(buckets), &config.fanout, config.pending.bytes, clock)?;
-    let merger = Arc::new(merger(&config, instance, buckets, &fanout, totals));
-    let (tls, backplane_tls) = certificates(&config)?;
-    let host = Arc::new(host(&config, &base));
-    let capacity = Arc::new(capacity(&config.handshake, cores, Backlog::of(listen), Arc::clone(population), clock));
-    let links = Arc::<Links>::default();
-    let backplane = Backplane {
-        secret: config.backplane_secret.clone(),
-        tls: backplane_tls,
-        places: Places::new(backplane::LINKS_MAX),
-        lifecycle: Arc::clone(lifecycle),
-        pushes: pushes(&base, &links, &merger, &fanout),
-        feed: feed(&base, &host.opener, &merger, &capacity),
-        upward: upward(&base, &host.opener, &capacity),
-        commands: commands(&base, &host.opener),
-        queries: queries(&base),
-        links,
-    };
-    let front = front(&base, strangers(&config, origins), &capacity, &host.opener, tls);
-    let node = Node {
-        instance: Arc::clone(instance),
-        lifecycle: Arc::clone(lifecycle),
-        totals: Arc::clone(totals),
-        backplane: Arc::new(backplane),
-        front: Arc::new(front),
-        capacity,
-        population: Arc::clone(population),
-        buckets: Arc::clone(buckets),
-        rooms: base.rooms,
-        interest: base.interest,
-        uplink: base.uplink,
-        access: base.access,
-        settings: base.settings,
-        control: base.control,
-        clock,
-        membership: Arc::clone(&host.opener.membership),
+) -> Result<Built, StartError> {
+    let base = base(config, auth, listen, (cores, clock))?;
+    let (tide, threads) = tide(config, &base)?;
+    let (tls, backplane_tls) = certificates(config)?;
+    let host = Arc::new(host(config, &base));
+    let capacity = Arc::new(capacity(&config.handshake, cores, Backlog::of(listen), &base));
+    let front = Arc::new(front(&base, strangers(config, origins), &capacity, &host.opener, tls));
+    let secret = config.backplane_secret.clone();
+    let backplane = Arc::new(backplane((secret, backplane_tls), &base, &tide, &host.opener, &capacity));
+    let housekeeping = housekeeping(&base, &tide, &front, &backplane);
+    let presence = presence(&base, &tide, config.presence.interval_ms);
+    let drain = drain(config, &tide, &host, &base.interest, &backplane);
+    let parts = Parts {
+        sources: Arc::new(sources(&base, &tide, &front, &drain, maxima(config))),
+        drain,
+        instance: base.instance,
         host,
-        fanout,
-        merger,
-        ops_places: Places::new(ops::CONNECTIONS_MAX),
-        config,
+        front,
+        backplane,
+        backplane_at: config.backplane,
+        ops_at: config.ops,
+        wait_ms: config.uplink.wait_ms,
     };
-    Ok((Arc::new(node), threads))
+    Ok(Built { parts, housekeeping, presence, threads })
 }
 
 /// What connections rest on.
@@ -174,16 +162,20 @@ fn instance(config: &GatewayConfig, listen: SocketAddr, buckets: usize) -> Insta
     }
 }
 
-fn merger(
-    config: &GatewayConfig,
-    instance: &Instance,
-    buckets: &Arc<[Bucket]>,
-    fanout: &Arc<Fanout>,
-    totals: &Arc<Totals>,
-) -> Merger {
-    let epoch = format!("{:x}", instance.epoch);
-    let compressor = Compressor::new(&config.deflate);
-    Merger::new(&config.merge, compressor, &epoch, Arc::clone(buckets), Arc::clone(fanout), Arc::clone(totals))
+/// What pushes pass on their way to the connections.
+struct Tide {
+    merger: Arc<Merger>,
+    fanout: Arc<Fanout>,
+}
+
+fn tide(config: &GatewayConfig, base: &Base) -> io::Result<(Tide, Vec<JoinHandle<()>>)> {
+    let Base { buckets, totals, control, .. } = base;
+    let (fanout, threads) =
+        Fanout::on_sockets(Arc::clone(buckets), &config.fanout, control.pending_bytes_max, control.clock)?;
+    let (compressor, epoch) = (Compressor::new(&config.deflate), format!("{:x}", base.instance.epoch));
+    let merger =
+        Merger::new(&config.merge, compressor, &epoch, Arc::clone(buckets), Arc::clone(&fanout), Arc::clone(totals));
+    Ok((Tide { merger: Arc::new(merger), fanout }, threads))
 }
 
 fn rooms(config: &GatewayConfig, instance: &Instance) -> Rooms {
@@ -278,19 +270,42 @@ fn rules(config: &GatewayConfig) -> Rules {
     }
 }
 
-fn pushes(base: &Base, links: &Arc<Links>, merger: &Arc<Merger>, fanout: &Arc<Fanout>) -> Pushes {
+/// First the secret of logic nodes, and the TLS by which they prove who they are.
+fn backplane(
+    (secret, tls): (String, Option<tidegate_tls::Server>),
+    base: &Base,
+    tide: &Tide,
+    opener: &Opener,
+    capacity: &Arc<Capacity>,
+) -> Backplane {
+    let links = Arc::<Links>::default();
+    Backplane {
+        secret,
+        tls,
+        places: Places::new(backplane::LINKS_MAX),
+        lifecycle: Arc::clone(&base.lifecycle),
+        pushes: pushes(base, &links, tide),
+        feed: feed(base, opener, &tide.merger, capacity),
+        upward: upward(base, opener, capacity),
+        commands: commands(base, opener),
+        queries: queries(base),
+        links,
+    }
+}
+
+fn pushes(base: &Base, links: &Arc<Links>, tide: &Tide) -> Pushes {
     let targets = Targets {
         instance: Arc::clone(&base.instance),
         buckets: Arc::clone(&base.buckets),
         rooms: Arc::clone(&base.rooms),
         access: Arc::clone(&base.access),
         population: Arc::clone(&base.population),
-        merger: Arc::clone(merger),
+        merger: Arc::clone(&tide.merger),
     };
     Pushes {
         targets,
         links: Arc::clone(links),
-        fanout: Arc::clone(fanout),
+        fanout: Arc::clone(&tide.fanout),
         totals: Arc::clone(&base.totals),
         clock: base.control.clock,
     }
@@ -393,25 +408,77 @@ fn front(
     }
 }
 
-fn capacity(
-    config: &HandshakeConfig,
-    cores: usize,
-    backlog: Backlog,
-    population: Arc<Population>,
-    clock: Clock,
-) -> Capacity {
+fn capacity(config: &HandshakeConfig, cores: usize, backlog: Backlog, base: &Base) -> Capacity {
     let rate_max = match config.rate_max {
         0 => RATE_A_CORE.saturating_mul(u32::try_from(cores).unwrap_or(u32::MAX)),
         n => n,
     };
     let acceptors = if config.lobbies == 0 { cores } else { config.lobbies }.min(ACCEPTORS_MAX);
     Capacity {
-        admission: Mutex::new(Admission::new(rate_max, config.lag_ms, clock.now())),
+        admission: Mutex::new(Admission::new(rate_max, config.lag_ms, base.control.clock.now())),
         backlog,
         handshakes: Budget::new(acceptors),
         unauthenticated: Budget::new(acceptors),
-        population,
+        population: Arc::clone(&base.population),
         mailboxes: (0..acceptors).map(|_| Mailbox::default()).collect(),
+    }
+}
+
+fn housekeeping(base: &Base, tide: &Tide, front: &Arc<Front>, backplane: &Backplane) -> Housekeeping {
+    Housekeeping {
+        merger: Arc::clone(&tide.merger),
+        interest: Arc::clone(&base.interest),
+        membership: Arc::clone(&backplane.feed.membership),
+        answers: Arc::clone(&backplane.upward.answers),
+        front: Arc::clone(front),
+    }
+}
+
+fn presence(base: &Base, tide: &Tide, interval_ms: u32) -> PresenceTick {
+    PresenceTick {
+        rooms: Arc::clone(&base.rooms),
+        uplink: Arc::clone(&base.uplink),
+        merger: Arc::clone(&tide.merger),
+        totals: Arc::clone(&base.totals),
+        lifecycle: Arc::clone(&base.lifecycle),
+        clock: base.control.clock,
+        interval_ms,
+    }
+}
+
+fn drain(
+    config: &GatewayConfig,
+    tide: &Tide,
+    host: &Arc<Host>,
+    interest: &Arc<Interest>,
+    backplane: &Arc<Backplane>,
+) -> Drain {
+    Drain {
+        plan: config.drain.clone(),
+        reconnect_base_ms: config.reconnect.base_ms,
+        host: Arc::clone(host),
+        interest: Arc::clone(interest),
+        backplane: Arc::clone(backplane),
+        merger: Arc::clone(&tide.merger),
+        fanout: Arc::clone(&tide.fanout),
+    }
+}
+
+fn maxima(config: &GatewayConfig) -> Maxima {
+    Maxima { fanout_bytes: config.fanout.bytes, uplink_items: config.uplink.items, uplink_bytes: config.uplink.bytes }
+}
+
+fn sources(base: &Base, tide: &Tide, front: &Arc<Front>, drain: &Drain, maxima: Maxima) -> Sources {
+    Sources {
+        host: Arc::clone(&drain.host),
+        front: Arc::clone(front),
+        backplane: Arc::clone(&drain.backplane),
+        merger: Arc::clone(&tide.merger),
+        fanout: Arc::clone(&tide.fanout),
+        rooms: Arc::clone(&base.rooms),
+        interest: Arc::clone(&base.interest),
+        ops_places: Places::new(ops::CONNECTIONS_MAX),
+        maxima,
     }
 }
 
