@@ -40,7 +40,10 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
                 process::status(&status);
             }
         });
-        let signal = signals.end(|| reloads.again(&|new| reload(&gateway, &new.gateway))).await;
+        let signal = tokio::select! {
+            signal = signals.end(|| reloads.again(&|new| reload(&gateway, &new.gateway))) => signal,
+            () = gateway.delisted() => "off the list of every logic node",
+        };
         signals.then(signal, longest_drain(&reloads.config().gateway), gateway.drain()).await?;
         Ok(ExitCode::SUCCESS)
     })

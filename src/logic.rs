@@ -11,6 +11,7 @@ use crate::config::exposure::{Role, notice};
 use crate::failure::{self, Failure};
 use crate::process::{self, Signals};
 use crate::reload::Reloads;
+use crate::watched::Watched;
 
 /// Runs until a signal.
 pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
@@ -36,7 +37,17 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
             certificates.apply();
             Ok(())
         };
-        let signal = signals.end(|| reloads.again(&reload)).await;
+        let mut file = Watched::new(&reloads.config().logic.gateways_file);
+        let signal = loop {
+            tokio::select! {
+                signal = signals.hup_or_end() => match signal {
+                    Some(signal) => break signal,
+                    None => reloads.again(&reload),
+                },
+                () = file.changed() => reloads.gateways_again(&|urls| logic.link(urls)),
+            }
+            file.follow(&reloads.config().logic.gateways_file);
+        };
         signals.then(signal, longest_shutdown(&reloads.config().logic), logic.shutdown()).await?;
         Ok(ExitCode::SUCCESS)
     })

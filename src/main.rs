@@ -20,6 +20,7 @@ mod process;
 mod reload;
 mod serve;
 mod token;
+mod watched;
 
 use std::process::ExitCode;
 

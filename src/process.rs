@@ -94,11 +94,19 @@ impl Signals {
     /// Waits for the first signal that ends the process; at each SIGHUP up to then `reload` is called.
     pub async fn end(&mut self, mut reload: impl FnMut()) -> &'static str {
         loop {
-            tokio::select! {
-                _ = self.hup.recv() => reload(),
-                _ = self.term.recv() => return "SIGTERM",
-                _ = self.int.recv() => return "SIGINT",
+            if let Some(name) = self.hup_or_end().await {
+                return name;
             }
+            reload();
+        }
+    }
+
+    /// Waits for the next signal; none for SIGHUP, which does not end the process.
+    pub async fn hup_or_end(&mut self) -> Option<&'static str> {
+        tokio::select! {
+            _ = self.hup.recv() => None,
+            _ = self.term.recv() => Some("SIGTERM"),
+            _ = self.int.recv() => Some("SIGINT"),
         }
     }
 

@@ -9,15 +9,18 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use tidegate_logic::{KeyConfig, MetricsText, Moment};
+use tidegate_logic::{KeyConfig, LogicConfig, MetricsText, Moment};
 use toml::Value;
 
 use crate::config::exposure::Role;
-use crate::config::{self, Config, Given, Loaded};
+use crate::config::{self, Config, Given, Loaded, gateways_file};
 use crate::{judge, log};
 
 /// Puts a configuration in force at the tiers of this process; the error says what is wrong, and then nothing has changed.
 pub type Apply<'a> = &'a dyn Fn(&Config) -> Result<(), Vec<String>>;
+
+/// Links these gateways and no others; the error says what is wrong with the list, and then nothing has changed.
+pub type Link<'a> = &'a dyn Fn(&[String]) -> Result<(), Vec<String>>;
 
 /// The configuration of a running process.
 pub struct Reloads {
@@ -26,6 +29,8 @@ pub struct Reloads {
     running: Values,
     /// Those of the keys file too, which are no setting.
     keys: Vec<KeyConfig>,
+    /// Those of the configuration alone.
+    listed: Vec<String>,
     config: Config,
     counts: Arc<Counts>,
 }
@@ -64,6 +69,7 @@ impl Reloads {
             role,
             running: values(&loaded),
             keys: loaded.config.logic.keys.clone(),
+            listed: listed(&loaded),
             config: loaded.config,
             counts: Arc::new(counts),
         }
@@ -92,6 +98,32 @@ impl Reloads {
         }
     }
 
+    /// Reads the file of gateways again, and nothing else, and links those that are listed now.
+    pub fn gateways_again(&mut self, link: Link<'_>) {
+        let outcome = self.read_gateways().and_then(|logic| {
+            link(&logic.gateways)?;
+            Ok(logic)
+        });
+        match outcome {
+            Ok(logic) => {
+                tracing::info!(gateways = logic.gateways.len(), "logic.gateways_file reloaded");
+                self.config.logic = logic;
+                self.counts.done.fetch_add(1, Relaxed);
+            }
+            Err(problems) => {
+                self.counts.failed.fetch_add(1, Relaxed);
+                problems.iter().for_each(|problem| tracing::error!("not reloaded: {problem}"));
+            }
+        }
+    }
+
+    fn read_gateways(&self) -> Result<LogicConfig, Vec<String>> {
+        let mut logic = LogicConfig { gateways: self.listed.clone(), ..self.config.logic.clone() };
+        gateways_file::add(&mut logic).map_err(|problem| vec![problem])?;
+        let problems = logic.problems();
+        if problems.is_empty() { Ok(logic) } else { Err(problems) }
+    }
+
     fn read(&self) -> Result<Loaded, Vec<String>> {
         let loaded = config::load(&self.given)?;
         let refusals = judge::refusals(&loaded.config, self.role);
@@ -110,7 +142,14 @@ impl Reloads {
         for setting in loaded.settings.iter().filter(|setting| !changes.fixed.contains(&setting.key)) {
             self.running.insert(setting.key.clone(), setting.value.clone());
         }
+        if self.role.has_api()
+            && self.config.logic.gateways != loaded.config.logic.gateways
+            && !changes.live.iter().any(|key| key == "logic.gateways")
+        {
+            changes.live.push("logic.gateways".into());
+        }
         self.keys.clone_from(&loaded.config.logic.keys);
+        self.listed = listed(&loaded);
         self.config = loaded.config;
         self.counts.done.fetch_add(1, Relaxed);
         self.counts.loaded_s.store(Moment::now().0, Relaxed);
@@ -150,6 +189,13 @@ impl Counts {
             n(&self.waiting),
         );
     }
+}
+
+/// The gateways that the configuration lists itself, without those of the file.
+fn listed(loaded: &Loaded) -> Vec<String> {
+    let setting = loaded.settings.iter().find(|setting| setting.key == "logic.gateways");
+    let list = setting.and_then(|setting| setting.value.as_ref()?.as_array());
+    list.into_iter().flatten().filter_map(|url| url.as_str().map(str::to_owned)).collect()
 }
 
 fn values(loaded: &Loaded) -> Values {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Api, Client, Event, PATIENCE, Ranges, Server, until};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A gateway's count of pushes applied.
@@ -238,4 +239,159 @@ async fn with_every_gateway_down_a_push_is_refused_with_503() {
     assert_eq!(answer.json()["retryable"], true);
     assert_eq!(Api::connect(logic.health()).await.get("/readyz").await.status, 503, "not ready without a gateway");
     assert_eq!(Api::connect(logic.health()).await.get("/healthz").await.status, 200, "but alive");
+}
+
+/// Where the gateways of `logic.gateways_file` are written, and by whom it is read.
+struct Listed {
+    folder: tempfile::TempDir,
+    logic: Server,
+}
+
+impl Listed {
+    async fn start(gateways: &[&Server]) -> Self {
+        let folder = tempfile::tempdir().expect("the temporary folder is writable");
+        let path = folder.path().join("gateways");
+        Self::write(&path, &Self::lines(gateways));
+        let file = path.to_str().expect("a plain path").to_owned();
+        let env = [("TIDEGATE_LOGIC__GATEWAYS_FILE", file.as_str()), ("TIDEGATE_LOGIC__BACKPLANE__HOLD_MS", "100")];
+        let logic = Server::logic_of(&[], &env).await;
+        for gateway in gateways {
+            gateway.ready().await;
+        }
+        Self { folder, logic }
+    }
+
+    fn lines(gateways: &[&Server]) -> String {
+        gateways.iter().map(|gateway| format!("http://{}\n", gateway.backplane())).collect()
+    }
+
+    /// Another file, put in the place of the old one.
+    fn write(path: &std::path::Path, text: &str) {
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).expect("the folder is ours");
+        std::fs::rename(new, path).expect("the folder is ours");
+    }
+
+    fn list(&self, text: &str) {
+        Self::write(&self.folder.path().join("gateways"), text);
+    }
+
+    /// What the API says of a gateway.
+    async fn row(&self, gateway: &Server) -> Option<Value> {
+        let gateways = self.logic.connect_api().await.get("/v1/gateways").await.json();
+        let rows = gateways["gateways"].as_array().expect("a list").clone();
+        rows.into_iter().find(|row| row["gateway"] == gateway.backplane().to_string())
+    }
+}
+
+/// Reads one client's numbers until `n` have come, in order and none missing; at a GOAWAY it connects to `next`, joins there, and
+/// reads the rest of the old connection too, so that a number may come twice.
+async fn follow(
+    mut client: Client,
+    ranges: Ranges,
+    next: std::net::SocketAddr,
+    n: watch::Receiver<Option<u64>>,
+) -> bool {
+    let mut seen = Seen::default();
+    let has_moved = seen.read(&mut client, ranges, &n, Some(next)).await;
+    if let Some((mut new, ranges)) = has_moved {
+        seen.read(&mut new, ranges, &n, None).await;
+        return true;
+    }
+    false
+}
+
+#[derive(Default)]
+struct Seen(std::collections::BTreeSet<u64>);
+
+impl Seen {
+    async fn read(
+        &mut self,
+        client: &mut Client,
+        mut ranges: Ranges,
+        n: &watch::Receiver<Option<u64>>,
+        next: Option<std::net::SocketAddr>,
+    ) -> Option<(Client, Ranges)> {
+        let mut moved = None;
+        loop {
+            if moved.is_none() && n.borrow().is_some_and(|n| self.0.len() as u64 == n) {
+                return None;
+            }
+            let Some(received) = client.next_within(Duration::from_millis(100)).await else { continue };
+            match received.event {
+                Event::Text(text) if text.starts_with(r#"{"type":"GOAWAY""#) => {
+                    let mut new = Client::connect(next.expect("only the one that leaves says so")).await;
+                    let joined = new.join("r").await;
+                    moved = Some((new, Ranges::after(&joined)));
+                }
+                Event::Text(text) => {
+                    assert!(ranges.take(&text), "{text}");
+                    let push: Value = serde_json::from_str(&text).expect("a PUSH is JSON");
+                    assert_eq!(push["type"], "PUSH", "nothing was lost: {text}");
+                    self.0.extend(push["data"]["items"].as_array().expect("items").iter().filter_map(Value::as_u64));
+                }
+                Event::Closed(3000, _) if moved.is_some() => return moved,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Issue 10, point 5.
+#[tokio::test]
+async fn gateways_come_and_go_by_a_file_under_load_and_nothing_is_lost() {
+    let slow = [("TIDEGATE_GATEWAY__DRAIN__SPREAD_MS", "10000"), ("TIDEGATE_GATEWAY__MERGE__MAX_MS", "100")];
+    let (g0, mut g1) = (Server::gateway("g0", &[]).await, Server::gateway("g1", &slow).await);
+    let listed = Listed::start(&[&g0, &g1]).await;
+    let g2 = Server::gateway("g2", &[]).await;
+    let (end, n) = watch::channel(None);
+    let mut clients = Vec::new();
+    for gateway in [&g0, &g1].into_iter().cycle().take(30) {
+        let mut client = Client::connect(gateway.clients()).await;
+        let joined = client.join("r").await;
+        clients.push(tokio::spawn(follow(client, Ranges::after(&joined), g2.clients(), n.clone())));
+    }
+    // No receipt may name a gateway that failed.
+    let publisher = Publisher::start(listed.logic.connect_api().await, "127.0.0.1".into());
+
+    listed.list(&Listed::lines(&[&g0, &g1, &g2]));
+    let up = async || listed.row(&g2).await.filter(|row| row["state"] == "up" && row["is_known"] == true);
+    until("the new gateway to be linked", PATIENCE, up).await;
+    publisher.passes(50).await;
+    listed.list(&Listed::lines(&[&g0, &g2]));
+    let status = g1.exit(4 * PATIENCE).await;
+    let gone = async || listed.row(&g1).await.is_none().then_some(());
+    until("the old gateway to be let go", PATIENCE, gone).await;
+    publisher.passes(50).await;
+    let was_named = publisher.named_at.get().is_some();
+    end.send(Some(publisher.stop().await)).expect("clients listen");
+
+    let mut moved = 0;
+    for client in clients {
+        moved += usize::from(client.await.expect("nothing was lost"));
+    }
+    assert!(status.success(), "{}", g1.log_text());
+    assert_eq!((moved, was_named), (15, false), "{}", listed.logic.log_text());
+    let metrics = listed.logic.metrics().await;
+    let ended = metrics.sum_where("tidegate_backplane_links_closed_total", r#"why="drained""#);
+    let links = |state| metrics.sum_where("tidegate_backplane_links", &format!(r#"state="{state}""#));
+    assert_eq!((ended, links("open"), links("leaving"), links("resting")), (1, 2, 0, 1));
+    assert_eq!(metrics.sum_where("tidegate_backplane_up", &g1.backplane().to_string()), 0, "its series are gone");
+}
+
+/// What may be half a file, or nobody's, changes nothing.
+#[tokio::test]
+async fn a_broken_file_of_gateways_changes_nothing() {
+    let g0 = Server::gateway("g0", &[]).await;
+    let listed = Listed::start(&[&g0]).await;
+    let refusals = async || listed.logic.metrics().await.sum_where("tidegate_config_reloads_total", "failed");
+
+    for (broken, n) in [("http://127.0.0.1:1", 1), ("# nobody\n", 2), ("http://127.0.0.1\n", 3)] {
+        listed.list(broken);
+        until("the refusal", PATIENCE, async || (refusals().await == n).then_some(())).await;
+    }
+
+    let row = listed.row(&g0).await.expect("it is linked still");
+    assert_eq!((&row["state"], &row["is_leaving"]), (&json!("up"), &json!(false)));
+    assert!(listed.logic.log_text().contains("half written"), "{}", listed.logic.log_text());
 }

@@ -4,6 +4,7 @@
 //! A gateway that has just started hears all of it before clients may come ([`Link::brief`]).
 //! Gateways enforce; nothing here is on the way of a client. What a change means is `tidegate_protocol::blocks`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,7 @@ use tidegate_protocol::records::{Block, CommandRequest, QueryKind, QueryRequest}
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::clock::unix_ms;
-use crate::fleet::interest::GatewayIndex;
-use crate::fleet::{Fleet, Link, LinkState};
+use crate::fleet::{Fleet, GatewaySlot, Link, LinkState, Roster};
 
 /// How often the links are looked at; nothing is sent when nothing has changed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -95,15 +95,24 @@ impl Blocklist {
 
     /// Keeps the copies alike for as long as the node lives: an exchange with each gateway, none of which waits for another.
     pub async fn run(self: Arc<Self>) {
-        let heard = Arc::new(Heard::of(self.fleet.links().len()));
-        for link in self.fleet.links() {
-            tokio::spawn(keep_alike(Arc::clone(&self), Arc::clone(link), Arc::clone(&heard)));
-        }
+        let heard = Arc::new(Heard::now());
+        let mut rosters = self.fleet.rosters();
+        let mut known = HashSet::new();
         let mut rounds = interval(PRUNE);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        rosters.mark_changed();
         loop {
-            rounds.tick().await;
-            self.prune();
+            tokio::select! {
+                _ = rounds.tick() => self.prune(),
+                Ok(()) = rosters.changed() => {
+                    let roster = Arc::clone(&rosters.borrow_and_update());
+                    known.retain(|slot| roster.has(*slot));
+                    heard.gateways.lock().retain(|slot| roster.has(*slot));
+                    for link in roster.iter().filter(|link| known.insert(link.slot)) {
+                        tokio::spawn(keep_alike(Arc::clone(&self), Arc::clone(link), Arc::clone(&heard)));
+                    }
+                }
+            }
         }
     }
 
@@ -125,26 +134,24 @@ struct Exchange {
 /// Which gateways have said what they know. A node that has just started knows nothing by itself, and what it told a gateway
 /// that has just started too would be as little.
 struct Heard {
-    gateways: Mutex<Vec<bool>>,
+    gateways: Mutex<HashSet<GatewaySlot>>,
     since: Instant,
 }
 
 impl Heard {
-    fn of(gateways: usize) -> Self {
-        Self { gateways: Mutex::new(vec![false; gateways]), since: Instant::now() }
+    fn now() -> Self {
+        Self { gateways: Mutex::default(), since: Instant::now() }
     }
 
-    fn note(&self, gateway: GatewayIndex) {
-        if let Some(heard) = self.gateways.lock().get_mut(gateway.get()) {
-            *heard = true;
-        }
+    fn note(&self, gateway: GatewaySlot) {
+        self.gateways.lock().insert(gateway);
     }
 
     /// Whether every gateway has been heard that can be; those that do not answer are not waited for longer than [`SETTLE`].
-    fn is_complete(&self, links: &[Arc<Link>]) -> bool {
+    fn is_complete(&self, links: &Roster) -> bool {
         let gateways = self.gateways.lock();
         let is_away = |link: &Link| matches!(link.state(), LinkState::Down(_));
-        self.since.elapsed() >= SETTLE || links.iter().zip(&*gateways).all(|(link, heard)| *heard || is_away(link))
+        self.since.elapsed() >= SETTLE || links.iter().all(|link| gateways.contains(&link.slot) || is_away(link))
     }
 }
 
@@ -152,7 +159,7 @@ async fn keep_alike(blocklist: Arc<Blocklist>, link: Arc<Link>, heard: Arc<Heard
     let mut progress = Exchange::default();
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    while !link.is_closed() {
         tokio::select! {
             _ = looks.tick() => {}
             () = link.came_up.notified() => {}
@@ -183,8 +190,8 @@ async fn exchange(blocklist: &Blocklist, link: &Link, progress: &mut Exchange, h
         }
         progress.heard = reached;
     }
-    heard.note(link.index);
-    if !heard.is_complete(blocklist.fleet.links()) {
+    heard.note(link.slot);
+    if !heard.is_complete(&blocklist.fleet.roster()) {
         return None;
     }
     loop {

@@ -60,9 +60,9 @@ impl Devices {
 
     /// Takes a newcomer's claim to the other gateways, beside everything else.
     pub fn carry(&self, link: &Link, from: Sender, claim: Claim, ticket: Ticket) {
-        let lately = self.note(&from.user, link.index, Instant::now());
+        let lately = self.note(&from.user, link.slot.index, Instant::now());
         let mut others = self.fleet.interest().view().user(&from.user).union(lately);
-        others.remove(link.index);
+        others.remove(link.slot.index);
         let rule = DeviceRule::try_from(claim.rule);
         let (false, Ok(rule)) = (others.is_empty(), rule) else { return ticket.done() };
         let Sender { connection, user, platform, device, .. } = from;

@@ -40,7 +40,7 @@ impl Current {
 pub fn is_live(key: &str) -> bool {
     match key.strip_prefix("logic.").and_then(|rest| rest.split_once('.').or(Some((rest, "")))) {
         Some(("limits", name)) => !FIXED_LIMITS.contains(&name),
-        Some(("http" | "keys" | "keys_file" | "allowed_hosts", _)) => true,
+        Some(("http" | "keys" | "keys_file" | "allowed_hosts" | "gateways" | "gateways_file", _)) => true,
         _ => false,
     }
 }
@@ -104,11 +104,16 @@ mod tests {
 
     #[test]
     fn what_was_made_at_the_start_needs_a_restart() {
-        for key in
-            ["logic.api", "logic.gateways", "logic.backplane_secret", "logic.dedupe.keys_max", "gateway.limits.rooms"]
-        {
+        for key in [
+            "logic.api",
+            "logic.backplane.leave_ms",
+            "logic.backplane_secret",
+            "logic.dedupe.keys_max",
+            "gateway.limits.rooms",
+        ] {
             assert!(!is_live(key), "{key}");
         }
         assert!(is_live("logic.keys") && is_live("logic.keys_file") && is_live("logic.allowed_hosts"));
+        assert!(is_live("logic.gateways") && is_live("logic.gateways_file"));
     }
 }

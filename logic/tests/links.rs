@@ -345,3 +345,98 @@ async fn a_shutdown_finishes_what_is_in_progress() {
     assert_eq!(push.await.expect("answer").status, 202);
     leaving.await.expect("left");
 }
+
+/// What the node lists from now on.
+fn list(logic: &Logic, gateways: &[&FakeGateway]) {
+    let urls: Vec<String> = gateways.iter().map(|gateway| gateway.url()).collect();
+    logic.link(&urls).expect("a good list");
+}
+
+async fn gateways(logic: &Logic) -> Vec<(String, bool)> {
+    let list = get(logic, "/v1/gateways").await.json["gateways"].as_array().expect("a list").clone();
+    let row = |row: &serde_json::Value| (row["gateway"].as_str().map(str::to_owned), row["is_leaving"] == true);
+    list.iter().map(row).map(|(name, is_leaving)| (name.expect("a name"), is_leaving)).collect()
+}
+
+/// A gateway that has not drained keeps its pushes, is told, and may stay after all.
+#[tokio::test]
+async fn who_is_put_back_on_the_list_in_time_stays() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let cursor = b.join("r");
+    let logic = node(&[&a, &b]).await;
+    b.acked(cursor).await;
+
+    list(&logic, &[&a]);
+    assert_eq!(gateways(&logic).await, [(a.name(), false), (b.name(), true)]);
+    let missing = get(&logic, "/readyz").await.json["missing"].to_string();
+    assert!(missing.contains("off the list"), "{missing}");
+    assert_eq!(post(&logic, "/v1/push", ROOM).await.json["gateways"]["sent"], 1, "it has the room's members still");
+
+    list(&logic, &[&a, &b]);
+    assert_eq!(gateways(&logic).await, [(a.name(), false), (b.name(), false)]);
+    b.state.lock().is_draining = true;
+    b.tell();
+    until(|| async { get(&logic, "/v1/gateways").await.json["gateways"][1]["is_draining"] == true }).await;
+    assert_eq!(gateways(&logic).await.len(), 2, "it leaves by itself, and is expected back");
+}
+
+/// `logic.backplane.leave_ms`.
+#[tokio::test]
+async fn who_does_not_drain_is_let_go_when_its_time_is_over() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let cursor = b.join("r");
+    let mut config = config();
+    config.backplane.leave_ms = 300;
+    let logic = node_with(config, &[&a, &b]).await;
+    b.acked(cursor).await;
+
+    list(&logic, &[&a]);
+    until(|| async { gateways(&logic).await == [(a.name(), false)] }).await;
+
+    let push = post(&logic, "/v1/push", ROOM).await;
+    assert_eq!(push.json["gateways"], json!({"sent": 0, "failed": []}), "nobody has the room now");
+    assert!(get(&logic, "/metrics").await.text().contains(r#"links_closed_total{why="late"} 1"#));
+}
+
+/// One that is down has nobody who could be waited for.
+#[tokio::test]
+async fn a_dead_gateway_is_let_go_as_soon_as_it_is_off_the_list() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let logic = node(&[&a, &b]).await;
+    b.kill();
+    until(|| async { get(&logic, "/v1/gateways").await.json["gateways"][1]["state"] == "down" }).await;
+
+    list(&logic, &[&a]);
+    until(|| async { gateways(&logic).await == [(a.name(), false)] }).await;
+
+    assert_eq!(post(&logic, "/v1/push", ALL).await.json["gateways"], json!({"sent": 1, "failed": []}));
+    let same = logic.link(&[a.url().replace("http://", "https://")]).expect_err("two links to one would double pushes");
+    assert!(same[0].contains("another scheme"), "{same:?}");
+    assert_eq!(gateways(&logic).await, [(a.name(), false)], "nothing has changed");
+}
+
+/// What was on its way is answered: the link ends when the gateway has said that it leaves and that nobody is there.
+#[tokio::test]
+async fn who_has_drained_is_let_go_and_what_it_had_is_answered() {
+    let (a, b) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let cursor = b.join("r");
+    let logic = std::sync::Arc::new(node(&[&a, &b]).await);
+    b.acked(cursor).await;
+    b.close_gate();
+    let pushing = tokio::spawn({
+        let logic = std::sync::Arc::clone(&logic);
+        async move { post(&logic, "/v1/push", ROOM).await }
+    });
+    until(|| async { b.state.lock().applied.len() == 1 }).await;
+
+    b.state.lock().is_draining = true;
+    b.tell();
+    list(&logic, &[&a]);
+    until(|| async { gateways(&logic).await == [(a.name(), false)] }).await;
+    assert!(!pushing.is_finished(), "it has not answered yet");
+    b.open_gate();
+
+    assert_eq!(pushing.await.expect("no panic").json["gateways"], json!({"sent": 1, "failed": []}));
+    let closed = || async { get(&logic, "/metrics").await.text().contains(r#"links_closed_total{why="drained"} 1"#) };
+    until(closed).await;
+}

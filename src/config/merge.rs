@@ -2,7 +2,7 @@
 //! Each value is also tried alone over the defaults, so that a value that does not parse ("localhost:80" as an
 //! address) is named with its place, and all such values are named at once.
 //! Invariant: `Loaded::settings` holds every key exactly once, and `Loaded::config` is made from exactly those values
-//! and the keys of the file that `logic.keys_file` names.
+//! and what is in the files that `logic.keys_file` and `logic.gateways_file` name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +14,7 @@ use toml::Value;
 
 use super::Config;
 use super::address;
+use super::gateways_file;
 use super::keys_file;
 use super::schema::Schema;
 use super::show::is_secret;
@@ -84,7 +85,11 @@ pub fn resolve(schema: &Schema, layers: Vec<Vec<Setting>>, mut problems: Vec<Str
         return Err(problems);
     }
     let mut config = typed(schema, &settings).map_err(|error| vec![error.message().to_owned()])?;
-    keys_file::add(&mut config.logic).map_err(|problem| vec![problem])?;
+    let added = [keys_file::add(&mut config.logic), gateways_file::add(&mut config.logic)];
+    let problems: Vec<String> = added.into_iter().filter_map(Result::err).collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     let problems = contradictions(&config, &settings);
     if problems.is_empty() { Ok(Loaded { config, settings }) } else { Err(problems) }
 }

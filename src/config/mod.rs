@@ -9,6 +9,7 @@ pub mod address;
 mod env;
 pub mod exposure;
 mod file;
+pub mod gateways_file;
 mod keys_file;
 mod merge;
 mod schema;

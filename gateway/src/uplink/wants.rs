@@ -25,6 +25,8 @@ pub struct LogicWants {
     judges: AtomicBool,
     /// Events that some logic node wants.
     pub wanted: Wanted,
+    /// Whether every logic node that listens has this gateway on its list no longer.
+    is_delisted: watch::Sender<bool>,
     /// When the last logic node was lost, while there is none.
     alone_since: Mutex<Option<Instant>>,
 }
@@ -46,6 +48,10 @@ impl LogicWants {
         *self.headers.lock() = headers.into();
         self.asks.store(askers.count() > 0, Ordering::Relaxed);
         self.judges.store(wants.clone().all(|wants| wants.devices), Ordering::Relaxed);
+        self.is_delisted.send_if_modified(|old| {
+            let new = wants.clone().all(|wants| wants.is_delisted);
+            std::mem::replace(old, new) != new
+        });
         self.wanted.set(wants);
         // Last: whoever waits for it reads the rest.
         self.is_told.send_if_modified(|is_told| !std::mem::replace(is_told, true));
@@ -61,6 +67,12 @@ impl LogicWants {
     pub async fn heard(&self) {
         // The sender lives in self, so this ends only by the value.
         let _ = self.is_told.subscribe().wait_for(|is_told| *is_told).await;
+    }
+
+    /// Resolves once no logic node that listens has this gateway on its list.
+    pub async fn delisted(&self) {
+        // The sender lives in self, so this ends only by the value.
+        let _ = self.is_delisted.subscribe().wait_for(|is_delisted| *is_delisted).await;
     }
 
     /// How long no logic node has been there; none while one is, or none ever was.
@@ -109,6 +121,22 @@ mod tests {
 
         assert!(wants.is_told() && wants.asks() && wants.judges() && wants.alone_for().is_some());
         assert_eq!(*wants.headers(), ["cookie".to_owned()]);
+    }
+
+    #[tokio::test]
+    async fn a_gateway_is_off_the_list_when_nobody_has_it_on_theirs() {
+        let off = Wants { is_delisted: true, ..Wants::default() };
+        let is_off = |wants: &LogicWants| *wants.is_delisted.borrow();
+        let wants = LogicWants::default();
+        wants.learn([off.clone(), Wants::default()].iter());
+        assert!(!is_off(&wants), "one still has it");
+
+        wants.learn([off].iter());
+        wants.delisted().await;
+        wants.learn([].iter());
+        assert!(is_off(&wants), "who said so has let it go meanwhile");
+        wants.learn([Wants::default()].iter());
+        assert!(!is_off(&wants), "somebody has taken it up again");
     }
 
     #[test]

@@ -255,7 +255,7 @@ impl Run<'_> {
             wait: Wait::Accepted,
         };
         let text = Bytes::from(command::message(self.waiting.id, &self.ask.command, &self.ask.data, left_ms));
-        let mut shares = route(&push, self.agents.fleet.interest(), &self.agents.fleet.identities());
+        let mut shares = route(&push, self.agents.fleet.interest(), &self.agents.fleet.roster().identities());
         shares.iter_mut().for_each(|share| share.push.control = text.clone());
         let mut sent = Sent::default();
         for (link, taken) in self.agents.fleet.send(shares, &Permits::exempt()).settle().await {
@@ -346,7 +346,7 @@ async fn connections(fleet: &Fleet, user: &str) -> Vec<ConnectionId> {
     let gateways = fleet.interest().view().user(user);
     let mut replies = JoinSet::new();
     for link in fleet.links_of(gateways) {
-        let (link, request) = (Arc::clone(link), request.clone());
+        let request = request.clone();
         replies.spawn(async move { link.query(&request, deadline).await.unwrap_or_default() });
     }
     let rows = replies.join_all().await.into_iter().flat_map(|reply: QueryReply| reply.connections);

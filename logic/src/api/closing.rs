@@ -29,7 +29,7 @@ pub struct Closed {
 pub async fn close_connection(fleet: &Fleet, id: &str, query: Option<&str>) -> Result<Answer, Refusal> {
     let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
     let request = CommandRequest { close_connections: vec![Bytes::copy_from_slice(&id.to_bytes())], ..command(query)? };
-    let set = holders(id, &fleet.identities());
+    let set = holders(id, &fleet.roster().identities());
     let closed = closed(tell(fleet, set, &request).await?);
     if closed.closed == 0 && closed.gateways.failed.is_empty() {
         return Err(Refusal::NoSuchConnection);

@@ -175,7 +175,7 @@ pub async fn one_connection(fleet: &Fleet, id: &str) -> Result<Answer, Refusal> 
 /// The connection with an id.
 pub(super) async fn find_connection(fleet: &Fleet, id: &str) -> Result<Connection, Refusal> {
     let id: ConnectionId = id.parse().map_err(|_| Refusal::NoSuchConnection)?;
-    let set = holders(id, &fleet.identities());
+    let set = holders(id, &fleet.roster().identities());
     let request = QueryRequest {
         kind: QueryKind::Connection.into(),
         connection: Bytes::copy_from_slice(&id.to_bytes()),
@@ -249,7 +249,7 @@ pub async fn rooms(fleet: &Fleet, limits: &LimitsConfig, query: Option<&str>) ->
         ..QueryRequest::default()
     };
     let (mut pages, mut missing) = (Vec::new(), Vec::new());
-    for (link, reply) in fleet.ask(fleet.every(), &request).await {
+    for (link, reply) in fleet.ask(fleet.roster().set(), &request).await {
         match reply {
             Ok(reply) => pages.push(Page {
                 has_more: !reply.cursor.is_empty(),

@@ -136,7 +136,7 @@ pub async fn unblock(
 async fn told(fleet: &Fleet, block: Block) -> Result<Answer, Refusal> {
     let Block { user, room, until_ms, .. } = block.clone();
     let order = CommandRequest { blocks: vec![block], ..CommandRequest::default() };
-    let told = fleet.tell(fleet.every(), &order).await;
+    let told = fleet.tell(fleet.roster().set(), &order).await;
     let CommandReply { closed, moved, .. } = told.reply;
     let gateways = gateways(told.sent, told.failed);
     Ok(json(StatusCode::OK, &Blocked { user, room, until_ms, closed, moved, gateways }))

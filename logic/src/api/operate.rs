@@ -32,6 +32,8 @@ struct Gateway {
     version: String,
     /// Whether it is leaving.
     is_draining: bool,
+    /// Whether it is off the list (`logic.gateways`): it drains, and is let go.
+    is_leaving: bool,
     /// What waits here for it.
     queue: Queue,
     #[serde(flatten)]
@@ -124,22 +126,23 @@ pub fn health() -> Answer {
 pub fn readiness(fleet: &Fleet, is_leaving: bool) -> Answer {
     let mut missing = Vec::new();
     let mut able = 0;
-    for link in fleet.links() {
+    for link in fleet.roster().iter() {
         match link.state() {
+            _ if link.is_leaving() => missing.push(format!("gateway {}: it is off the list and drains", link.name)),
             LinkState::Up if link.account().1.is_some_and(|info| info.is_draining) => {
                 missing.push(format!("gateway {}: draining", link.name));
             }
             LinkState::Up if !link.is_briefed() => {
                 missing.push(format!("gateway {}: it has not been told yet who is blocked", link.name));
             }
-            LinkState::Up if fleet.interest().is_known(link.index) => able += 1,
+            LinkState::Up if fleet.interest().is_known(link.slot.index) => able += 1,
             LinkState::Up => missing.push(format!("gateway {}: its interest is not complete yet", link.name)),
             LinkState::Joining => missing.push(format!("gateway {}: connecting", link.name)),
             LinkState::Down(why) => missing.push(format!("gateway {}: {}", link.name, why.label())),
         }
     }
-    if fleet.links().is_empty() {
-        missing.push("no gateway is configured (logic.gateways)".into());
+    if fleet.roster().is_empty() {
+        missing.push("no gateway is configured (logic.gateways, logic.gateways_file)".into());
     }
     if is_leaving {
         missing.push("this node is leaving".into());
@@ -185,7 +188,7 @@ impl Figures {
 }
 
 fn list(fleet: &Fleet) -> Vec<Gateway> {
-    fleet.links().iter().map(|link| gateway(fleet, link)).collect()
+    fleet.roster().iter().map(|link| gateway(fleet, link)).collect()
 }
 
 fn gateway(fleet: &Fleet, link: &Link) -> Gateway {
@@ -201,7 +204,8 @@ fn gateway(fleet: &Fleet, link: &Link) -> Gateway {
         gateway: link.name.clone(),
         state,
         reason,
-        is_known: fleet.interest().is_known(link.index),
+        is_known: fleet.interest().is_known(link.slot.index),
+        is_leaving: link.is_leaving(),
         epoch,
         name: info.name,
         version: info.version,

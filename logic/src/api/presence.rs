@@ -93,7 +93,7 @@ pub fn presence(fleet: &Fleet) -> Answer {
         gateways: Vec::new(),
         missing: Vec::new(),
     };
-    for link in fleet.links() {
+    for link in fleet.roster().iter() {
         let info = (link.state() == LinkState::Up).then(|| link.account().1).flatten();
         let Some(GatewayInfo { connections, users, rooms, platforms, .. }) = info else {
             sum.missing.push(link.name.clone());
@@ -119,7 +119,8 @@ pub async fn users(fleet: &Fleet, headers: &http::HeaderMap, body: Unread) -> Re
         let view = fleet.interest().view();
         names.iter().map(|name| view.has_user(name)).collect()
     };
-    let unknown = fleet.links().iter().filter(|link| !fleet.interest().is_known(link.index));
+    let roster = fleet.roster();
+    let unknown = roster.iter().filter(|link| !fleet.interest().is_known(link.slot.index));
     let missing = unknown.map(|link| link.name.clone()).collect();
     let found = names.into_iter().zip(online).map(|(user, online)| {
         let last_seen_ms = if online { None } else { fleet.interest().last_seen_ms(&user) };

@@ -20,6 +20,12 @@ pub fn authority_of(url: &str) -> Result<&str, &'static str> {
     Ok(authority)
 }
 
+/// One spelling of a gateway's URL that stands for all that mean the same.
+#[must_use]
+pub fn plain(url: &str) -> String {
+    url.strip_suffix('/').unwrap_or(url).to_ascii_lowercase()
+}
+
 /// What contradicts itself in the list of gateways.
 pub fn problems(config: &LogicConfig, out: &mut Vec<String>) {
     if config.gateways.len() > GATEWAYS_MAX {

@@ -18,7 +18,7 @@ use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_
 use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 pub use self::agents::AgentsConfig;
-pub use self::gateways::{GATEWAYS_MAX, authority_of};
+pub use self::gateways::{GATEWAYS_MAX, authority_of, plain};
 pub use self::hook::HookConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig, Scope, parse_sha256};
 pub use self::moment::{Moment, NotAMoment};
@@ -34,6 +34,8 @@ pub struct LogicConfig {
     pub api: SocketAddr,
     /// Backplane addresses of the gateways: `http://host:port`, or `https://host:port` with `backplane_tls`.
     pub gateways: Vec<String>,
+    /// A file with more of them, one URL a line; empty: none. Read and watched by the binary, which adds them to `gateways`.
+    pub gateways_file: String,
     /// Shared secret presented to gateways; empty: none (loopback only).
     pub backplane_secret: String,
     /// Certificate of the API's listener; none: no TLS.
@@ -157,6 +159,8 @@ pub struct BackplaneConfig {
     pub dial_max_ms: u32,
     /// How long a gateway may hold the request for its events; also how old its figures may be.
     pub hold_ms: u32,
+    /// How long a gateway that is taken off the list may drain before it is let go as it is.
+    pub leave_ms: u32,
 }
 
 impl Default for LogicConfig {
@@ -164,6 +168,7 @@ impl Default for LogicConfig {
         Self {
             api: SocketAddr::from(([127, 0, 0, 1], 8001)),
             gateways: Vec::new(),
+            gateways_file: String::new(),
             backplane_secret: String::new(),
             tls: TlsConfig::default(),
             backplane_tls: MutualTlsConfig::default(),
@@ -237,6 +242,7 @@ impl Default for BackplaneConfig {
             dial_base_ms: 50,
             dial_max_ms: 1_000,
             hold_ms: 1_000,
+            leave_ms: 300_000,
         }
     }
 }

@@ -20,17 +20,11 @@ pub struct Walked {
 }
 
 impl Fleet {
-    /// All gateways.
-    #[must_use]
-    pub fn every(&self) -> GatewaySet {
-        let mut set = GatewaySet::default();
-        self.links().iter().for_each(|link| set.insert(link.index));
-        set
-    }
-
     /// The links to some gateways, in order.
-    pub fn links_of(&self, set: GatewaySet) -> impl Iterator<Item = &Arc<Link>> {
-        set.iter().filter_map(|g| self.links().get(g.get()))
+    #[must_use]
+    pub fn links_of(&self, set: GatewaySet) -> Vec<Arc<Link>> {
+        let roster = self.roster();
+        set.iter().filter_map(|g| roster.at(g).cloned()).collect()
     }
 
     /// Asks several gateways side by side; answers in the gateways' order, and why there is none.
@@ -38,25 +32,26 @@ impl Fleet {
         let deadline = self.request_deadline();
         let mut asked = JoinSet::new();
         for link in self.links_of(set) {
-            let (link, request) = (Arc::clone(link), request.clone());
+            let request = request.clone();
             asked.spawn(async move {
                 let reply = link.query(&request, deadline).await.map_err(|error| error.failure());
                 (link, reply)
             });
         }
         let mut replies = asked.join_all().await;
-        replies.sort_by_key(|(link, _)| link.index);
+        replies.sort_by_key(|(link, _)| link.slot.index);
         replies
     }
 
     /// Fills a page of connections from one gateway after the other.
     pub async fn walk(&self, mut request: QueryRequest, mut place: Place, limit: usize) -> Walked {
         let mut page = Walked { rows: Vec::new(), cursor: None, missing: Vec::new() };
-        let links = self.links();
-        while let Some(link) = links.get(place.gateway) {
+        let roster = self.roster();
+        while let Some(link) = roster.from(place.gateway) {
+            let at = link.slot.index.get();
             let (epoch, _) = link.account();
             // After a restart its connections are others: all of them are still to be shown.
-            request.cursor = if place.epoch == epoch { place.inner } else { String::new() };
+            request.cursor = if place.epoch == epoch && place.gateway == at { place.inner } else { String::new() };
             request.limit = u32::try_from(limit - page.rows.len()).unwrap_or(u32::MAX);
             let mut inner = String::new();
             match link.query(&request, self.request_deadline()).await {
@@ -66,10 +61,10 @@ impl Fleet {
                 }
                 Err(_) => page.missing.push(link.name.clone()),
             }
-            let gateway = if inner.is_empty() { place.gateway + 1 } else { place.gateway };
+            let gateway = if inner.is_empty() { at + 1 } else { at };
             place = Place { gateway, epoch, inner };
             if page.rows.len() >= limit {
-                page.cursor = (place.gateway < links.len()).then(|| place.encode());
+                page.cursor = roster.from(place.gateway).map(|_| place.encode());
                 break;
             }
         }

@@ -8,7 +8,7 @@ use crate::problem::Refusal;
 /// Where the next page of connections begins: gateways are walked one after the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Position of the gateway in the configuration.
+    /// The gateway's place, or the first one after it.
     pub gateway: usize,
     /// The gateway epoch that `inner` belongs to.
     pub epoch: u64,

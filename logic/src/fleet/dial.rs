@@ -37,6 +37,14 @@ impl GatewayLink {
         }
     }
 
+    /// As it is listed.
+    pub(super) fn url(&self) -> Option<&str> {
+        match self {
+            Self::Dial(url) => Some(url),
+            Self::Pipe(_) => None,
+        }
+    }
+
     /// Opens a stream, or gives up after the longest delay. With `tls` both ends prove who they are before it is given.
     pub(super) async fn open(
         &self,

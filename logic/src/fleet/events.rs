@@ -39,7 +39,7 @@ impl Position {
             cursor: self.cursor,
             page: self.page.clone(),
             hold_ms: u32::try_from(hold.as_millis()).unwrap_or(u32::MAX),
-            rest: shared.spare.rest(link.index),
+            rest: shared.spare.rest(link.slot.index),
         };
         let deadline = hold + Duration::from_millis(u64::from(shared.config.request_ms));
         let reply: EventsReply = client.call(path::EVENTS, &request, deadline).await?;
@@ -47,17 +47,17 @@ impl Position {
         if epoch != self.epoch && !reply.is_snapshot {
             // News of an epoch whose beginning we have not seen: start over with a snapshot.
             *self = Self { epoch, ..Self::default() };
-            shared.interest.doubt(link.index);
+            shared.interest.doubt(link.slot.index);
             return Ok(epoch);
         }
-        shared.interest.apply(link.index, &reply);
+        shared.interest.apply(link.slot.index, &reply);
         link.metrics.events.inc_by(reply.interest.len() as u64);
         let mut account = link.account.lock();
         if account.epoch != epoch {
             *account = super::link::Account { epoch, info: None };
         }
         if let Some(info) = &reply.gateway {
-            shared.spare.note(link.index, info);
+            shared.spare.note(link.slot.index, info);
             account.info = reply.gateway;
         }
         *self = Self { epoch, cursor: reply.cursor, page: reply.page };

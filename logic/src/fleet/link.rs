@@ -1,28 +1,36 @@
 //! One gateway as the rest of logic sees it. Its life is `session`'s, what waits for it `queue`'s, its requests `calls`'.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_protocol::records::{self, GatewayInfo, path};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::calls::Calls;
 use super::client::CallError;
-use super::interest::GatewayIndex;
+use super::dial::GatewayLink;
+use super::permits::Bound;
 use super::queue::{LinkState, Queue};
+use super::roster::GatewaySlot;
 use super::share::Identity;
 use super::uplink::Outgoing;
-use crate::config::BackplaneConfig;
+use crate::config::{BackplaneConfig, plain};
 use crate::metrics::fleet::{FleetMetrics, LinkMetrics};
 
 /// One gateway as the rest of logic sees it.
 pub struct Link {
     /// Backplane address (`host:port`), or `local`: the name in receipts and metrics.
     pub name: String,
-    /// Its place in the configuration.
-    pub index: GatewayIndex,
+    /// Its place among the gateways.
+    pub slot: GatewaySlot,
+    /// What it was listed as; none: the pipe to the gateway of this process.
+    pub(super) url: Option<String>,
+    /// Since when it is off the list.
+    pub(super) leaving: watch::Sender<Option<Instant>>,
+    /// Whether it has ended.
+    is_closed: AtomicBool,
     /// What waits for it, and whether the link is up; the link's task takes from it.
     pub(super) queue: Queue,
     /// The gateway's latest account of itself and its epoch; kept over a loss; set by the link's task.
@@ -30,7 +38,7 @@ pub struct Link {
     /// Questions, commands and waits.
     pub(super) calls: Calls,
     /// Requests that may wait for this gateway's answer to their pushes.
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) permits: Bound,
     /// Answers to what its clients said.
     pub outgoing: Outgoing,
     /// Told when the link has come up.
@@ -50,25 +58,39 @@ pub(super) struct Account {
 
 impl Link {
     pub(super) fn new(
-        name: String,
-        index: GatewayIndex,
+        how: &GatewayLink,
+        slot: GatewaySlot,
         config: &BackplaneConfig,
         metrics: &FleetMetrics,
-        permits: usize,
+        requests: usize,
     ) -> Self {
+        let name = how.name();
         let metrics = metrics.of_link(&name);
         Self {
             name,
-            index,
+            slot,
+            url: how.url().map(plain),
+            leaving: watch::Sender::new(None),
+            is_closed: AtomicBool::new(false),
             queue: Queue::new(config),
             account: Mutex::default(),
             calls: Calls::default(),
-            permits: Arc::new(Semaphore::new(permits)),
+            permits: Bound::new(requests),
             outgoing: Outgoing::default(),
             came_up: Notify::new(),
             briefed: watch::Sender::new(0),
             metrics,
         }
+    }
+
+    /// Whether it has ended; nothing comes of it any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Whether the link is up.

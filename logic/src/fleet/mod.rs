@@ -1,7 +1,7 @@
 //! The links to the gateways: pushes that wait for one gateway become one batch, one HTTP/2 POST; interest, queries and
 //! commands travel on the same connection. The rest of logic sees a [`Fleet`] of [`Link`]s (`link`).
 //! Parts: `queue` (what waits), `dial` (how a connection comes about), `client` (one request), `session` (the life of a
-//! connection), `sender` (batches and their sequence), `calls` (what else one link carries), `events` and `interest` (who is where), `uplink` and `tracker` (what
+//! connection), `roster` and `leave` (which links there are, and how one ends), `sender` (batches and their sequence), `calls` (what else one link carries), `events` and `interest` (who is where), `uplink` and `tracker` (what
 //! clients say, and the answers to it), `spare` (who could take the clients of one that leaves), `permits` (requests that wait
 //! for a gateway), `share` (what goes to one), `ask`, `tell` and `cursor` (questions and commands to several).
 //! Invariant: one gateway never waits for another.
@@ -14,9 +14,11 @@ mod dial;
 mod events;
 mod failure;
 pub mod interest;
+mod leave;
 mod link;
 mod permits;
 mod queue;
+mod roster;
 mod sender;
 mod session;
 mod share;
@@ -30,7 +32,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tidegate_protocol::records::{self, Wants};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -40,12 +42,15 @@ pub use self::failure::{Failure, untaken};
 pub use self::link::Link;
 pub use self::permits::Permits;
 pub use self::queue::LinkState;
+pub use self::roster::{GatewaySlot, Roster};
 pub use self::share::{Identity, Share, holders};
 pub use self::uplink::Heard;
 
+use self::leave::Why;
+use self::roster::Slots;
 use self::spare::Spare;
-use crate::config::BackplaneConfig;
-use crate::fleet::interest::{GatewayIndex, Interest};
+use crate::config::{BackplaneConfig, GATEWAYS_MAX, authority_of, plain};
+use crate::fleet::interest::Interest;
 use crate::metrics::fleet::{FailureLabels, FleetMetrics};
 
 /// What became of one gateway's share of a push.
@@ -60,6 +65,11 @@ struct Shared {
     /// This process, in sequence numbers: a gateway tells two logic nodes, or two lives of one, apart by it.
     logic: u64,
     interest: Arc<Interest>,
+    /// The links as they are now.
+    roster: watch::Sender<Arc<Roster>>,
+    /// Locked for every change of the roster.
+    slots: Mutex<Slots>,
+    metrics: Arc<FleetMetrics>,
     /// What each gateway could take from one that leaves.
     spare: Spare,
     /// What we want to hear of clients; part of each uplink request.
@@ -86,16 +96,24 @@ pub struct Parts<'a> {
     pub heard: mpsc::Sender<Heard>,
 }
 
-/// All gateways of the configuration, in its order.
+/// The gateways that are linked.
 pub struct Fleet {
-    links: Vec<Arc<Link>>,
     shared: Arc<Shared>,
-    /// Those that nobody dials yet.
-    waiting: Mutex<Vec<(Arc<Link>, GatewayLink)>>,
+    /// Those that nobody dials yet; none once [`Fleet::dial`] was called.
+    waiting: Mutex<Option<Vec<Undialled>>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    metrics: Arc<FleetMetrics>,
+    /// How many API requests there can be at once.
+    requests: usize,
     request: Duration,
 }
+
+/// A link, and how its gateway is reached.
+type Undialled = (Arc<Link>, GatewayLink);
+
+/// More gateways than there are places for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {GATEWAYS_MAX} gateways, those counted that leave or have left within a minute")]
+pub struct NoPlace;
 
 /// One share: its reply to come, or why there will be none.
 type Part = Result<oneshot::Receiver<Taken>, Failure>;
@@ -111,34 +129,98 @@ impl Fleet {
     #[must_use]
     pub fn new(parts: Parts<'_>, links: Vec<GatewayLink>) -> Self {
         let Parts { config, secret, tls, metrics, requests, seen_max, heard } = parts;
-        let permits = permits::count(requests, links.len());
         let shared = Arc::new(Shared {
             config: config.clone(),
             secret: secret.to_owned(),
             tls,
             logic: fastrand::u64(1..),
-            interest: Arc::new(Interest::new(links.len(), seen_max)),
-            spare: Spare::new(links.len()),
+            interest: Arc::new(Interest::new(0, seen_max)),
+            roster: watch::Sender::default(),
+            slots: Mutex::default(),
+            metrics,
+            spare: Spare::default(),
             wants: RwLock::default(),
             heard,
         });
-        let (mut seen, mut waiting) = (Vec::new(), Vec::new());
-        for (i, how) in links.into_iter().enumerate() {
-            let Some(index) = GatewayIndex::new(i) else { break };
-            let link = Arc::new(Link::new(how.name(), index, config, &metrics, permits));
-            waiting.push((Arc::clone(&link), how));
-            seen.push(link);
-        }
+        let (waiting, tasks) = (Mutex::new(Some(Vec::new())), Mutex::default());
         let request = Duration::from_millis(u64::from(config.request_ms));
-        let (waiting, tasks) = (Mutex::new(waiting), Mutex::default());
-        Self { links: seen, shared, waiting, tasks, metrics, request }
+        let fleet = Self { shared, waiting, tasks, requests, request };
+        // The caller has counted them.
+        links.into_iter().map_while(|how| fleet.open(how).ok()).for_each(drop);
+        fleet
+    }
+
+    /// Links one more gateway.
+    fn open(&self, how: GatewayLink) -> Result<(), NoPlace> {
+        let Shared { config, metrics, .. } = &*self.shared;
+        let mut slots = self.shared.slots.lock();
+        let slot = slots.take(Instant::now()).ok_or(NoPlace)?;
+        let link = Arc::new(Link::new(&how, slot, config, metrics, self.requests));
+        self.shared.change(|roster| roster.put(Arc::clone(&link)));
+        self.shared.interest.open(slot.index);
+        drop(slots);
+        match &mut *self.waiting.lock() {
+            Some(waiting) => waiting.push((link, how)),
+            None => self.start(link, how),
+        }
+        Ok(())
+    }
+
+    fn start(&self, link: Arc<Link>, how: GatewayLink) {
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(tokio::spawn(leave::live(Arc::clone(&self.shared), link, how)));
     }
 
     /// Starts to link the gateways. What is [wanted](Fleet::want) by now they know from the first request.
     pub fn dial(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        let keep = |(link, how)| tokio::spawn(session::keep(Arc::clone(&self.shared), link, how));
-        self.tasks.lock().extend(waiting.into_iter().map(keep));
+        let waiting = self.waiting.lock().take();
+        waiting.into_iter().flatten().for_each(|(link, how)| self.start(link, how));
+    }
+
+    /// Whether [`Fleet::target`] would take this list.
+    ///
+    /// # Errors
+    /// What is wrong with it, in the operator's words.
+    pub fn judge(&self, urls: &[String]) -> Result<(), String> {
+        let roster = self.roster();
+        let mut new = 0;
+        for url in urls.iter().map(|url| plain(url)) {
+            let authority = authority_of(&url).unwrap_or(&url);
+            match roster.iter().find(|link| link.name.eq_ignore_ascii_case(authority)) {
+                None => new += 1,
+                // Two links to one gateway would deliver everything twice.
+                Some(link) if link.url.as_ref() != Some(&url) => {
+                    return Err(format!("logic.gateways: {url} is linked with another scheme; that takes a restart"));
+                }
+                Some(_) => {}
+            }
+        }
+        let (free, _) = self.shared.slots.lock().count(Instant::now());
+        if new > free { Err(format!("logic.gateways: {NoPlace}")) } else { Ok(()) }
+    }
+
+    /// From now on these gateways, and no others: the new ones are dialled, those that are missing drain and are let go. A node
+    /// with the gateway of its own process has that one, whatever the list says.
+    ///
+    /// # Errors
+    /// Those of [`Fleet::judge`]; then nothing has changed.
+    pub fn target(&self, urls: &[String]) -> Result<(), String> {
+        let roster = self.roster();
+        if roster.iter().any(|link| link.url.is_none()) {
+            return Ok(());
+        }
+        self.judge(urls)?;
+        let listed: Vec<String> = urls.iter().map(|url| plain(url)).collect();
+        for link in roster.iter() {
+            if link.url.as_ref().is_some_and(|url| listed.contains(url)) { link.stay() } else { link.leave() }
+        }
+        let is_new = |url: &&String| !roster.iter().any(|link| link.url.as_ref() == Some(&plain(url)));
+        for url in urls.iter().filter(is_new) {
+            tracing::info!(gateway = %url, "on the list: it is linked");
+            self.open(GatewayLink::Dial(url.clone())).map_err(|error| format!("logic.gateways: {error}"))?;
+        }
+        Ok(())
     }
 
     /// This logic process, as gateways know it.
@@ -164,25 +246,35 @@ impl Fleet {
         &self.shared.interest
     }
 
-    /// The gateways.
+    /// The gateways as they are now.
     #[must_use]
-    pub fn links(&self) -> &[Arc<Link>] {
-        &self.links
+    pub fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.shared.roster.borrow())
     }
 
-    /// Which connection ids each gateway gives out. A gateway that is down may give out others of its own by now.
+    /// Changes of them.
     #[must_use]
-    pub fn identities(&self) -> Vec<Identity> {
-        self.links.iter().map(|link| link.identity()).collect()
+    pub fn rosters(&self) -> watch::Receiver<Arc<Roster>> {
+        self.shared.roster.subscribe()
+    }
+
+    /// Links that are not leaving, links that are, and places that rest after one.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize, usize) {
+        let roster = self.roster();
+        let leaving = roster.iter().filter(|link| link.is_leaving()).count();
+        let (_, resting) = self.shared.slots.lock().count(Instant::now());
+        (roster.len() - leaving, leaving, resting)
     }
 
     /// Queues each share with its gateway, in order of calls; does not wait. `permits` are those of the publisher's request.
     pub fn send(&self, shares: Vec<Share>, permits: &Permits) -> Sent {
+        let roster = self.roster();
         let parts = shares
             .into_iter()
             .filter_map(|share| {
-                let link = self.links.get(share.gateway.get())?;
-                let permit = permits.take(link.index, &link.permits).ok_or(Failure::Overloaded);
+                let link = roster.at(share.gateway)?;
+                let permit = permits.take(link.slot, &link.permits).ok_or(Failure::Overloaded);
                 let queued = permit.and_then(|permit| link.queue.push(share.push, permit, Instant::now()));
                 if queued.is_ok() {
                     link.metrics.pushes.inc();
@@ -190,7 +282,7 @@ impl Fleet {
                 Some((Arc::clone(link), queued))
             })
             .collect();
-        Sent { parts, metrics: Arc::clone(&self.metrics) }
+        Sent { parts, metrics: Arc::clone(&self.shared.metrics) }
     }
 
     /// Longest wait for an answer to a query or command.
@@ -202,7 +294,45 @@ impl Fleet {
     /// Fails what still waits and ends the links.
     pub fn stop(&self) {
         self.tasks.lock().iter().for_each(JoinHandle::abort);
-        self.links.iter().for_each(|link| link.queue.close(Failure::Unreachable));
+        self.roster().iter().for_each(|link| link.queue.close(Failure::Unreachable));
+    }
+}
+
+impl Shared {
+    /// Changes the roster, and with the number of gateways what may wait for each. Under the slots' lock.
+    fn change(&self, change: impl FnOnce(&mut Roster)) {
+        self.roster.send_modify(|roster| {
+            change(Arc::make_mut(roster));
+            let gateways = roster.len();
+            roster.iter().for_each(|link| link.permits.share(gateways));
+        });
+    }
+
+    /// Takes a gateway out of all that pushes and questions are sent by. A second time it does nothing.
+    fn strike(&self, link: &Link) {
+        let slots = self.slots.lock();
+        if self.roster.borrow().has(link.slot) {
+            self.interest.close(link.slot.index);
+            self.change(|roster| roster.take(link.slot));
+            self.spare.forget(link.slot.index);
+            self.metrics.forget(&link.name);
+        }
+        drop(slots);
+    }
+
+    /// A link that was struck has ended.
+    fn close(&self, link: &Link, why: Why) {
+        link.close();
+        if why == Why::Drained {
+            link.queue.leave();
+            tracing::info!(gateway = %link.name, "drained and let go");
+        } else {
+            link.queue.close(Failure::Unreachable);
+            let connections = link.account().1.map_or(0, |info| info.connections);
+            tracing::warn!(gateway = %link.name, reason = why.label(), connections, "let go before it had drained");
+        }
+        self.metrics.closed(why.label());
+        self.slots.lock().give_back(link.slot, Instant::now());
     }
 }
 

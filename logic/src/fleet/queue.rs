@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -46,6 +47,8 @@ pub(super) struct Queued {
 pub(super) struct Reply {
     sender: oneshot::Sender<Taken>,
     _permit: Permit,
+    /// While it lives the queue is not idle.
+    _unanswered: Arc<()>,
 }
 
 impl Reply {
@@ -69,6 +72,7 @@ pub(super) struct Queue {
     bytes_max: usize,
     pushes_max: usize,
     age_max: Duration,
+    unanswered: Arc<()>,
 }
 
 impl Queue {
@@ -79,6 +83,7 @@ impl Queue {
             bytes_max: config.queue_bytes,
             pushes_max: config.queue_pushes,
             age_max: Duration::from_millis(u64::from(config.request_ms)),
+            unanswered: Arc::default(),
         }
     }
 
@@ -93,7 +98,7 @@ impl Queue {
             return Err(Failure::Overloaded);
         }
         let (sender, receiver) = oneshot::channel();
-        let reply = Reply { sender, _permit: permit };
+        let reply = Reply { sender, _permit: permit, _unanswered: Arc::clone(&self.unanswered) };
         waiting.bytes += bytes;
         waiting.items.push_back(Queued { push, bytes, since: now, reply });
         drop(waiting);
@@ -158,6 +163,18 @@ impl Queue {
         }
     }
 
+    /// The gateway has left in good order, with nobody on it: what waits has reached everybody it had.
+    pub fn leave(&self) {
+        let items = std::mem::take(&mut self.waiting.lock().items);
+        items.into_iter().for_each(|item| item.reply.send(Ok(records::Receipt::default())));
+        self.close(Failure::Unreachable);
+    }
+
+    /// Whether no push waits or is on its way.
+    pub fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.unanswered) == 1
+    }
+
     pub fn state(&self) -> LinkState {
         self.waiting.lock().state
     }
@@ -172,7 +189,6 @@ impl Queue {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use std::sync::Arc;
     use tokio::sync::Semaphore;
 
     fn push(bytes: usize) -> records::Push {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use prost::Message;
-use tidegate_protocol::records::{PushBatch, PushReply, path};
+use tidegate_protocol::records::{PushBatch, PushReply, Receipt, path};
 use tokio::time::Instant;
 
 use super::client::{CallError, Client};
@@ -58,6 +58,13 @@ impl BatchSender {
     pub fn fail(&mut self, why: Failure) {
         for reply in self.in_flight.take().into_iter().flat_map(|batch| batch.replies) {
             reply.send(Err(why));
+        }
+    }
+
+    /// The gateway has left in good order: nobody there lacks the batch in flight.
+    pub fn leave(&mut self) {
+        for reply in self.in_flight.take().into_iter().flat_map(|batch| batch.replies) {
+            reply.send(Ok(Receipt::default()));
         }
     }
 

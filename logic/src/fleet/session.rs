@@ -67,7 +67,7 @@ impl End {
 }
 
 /// Keeps a link for as long as the process lives.
-pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink) {
+pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: GatewayLink) {
     let request = Duration::from_millis(u64::from(shared.config.request_ms));
     let mut sender = BatchSender::new(shared.logic, request);
     let mut position = Position::default();
@@ -76,7 +76,7 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
     loop {
         let session = {
             let give_up = Instant::now() + Duration::from_millis(u64::from(shared.config.retry_ms));
-            let connecting = connect(&shared, &link, &how, &mut position, &mut attempt);
+            let connecting = connect(shared, link, &how, &mut position, &mut attempt);
             tokio::pin!(connecting);
             tokio::select! {
                 session = &mut connecting => session,
@@ -110,7 +110,7 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
         tracing::info!(gateway = %link.name, epoch = session.epoch, "link is up");
 
         let opened = Instant::now();
-        let end = run(&shared, &link, session, &mut sender, &mut position).await;
+        let end = run(shared, link, session, &mut sender, &mut position).await;
         if opened.elapsed() >= Duration::from_millis(u64::from(shared.config.dial_max_ms)) {
             // It was a connection: the next is dialled at once. One that breaks as soon as it opens is not.
             attempt = 0;
@@ -118,13 +118,17 @@ pub(super) async fn keep(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
 
         link.calls.go_over(None);
         link.queue.lose();
-        shared.interest.doubt(link.index);
-        if end.is_farewell() || shared.spare.is_draining(link.index) {
+        if end.is_farewell() && link.is_leaving() {
+            sender.leave();
+            return;
+        }
+        shared.interest.doubt(link.slot.index);
+        if end.is_farewell() || shared.spare.is_draining(link.slot.index) {
             tracing::info!(gateway = %link.name, "gateway has left");
         } else {
             tracing::warn!(gateway = %link.name, reason = %end, "link is lost");
         }
-        shared.spare.forget(link.index);
+        shared.spare.forget(link.slot.index);
     }
 }
 

@@ -19,13 +19,13 @@ pub struct Share {
 
 /// Gateways that gave out a connection id, or have not said which ones they give out.
 #[must_use]
-pub fn holders(id: ConnectionId, identities: &[Identity]) -> GatewaySet {
+pub fn holders(id: ConnectionId, identities: &[(GatewayIndex, Identity)]) -> GatewaySet {
     let mut set = GatewaySet::default();
-    for (i, identity) in identities.iter().enumerate() {
+    for (index, identity) in identities {
         let is_holder =
             |(gateway, epoch): (u16, Option<u32>)| gateway == id.gateway && epoch.is_none_or(|e| e == id.epoch);
         if identity.is_none_or(is_holder) {
-            GatewayIndex::new(i).into_iter().for_each(|g| set.insert(g));
+            set.insert(*index);
         }
     }
     set
@@ -37,7 +37,8 @@ mod tests {
 
     #[test]
     fn a_gateway_that_is_down_may_have_any_connection_of_its_own() {
-        let ids: [Identity; 2] = [Some((1, None)), Some((2, Some(20)))];
+        let at = |i| GatewayIndex::new(i).expect("small");
+        let ids = [(at(0), Some((1, None))), (at(1), Some((2, Some(20))))];
         let id = |gateway, epoch| ConnectionId { gateway, epoch, bucket: 0, slot: 0, generation: 0 };
         let named = |id| holders(id, &ids).iter().map(GatewayIndex::get).collect::<Vec<_>>();
 

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tidegate_protocol::records::{GatewayInfo, Rest};
 
 use super::interest::GatewayIndex;
+use crate::config::GATEWAYS_MAX;
 
 /// What one gateway said last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -14,16 +15,18 @@ struct Said {
     is_draining: bool,
 }
 
-/// The latest word of each gateway, by its place in the configuration.
-#[derive(Debug, Default)]
+/// The latest word of each gateway, by its place.
+#[derive(Debug)]
 pub(super) struct Spare(Mutex<Vec<Said>>);
 
-impl Spare {
-    /// Room for so many gateways.
-    pub fn new(gateways: usize) -> Self {
-        Self(Mutex::new(vec![Said::default(); gateways]))
+impl Default for Spare {
+    /// Room for as many gateways as there may be.
+    fn default() -> Self {
+        Self(Mutex::new(vec![Said::default(); GATEWAYS_MAX]))
     }
+}
 
+impl Spare {
     /// A gateway's account of itself.
     pub fn note(&self, gateway: GatewayIndex, info: &GatewayInfo) {
         self.set(gateway, Said { accept_spare: info.accept_spare, is_draining: info.is_draining });
@@ -74,7 +77,7 @@ mod tests {
     }
 
     fn fleet(of: &[(Option<u32>, bool)]) -> Spare {
-        let spare = Spare::new(of.len());
+        let spare = Spare::default();
         of.iter().enumerate().for_each(|(i, (rate, is_draining))| spare.note(at(i), &says(*rate, *is_draining)));
         spare
     }

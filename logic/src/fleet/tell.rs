@@ -1,7 +1,5 @@
 //! Commands to several gateways, side by side.
 
-use std::sync::Arc;
-
 use tidegate_protocol::records::{CommandReply, CommandRequest};
 use tokio::task::JoinSet;
 
@@ -25,7 +23,7 @@ impl Fleet {
         let deadline = self.request_deadline();
         let mut asked = JoinSet::new();
         for link in self.links_of(set) {
-            let (link, request) = (Arc::clone(link), request.clone());
+            let request = request.clone();
             asked.spawn(async move {
                 let reply = link.command(&request, deadline).await;
                 (link.name.clone(), reply)

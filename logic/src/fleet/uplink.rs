@@ -11,7 +11,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use prost::Message as _;
 use tidegate_protocol::limits::{UPLINK_PAGE, UPLINK_PAGE_BYTES};
-use tidegate_protocol::records::{Answer, Answers, Item, UplinkReply, UplinkRequest, path};
+use tidegate_protocol::records::{Answer, Answers, Item, UplinkReply, UplinkRequest, Wants, path};
 use tokio::sync::Notify;
 
 use super::client::{CallError, Client};
@@ -44,6 +44,11 @@ impl Outgoing {
     /// Forgets what is meant for another connection: the gateway will hand those items over again.
     fn clear(&self) {
         self.waiting.lock().clear();
+    }
+
+    /// Whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.lock().is_empty()
     }
 
     /// Answers to items of that epoch, at most a page, and of many bytes but one; waits until there are some.
@@ -83,7 +88,7 @@ pub(super) async fn listen(shared: &Shared, link: &Arc<Link>, client: &Client, e
     let deadline = Duration::from_millis(u64::from(hold_ms) + u64::from(shared.config.request_ms));
     let mut taken = 0;
     loop {
-        let wants = Some(shared.wants.read().clone());
+        let wants = Some(Wants { is_delisted: link.is_leaving(), ..shared.wants.read().clone() });
         let request = UplinkRequest { logic: shared.logic, epoch, taken, hold_ms, wants };
         let reply: UplinkReply = match client.call(path::UPLINK, &request, deadline).await {
             // A gateway of a version that has no way up.

@@ -87,7 +87,7 @@ impl Inbound {
             What::Route(route) => sinks::route(&self.upstream, arrived, route, ticket),
             What::Ask(ask) => self.queries.carry(ask, ticket),
             What::Tally(tally) => {
-                self.presence.note(arrived.link.index, tally);
+                self.presence.note(arrived.link.slot, tally);
                 ticket.done();
             }
             What::Connect(connect) => self.ask(arrived, connect, ticket),

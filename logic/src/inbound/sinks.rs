@@ -26,7 +26,7 @@ pub fn route(upstream: &Upstream, arrived: Arrived<'_>, route: Route, ticket: Ti
 
 /// Takes an event.
 pub fn event(events: &Events, arrived: Arrived<'_>, event: Event) {
-    let (data, gateway) = (data_of(&event), arrived.link.index);
+    let (data, gateway) = (data_of(&event), arrived.link.slot.index);
     let mut item = upstream_item(arrived, What::Event { kind: event.kind.clone() }, data);
     if event.kind.starts_with("user_") {
         // Of all their connections, whichever was the first.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::parts::Parts;
 use crate::api::Door;
-use crate::metrics::fleet::GatewayLabels;
+use crate::metrics::fleet::{GatewayLabels, StateLabels};
 use crate::metrics::{Gauges, Metrics};
 
 /// The gauges of every part.
@@ -33,13 +33,17 @@ fn of_fleet(parts: &Parts, metrics: &Metrics) -> Gauges {
         let (rooms, users) = fleet.interest().sizes();
         metrics.interest.rooms.set(gauge(rooms));
         metrics.interest.users.set(gauge(users));
-        for link in fleet.links() {
+        let (open, leaving, resting) = fleet.count();
+        for (state, n) in [("open", open), ("leaving", leaving), ("resting", resting)] {
+            metrics.states.get_or_create(&StateLabels { state }).set(gauge(n));
+        }
+        for link in fleet.roster().iter() {
             let labels = GatewayLabels { gateway: link.name.clone() };
             let (pushes, bytes) = link.waiting();
             metrics.links.queue_pushes.get_or_create(&labels).set(gauge(pushes));
             metrics.links.queue_bytes.get_or_create(&labels).set(gauge(bytes));
             metrics.links.up.get_or_create(&labels).set(i64::from(link.state().is_up()));
-            metrics.links.known.get_or_create(&labels).set(i64::from(fleet.interest().is_known(link.index)));
+            metrics.links.known.get_or_create(&labels).set(i64::from(fleet.interest().is_known(link.slot.index)));
         }
     })
 }

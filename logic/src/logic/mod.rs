@@ -90,7 +90,7 @@ impl Logic {
         let (leave, left) = watch::channel(false);
         let server = tokio::spawn(crate::api::serve(Arc::clone(&api), listener, left));
         let Parts { fleet, upstream, settings, .. } = parts;
-        tracing::debug!(address = %api_addr, gateways = fleet.links().len(), "push API is open");
+        tracing::debug!(address = %api_addr, gateways = fleet.roster().len(), "push API is open");
         Ok(Self { api, fleet, upstream, settings, start: config, api_addr, leave, server })
     }
 
@@ -133,6 +133,7 @@ impl Logic {
                 "logic.keys: a node with keys does not become open by a reload; restart it if that is meant".into(),
             );
         }
+        problems.extend(self.fleet.judge(&config.gateways).err());
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
@@ -143,10 +144,19 @@ impl Logic {
     /// Those of [`Logic::check`], and no others; then nothing has changed.
     pub fn reload(&self, config: &LogicConfig) -> Result<(), Vec<String>> {
         self.check(config)?;
+        self.fleet.target(&config.gateways).map_err(|problem| vec![problem])?;
         self.api.keys.replace(&config.keys);
         self.settings.replace(Current::of(config, &self.start));
         self.api.door.budget.resize(config.limits.bodies_bytes);
         Ok(())
+    }
+
+    /// From now on these gateways and no others: new ones are dialled, missing ones drain and are let go.
+    ///
+    /// # Errors
+    /// What is wrong with the list; then nothing has changed.
+    pub fn link(&self, gateways: &[String]) -> Result<(), Vec<String>> {
+        self.fleet.target(gateways).map_err(|problem| vec![problem])
     }
 
     /// Leaves: not ready any more, no new connections, requests in progress are finished within `http.shutdown_ms`.

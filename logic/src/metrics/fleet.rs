@@ -25,6 +25,20 @@ pub struct FailureLabels {
     pub reason: &'static str,
 }
 
+/// Label set of [`FleetMetrics::states`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabels {
+    /// `open`, `leaving` or `resting`.
+    pub state: &'static str,
+}
+
+/// Label set of the links that have ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    /// `drained`, `lost` or `late`.
+    why: &'static str,
+}
+
 type PerGateway<M> = Family<GatewayLabels, M>;
 type HistogramPerGateway = Family<GatewayLabels, Histogram, fn() -> Histogram>;
 
@@ -34,6 +48,9 @@ pub struct FleetMetrics {
     pub interest: InterestGauges,
     pub links: LinkGauges,
     pub failures: Family<FailureLabels, Counter>,
+    /// Links by what they are: open, leaving, resting (a place that waits for its next owner).
+    pub states: Family<StateLabels, Gauge>,
+    closed: Family<ClosedLabels, Counter>,
     traffic: Traffic,
 }
 
@@ -111,9 +128,28 @@ impl FleetMetrics {
         }
     }
 
+    /// One link has ended.
+    pub fn closed(&self, why: &'static str) {
+        self.closed.get_or_create(&ClosedLabels { why }).inc();
+    }
+
+    /// Drops the series of a gateway that is linked no longer.
+    pub fn forget(&self, gateway: &str) {
+        let labels = GatewayLabels { gateway: gateway.to_owned() };
+        let Self { links, traffic, .. } = self;
+        for gauge in [&links.up, &links.known, &links.queue_pushes, &links.queue_bytes] {
+            gauge.remove(&labels);
+        }
+        for counter in [&traffic.batches, &traffic.pushes, &traffic.resends, &traffic.dials, &traffic.events] {
+            counter.remove(&labels);
+        }
+        traffic.batch_pushes.remove(&labels);
+        traffic.reply_seconds.remove(&labels);
+    }
+
     /// Names them.
     pub fn register(&self, r: &mut Registry) {
-        let Self { interest, links, failures, traffic } = self;
+        let Self { interest, links, failures, states, closed, traffic } = self;
         r.register("tidegate_logic_interest_rooms", "Rooms known to have members somewhere", interest.rooms.clone());
         r.register("tidegate_logic_interest_users", "Users known to be connected somewhere", interest.users.clone());
         r.register("tidegate_backplane_up", "Whether the link is up", links.up.clone());
@@ -128,6 +164,8 @@ impl FleetMetrics {
             "Bytes waiting (logic.backplane.queue_bytes)",
             links.queue_bytes.clone(),
         );
+        r.register("tidegate_backplane_links", "Links to gateways, by what they are", states.clone());
+        r.register("tidegate_backplane_links_closed", "Links that have ended, by how", closed.clone());
         r.register("tidegate_backplane_batches", "Batches sent, resends left out", traffic.batches.clone());
         r.register("tidegate_backplane_pushes", "Pushes routed to the gateway", traffic.pushes.clone());
         r.register("tidegate_backplane_resends", "Batches sent again on a new connection", traffic.resends.clone());

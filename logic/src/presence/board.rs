@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use tidegate_protocol::records::Tally;
 use tokio::time::{Duration, Instant};
 
-use crate::fleet::interest::GatewayIndex;
+use crate::fleet::GatewaySlot;
 
 /// What one room has to tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct News {
     /// Most of them: as many as any gateway wants told.
     pub sample_max: usize,
     /// The latest word of each gateway that has spoken: connections, and different users among them.
-    pub counts: Vec<(GatewayIndex, u64, u64)>,
+    pub counts: Vec<(GatewaySlot, u64, u64)>,
 }
 
 impl News {
@@ -60,7 +60,7 @@ impl Board {
     }
 
     /// Notes what a gateway tells; false when too many rooms wait already.
-    pub fn note(&mut self, gateway: GatewayIndex, tally: Tally) -> bool {
+    pub fn note(&mut self, gateway: GatewaySlot, tally: Tally) -> bool {
         if self.rooms.len() >= self.max && !self.rooms.contains_key(tally.room.as_str()) {
             return false;
         }
@@ -109,6 +109,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::interest::GatewayIndex;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -117,8 +118,8 @@ mod tests {
         Tally { room: room.into(), joined, left, online, users: online, sample, sample_max: 8 }
     }
 
-    fn at(i: usize) -> GatewayIndex {
-        GatewayIndex::new(i).expect("small")
+    fn at(i: usize) -> GatewaySlot {
+        GatewaySlot { index: GatewayIndex::new(i).expect("small"), generation: 0 }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::board::{Board, News};
 use crate::config::PresenceConfig;
+use crate::fleet::GatewaySlot;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
 use crate::fleet::{Fleet, Permits, Share};
 use crate::metrics::presence::PresenceMetrics;
@@ -48,7 +49,7 @@ impl Presence {
     }
 
     /// A gateway tells.
-    pub fn note(&self, gateway: GatewayIndex, tally: Tally) {
+    pub fn note(&self, gateway: GatewaySlot, tally: Tally) {
         if !self.board.lock().note(gateway, tally) {
             // Too many rooms wait.
             self.metrics.skipped.inc();
@@ -126,37 +127,40 @@ fn frame(due: &Due) -> Vec<u8> {
 
 /// Asks gateways that have a room and have not spoken of it: one question a gateway for all rooms.
 async fn complete(fleet: &Fleet, rooms: &mut [Due]) {
+    let roster = fleet.roster();
     let mut missing: HashMap<GatewayIndex, Vec<String>> = HashMap::new();
-    for due in rooms.iter() {
-        let has_spoken = |g: &GatewayIndex| due.news.counts.iter().any(|(spoken, ..)| spoken == g);
+    for due in rooms.iter_mut() {
+        // Those who have been let go have nobody any more.
+        due.news.counts.retain(|(gateway, ..)| roster.has(*gateway));
+        let has_spoken = |g: &GatewayIndex| due.news.counts.iter().any(|(spoken, ..)| spoken.index == *g);
         for gateway in due.set.iter().filter(|g| !has_spoken(g)) {
             missing.entry(gateway).or_default().push(due.room.to_string());
         }
     }
     let mut asked = JoinSet::new();
     for (gateway, names) in missing {
-        let Some(link) = fleet.links().get(gateway.get()).map(Arc::clone) else { continue };
+        let Some(link) = roster.at(gateway).map(Arc::clone) else { continue };
         let deadline = fleet.request_deadline();
         for names in names.chunks(QUERY_PAGE_MAX) {
             let request =
                 QueryRequest { kind: QueryKind::Room.into(), names: names.to_vec(), ..QueryRequest::default() };
             let link = Arc::clone(&link);
-            asked.spawn(async move { (gateway, link.query(&request, deadline).await) });
+            asked.spawn(async move { (link.slot, link.query(&request, deadline).await) });
         }
     }
-    let mut counts: HashMap<(GatewayIndex, String), (u64, u64)> = HashMap::new();
+    let mut counts: HashMap<(GatewayIndex, String), (GatewaySlot, u64, u64)> = HashMap::new();
     while let Some(Ok((gateway, reply))) = asked.join_next().await {
         // Of a gateway that does not answer nothing is known: its members are not in the sum.
         for room in reply.map(|r| r.rooms).unwrap_or_default() {
             // The figures that belong to what it has told: who has come or gone since is in its next word.
             let told = room.told.map_or((room.online, room.users), |told| (told.online, told.users));
-            counts.insert((gateway, room.name), told);
+            counts.insert((gateway.index, room.name), (gateway, told.0, told.1));
         }
     }
     for due in rooms {
         for gateway in due.set.iter() {
-            if let Some((online, users)) = counts.get(&(gateway, due.room.to_string())) {
-                due.news.counts.push((gateway, *online, *users));
+            if let Some(told) = counts.get(&(gateway, due.room.to_string())) {
+                due.news.counts.push(*told);
             }
         }
     }

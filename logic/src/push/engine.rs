@@ -15,7 +15,7 @@ use super::receipt::{Receipt, Written};
 use super::route::route;
 use super::{Caller, Key, Push, To, Wait};
 use crate::config::DedupeConfig;
-use crate::fleet::{self, Failure, Fleet, Link, LinkState, Permits, Sent};
+use crate::fleet::{self, Failure, Fleet, Link, Permits, Roster, Sent};
 use crate::metrics::push::{PushLabels, PushMetrics, PushResult};
 use crate::problem::Refusal;
 use crate::settings::Settings;
@@ -135,7 +135,7 @@ impl Engine {
 
     fn start(&self, request: &Request, push: &Push, id: Option<&str>) -> Walk {
         let started = Instant::now();
-        let shares = route(push, self.fleet.interest(), &self.fleet.identities());
+        let shares = route(push, self.fleet.interest(), &self.fleet.roster().identities());
         let sent = self.fleet.send(shares, &request.permits);
         self.metrics.messages.inc_by(push.messages.len() as u64);
         Walk {
@@ -203,7 +203,7 @@ impl Walk {
         metrics.matched.inc_by(receipt.matched);
         let may_be_taken = receipt.gateways.sent > 0 || failures.iter().any(|f| f.may_be_taken());
         if receipt.gateways.sent == 0
-            && let Some(refusal) = nobody_took_it(fleet.links(), &receipt, &failures)
+            && let Some(refusal) = nobody_took_it(&fleet.roster(), &receipt, &failures)
         {
             count(&metrics, PushResult::Unavailable);
             return Walked { receipt, refusal: Some(refusal), is_untaken: !may_be_taken };
@@ -227,9 +227,9 @@ impl Walk {
 }
 
 /// All gateways down, or every queue full. A push whose only gateway of several is down is not refused: its receipt says so.
-fn nobody_took_it(links: &[Arc<Link>], receipt: &Receipt, failures: &[Failure]) -> Option<Refusal> {
+fn nobody_took_it(links: &Roster, receipt: &Receipt, failures: &[Failure]) -> Option<Refusal> {
     let is_full = !failures.is_empty() && failures.iter().all(|f| *f == Failure::Overloaded);
-    let is_down = links.iter().all(|link| link.state() != LinkState::Up);
+    let is_down = links.is_down();
     let is_nowhere = is_full || (!failures.is_empty() && (is_down || failures.len() == links.len()));
     (is_nowhere || links.is_empty()).then(|| {
         let names = receipt.gateways.failed.iter().map(|f| f.gateway.clone());

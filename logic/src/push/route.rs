@@ -11,17 +11,20 @@ use crate::fleet::{Identity, Share, holders};
 use crate::push::{Narrow, Push, To, Wait};
 
 /// Splits a push into the gateways' shares; none when nobody has its targets.
-/// `identities` has one element per gateway, in order.
+/// `identities` has one element per gateway.
 #[must_use]
-pub fn route(push: &Push, interest: &Interest, identities: &[Identity]) -> Vec<Share> {
-    let mut targets: Vec<Vec<Target>> = vec![Vec::new(); identities.len()];
+pub fn route(push: &Push, interest: &Interest, identities: &[(GatewayIndex, Identity)]) -> Vec<Share> {
+    let width = identities.iter().map(|(index, _)| index.get() + 1).max().unwrap_or(0);
+    let mut targets: Vec<Vec<Target>> = vec![Vec::new(); width];
     let mut add = |set: GatewaySet, to: &dyn Fn() -> target::To| {
+        // One that has been let go in this moment has no place any more.
         for g in set.iter() {
-            targets[g.get()].push(Target { to: Some(to()) });
+            let targets = targets.get_mut(g.get());
+            targets.into_iter().for_each(|targets| targets.push(Target { to: Some(to()) }));
         }
     };
     match &push.to {
-        To::All => add(every(identities.len()), &|| target::To::All(true)),
+        To::All => add(every(identities), &|| target::To::All(true)),
         To::Rooms(rooms) => {
             let view = interest.view();
             rooms.iter().for_each(|r| add(view.room(r), &|| target::To::Room(r.clone())));
@@ -50,9 +53,9 @@ fn id_bytes(id: ConnectionId) -> Bytes {
     Bytes::copy_from_slice(&id.to_bytes())
 }
 
-fn every(gateways: usize) -> GatewaySet {
+fn every(gateways: &[(GatewayIndex, Identity)]) -> GatewaySet {
     let mut set = GatewaySet::default();
-    (0..gateways).filter_map(GatewayIndex::new).for_each(|g| set.insert(g));
+    gateways.iter().for_each(|(index, _)| set.insert(*index));
     set
 }
 
@@ -118,7 +121,8 @@ mod tests {
     const IDS: [Identity; 2] = [Some((1, Some(10))), Some((2, Some(20)))];
 
     fn walk(to: To, interest: &Interest, ids: &[Identity]) -> Vec<(usize, Vec<target::To>)> {
-        let shares = route(&push(to), interest, ids);
+        let ids: Vec<_> = ids.iter().enumerate().map(|(i, id)| (GatewayIndex::new(i).expect("small"), *id)).collect();
+        let shares = route(&push(to), interest, &ids);
         shares
             .into_iter()
             .map(|s| (s.gateway.get(), s.push.targets.into_iter().filter_map(|t| t.to).collect()))

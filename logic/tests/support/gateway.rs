@@ -50,6 +50,8 @@ pub struct State {
     pub waits_ms: Vec<u32>,
     /// Applies the next batch, then closes the connection instead of replying.
     pub lose_next_reply: bool,
+    /// It leaves, by its own word.
+    pub is_draining: bool,
 }
 
 /// The gateway.
@@ -95,6 +97,7 @@ impl FakeGateway {
             waits: 0,
             waits_ms: Vec::new(),
             lose_next_reply: false,
+            is_draining: false,
         };
         let gateway = Self {
             addr,
@@ -127,6 +130,11 @@ impl FakeGateway {
 
     pub fn connect_user(&self, user: &str) -> u64 {
         self.note(InterestKind::User, user, true)
+    }
+
+    /// Something else has changed: whoever waits for news looks again.
+    pub fn tell(&self) {
+        self.note(InterestKind::Room, "news", true);
     }
 
     fn note(&self, kind: InterestKind, name: &str, is_present: bool) -> u64 {
@@ -393,6 +401,7 @@ fn news(state: &State, request: &EventsRequest, is_late: bool) -> Option<EventsR
         id_epoch: state.id_epoch,
         connections: state.connections.len() as u64,
         messages_written: state.applied.len() as u64,
+        is_draining: state.is_draining,
         ..GatewayInfo::default()
     };
     let mut reply = EventsReply { epoch: state.epoch, gateway: Some(info), ..EventsReply::default() };

@@ -40,6 +40,9 @@ pub struct Wants {
     /// Whether it judges between a user's connections at several gateways ([`item::What::Device`]).
     #[prost(bool, tag = "4")]
     pub devices: bool,
+    /// Whether the logic node has this gateway on its list no longer. Once all that listen say so, the gateway drains.
+    #[prost(bool, tag = "5")]
+    pub is_delisted: bool,
 }
 
 /// Answer to an [`UplinkRequest`].

@@ -63,7 +63,7 @@ pub static TOPIC: Topic = Topic {
 
 fn gateway() -> Value {
     json!({"gateway": "local", "state": "up", "is_known": true, "epoch": 1_796_054_400_000_u64, "name": "gw-1",
-        "version": "0.1.0", "is_draining": false, "queue": {"pushes": 0, "bytes": 0}, "connections": 1,
+        "version": "0.1.0", "is_draining": false, "is_leaving": false, "queue": {"pushes": 0, "bytes": 0}, "connections": 1,
         "connections_max": 19_616, "rooms": 1, "users": 1,
         "messages": {"queued": 62, "written": 62, "dropped": 0, "pending": 0},
         "frames": {"encoded": 40, "written": 62}, "window_ms": 20})

@@ -17,7 +17,7 @@ use super::interest::seen::Seen;
 use crate::clock::unix_ms;
 use crate::config::GATEWAYS_MAX;
 
-/// Position of a gateway in the configuration.
+/// A gateway's place among those that are linked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GatewayIndex(u8);
 
@@ -99,14 +99,15 @@ type Names = HashMap<Box<str>, GatewaySet, RandomState>;
 struct Table {
     rooms: Names,
     users: Names,
-    /// Gateways whose part of the table is complete and current.
+    /// Gateways that are linked.
+    open: GatewaySet,
+    /// Of those, the ones whose part of the table is complete and current.
     known: GatewaySet,
 }
 
 /// The table. Its size is bounded by what the gateways may hold (`gateway.limits.rooms_total`, their connections).
 pub struct Interest {
     table: RwLock<Table>,
-    all: GatewaySet,
     watches: Watches,
     /// Users whom no gateway has any more. Locked after the table.
     seen: Mutex<Seen>,
@@ -122,14 +123,32 @@ impl Interest {
     /// An empty table for so many gateways, none of them known; remembers `seen_max` users who left.
     #[must_use]
     pub fn new(gateways: usize, seen_max: usize) -> Self {
-        let mut all = GatewaySet::default();
-        (0..gateways).filter_map(GatewayIndex::new).for_each(|g| all.insert(g));
-        Self { table: RwLock::default(), all, watches: Watches::default(), seen: Mutex::new(Seen::new(seen_max)) }
+        let mut table = Table::default();
+        (0..gateways).filter_map(GatewayIndex::new).for_each(|g| table.open.insert(g));
+        let (table, seen) = (RwLock::new(table), Mutex::new(Seen::new(seen_max)));
+        Self { table, watches: Watches::default(), seen }
+    }
+
+    /// A gateway is linked from now on; until it is known it may have everything.
+    pub fn open(&self, g: GatewayIndex) {
+        self.table.write().open.insert(g);
+    }
+
+    /// A gateway is not linked any more, and has nothing.
+    pub fn close(&self, g: GatewayIndex) {
+        let mut table = self.table.write();
+        let mut seen = self.seen.lock();
+        let now_ms = unix_ms();
+        table.forget(g).iter().for_each(|user| seen.left(user, now_ms));
+        table.open.remove(g);
     }
 
     /// Takes over one reply of a gateway, in order.
     pub fn apply(&self, g: GatewayIndex, reply: &EventsReply) {
         let mut table = self.table.write();
+        if !table.open.contains(g) {
+            return;
+        }
         let mut seen = self.seen.lock();
         let now_ms = unix_ms();
         if reply.is_snapshot {
@@ -189,7 +208,7 @@ impl Interest {
     /// Looks at the table; short, for the lock is held.
     pub fn view(&self) -> View<'_> {
         let table = self.table.read();
-        let unknown = GatewaySet(self.all.0 & !table.known.0);
+        let unknown = GatewaySet(table.open.0 & !table.known.0);
         View { table, unknown }
     }
 
@@ -339,6 +358,24 @@ mod tests {
 
         assert_eq!(room(&table, "a"), [0]);
         assert!(room(&table, "b").is_empty());
+    }
+
+    #[test]
+    fn a_closed_gateway_is_in_no_set() {
+        let table = Interest::new(2, 10);
+        table.apply(at(0), &reply(true, "", &[("a", true)]));
+        table.apply(at(1), &reply(true, "", &[("a", true), ("b", true)]));
+        let mut ann = reply(false, "", &[("ann", true)]);
+        ann.interest.iter_mut().for_each(|i| i.kind = InterestKind::User.into());
+        table.apply(at(1), &ann);
+
+        table.close(at(1));
+        table.apply(at(1), &reply(true, "", &[("a", true)]));
+
+        assert_eq!((room(&table, "a"), room(&table, "b"), room(&table, "zzz")), (vec![0], vec![], vec![]));
+        assert!(table.last_seen_ms("ann").is_some(), "who was there has left");
+        table.open(at(1));
+        assert_eq!(room(&table, "zzz"), [1], "its next owner may have everything");
     }
 
     #[test]

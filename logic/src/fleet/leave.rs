@@ -1,0 +1,115 @@
+//! A gateway that is no longer listed: it is told so, drains, and is let go. Until then its link does what links do.
+//! Invariant: it gets no push any more before its link ends, and the link ends when what it had is answered.
+//!
+//! ```text
+//!  listed ──off the list──▶ leaving ──drained and nobody left, or it said goodbye──▶ let go
+//!     ▲                        │ │
+//!     └────on the list again───┘ └──down, or leave_ms over──▶ let go, with a warning
+//! ```
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::dial::GatewayLink;
+use super::{Link, LinkState, Shared, session};
+
+/// How often a gateway that leaves is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Why a link has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Nobody was left there.
+    Drained,
+    /// Its gateway could not be reached any more.
+    Lost,
+    /// It had its time.
+    Late,
+}
+
+impl Why {
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Drained => "drained",
+            Self::Lost => "lost",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// One link from its first dial to its end.
+pub(super) async fn live(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink) {
+    let answer = Duration::from_millis(u64::from(shared.config.request_ms));
+    let mut keep = pin!(session::keep(&shared, &link, how));
+    let why = tokio::select! {
+        () = &mut keep => Why::Drained,
+        why = over(&link, Duration::from_millis(u64::from(shared.config.leave_ms))) => {
+            shared.strike(&link);
+            // Nothing new comes; what is on its way is answered.
+            let idle = timeout(answer, idle(&link));
+            tokio::select! {
+                () = &mut keep => {}
+                _ = idle => {}
+            }
+            why
+        }
+    };
+    shared.strike(&link);
+    shared.close(&link, why);
+}
+
+/// Resolves when a gateway that leaves can be let go.
+async fn over(link: &Link, patience: Duration) -> Why {
+    let mut leaving = link.leaving.subscribe();
+    loop {
+        // The sender lives in the link, so this ends only by the value.
+        let since = leaving.wait_for(Option::is_some).await.ok().and_then(|since| *since);
+        let Some(since) = since else { continue };
+        if is_drained(link) {
+            return Why::Drained;
+        }
+        if matches!(link.state(), LinkState::Down(_)) {
+            return Why::Lost;
+        }
+        if since.elapsed() >= patience {
+            return Why::Late;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// It leaves by its own word, and nobody is there.
+fn is_drained(link: &Link) -> bool {
+    link.state() == LinkState::Up && link.account().1.is_some_and(|info| info.is_draining && info.connections == 0)
+}
+
+async fn idle(link: &Link) {
+    while !link.queue.is_idle() || !link.outgoing.is_empty() {
+        sleep(LOOK).await;
+    }
+}
+
+impl Link {
+    /// Its gateway is off the list.
+    pub(super) fn leave(&self) {
+        if self.leaving.send_if_modified(|since| since.is_none() && since.replace(Instant::now()).is_none()) {
+            tracing::info!(gateway = %self.name, "off the list: it drains and is let go");
+        }
+    }
+
+    /// Its gateway is on the list again.
+    pub(super) fn stay(&self) {
+        if self.leaving.send_if_modified(|since| since.take().is_some()) {
+            tracing::info!(gateway = %self.name, "on the list again");
+        }
+    }
+
+    /// Whether its gateway is off the list.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.borrow().is_some()
+    }
+}
