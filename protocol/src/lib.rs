@@ -17,5 +17,6 @@ pub mod places;
 pub mod proxy;
 pub mod push;
 pub mod records;
+pub mod remembered;
 pub mod reply;
 pub mod ws;

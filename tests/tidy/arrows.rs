@@ -197,6 +197,7 @@ const PROTOCOL_ARROWS: &[Floor] = &[
     ("exposition", &[]),
     ("places", &[]),
     ("records", &[]),
+    ("remembered", &[]),
     ("ws", &["limits"]),
     ("handshake", &[]),
     ("proxy", &["handshake"]),
