@@ -1,10 +1,9 @@
 //! The connect hook: a service of the operator's is asked about each client before it is let in, and says yes, no, or yes with
 //! another name, more rights, rooms and attributes (docs/adr/0026). A gateway parks the client meanwhile.
-//! Parts: `verdict` (the JSON both ways), `cache` (answers that still hold), `post` (the way to the service).
+//! Parts: `verdict` (the JSON both ways), `post` (the way to the service).
 //! Invariants: every question ends in one verdict, within `timeout_ms`; at most `in_flight` questions are open; where the hook
 //! fails nobody comes in, unless `fail_open` and the service is not there; neither a question nor an answer is in any log.
 
-mod cache;
 mod post;
 mod verdict;
 
@@ -15,10 +14,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tidegate_protocol::records::{Connect, Sender, Verdict, Wants};
+use tidegate_protocol::remembered::Remembered;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use self::cache::{Cache, Client};
 pub use self::post::{Post, Reply};
 use crate::config::HookConfig;
 use crate::fleet::tracker::Ticket;
@@ -29,6 +28,9 @@ pub const UNAVAILABLE: &str = "hook_unavailable";
 /// Between two warnings that the hook fails: a storm of clients must not become a storm of lines.
 const WARN_EVERY: Duration = Duration::from_secs(5);
 
+/// A client, as the hook's answer depends on it: a hash, so that nothing of a token is kept.
+type Client = [u8; 32];
+
 /// The hook of a node.
 pub struct Hook {
     post: Post,
@@ -36,7 +38,9 @@ pub struct Hook {
     fail_open: bool,
     headers: Vec<String>,
     places: Semaphore,
-    cache: Mutex<Cache>,
+    /// Answers that still hold.
+    answers: Mutex<Remembered<Client, Verdict, ahash::RandomState>>,
+    born: Instant,
     warned: Mutex<Option<Instant>>,
     metrics: Arc<HookMetrics>,
 }
@@ -98,7 +102,8 @@ impl Hook {
             fail_open: config.fail_open,
             headers: config.headers.clone(),
             places: Semaphore::new(config.in_flight),
-            cache: Mutex::new(Cache::new(Duration::from_millis(u64::from(config.cache_ms)), config.cache_max)),
+            answers: Mutex::new(Remembered::new(config.cache_max, u64::from(config.cache_ms))),
+            born: Instant::now(),
             warned: Mutex::new(None),
             metrics: Arc::clone(metrics),
         }
@@ -119,17 +124,22 @@ impl Hook {
     /// Answers that are remembered.
     #[must_use]
     pub fn remembered(&self) -> usize {
-        self.cache.lock().len()
+        self.answers.lock().len()
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     async fn verdict(&self, stranger: &Stranger) -> Verdict {
         let client = client(stranger);
-        if let Some(verdict) = self.cache.lock().find(&client, Instant::now()) {
+        let known = self.answers.lock().find(&client, self.now_ms()).cloned();
+        if let Some(verdict) = known {
             return self.counted("cached", verdict);
         }
         match self.exchange(stranger).await {
             Ok(verdict) => {
-                self.cache.lock().keep(client, verdict.clone(), Instant::now());
+                self.answers.lock().keep(client, verdict.clone(), self.now_ms());
                 self.counted(if verdict.status == 0 { "accepted" } else { "refused" }, verdict)
             }
             Err(Failure { why, is_away }) => {

@@ -143,6 +143,19 @@ async fn a_refusal_is_remembered_and_a_failure_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_oldest_answer_makes_room() {
+    let (post, asked) = service(|| body(&json!({"accept": true})));
+    let hook = hook(&on(|c| (c.cache_ms, c.cache_max) = (60_000, 2)), post);
+    for user in ["a", "b", "c", "b"] {
+        hook.verdict(&stranger(user, "192.0.2.1:1")).await;
+    }
+
+    hook.verdict(&stranger("a", "192.0.2.1:1")).await;
+
+    assert_eq!((hook.remembered(), asked.load(Ordering::Relaxed), counted(&hook, "cached")), (2, 4, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_question_more_than_in_flight_is_a_failure_at_once() {
     let post: Post = Arc::new(|_, _| {
         Box::pin(async {
