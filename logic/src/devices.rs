@@ -4,13 +4,11 @@
 //! Invariant: of two claims of one user that come here, the later one finds the earlier one's gateway, also before interest
 //! has told of it. So of two newcomers at the same moment at least one is compared with the other.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_protocol::records::{Claim, CommandRequest, DeviceRule, Newcomer, Sender};
+use tidegate_protocol::remembered::Remembered;
 use tokio::time::Instant;
 
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
@@ -18,43 +16,32 @@ use crate::fleet::tracker::Ticket;
 use crate::fleet::{Fleet, Link};
 
 /// How long it is remembered where a user has come: far longer than interest takes to tell of it.
-const REMEMBERED: Duration = Duration::from_secs(10);
-/// Most arrivals remembered; the oldest makes room. Six thousand a second for ten seconds, some 12 MiB.
+const REMEMBERED_MS: u64 = 10_000;
+/// Most users remembered; the oldest makes room. Six thousand a second for ten seconds, some 12 MiB.
 const REMEMBERED_MAX: usize = 65_536;
 
 /// Where users have come lately.
 pub struct Devices {
-    recent: Mutex<Recent>,
+    recent: Mutex<Remembered<Arc<str>, GatewaySet, ahash::RandomState>>,
+    born: Instant,
     fleet: Arc<Fleet>,
-}
-
-#[derive(Default)]
-struct Recent {
-    gateways: HashMap<Arc<str>, (u64, GatewaySet), ahash::RandomState>,
-    /// By age: when, the arrival's number, and whose.
-    arrivals: VecDeque<(Instant, u64, Arc<str>)>,
-    number: u64,
 }
 
 impl Devices {
     /// Nobody has come yet.
     #[must_use]
     pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { recent: Mutex::default(), fleet }
+        Self { recent: Mutex::new(Remembered::new(REMEMBERED_MAX, REMEMBERED_MS)), born: Instant::now(), fleet }
     }
 
     /// A user has come at a gateway; gives where else it has come lately.
     fn note(&self, user: &str, gateway: GatewayIndex, now: Instant) -> GatewaySet {
+        let now_ms = u64::try_from(now.duration_since(self.born).as_millis()).unwrap_or(u64::MAX);
         let mut recent = self.recent.lock();
-        recent.forget(now);
-        recent.number += 1;
-        let number = recent.number;
-        let user: Arc<str> = user.into();
-        recent.arrivals.push_back((now, number, Arc::clone(&user)));
-        let (last, gateways) = recent.gateways.entry(user).or_default();
-        let before = *gateways;
-        *last = number;
+        let before = recent.find(user, now_ms).copied().unwrap_or_default();
+        let mut gateways = before;
         gateways.insert(gateway);
+        recent.keep(user.into(), gateways, now_ms);
         before
     }
 
@@ -78,30 +65,17 @@ impl Devices {
         });
     }
 
-    /// Arrivals remembered.
+    /// Users remembered.
     #[must_use]
     pub fn remembered(&self) -> usize {
-        self.recent.lock().arrivals.len()
-    }
-}
-
-impl Recent {
-    /// Makes room for one, and forgets what is over. A user who has come again meanwhile is kept.
-    fn forget(&mut self, now: Instant) {
-        while let Some((at, ..)) = self.arrivals.front() {
-            if now.duration_since(*at) < REMEMBERED && self.arrivals.len() < REMEMBERED_MAX {
-                break;
-            }
-            let Some((_, number, user)) = self.arrivals.pop_front() else { break };
-            if self.gateways.get(&user).is_some_and(|(last, _)| *last == number) {
-                self.gateways.remove(&user);
-            }
-        }
+        self.recent.lock().len()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn gateway(n: usize) -> GatewayIndex {
@@ -115,17 +89,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_second_arrival_finds_the_first_for_a_while() {
         let devices = Devices::new(Fleet::of_none());
-        let now = Instant::now();
+        let (now, remembered) = (Instant::now(), Duration::from_millis(REMEMBERED_MS));
 
         assert!(devices.note("ann", gateway(0), now).is_empty());
         assert_eq!(places(devices.note("ann", gateway(1), now)), [0]);
         assert!(devices.note("bob", gateway(1), now).is_empty());
-        let later = now + REMEMBERED / 2;
+        let later = now + remembered / 2;
         assert_eq!(places(devices.note("ann", gateway(2), later)), [0, 1]);
-        let over = now + REMEMBERED;
+        let over = now + remembered;
         assert_eq!(places(devices.note("ann", gateway(3), over)), [0, 1, 2], "the last arrival counts");
-        assert_eq!(devices.remembered(), 2);
-        assert!(devices.note("bob", gateway(2), over + REMEMBERED).is_empty());
+        assert_eq!(devices.remembered(), 1, "bob is forgotten");
+        assert!(devices.note("bob", gateway(2), over + remembered).is_empty());
         assert_eq!(devices.remembered(), 1);
     }
 
@@ -141,6 +115,5 @@ mod tests {
         assert_eq!(devices.remembered(), REMEMBERED_MAX);
         assert!(devices.note("ann", gateway(1), now).is_empty(), "forgotten");
         assert_eq!(places(devices.note("9", gateway(1), now)), [0]);
-        assert_eq!(devices.recent.lock().gateways.len(), REMEMBERED_MAX - 1, "one of them came twice");
     }
 }

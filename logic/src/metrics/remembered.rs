@@ -48,7 +48,7 @@ impl RememberedMetrics {
         r.register("tidegate_logic_hook_remembered", "Answers remembered (logic.hook.cache_max)", self.hook.clone());
         r.register(
             "tidegate_logic_devices_remembered",
-            "Arrivals of users of whom one connection of a kind may stay, remembered for ten seconds",
+            "Users who came lately and of whom one connection of a kind may stay, remembered for ten seconds",
             self.devices.clone(),
         );
     }
