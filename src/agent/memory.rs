@@ -1,16 +1,16 @@
 //! Commands of the last minutes and their replies, so that one that comes again (after a reconnect) is answered again and not
 //! done again. Bound: the oldest finished one makes room; those being done are bounded by who does them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 
-/// How far a command is.
+use tidegate_protocol::remembered::Remembered;
+
+/// A finished command: the text of its REPLY, and whether it has been written to a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Known {
-    /// Being done.
-    Running,
-    /// The text of its REPLY, and whether it has been written to a connection.
-    Done { reply: Arc<str>, is_sent: bool },
+struct Done {
+    reply: Arc<str>,
+    is_sent: bool,
 }
 
 /// What to do with a COMMAND.
@@ -27,61 +27,46 @@ pub enum Seen {
 /// The memory.
 #[derive(Debug)]
 pub struct Memory {
-    known: HashMap<Arc<str>, Known>,
-    /// Finished ones by age.
-    done: VecDeque<Arc<str>>,
-    max: usize,
+    running: HashSet<Arc<str>>,
+    done: Remembered<Arc<str>, Done>,
 }
 
 impl Memory {
     /// One for so many finished commands.
     pub fn new(max: usize) -> Self {
-        Self { known: HashMap::new(), done: VecDeque::new(), max }
+        Self { running: HashSet::new(), done: Remembered::without_end(max) }
     }
 
     /// A COMMAND has come.
     pub fn see(&mut self, id: &str) -> Seen {
-        match self.known.get(id) {
-            None => {
-                self.known.insert(id.into(), Known::Running);
-                Seen::First
-            }
-            Some(Known::Running) => Seen::Running,
-            Some(Known::Done { reply, .. }) => Seen::Done(Arc::clone(reply)),
+        if let Some(Done { reply, .. }) = self.done.peek(id) {
+            return Seen::Done(Arc::clone(reply));
         }
+        if self.running.insert(id.into()) { Seen::First } else { Seen::Running }
     }
 
     /// It is done.
     pub fn finish(&mut self, id: &str, reply: Arc<str>) {
-        let id: Arc<str> = id.into();
-        self.known.insert(Arc::clone(&id), Known::Done { reply, is_sent: false });
-        self.done.push_back(id);
-        if self.done.len() > self.max
-            && let Some(oldest) = self.done.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
+        self.running.remove(id);
+        // Only room makes it forgotten, never time.
+        self.done.keep(id.into(), Done { reply, is_sent: false }, 0);
     }
 
     /// Its reply has been written.
     pub fn sent(&mut self, id: &str) {
-        if let Some(Known::Done { is_sent, .. }) = self.known.get_mut(id) {
-            *is_sent = true;
+        if let Some(done) = self.done.peek_mut(id) {
+            done.is_sent = true;
         }
     }
 
     /// The reply of a finished one.
     pub fn reply(&self, id: &str) -> Option<Arc<str>> {
-        match self.known.get(id) {
-            Some(Known::Done { reply, .. }) => Some(Arc::clone(reply)),
-            _ => None,
-        }
+        self.done.peek(id).map(|done| Arc::clone(&done.reply))
     }
 
     /// Finished ones whose replies no connection has taken, by age.
     pub fn unsent(&self) -> Vec<Arc<str>> {
-        let is_unsent = |id: &&Arc<str>| matches!(self.known.get(*id), Some(Known::Done { is_sent: false, .. }));
-        self.done.iter().filter(is_unsent).cloned().collect()
+        self.done.iter().filter(|(_, done)| !done.is_sent).map(|(id, _)| Arc::clone(id)).collect()
     }
 }
 
