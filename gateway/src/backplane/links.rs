@@ -2,13 +2,13 @@
 //! broken link is answered and not applied twice; and the pushes whose publishers wait.
 //! Both are bounded; the oldest gives way.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ahash::RandomState;
 use bytes::Bytes;
-use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tidegate_protocol::remembered::Remembered;
 
 use crate::topic::batch::Waiter;
 
@@ -29,33 +29,37 @@ pub struct Last {
 /// A logic node's last batch, locked while a batch of it is applied.
 pub type LastOf = Arc<tokio::sync::Mutex<Last>>;
 
-/// Things by number, and the numbers in order of arrival.
-type Aging<T> = Mutex<(HashMap<u64, T>, VecDeque<u64>)>;
-
 /// Memory of logic nodes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Links {
-    last: Aging<LastOf>,
-    tickets: Aging<Arc<Waiter>>,
+    last: Mutex<Remembered<u64, LastOf, RandomState>>,
+    tickets: Mutex<Remembered<u64, Arc<Waiter>, RandomState>>,
     next_ticket: AtomicU64,
     next_owner: AtomicU64,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            last: Mutex::new(Remembered::without_end(LOGICS_MAX)),
+            tickets: Mutex::new(Remembered::without_end(TICKETS_MAX)),
+            next_ticket: AtomicU64::default(),
+            next_owner: AtomicU64::default(),
+        }
+    }
 }
 
 impl Links {
     /// What is remembered of a logic node's last batch.
     pub fn last_of(&self, logic: u64) -> LastOf {
         let mut last = self.last.lock();
-        let (known, order) = &mut *last;
-        if let Some(found) = known.get(&logic) {
+        if let Some(found) = last.peek(&logic) {
             return Arc::clone(found);
         }
-        if order.len() == LOGICS_MAX
-            && let Some(oldest) = order.pop_front()
-        {
-            known.remove(&oldest);
-        }
-        order.push_back(logic);
-        Arc::clone(known.entry(logic).or_default())
+        let new = LastOf::default();
+        // Only room makes it forgotten, never time.
+        last.keep(logic, Arc::clone(&new), 0);
+        new
     }
 
     /// A number for a new backplane connection.
@@ -66,27 +70,19 @@ impl Links {
     /// A ticket for a push that is waited for.
     pub fn issue(&self, waiter: Arc<Waiter>) -> u64 {
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut tickets = self.tickets.lock();
-        let (known, order) = &mut *tickets;
-        while order.len() >= TICKETS_MAX {
-            if let Some(oldest) = order.pop_front() {
-                known.remove(&oldest);
-            }
-        }
-        order.push_back(ticket);
-        known.insert(ticket, waiter);
+        self.tickets.lock().keep(ticket, waiter, 0);
         ticket
     }
 
     /// Takes back a ticket.
     pub fn redeem(&self, ticket: u64) -> Option<Arc<Waiter>> {
-        self.tickets.lock().0.remove(&ticket)
+        self.tickets.lock().forget(&ticket)
     }
 
     /// Pushes waited for.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.tickets.lock().0.len()
+        self.tickets.lock().len()
     }
 }
 
