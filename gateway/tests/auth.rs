@@ -3,11 +3,9 @@
 
 mod support;
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use support::tokens::{attacks, claims, config, good, hs, now_s};
-use support::{Client, Logic, PATIENCE, gateway, metric, push, until};
+use support::{Client, Logic, PATIENCE, gateway, is_read, metric, push, until};
 use tidegate_gateway::session::auth::TOKEN_BYTES_MAX;
 use tidegate_gateway::{Gateway, GatewayConfig};
 use tidegate_protocol::records::target::To;
@@ -166,7 +164,7 @@ async fn requests_behind_auth_are_answered_after_hello() {
         let mut at = 0;
         for cut in cuts.into_iter().chain([end]) {
             socket.write_all(&all[at..cut]).await.expect("open");
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            is_read(&socket).await;
             at = cut;
         }
 
@@ -189,9 +187,10 @@ async fn nothing_is_pushed_to_those_who_have_no_name_yet() {
     let mut client = Client::open(&gateway, "", None).await;
     until("it waits", PATIENCE, || metric(&gateway, "tidegate_gateway_unnamed") == 1).await;
     assert_eq!(metric(&gateway, "tidegate_gateway_connections"), 0);
+    let mut named = Client::bearing(&gateway, &good(&json!({"sub": "bob"}))).await;
 
     logic.push(vec![push(To::All(true), &["\"secret\""])]).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(named.next().await["data"]["items"][0], "secret", "it has gone out to who has a name");
     client.auth(&good(&json!({}))).await;
 
     let mut client = client.greeted().await;
@@ -300,7 +299,7 @@ async fn a_connection_ends_with_its_token_unless_it_is_refreshed() {
     assert_eq!(closed, (3500, r#"{"reason":"token_expired"}"#.into()));
     assert!(now_s() >= soon, "not before its time");
     assert_eq!(refreshed, json!({"type": "REFRESHED", "id": "r", "data": {"expires_ms": later * 1_000}}));
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // Both are in one bucket, being one user's, and one look at its times has closed the other.
     assert_eq!(goes_on.join("late").await["online"], 1, "it lives, and the new grant counts");
     assert_eq!(metric(&gateway, "tidegate_gateway_expired_closed_total"), 1);
 }

@@ -5,7 +5,7 @@ mod support;
 use bytes::Bytes;
 use serde_json::json;
 use support::tokens::{config, good};
-use support::{Client, Logic, gateway, metric};
+use support::{Client, Logic, PATIENCE, gateway, metric, until_asked};
 use tidegate_gateway::{DevicePolicy, Gateway, GatewayConfig};
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::answer::Outcome;
@@ -100,17 +100,12 @@ async fn the_older_one_stays_where_newer_ones_are_refused() {
     assert_eq!(by_message.closed_because().await, (3503, r#"{"reason":"device_present"}"#.into()));
     Client::bearing(&gateway, &token("web", None)).await;
     drop(first);
-    let begun = std::time::Instant::now();
-    while refused_or_open(&gateway).await {
-        assert!(begun.elapsed() < support::PATIENCE, "the place is free once the first has gone");
-    }
-}
-
-/// Whether the platform's place is still taken.
-async fn refused_or_open(gateway: &Gateway) -> bool {
-    let mut client = Client::open(gateway, "", None).await;
-    client.auth(&token("tv", None)).await;
-    client.next().await["type"] == "ERROR"
+    until_asked("the place is free once the first has gone", PATIENCE, async || {
+        let mut client = Client::open(&gateway, "", None).await;
+        client.auth(&token("tv", None)).await;
+        client.next().await["type"] != "ERROR"
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

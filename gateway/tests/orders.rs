@@ -2,10 +2,10 @@
 
 mod support;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
-use support::{Client, Logic, gateway, push};
+use support::{Client, Logic, PATIENCE, gateway, push, until_asked};
 use tidegate_gateway::Gateway;
 use tidegate_protocol::records::target::To;
 use tidegate_protocol::records::{
@@ -140,13 +140,7 @@ async fn a_blocked_user_is_sent_away_and_not_let_in_until_the_time_is_over() {
     assert_eq!(client.closed().await, 3505);
     assert!(!is_let_in(&gateway, "ann").await);
     assert!(is_let_in(&gateway, "bob").await);
-    tokio::time::timeout(Duration::from_secs(5), async {
-        while !is_let_in(&gateway, "ann").await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-    .expect("the block ends");
+    until_asked("the block ends", PATIENCE, async || is_let_in(&gateway, "ann").await).await;
 }
 
 #[tokio::test]

@@ -75,6 +75,7 @@ async fn messages_of_3_kb_arrive_while_1022_clients_hold_all_room_for_unfinished
                     usize::from(text.contains(r#"{"reason":"overload","retry_after_ms":1000}"#)),
                     Ordering::Relaxed,
                 );
+                // A client's own pause; half of what it is told to make.
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         });

