@@ -2,7 +2,7 @@
 //! Its id is a [`CommandId`]; what a reply may be is the logic tier's business.
 
 use crate::ids::CommandId;
-use crate::reply::write_string;
+use crate::json::write_string;
 
 /// The whole message. `data` is a JSON value.
 #[must_use]

@@ -8,9 +8,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json;
+use crate::json::{self, write_string};
 use crate::limits::{JSON_DEPTH_MAX, is_valid_name, is_valid_platform};
-use crate::reply::write_string;
 
 /// What stands for data that is not there.
 const NULL: &str = "null";

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::reply::write_string;
+use crate::json::write_string;
 use crate::ws;
 
 /// What a batch says of itself to its receivers.

@@ -72,8 +72,7 @@ impl Answers {
                         reply::told(&mut json, kind, id.as_deref(), &told.data);
                     }
                     (Some(Outcome::Refused(no)), _) => {
-                        let after = (no.retry_after_ms > 0).then_some(no.retry_after_ms);
-                        reply::error_after(&mut json, id.as_deref(), &no.code, &no.message, no.retryable, after);
+                        reply::error_with(&mut json, id.as_deref(), &as_error(&no));
                     }
                     // An answer of another kind than the question: a logic node that is not of our making.
                     (_, _) => reply::error(&mut json, id.as_deref(), "unavailable", "no usable answer", true),
@@ -84,6 +83,12 @@ impl Answers {
             }
         }
     }
+}
+
+fn as_error(no: &Declined) -> reply::Error<'_> {
+    let Declined { code, message, retryable, retry_after_ms } = no;
+    let retry_after_ms = Some(*retry_after_ms).filter(|ms| *ms > 0);
+    reply::Error { code, message, retryable: *retryable, reason: None, retry_after_ms }
 }
 
 /// The codes of a dialect that has numbers: HTTP's where it has one.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_protocol::reply::{self, Hello, Reconnect};
+use tidegate_protocol::reply::{self, Hello, Limits, Reconnect};
 use tidegate_protocol::ws;
 
 use crate::clock::unix_ms;
@@ -35,8 +35,7 @@ impl Greeting {
             server: concat!("tidegate/", env!("CARGO_PKG_VERSION")),
             ping_ms: self.ping_ms,
             merge_ms: self.merge_ms,
-            message_bytes: self.settings.message_bytes(),
-            rooms: self.settings.rooms(),
+            limits: Limits { message_bytes: self.settings.message_bytes(), rooms: self.settings.rooms() },
             reconnect: Reconnect { base_ms, max_ms, jitter_percent },
             time_ms: unix_ms(),
             expires_ms: expires_s.map(|at| u64::from(at) * 1_000),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tidegate_protocol::limits;
-use tidegate_protocol::reply::JoinedRoom;
+use tidegate_protocol::reply::{JoinedRoom, RoomError};
 
 use crate::bucket::control::ControlWriter;
 use crate::bucket::pending::Queued;
@@ -37,7 +37,7 @@ impl Joined {
     pub fn part<'a>(&'a self, room: &'a str) -> JoinedRoom<'a> {
         match self {
             Self::In { online, epoch, seq, .. } => JoinedRoom::Joined { room, online: *online, epoch, seq: *seq },
-            Self::Refused { code, message } => JoinedRoom::Refused { room, code, message },
+            Self::Refused { code, message } => JoinedRoom::Refused { room, error: RoomError { code, message } },
         }
     }
 }

@@ -32,17 +32,22 @@ impl Denied {
             Self::Forbidden => reply::error(out, id, "forbidden", "this connection may not do that", false),
             Self::Rate { retry_after_ms } => {
                 let message = "more messages than this connection or user may send";
-                reply::error_after(out, id, "rate", message, true, Some(*retry_after_ms));
+                later(out, id, "rate", message, *retry_after_ms);
             }
             Self::Overloaded => {
                 let message = "too much waits for the logic tier; try again later";
-                reply::error_after(out, id, "overloaded", message, true, Some(1_000));
+                later(out, id, "overloaded", message, 1_000);
             }
             Self::UnknownCommand => {
                 reply::error(out, id, "unknown_command", "no command with that id waits for a reply", false);
             }
         }
     }
+}
+
+fn later(out: &mut Vec<u8>, id: Option<&str>, code: &str, message: &str, retry_after_ms: u32) {
+    let error = reply::Error { code, message, retryable: true, retry_after_ms: Some(retry_after_ms), reason: None };
+    reply::error_with(out, id, &error);
 }
 
 impl EventLoop {

@@ -253,9 +253,9 @@ mod tests {
     #[tokio::test]
     async fn a_reload_reaches_every_rate_within_a_second() {
         let gateway = gateway(Duration::from_secs(2));
-        let host = &gateway.node.host;
+        let host = &gateway.parts.host;
         let mut event_loop = EventLoop::new(Arc::clone(host), 0);
-        let mut other = gateway.node.config.clone();
+        let mut other = GatewayConfig::default();
         other.limits.requests_per_s += 1;
         other.limits.user_sends_per_s += 1;
         gateway.reload(&other).expect("a good configuration");
@@ -275,7 +275,7 @@ mod tests {
     #[expect(clippy::cast_possible_truncation, reason = "time wraps")]
     async fn passing_over_neighbours_overlooks_nobody() {
         let gateway = gateway(Duration::from_secs(1_000));
-        let host = &gateway.node.host;
+        let host = &gateway.parts.host;
         let mut table = host.buckets[0].table.write();
         let socket = || std::os::unix::net::UnixStream::pair().expect("a pair").0.into();
         let begun = host.clock().moment();
@@ -331,7 +331,7 @@ mod tests {
     async fn a_listener_is_pinged_however_long_it_has_said_nothing() {
         for days in [25, 50, 100] {
             let gateway = gateway(Duration::from_secs(days * 24 * 60 * 60));
-            let host = &gateway.node.host;
+            let host = &gateway.parts.host;
             let mut event_loop = EventLoop::new(Arc::clone(host), 0);
             let (near, _far) = std::os::unix::net::UnixStream::pair().expect("a pair");
             let bucket = &host.buckets[0];

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use tidegate_protocol::records::{QueryKind, QueryRequest};
 
-use super::Gateway;
-use super::node::Node;
+use super::{Gateway, Parts};
 use crate::bucket::of_user;
 use crate::clock::Clock;
 use crate::config::{DevicePolicy, GatewayConfig};
@@ -25,7 +24,7 @@ async fn gateway(age: Duration) -> Gateway {
 }
 
 /// A connection of a user; gives the client's end.
-fn open(node: &Node, user: &str) -> UnixStream {
+fn open(parts: &Parts, user: &str) -> UnixStream {
     let (near, far) = UnixStream::pair().expect("a pair");
     near.set_nonblocking(true).expect("open");
     let identity = Identity {
@@ -36,13 +35,13 @@ fn open(node: &Node, user: &str) -> UnixStream {
         address: None,
     };
     let entrant = Entrant { fd: OwnedFd::from(near), identity, deflate: None, early: &[] };
-    node.front.opener.open(entrant, &mut Vec::new()).expect("let in");
+    parts.front.opener.open(entrant, &mut Vec::new()).expect("let in");
     far
 }
 
 /// The opening times of a user's connections, by slot.
-fn opened(node: &Node, user: &str, then: impl FnOnce(&mut u64)) -> Vec<u64> {
-    let mut table = node.buckets[usize::from(of_user(user, node.buckets.len()))].table.write();
+fn opened(parts: &Parts, user: &str, then: impl FnOnce(&mut u64)) -> Vec<u64> {
+    let mut table = parts.host.buckets[usize::from(of_user(user, parts.host.buckets.len()))].table.write();
     let slots = table.user_slots(user).map(|(_, slots)| slots).unwrap_or_default();
     then(&mut table.cold[slots[0].slot as usize].opened);
     slots.iter().map(|key| table.cold[key.slot as usize].opened).collect()
@@ -52,13 +51,13 @@ fn opened(node: &Node, user: &str, then: impl FnOnce(&mut u64)) -> Vec<u64> {
 async fn a_connection_is_as_old_as_it_is_after_25_50_and_100_days() {
     for days in [25, 50, 100] {
         let gateway = gateway(DAY * days).await;
-        let _client = open(&gateway.node, "ann");
+        let _client = open(&gateway.parts, "ann");
         // It came with the gateway's first millisecond.
-        opened(&gateway.node, "ann", |opened| *opened = 1);
+        opened(&gateway.parts, "ann", |opened| *opened = 1);
 
         let request =
             QueryRequest { kind: QueryKind::Connections.into(), user: "ann".into(), ..QueryRequest::default() };
-        let info = gateway.node.backplane.queries.answer(&request).expect("a good question").connections.remove(0);
+        let info = gateway.parts.backplane.queries.answer(&request).expect("a good question").connections.remove(0);
 
         let lasted = u64::from(days) * DAY.as_secs() * 1_000;
         assert!((lasted..lasted + MINUTE_MS).contains(&info.age_ms), "{} after {days} days", info.age_ms);
@@ -70,12 +69,12 @@ async fn a_connection_is_as_old_as_it_is_after_25_50_and_100_days() {
 async fn a_newcomer_is_new_however_old_the_connection_is_that_it_replaces() {
     for days in [25, 50, 100] {
         let gateway = gateway(DAY * days).await;
-        let _older = open(&gateway.node, "ann");
-        opened(&gateway.node, "ann", |opened| *opened = 1);
+        let _older = open(&gateway.parts, "ann");
+        opened(&gateway.parts, "ann", |opened| *opened = 1);
 
-        let _newer = open(&gateway.node, "ann");
+        let _newer = open(&gateway.parts, "ann");
 
-        let newest = opened(&gateway.node, "ann", |_| {}).into_iter().max().expect("one is here");
-        assert!(gateway.node.clock.moment() - newest < MINUTE_MS, "{newest} after {days} days");
+        let newest = opened(&gateway.parts, "ann", |_| {}).into_iter().max().expect("one is here");
+        assert!(gateway.parts.host.clock().moment() - newest < MINUTE_MS, "{newest} after {days} days");
     }
 }

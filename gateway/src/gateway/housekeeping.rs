@@ -9,64 +9,83 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::accept::admission::LOOK_MS;
+use crate::accept::front::Front;
+use crate::backplane::answers::Answers;
 use crate::clock::{CALM_MS, since};
-use crate::gateway::node::Node;
+use crate::connection::membership::Membership;
+use crate::deliver::merge::Merger;
+use crate::rooms::interest::Interest;
 
 /// Time between two looks for blocks that are over.
 const PRUNE_MS: u32 = 10_000;
 
-/// Runs until the gateway stops.
-pub(crate) async fn run(node: Arc<Node>) {
-    let period = Duration::from_millis(u64::from(node.merger.tick_ms()));
-    // A late look is one look (what was missed is skipped): a burst of them would punish one lag several times.
-    let mut housekeeping = node.clock.beats(LOOK_MS, 0);
-    let mut is_quiet = false;
-    let mut ticks = interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut is_watching = false;
-    let mut pruned = node.clock.now();
-    loop {
-        tokio::select! {
-            () = node.lifecycle.stopped() => return,
-            _ = ticks.tick(), if is_watching => is_watching = node.merger.tick(node.clock.now()),
-            () = node.merger.watching.notified() => {
-                is_watching = true;
-                // Wake where the gateway's clock ticks, not where this task happened to look.
-                let ms = node.merger.tick_ms();
-                let ahead = ms - node.clock.now() % ms;
-                ticks.reset_after(Duration::from_millis(u64::from(ahead)));
-            }
-            () = node.interest.holding.notified(), if is_quiet => {
-                is_quiet = false;
-                housekeeping = node.clock.beats(LOOK_MS, 0);
-            }
-            due = housekeeping.tick() => {
-                keep_house(&node, due);
-                if node.access.blocklist.len() > 0 && since(node.clock.now(), pruned) > PRUNE_MS {
-                    pruned = node.clock.now();
-                    node.access.blocklist.prune();
+/// What is looked after.
+pub(crate) struct Housekeeping {
+    pub merger: Arc<Merger>,
+    pub interest: Arc<Interest>,
+    pub membership: Arc<Membership>,
+    pub answers: Arc<Answers>,
+    /// Its admission follows the lag; its blocklist is pruned.
+    pub front: Arc<Front>,
+}
+
+impl Housekeeping {
+    /// Runs until the gateway stops.
+    pub async fn run(self) {
+        let Self { merger, interest, front, .. } = &self;
+        let Front { clock, access, lifecycle, .. } = &**front;
+        let period = Duration::from_millis(u64::from(merger.tick_ms()));
+        // A late look is one look (what was missed is skipped): a burst of them would punish one lag several times.
+        let mut housekeeping = clock.beats(LOOK_MS, 0);
+        let mut is_quiet = false;
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut is_watching = false;
+        let mut pruned = clock.now();
+        loop {
+            tokio::select! {
+                () = lifecycle.stopped() => return,
+                _ = ticks.tick(), if is_watching => is_watching = merger.tick(clock.now()),
+                () = merger.watching.notified() => {
+                    is_watching = true;
+                    // Wake where the gateway's clock ticks, not where this task happened to look.
+                    let ms = merger.tick_ms();
+                    let ahead = ms - clock.now() % ms;
+                    ticks.reset_after(Duration::from_millis(u64::from(ahead)));
                 }
-                let was_quiet = std::mem::replace(&mut is_quiet, is_calm(&node));
-                if is_quiet != was_quiet {
-                    housekeeping = node.clock.beats(if is_quiet { CALM_MS } else { LOOK_MS }, 0);
+                () = interest.holding.notified(), if is_quiet => {
+                    is_quiet = false;
+                    housekeeping = clock.beats(LOOK_MS, 0);
+                }
+                due = housekeeping.tick() => {
+                    self.keep_house(due);
+                    if access.blocklist.len() > 0 && since(clock.now(), pruned) > PRUNE_MS {
+                        pruned = clock.now();
+                        access.blocklist.prune();
+                    }
+                    let was_quiet = std::mem::replace(&mut is_quiet, self.is_calm());
+                    if is_quiet != was_quiet {
+                        housekeeping = clock.beats(if is_quiet { CALM_MS } else { LOOK_MS }, 0);
+                    }
                 }
             }
         }
     }
-}
 
-/// Whether nothing asks for the quick look.
-fn is_calm(node: &Node) -> bool {
-    node.capacity.admission.lock().is_quiet() && !node.interest.is_holding()
-}
+    /// Whether nothing asks for the quick look.
+    fn is_calm(&self) -> bool {
+        self.front.capacity.admission.lock().is_quiet() && !self.interest.is_holding()
+    }
 
-fn keep_house(node: &Node, due: Instant) {
-    let lag_ms = u32::try_from(due.elapsed().as_millis()).unwrap_or(u32::MAX);
-    node.capacity.admission.lock().look(lag_ms, node.clock.now());
-    node.backplane.upward.answers.give_up();
-    let late = node.interest.expire(node.clock.now());
-    if !late.is_empty() {
-        node.totals.interest_late.fetch_add(late.len() as u64, Ordering::Relaxed);
-        node.membership.release(&late);
+    fn keep_house(&self, due: Instant) {
+        let Front { capacity, clock, totals, .. } = &*self.front;
+        let lag_ms = u32::try_from(due.elapsed().as_millis()).unwrap_or(u32::MAX);
+        capacity.admission.lock().look(lag_ms, clock.now());
+        self.answers.give_up();
+        let late = self.interest.expire(clock.now());
+        if !late.is_empty() {
+            totals.interest_late.fetch_add(late.len() as u64, Ordering::Relaxed);
+            self.membership.release(&late);
+        }
     }
 }

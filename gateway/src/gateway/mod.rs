@@ -6,7 +6,6 @@ pub(crate) mod check;
 mod drain;
 pub(crate) mod drain_rate;
 mod housekeeping;
-pub(crate) mod node;
 mod presence;
 
 #[cfg(test)]
@@ -22,13 +21,20 @@ use parking_lot::Mutex;
 use tidegate_protocol::handshake::Origins;
 use tidegate_tls::Renewal;
 
-use self::node::Node;
+use self::build::Built;
+use self::drain::Drain;
+use crate::accept::front::Front;
 use crate::accept::{Acceptor, before_logic, listener};
+use crate::backplane::Backplane;
 use crate::clock::Clock;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::connection::event_loop::EventLoop;
+use crate::connection::host::Host;
 use crate::gateway::check::refusals;
-use crate::operate::ops::MetricsText;
+use crate::key::Instance;
+use crate::operate::health::Health;
+use crate::operate::ops::{self, MetricsText, Ops};
+use crate::operate::{Sources, metrics};
 use crate::session::auth::{self, Auth};
 
 /// Why a gateway did not start.
@@ -55,9 +61,25 @@ pub enum StartError {
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
-    pub(crate) node: Arc<Node>,
+    pub(crate) parts: Parts,
     listen: SocketAddr,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What is asked of a running gateway.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub instance: Arc<Instance>,
+    pub host: Arc<Host>,
+    pub front: Arc<Front>,
+    pub backplane: Arc<Backplane>,
+    pub sources: Arc<Sources>,
+    pub drain: Drain,
+    /// Where the backplane and the ops listener are served, once asked for.
+    pub backplane_at: SocketAddr,
+    pub ops_at: SocketAddr,
+    /// How long what clients say waits for a logic node.
+    pub wait_ms: u32,
 }
 
 impl Gateway {
@@ -92,27 +114,29 @@ impl Gateway {
             .map_err(cannot_bind(config.listen, "clients"))?;
         let listen = local_address(&listener)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (node, threads) = build::build(config, origins, auth, listen, (cores, clock))?;
-        for index in 0..node.buckets.len() {
-            tokio::spawn(EventLoop::new(Arc::clone(&node.host), index).run());
+        let Built { parts, housekeeping, presence, threads } =
+            build::build(&config, origins, auth, listen, (cores, clock))?;
+        let Parts { host, front, .. } = &parts;
+        for index in 0..host.buckets.len() {
+            tokio::spawn(EventLoop::new(Arc::clone(host), index).run());
         }
-        tokio::spawn(housekeeping::run(Arc::clone(&node)));
-        if node.access.auth.is_required() {
-            tokio::spawn(auth::watch(Arc::clone(&node.access), Arc::clone(&node.lifecycle)));
+        tokio::spawn(housekeeping.run());
+        if host.access.auth.is_required() {
+            tokio::spawn(auth::watch(Arc::clone(&host.access), Arc::clone(&host.lifecycle)));
         }
-        if !node.config.presence.rooms.is_empty() {
-            tokio::spawn(presence::run(Arc::clone(&node)));
+        if !config.presence.rooms.is_empty() {
+            tokio::spawn(presence.run());
         }
-        if node.front.awaits_logic() {
-            let front = Arc::clone(&node.front);
+        if front.awaits_logic() {
+            let front = Arc::clone(front);
             tokio::spawn(async move { before_logic::warn(&front).await });
         }
         let listener = Arc::new(listener);
         #[expect(clippy::cast_possible_truncation, reason = "as many as mailboxes, which `lobbies` bounds")]
-        for index in 0..node.capacity.mailboxes.len() {
-            tokio::spawn(Acceptor::new(Arc::clone(&node.front), Arc::clone(&listener), index as u16)?.run());
+        for index in 0..front.capacity.mailboxes.len() {
+            tokio::spawn(Acceptor::new(Arc::clone(front), Arc::clone(&listener), index as u16)?.run());
         }
-        Ok(Self { node, listen, threads: Mutex::new(threads) })
+        Ok(Self { parts, listen, threads: Mutex::new(threads) })
     }
 
     /// Where clients connect.
@@ -124,30 +148,30 @@ impl Gateway {
     /// Name in receipts and metrics.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.node.instance.name
+        &self.parts.instance.name
     }
 
     /// Resolves once a logic node has said what it wants to hear. Before, clients are treated as
     /// `handshake.before_logic` says.
     pub async fn told(&self) {
-        self.node.uplink.wants.heard().await;
+        self.parts.host.uplink.wants.heard().await;
     }
 
     /// Resolves once all logic nodes that are linked have taken this gateway off their lists: it should [drain](Gateway::drain).
     pub async fn delisted(&self) {
-        self.node.uplink.wants.delisted().await;
+        self.parts.host.uplink.wants.delisted().await;
     }
 
     /// Most connections it takes.
     #[must_use]
     pub fn connections_max(&self) -> usize {
-        self.node.population.connections_max
+        self.parts.front.capacity.population.connections_max
     }
 
     /// Whether clients speak TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
-        self.node.front.tls.is_some()
+        self.parts.front.tls.is_some()
     }
 
     /// Reads the certificates again. Connections go on as they began, also when what was read is put in force.
@@ -155,14 +179,14 @@ impl Gateway {
     /// # Errors
     /// What could not be read, each with its section and file.
     pub fn renewal(&self) -> Result<Renewal<'_>, Vec<String>> {
-        let client = self.node.front.tls.as_ref().map(|tls| tls.renewal());
-        let backplane = self.node.backplane.tls.as_ref().map(tidegate_tls::Server::renewal);
+        let client = self.parts.front.tls.as_ref().map(|tls| tls.renewal());
+        let backplane = self.parts.backplane.tls.as_ref().map(tidegate_tls::Server::renewal);
         Renewal::all([("gateway.tls", client), ("gateway.backplane_tls", backplane)])
     }
 
     /// Appends the gateway's metrics in Prometheus' text format, without an end mark.
     pub fn metrics_text(&self, out: &mut String) {
-        crate::operate::metrics::write(&self.node, out);
+        metrics::write(&self.parts.sources, out);
     }
 
     /// Serves the backplane on its TCP address; gives the address bound.
@@ -170,13 +194,13 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Bind`].
     pub async fn serve_backplane(&self) -> Result<SocketAddr, StartError> {
-        let bound = self.node.backplane.listen(self.node.config.backplane).await;
-        bound.map_err(cannot_bind(self.node.config.backplane, "backplane"))
+        let bound = self.parts.backplane.listen(self.parts.backplane_at).await;
+        bound.map_err(cannot_bind(self.parts.backplane_at, "backplane"))
     }
 
     /// A new in-memory link to the backplane, for a logic node in the same process.
     pub fn pipe(&self) -> impl Fn() -> tokio::io::DuplexStream + Send + Sync + 'static {
-        let backplane = Arc::clone(&self.node.backplane);
+        let backplane = Arc::clone(&self.parts.backplane);
         move || {
             // As large as a batch, so that a push crosses in one piece.
             let (near, far) = tokio::io::duplex(tidegate_protocol::limits::BACKPLANE_BATCH_BYTES);
@@ -190,8 +214,10 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Bind`].
     pub async fn serve_ops(&self, more: MetricsText) -> Result<SocketAddr, StartError> {
-        let bound = crate::operate::ops::listen(&self.node, more).await;
-        bound.map_err(cannot_bind(self.node.config.ops, "ops"))
+        let Parts { sources, front, ops_at, wait_ms, .. } = &self.parts;
+        let health = Health { front: Arc::clone(front), wait_ms: *wait_ms };
+        let bound = ops::listen(*ops_at, Ops { sources: Arc::clone(sources), health, more }).await;
+        bound.map_err(cannot_bind(*ops_at, "ops"))
     }
 
     /// Puts another configuration in force as far as that goes while connections live: keys and expectations of tokens (files
@@ -201,18 +227,18 @@ impl Gateway {
     /// # Errors
     /// What is wrong with it, in the operator's words.
     pub fn reload(&self, config: &GatewayConfig) -> Result<(), StartError> {
-        self.node.access.auth.reload(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
-        if !self.node.config.echo {
-            self.node.settings.set(config);
+        self.parts.host.access.auth.reload(&config.auth).map_err(|e| StartError::Config(e.to_string()))?;
+        if !self.parts.host.rules.echo {
+            self.parts.host.settings.set(config);
         }
         Ok(())
     }
 
     /// Leaves without a stampede: readiness off, no strangers, GOAWAY, closes at the pace of the fleet, then stops.
     pub async fn drain(&self) {
-        drain::run(&self.node).await;
-        self.node.lifecycle.stop();
-        self.node.fanout.stop();
+        self.parts.drain.run().await;
+        self.parts.host.lifecycle.stop();
+        self.parts.drain.fanout.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // A fan-out thread that panicked has said so already.

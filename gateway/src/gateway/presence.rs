@@ -8,47 +8,64 @@ use std::sync::atomic::Ordering;
 use tidegate_protocol::records::{Lane, Sender, item::What};
 use tidegate_protocol::{records, reply};
 
+use crate::clock::Clock;
+use crate::counters::Totals;
+use crate::deliver::merge::Merger;
 use crate::deliver::merge::ready::{self, Ready};
-use crate::gateway::node::Node;
+use crate::lifecycle::Lifecycle;
+use crate::rooms::Rooms;
 use crate::topic::Topic;
-use crate::uplink::{Addressee, Said, Whose};
+use crate::uplink::{Addressee, Said, Uplink, Whose};
 
-/// Runs until the gateway stops.
-pub(crate) async fn run(node: Arc<Node>) {
-    let mut beats = node.clock.beats(node.config.presence.interval_ms, 0);
-    loop {
-        tokio::select! {
-            () = node.lifecycle.stopped() => return,
-            _ = beats.tick() => tell(&node),
+/// What the tick tells of, and to whom.
+pub(crate) struct PresenceTick {
+    pub rooms: Arc<Rooms>,
+    pub uplink: Arc<Uplink>,
+    pub merger: Arc<Merger>,
+    pub totals: Arc<Totals>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub clock: Clock,
+    pub interval_ms: u32,
+}
+
+impl PresenceTick {
+    /// Runs until the gateway stops.
+    pub async fn run(self) {
+        let mut beats = self.clock.beats(self.interval_ms, 0);
+        loop {
+            tokio::select! {
+                () = self.lifecycle.stopped() => return,
+                _ = beats.tick() => self.tell(),
+            }
         }
     }
-}
 
-fn tell(node: &Node) {
-    let is_linked = node.uplink.nodes() > 0;
-    for (topic, tally) in node.rooms.watched.take() {
-        if !(is_linked && send_up(node, &tally)) && tally.online > 0 {
-            tell_members(node, &topic, &tally);
+    fn tell(&self) {
+        let is_linked = self.uplink.nodes() > 0;
+        for (topic, tally) in self.rooms.watched.take() {
+            if !(is_linked && self.send_up(&tally)) && tally.online > 0 {
+                self.tell_members(&topic, &tally);
+            }
+            // After it is said: whoever asks in between gets the figures from before, and then those that are on their way.
+            self.rooms.watched.note_told(&topic, &tally);
         }
-        // After it is said: whoever asks in between gets the figures from before, and then those that are on their way.
-        node.rooms.watched.note_told(&topic, &tally);
     }
-}
 
-/// A room's members may be at several gateways: the logic node that the room belongs to adds up and has all of them told.
-/// False when the way up is full.
-fn send_up(node: &Node, tally: &records::Tally) -> bool {
-    let whom = Addressee::Name(tally.room.as_bytes());
-    let (from, what) = (Sender::default(), What::Tally(tally.clone()));
-    node.uplink.say(Said { whom, from, what, whose: Whose::Nobody }, node.clock.now()).is_ok()
-}
+    /// A room's members may be at several gateways: the logic node that the room belongs to adds up and has all of them told.
+    /// False when the way up is full.
+    fn send_up(&self, tally: &records::Tally) -> bool {
+        let whom = Addressee::Name(tally.room.as_bytes());
+        let (from, what) = (Sender::default(), What::Tally(tally.clone()));
+        self.uplink.say(Said { whom, from, what, whose: Whose::Nobody }, self.clock.now()).is_ok()
+    }
 
-/// Who reads too slowly does without: the next frame says how many there are just the same.
-fn tell_members(node: &Node, topic: &Arc<Topic>, tally: &records::Tally) {
-    let frame = ready::frame(&text(tally));
-    let ready = Ready { frame: &frame, lane: Lane::Bulk, expires_at: 0, narrow: None, waiter: None };
-    node.totals.presence_frames.fetch_add(1, Ordering::Relaxed);
-    node.merger.send_ready(topic, &ready);
+    /// Who reads too slowly does without: the next frame says how many there are just the same.
+    fn tell_members(&self, topic: &Arc<Topic>, tally: &records::Tally) {
+        let frame = ready::frame(&text(tally));
+        let ready = Ready { frame: &frame, lane: Lane::Bulk, expires_at: 0, narrow: None, waiter: None };
+        self.totals.presence_frames.fetch_add(1, Ordering::Relaxed);
+        self.merger.send_ready(topic, &ready);
+    }
 }
 
 /// PRESENCE of this gateway's own members (rule P-3).

@@ -10,15 +10,15 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use super::Sources;
 use crate::accept::admission::Queue;
 use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
-use crate::gateway::node::Node;
 
 /// Appends the gateway's metrics as text, without the end mark.
-pub(crate) fn write(node: &Node, out: &mut String) {
+pub(crate) fn write(sources: &Sources, out: &mut String) {
     let mut registry = Registry::with_prefix("tidegate_gateway");
-    registry.register_collector(Box::new(Snapshot::take(node)));
+    registry.register_collector(Box::new(Snapshot::take(sources)));
     // Writing to a String fails only if a metric is described wrongly, which the tests would show.
     let _ = prometheus_client::encoding::text::encode_registry(out, &registry);
 }
@@ -36,10 +36,11 @@ struct Snapshot {
 
 impl Snapshot {
     #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
-    fn take(node: &Node) -> Self {
-        let sum = counters::sum(node.buckets.iter().map(|b| &b.counters));
-        let (t, compressor) = (&node.totals, &node.merger.compressor);
-        let deflating: usize = node.buckets.iter().map(Bucket::deflating).sum();
+    fn take(sources: &Sources) -> Self {
+        let Sources { host, front, merger, fanout, rooms, maxima, .. } = sources;
+        let (access, population, capacity) = (&host.access, &front.capacity.population, &front.capacity);
+        let sum = counters::sum(host.buckets.iter().map(|b| &b.counters));
+        let (t, compressor) = (&host.totals, &merger.compressor);
         let mut counters = vec![
             ("accepted", "Connections taken from the kernel", t.accepted.load(Relaxed)),
             ("connections_opened", "Handshakes that ended in a connection", t.opened.load(Relaxed)),
@@ -68,50 +69,54 @@ impl Snapshot {
             ("violations", "Connections closed for violating RFC 6455", t.violations.load(Relaxed)),
             ("pings", "Pings sent to silent peers", t.pings.load(Relaxed)),
             ("presence_frames", "PRESENCE frames, one a room and tick", t.presence_frames.load(Relaxed)),
-            ("presence_skipped", "Times a room found the presence list full", node.rooms.watched.skipped.load(Relaxed)),
+            ("presence_skipped", "Times a room found the presence list full", rooms.watched.skipped.load(Relaxed)),
             ("moved", "Connections put into and out of rooms by the business", t.moved.load(Relaxed)),
-            ("blocks_refused", "Blocks beyond the bound", node.access.blocklist.refused.load(Relaxed)),
+            ("blocks_refused", "Blocks beyond the bound", access.blocklist.refused.load(Relaxed)),
             ("interest_late", "Replies released without a logic node's acknowledgement", t.interest_late.load(Relaxed)),
         ];
         let mut gauges = vec![
-            ("connections", "Open connections", node.population.connections() as i64),
-            ("connections_deflate", "Open connections that take compressed frames", deflating as i64),
-            ("connections_max", "Most connections taken", node.population.connections_max as i64),
-            ("handshakes", "Handshakes in flight", node.capacity.handshakes.total() as i64),
-            ("handshakes_max", "Most handshakes in flight", node.config.handshake.in_flight as i64),
-            ("rooms", "Rooms with members", node.rooms.len() as i64),
-            ("platforms", "Different platforms of connections", node.access.platforms.counts().len() as i64),
-            ("users", "Users with connections", node.population.users.load(Relaxed) as i64),
+            ("connections", "Open connections", population.connections() as i64),
+            ("connections_deflate", "Open connections that take compressed frames", deflating(&host.buckets) as i64),
+            ("connections_max", "Most connections taken", population.connections_max as i64),
+            ("handshakes", "Handshakes in flight", capacity.handshakes.total() as i64),
+            ("handshakes_max", "Most handshakes in flight", front.rules.handshake.in_flight as i64),
+            ("rooms", "Rooms with members", rooms.len() as i64),
+            ("platforms", "Different platforms of connections", access.platforms.counts().len() as i64),
+            ("users", "Users with connections", population.users.load(Relaxed) as i64),
             ("messages_pending", "Messages x connections behind slow peers", sum.pending),
             ("pending_bytes", "Bytes behind slow peers", sum.pending_bytes),
-            ("messages_gathered", "Messages that wait for their window", node.merger.gathered.load(Relaxed) as i64),
-            ("windows_open", "Targets with an open window", i64::from(node.merger.open_windows.load(Relaxed))),
-            ("window_ms", "Window of the target everyone", i64::from(node.merger.window_ms())),
-            ("partial_bytes", "Bytes of unfinished messages", node.host.unfinished.total() as i64),
-            ("partial_bytes_max", "Most bytes of unfinished messages", node.settings.partial_bytes_total() as i64),
-            ("fanout_bytes", "Bytes of batches not yet walked", node.fanout.bytes() as i64),
-            ("fanout_bytes_max", "Beyond this the backplane waits", node.config.fanout.bytes as i64),
-            ("fanout_rings", "Fan-out threads that write by io_uring", node.fanout.rings() as i64),
-            ("waits", "Pushes whose publishers wait for written", node.backplane.links.waiting() as i64),
-            ("presence_rooms", "Rooms with something to tell at the coming tick", node.rooms.watched.waiting() as i64),
-            ("blocks", "Blocks of users, lifted ones that are remembered included", node.access.blocklist.len() as i64),
-            ("logic_links", "Logic nodes that follow the interest", node.interest.links() as i64),
+            ("messages_gathered", "Messages that wait for their window", merger.gathered.load(Relaxed) as i64),
+            ("windows_open", "Targets with an open window", i64::from(merger.open_windows.load(Relaxed))),
+            ("window_ms", "Window of the target everyone", i64::from(merger.window_ms())),
+            ("partial_bytes", "Bytes of unfinished messages", host.unfinished.total() as i64),
+            ("partial_bytes_max", "Most bytes of unfinished messages", host.settings.partial_bytes_total() as i64),
+            ("fanout_bytes", "Bytes of batches not yet walked", fanout.bytes() as i64),
+            ("fanout_bytes_max", "Beyond this the backplane waits", maxima.fanout_bytes as i64),
+            ("fanout_rings", "Fan-out threads that write by io_uring", fanout.rings() as i64),
+            ("waits", "Pushes whose publishers wait for written", sources.backplane.links.waiting() as i64),
+            ("presence_rooms", "Rooms with something to tell at the coming tick", rooms.watched.waiting() as i64),
+            ("blocks", "Blocks of users, lifted ones that are remembered included", access.blocklist.len() as i64),
+            ("logic_links", "Logic nodes that follow the interest", sources.interest.links() as i64),
         ];
-        gauges.extend(uplink(node).into_iter().chain(comings_and_goings(node)));
-        for (more_counters, more_gauges) in [identity(node), tls(node)] {
+        gauges.extend(uplink(sources).into_iter().chain(comings_and_goings(sources)));
+        for (more_counters, more_gauges) in [identity(sources), tls(sources)] {
             counters.extend(more_counters);
             gauges.extend(more_gauges);
         }
-        counters.extend(sent_up(node));
+        counters.extend(sent_up(sources));
         let dropped = DropReason::ALL.iter().map(|r| (r.label(), sum.dropped[*r as usize])).collect();
-        let refused = node.totals.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
-        Self { counters, gauges, dropped, refused, tokens_refused: node.access.auth.refusals(), evicted: evicted(node) }
+        let refused = host.totals.refusals.lock().iter().map(|(code, n)| (*code, *n)).collect();
+        Self { counters, gauges, dropped, refused, tokens_refused: access.auth.refusals(), evicted: evicted(sources) }
     }
 }
 
+fn deflating(buckets: &[Bucket]) -> usize {
+    buckets.iter().map(Bucket::deflating).sum()
+}
+
 /// What went up to logic.
-fn sent_up(node: &Node) -> [(&'static str, &'static str, u64); 5] {
-    let uplink = &node.uplink;
+fn sent_up(sources: &Sources) -> [(&'static str, &'static str, u64); 5] {
+    let uplink = &sources.host.uplink;
     [
         ("uplink_items", "What clients said, sent up", uplink.offered.load(Relaxed)),
         ("uplink_refused", "The same, refused for lack of room", uplink.refused.load(Relaxed)),
@@ -123,34 +128,34 @@ fn sent_up(node: &Node) -> [(&'static str, &'static str, u64); 5] {
 
 /// What clients have said and nobody has answered.
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
-fn uplink(node: &Node) -> [(&'static str, &'static str, i64); 5] {
-    let (items, bytes) = node.uplink.kept();
+fn uplink(sources: &Sources) -> [(&'static str, &'static str, i64); 5] {
+    let (items, bytes) = sources.host.uplink.kept();
     [
         ("uplink_kept", "What clients said and logic has not answered", items as i64),
-        ("uplink_kept_max", "Beyond this clients are told to try again", node.config.uplink.items as i64),
+        ("uplink_kept_max", "Beyond this clients are told to try again", sources.maxima.uplink_items as i64),
         ("uplink_bytes", "Bytes of it", bytes as i64),
-        ("uplink_bytes_max", "Beyond this clients are told to try again", node.config.uplink.bytes as i64),
-        ("uplink_nodes", "Logic nodes that listen to clients", node.uplink.nodes() as i64),
+        ("uplink_bytes_max", "Beyond this clients are told to try again", sources.maxima.uplink_bytes as i64),
+        ("uplink_nodes", "Logic nodes that listen to clients", sources.host.uplink.nodes() as i64),
     ]
 }
 
 /// Who had to make room in pools that all draw from.
-fn evicted(node: &Node) -> Vec<(&'static str, u64)> {
+fn evicted(sources: &Sources) -> Vec<(&'static str, u64)> {
     vec![
-        ("unfinished", node.host.unfinished.evicted()),
-        ("handshakes", node.capacity.handshakes.evicted()),
-        ("unnamed", node.capacity.unauthenticated.evicted()),
-        ("tls_handshakes", node.front.tls.as_ref().map_or(0, |tls| tls.evicted())),
-        ("ops", node.ops_places.evicted()),
-        ("links", node.backplane.places.evicted()),
+        ("unfinished", sources.host.unfinished.evicted()),
+        ("handshakes", sources.front.capacity.handshakes.evicted()),
+        ("unnamed", sources.front.capacity.unauthenticated.evicted()),
+        ("tls_handshakes", sources.front.tls.as_ref().map_or(0, |tls| tls.evicted())),
+        ("ops", sources.ops_places.evicted()),
+        ("links", sources.backplane.places.evicted()),
     ]
 }
 
 /// What TLS in this process does.
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
-fn tls(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
-    let (failed, hung_up) = node.front.tls.as_ref().map_or((0, 0), |tls| tls.failures());
-    let (shaking, shaking_max, open) = node.front.tls.as_ref().map_or((0, 0, 0), |tls| tls.counts());
+fn tls(sources: &Sources) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
+    let (failed, hung_up) = sources.front.tls.as_ref().map_or((0, 0), |tls| tls.failures());
+    let (shaking, shaking_max, open) = sources.front.tls.as_ref().map_or((0, 0, 0), |tls| tls.counts());
     let counters = vec![
         ("tls_failed", "TLS handshakes that failed", failed),
         ("tls_hung_up", "Clients hung up on before TLS for want of a place", hung_up),
@@ -164,11 +169,11 @@ fn tls(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
 }
 
 /// How fast strangers are let in, and how a drain goes.
-fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
-    let queue = node.capacity.backlog.look();
+fn comings_and_goings(sources: &Sources) -> [(&'static str, &'static str, i64); 8] {
+    let queue = sources.front.capacity.backlog.look();
     let queue = |of: fn(Queue) -> u32| queue.map_or(-1, |queue| i64::from(of(queue)));
-    let (rate, spare, lag) = node.capacity.admitting(&node.lifecycle);
-    let fleet_spare = node.backplane.feed.spare.others(node.clock.now()).map_or(-1, i64::from);
+    let (rate, spare, lag) = sources.front.capacity.admitting(&sources.host.lifecycle);
+    let fleet_spare = sources.backplane.feed.spare.others(sources.host.clock().now()).map_or(-1, i64::from);
     [
         ("accept_rate", "Connections accepted a second, at most, now", i64::from(rate)),
         ("accept_spare", "Of those, not used now and with room", i64::from(spare)),
@@ -176,8 +181,8 @@ fn comings_and_goings(node: &Node) -> [(&'static str, &'static str, i64); 8] {
         ("accept_queue_max", "Where the kernel drops them; -1: unknown", queue(|q| q.length_max)),
         ("lag_ms", "How late timers ran, at worst, in the last second", i64::from(lag)),
         ("fleet_spare", "Connections a second the other gateways can take; -1: unknown", fleet_spare),
-        ("drain_rate", "Closes a second while leaving", i64::from(node.backplane.feed.spare.closes())),
-        ("draining", "1 while leaving", i64::from(node.lifecycle.is_draining())),
+        ("drain_rate", "Closes a second while leaving", i64::from(sources.backplane.feed.spare.closes())),
+        ("draining", "1 while leaving", i64::from(sources.host.lifecycle.is_draining())),
     ]
 }
 
@@ -186,10 +191,10 @@ type Row<N> = (&'static str, &'static str, N);
 
 /// Who clients are.
 #[expect(clippy::cast_possible_wrap, reason = "counts of things in memory")]
-fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
-    let (accepted, reloads, failures) = node.access.auth.counts();
-    let (grants, attributes, shared_max) = node.access.claims.shared();
-    let expired = node.totals.expired_closed.load(Relaxed);
+fn identity(sources: &Sources) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
+    let (accepted, reloads, failures) = sources.host.access.auth.counts();
+    let (grants, attributes, shared_max) = sources.host.access.claims.shared();
+    let expired = sources.host.totals.expired_closed.load(Relaxed);
     let counters = vec![
         ("tokens_accepted", "Tokens of clients accepted", accepted),
         ("token_key_reloads", "Times the keys for tokens were exchanged", reloads),
@@ -197,9 +202,13 @@ fn identity(node: &Node) -> (Vec<Row<u64>>, Vec<Row<i64>>) {
         ("expired_closed", "Connections closed because their tokens ran out", expired),
     ];
     let gauges = vec![
-        ("token_keys", "Keys that tokens are verified with", node.access.auth.keys() as i64),
-        ("unnamed", "Connections that have yet to say who they are", node.capacity.unauthenticated.total() as i64),
-        ("unnamed_max", "Most of them", node.config.auth.unnamed_max as i64),
+        ("token_keys", "Keys that tokens are verified with", sources.host.access.auth.keys() as i64),
+        (
+            "unnamed",
+            "Connections that have yet to say who they are",
+            sources.front.capacity.unauthenticated.total() as i64,
+        ),
+        ("unnamed_max", "Most of them", sources.front.rules.unauthenticated_max as i64),
         ("grants", "Different grants that connections share", grants as i64),
         ("attributes", "Different sets of attributes that connections share", attributes as i64),
         ("shared_max", "Most of each; beyond it they are not shared", shared_max as i64),

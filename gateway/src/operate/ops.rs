@@ -18,7 +18,8 @@ use tidegate_protocol::exposition::Exposition;
 use tidegate_protocol::places::Place;
 use tokio::sync::oneshot;
 
-use crate::gateway::node::Node;
+use super::health::Health;
+use super::{Sources, metrics};
 
 /// Scrapers at once; one more takes the place of one that asks for nothing.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
@@ -29,18 +30,25 @@ pub(crate) type Holder = oneshot::Sender<()>;
 /// Appends metrics in Prometheus' text format, without an end mark.
 pub type MetricsText = Arc<dyn Fn(&mut String) + Send + Sync>;
 
+/// What the ops listener tells.
+pub(crate) struct Ops {
+    pub sources: Arc<Sources>,
+    pub health: Health,
+    pub more: MetricsText,
+}
+
 /// Binds the listener and serves it until the gateway stops.
 ///
 /// # Errors
 /// The system's, for example when the address is in use.
-pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> io::Result<SocketAddr> {
-    let listener = tokio::net::TcpListener::bind(node.config.ops).await?;
+pub(crate) async fn listen(address: SocketAddr, ops: Ops) -> io::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(address).await?;
     let bound = listener.local_addr()?;
-    let node = Arc::clone(node);
+    let ops = Arc::new(ops);
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
-                () = node.lifecycle.stopped() => return,
+                () = ops.sources.host.lifecycle.stopped() => return,
                 accepted = listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else {
@@ -49,11 +57,11 @@ pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> io::Result<So
             };
             let (holder, evicted) = oneshot::channel();
             // All are being served only while answers are made, which takes no time.
-            let Some(place) = node.ops_places.take(holder) else { continue };
-            let (node, more) = (Arc::clone(&node), Arc::clone(&more));
+            let Some(place) = ops.sources.ops_places.take(holder) else { continue };
+            let ops = Arc::clone(&ops);
             tokio::spawn(async move {
                 tokio::select! {
-                    () = serve(&node, &more, &place, stream) => {}
+                    () = serve(&ops, &place, stream) => {}
                     _ = evicted => {}
                 }
             });
@@ -62,10 +70,10 @@ pub(crate) async fn listen(node: &Arc<Node>, more: MetricsText) -> io::Result<So
     Ok(bound)
 }
 
-async fn serve(node: &Node, more: &MetricsText, place: &Arc<Place<Holder>>, stream: tokio::net::TcpStream) {
+async fn serve(ops: &Ops, place: &Arc<Place<Holder>>, stream: tokio::net::TcpStream) {
     let service = service_fn(|request| {
         let _served = place.serve();
-        let response = respond(node, more, &request);
+        let response = respond(ops, &request);
         async move { Ok::<_, Infallible>(response) }
     });
     let mut builder = http1::Builder::new();
@@ -74,7 +82,7 @@ async fn serve(node: &Node, more: &MetricsText, place: &Arc<Place<Holder>>, stre
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn respond(ops: &Ops, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".into());
         response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
@@ -87,14 +95,14 @@ fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Resp
     }
     match request.uri().path() {
         "/healthz" => text(StatusCode::OK, "text/plain", "ok\n".into()),
-        "/readyz" => match missing(node) {
+        "/readyz" => match ops.health.missing() {
             Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", format!("not ready: {why}\n")),
             None => text(StatusCode::OK, "text/plain", "ready\n".into()),
         },
         "/metrics" => {
             let mut out = String::new();
-            crate::operate::metrics::write(node, &mut out);
-            more(&mut out);
+            metrics::write(&ops.sources, &mut out);
+            (ops.more)(&mut out);
             let accept = request.headers().get_all(header::ACCEPT).iter().filter_map(|field| field.to_str().ok());
             let format = Exposition::accepted(accept);
             let mut response = text(StatusCode::OK, format.content_type(), format.finish(out));
@@ -103,25 +111,6 @@ fn respond(node: &Node, more: &MetricsText, request: &Request<Incoming>) -> Resp
         }
         _ => text(StatusCode::NOT_FOUND, "text/plain", "here are /healthz, /readyz and /metrics\n".into()),
     }
-}
-
-/// Why new clients should not be sent here.
-fn missing(node: &Node) -> Option<String> {
-    if node.lifecycle.is_draining() {
-        return Some("draining".into());
-    }
-    if node.population.connections() >= node.population.connections_max {
-        return Some("gateway.connections_max reached".into());
-    }
-    if node.front.awaits_logic() {
-        return Some(
-            "no logic node has said yet what it wants to hear; logic nodes dial this gateway's backplane".into(),
-        );
-    }
-    // Logic nodes may be away for a moment. What clients say waits for them so long, and so does this.
-    let alone = node.uplink.wants.alone_for()?;
-    let is_long = alone.as_millis() >= u128::from(node.config.uplink.wait_ms);
-    is_long.then(|| format!("no logic node is linked for {} s: pushes do not reach clients here", alone.as_secs()))
 }
 
 fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

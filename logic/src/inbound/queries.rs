@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tidegate_protocol::ids::ConnectionId;
 use tidegate_protocol::records::{Ask, AskKind, QueryKind, QueryRequest};
+use tidegate_protocol::reply::{Member, Members, PresenceCounts};
 
 use crate::config::PresenceConfig;
 use crate::fleet::Fleet;
@@ -22,35 +23,6 @@ pub struct Queries {
     fleet: Arc<Fleet>,
     settings: Arc<Settings>,
     config: PresenceConfig,
-}
-
-#[derive(Serialize)]
-struct Presence<'a> {
-    room: &'a str,
-    online: u64,
-    users: u64,
-}
-
-#[derive(Serialize)]
-struct Members<'a> {
-    room: &'a str,
-    members: Vec<Member>,
-    online: u64,
-    users: u64,
-    /// The room is too large for a list: these are some of them, and there is no cursor.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    is_sample: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Member {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    user: String,
-    connection: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    platform: String,
 }
 
 impl Queries {
@@ -74,7 +46,7 @@ impl Queries {
 
     async fn presence(&self, room: &str, ticket: Ticket) {
         match self.counts(room).await {
-            Some((online, users)) => tell(ticket, &Presence { room, online, users }),
+            Some((online, users)) => tell(ticket, &PresenceCounts { room, online, users }),
             None => ticket.refuse("unavailable", "a gateway did not answer", true),
         }
     }

@@ -1,6 +1,6 @@
 //! JSON from outside, read one way at every border. [`check`] refuses what is JSON by the letter but spoils a text for strict
 //! readers, so that raw values can be passed on as they were written; [`from_str`] and [`from_slice`] read into a type and
-//! take an object only where its members have names, each once ([`Objects`]).
+//! take an object only where its members have names, each once ([`Objects`]). [`write_string`] is the one way back.
 //! Knows nothing of what the values mean. Invariants: nothing here recurses over a text, and [`check`] allocates nothing.
 
 mod objects;
@@ -45,6 +45,12 @@ pub fn from_slice<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, serde_jso
     let value = T::deserialize(Objects::new(&mut parser))?;
     parser.end()?;
     Ok(value)
+}
+
+/// Writes `text` as a JSON string.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    // Writing to a Vec cannot fail, and a str is always valid JSON text.
+    let _ = serde_json::to_writer(out, text);
 }
 
 /// Whether every strict reader can take the values of this text as they are meant: finite numbers, whole characters, no more

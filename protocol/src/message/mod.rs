@@ -3,6 +3,8 @@
 //! is an answerable error. What the server does with a request, and who may ask for it, is the gateway's business.
 //! Invariant: a token is never part of an error, and `Debug` of a verb does not show it.
 
+mod data;
+
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -11,6 +13,8 @@ use serde_json::value::RawValue;
 use crate::ids::ConnectionId;
 use crate::json::{self, Unsound};
 use crate::limits::{JSON_DEPTH_MAX, NONCE_BYTES_MAX, REQUEST_ID_BYTES_MAX, is_valid_name};
+
+pub(crate) use data::{MembersData, ReplyData, RoomData, RoomsData, SendData, ToData, TokenData};
 
 /// A request of a client.
 #[derive(Debug)]
@@ -144,67 +148,6 @@ struct Envelope<'a> {
 #[derive(Deserialize)]
 struct Nothing {}
 
-#[derive(Deserialize, Default)]
-struct RoomsData<'a> {
-    #[serde(borrow, default)]
-    room: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    rooms: Option<Vec<Cow<'a, str>>>,
-}
-
-#[derive(Deserialize)]
-struct TokenData<'a> {
-    #[serde(borrow)]
-    token: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct SendData<'a> {
-    #[serde(borrow, default)]
-    to: Option<ToData<'a>>,
-    #[serde(borrow, default)]
-    route: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    nonce: Option<Cow<'a, str>>,
-    #[serde(default)]
-    echo: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct ToData<'a> {
-    #[serde(borrow, default)]
-    room: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    user: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    connection: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct ReplyData<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    error: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct MembersData<'a> {
-    #[serde(borrow)]
-    room: Cow<'a, str>,
-    #[serde(borrow, default)]
-    cursor: Option<Cow<'a, str>>,
-    #[serde(default)]
-    limit: Option<u32>,
-}
-
-/// A value that is there, `null` included.
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
-}
-
 /// A JSON string, borrowed where it has no escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
@@ -283,8 +226,7 @@ fn leave(data: Option<&str>) -> Result<Cow<'_, str>, BadRequest> {
 const PRESENCE_NEEDS: &str = "PRESENCE needs data {\"room\": name}";
 
 fn one_room<'a>(data: Option<&'a str>, needs: &'static str) -> Result<Cow<'a, str>, BadRequest> {
-    let data: RoomsData<'_> = object(data, needs)?;
-    data.room.ok_or(BadRequest::BadData(needs))
+    object(data, needs).map(|RoomData { room }| room)
 }
 
 fn token(data: Option<&str>) -> Result<Token<'_>, BadRequest> {
