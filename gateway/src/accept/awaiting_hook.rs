@@ -17,6 +17,7 @@ use tidegate_protocol::records::{Connect, Verdict, item::What};
 use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
+use super::deadlines::Awaited;
 use super::front::Front;
 use super::{Acceptor, PendingHandshake, RETRY_AFTER_S, Stage, hang_up};
 use crate::accept::hook;
@@ -66,7 +67,7 @@ impl Acceptor {
             front.capacity.handshakes.let_go(usize::from(self.index), 1);
             return self.turn_down(front, &fd, &waiting, Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S });
         }
-        self.hook_deadlines.push_back((now.wrapping_add(front.rules.handshake.deadline_ms), key));
+        self.deadlines.add(Awaited::Hook, now.wrapping_add(front.rules.handshake.deadline_ms), key);
         self.pending[key.slot as usize] =
             Some(PendingHandshake { fd, stage: Stage::AwaitingHook(Box::new(waiting)), number: key.number });
     }

@@ -10,6 +10,7 @@ mod awaiting_hook;
 pub(crate) mod backlog;
 pub(crate) mod before_logic;
 pub(crate) mod capacity;
+mod deadlines;
 pub(crate) mod front;
 mod handshake;
 mod hook;
@@ -19,7 +20,6 @@ pub(crate) mod proxy_header;
 pub(crate) mod tls;
 mod unauthenticated;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -34,11 +34,12 @@ use tidegate_protocol::ws::Inflater;
 use tokio::sync::mpsc;
 
 use self::awaiting_hook::AwaitingHook;
+use self::deadlines::{Awaited, Deadlines};
 use self::front::Front;
 use self::tls::Arrival;
 use self::unauthenticated::Unauthenticated;
 use crate::accept::admission::RETRY_AFTER_MAX_S;
-use crate::clock::{CALM_MS, Millis, is_due, since};
+use crate::clock::{CALM_MS, Millis, since};
 use crate::key::PendingKey;
 use crate::poll;
 use proxy_header::Stranger;
@@ -92,12 +93,7 @@ pub struct Acceptor {
     epoll: OwnedFd,
     pending: Vec<Option<PendingHandshake>>,
     free: Vec<u32>,
-    /// Deadlines of request heads in order.
-    deadlines: VecDeque<(Millis, PendingKey)>,
-    /// The same for those about whom the hook is asked.
-    hook_deadlines: VecDeque<(Millis, PendingKey)>,
-    /// The same for those who have to say who they are.
-    auth_deadlines: VecDeque<(Millis, PendingKey)>,
+    deadlines: Deadlines,
     /// Inflates their first messages, once anyone compresses one.
     inflater: Option<Box<Inflater>>,
     arrivals: u32,
@@ -134,9 +130,7 @@ impl Acceptor {
             epoll,
             pending: Vec::new(),
             free: Vec::new(),
-            deadlines: VecDeque::new(),
-            hook_deadlines: VecDeque::new(),
-            auth_deadlines: VecDeque::new(),
+            deadlines: Deadlines::default(),
             inflater: None,
             arrivals: 0,
             response: Vec::with_capacity(1024),
@@ -181,7 +175,7 @@ impl Acceptor {
                 },
                 Some(arrival) = self.shaken.recv() => self.greet(&front, arrival),
                 () = front.capacity.mailboxes[usize::from(self.index)].arrived.notified() => self.take_answers(&front),
-                _ = deadlines.tick(), if self.has_deadlines() => {}
+                _ = deadlines.tick(), if !self.deadlines.is_empty() => {}
                 _ = calm.tick() => {}
             }
             self.make_room_if_told(&front);
@@ -365,9 +359,7 @@ impl Acceptor {
             front.capacity.handshakes.let_go(usize::from(self.index), 1);
             return;
         }
-        // In order but for those whose TLS handshakes took differently long: their place is near the end.
-        let at = self.deadlines.iter().rposition(|&(other, _)| is_due(deadline, other)).map_or(0, |before| before + 1);
-        self.deadlines.insert(at, (deadline, key));
+        self.deadlines.add(Awaited::Head, deadline, key);
         let Stranger { fd, address } = stranger;
         self.pending[key.slot as usize] =
             Some(PendingHandshake { fd, stage: Stage::Head(head, address), number: key.number });
@@ -439,19 +431,15 @@ impl Acceptor {
         hang_up(fd, &self.response, &mut self.discard);
     }
 
-    fn has_deadlines(&self) -> bool {
-        !(self.deadlines.is_empty() && self.hook_deadlines.is_empty() && self.auth_deadlines.is_empty())
-    }
-
     fn expire(&mut self, front: &Front) {
         let now = front.clock.now();
-        while let Some(slot) = self.next_due(|acceptor| &mut acceptor.deadlines, now) {
+        while let Some(slot) = self.next_due(Awaited::Head, now) {
             if let Some(handshake) = self.unpark(front, slot) {
                 let head = if let Stage::Head(head, _) = &handshake.stage { &head[..] } else { &[] };
                 self.refuse_head(front, &handshake.fd, head, Refusal::HandshakeTimeout);
             }
         }
-        while let Some(slot) = self.next_due(|acceptor| &mut acceptor.hook_deadlines, now) {
+        while let Some(slot) = self.next_due(Awaited::Hook, now) {
             if let Some(PendingHandshake { fd, stage: Stage::AwaitingHook(waiting), .. }) = self.unpark(front, slot) {
                 let late = Refusal::HookUnavailable { retry_after_s: RETRY_AFTER_S };
                 self.turn_down(front, &fd, &waiting, late);

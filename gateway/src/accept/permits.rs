@@ -3,15 +3,14 @@
 //! hook's word keeps its place: the delay is not its fault.
 //! Invariant: a place is held exactly while its holder is in `pending`, or on its way there or out.
 
-use std::collections::VecDeque;
-
 use tidegate_protocol::handshake::Refusal;
 
 use super::awaiting_hook::last_words;
+use super::deadlines::Awaited;
 use super::front::Front;
-use super::{Acceptor, RETRY_AFTER_S, Stage, hang_up};
+use super::{Acceptor, PendingHandshake, RETRY_AFTER_S, Stage, hang_up};
 use crate::budget::{Budget, Evict};
-use crate::clock::{Millis, is_due};
+use crate::clock::Millis;
 use crate::key::PendingKey;
 
 /// Lets the oldest of a kind go; false when there is none here.
@@ -73,7 +72,7 @@ impl Acceptor {
 
     /// Refuses the client whose request head has been awaited for longest.
     fn dismiss_head(&mut self, front: &Front) -> bool {
-        while let Some(slot) = self.oldest(|acceptor| &mut acceptor.deadlines) {
+        while let Some(slot) = self.oldest(Awaited::Head) {
             let is_head =
                 matches!(&self.pending[slot as usize], Some(handshake) if matches!(handshake.stage, Stage::Head(..)));
             if is_head && let Some(handshake) = self.unpark(front, slot) {
@@ -88,7 +87,7 @@ impl Acceptor {
 
     /// Closes the client whose AUTH has been awaited for longest.
     fn dismiss_unauthenticated(&mut self, front: &Front) -> bool {
-        let Some(slot) = self.oldest(|acceptor| &mut acceptor.auth_deadlines) else { return false };
+        let Some(slot) = self.oldest(Awaited::Auth) else { return false };
         let Some(handshake) = self.pending[slot as usize].take() else { return false };
         self.free.push(slot);
         front.capacity.unauthenticated.let_go(usize::from(self.index), 1);
@@ -100,32 +99,19 @@ impl Acceptor {
         true
     }
 
-    /// The next of a list whose time is over; what stands there of those who are gone is taken out.
-    pub(super) fn next_due(
-        &mut self,
-        list: fn(&mut Self) -> &mut VecDeque<(Millis, PendingKey)>,
-        now: Millis,
-    ) -> Option<u32> {
-        while let Some(&(deadline, PendingKey { slot, number })) = list(self).front() {
-            let is_here = self.pending[slot as usize].as_ref().is_some_and(|it| it.number == number);
-            if is_here && !is_due(now, deadline) {
-                return None;
-            }
-            list(self).pop_front();
-            if is_here {
-                return Some(slot);
-            }
-        }
-        None
+    /// The next of whom this has been awaited for too long.
+    pub(super) fn next_due(&mut self, awaited: Awaited, now: Millis) -> Option<u32> {
+        let pending = &self.pending;
+        self.deadlines.next_due(awaited, now, |key| is_here(pending, key)).map(|key| key.slot)
     }
 
-    /// Takes the first who is still here out of a list in order of age.
-    fn oldest(&mut self, list: fn(&mut Self) -> &mut VecDeque<(Millis, PendingKey)>) -> Option<u32> {
-        while let Some((_, PendingKey { slot, number })) = list(self).pop_front() {
-            if self.pending[slot as usize].as_ref().is_some_and(|handshake| handshake.number == number) {
-                return Some(slot);
-            }
-        }
-        None
+    /// Whoever this has been awaited of for longest.
+    fn oldest(&mut self, awaited: Awaited) -> Option<u32> {
+        let pending = &self.pending;
+        self.deadlines.oldest(awaited, |key| is_here(pending, key)).map(|key| key.slot)
     }
+}
+
+fn is_here(pending: &[Option<PendingHandshake>], key: PendingKey) -> bool {
+    pending[key.slot as usize].as_ref().is_some_and(|handshake| handshake.number == key.number)
 }

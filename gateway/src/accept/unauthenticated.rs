@@ -24,6 +24,7 @@ use tidegate_protocol::reply;
 use tidegate_protocol::ws::{self, Decoder, Event, Inflater};
 
 use super::awaiting_hook::AwaitingHook;
+use super::deadlines::Awaited;
 use super::front::Front;
 use super::{Acceptor, PendingHandshake, Stage};
 use crate::connection::open::Entrant;
@@ -101,7 +102,7 @@ impl Acceptor {
             return;
         }
         let deadline = front.clock.now().wrapping_add(front.rules.auth_deadline_ms);
-        self.auth_deadlines.push_back((deadline, key));
+        self.deadlines.add(Awaited::Auth, deadline, key);
         self.pending[key.slot as usize] =
             Some(PendingHandshake { fd, stage: Stage::Unauthenticated(client), number: key.number });
     }
@@ -199,7 +200,7 @@ impl Acceptor {
     /// Lets those go who did not say who they are in time.
     pub(super) fn expire_unauthenticated(&mut self, front: &Front) {
         let now = front.clock.now();
-        while let Some(slot) = self.next_due(|acceptor| &mut acceptor.auth_deadlines, now) {
+        while let Some(slot) = self.next_due(Awaited::Auth, now) {
             let Some(handshake) = self.pending[slot as usize].take() else { continue };
             self.free.push(slot);
             front.capacity.unauthenticated.let_go(usize::from(self.index), 1);
