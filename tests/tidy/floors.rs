@@ -17,8 +17,6 @@ pub struct Crate {
     pub folder: &'static str,
     /// Every module directly in the folder, from the lowest floor up.
     pub floors: &'static [Floor],
-    /// Arrows (from, to) that still break the order. The list may only shrink; once it is empty `floors` has to be exact.
-    pub still_broken: &'static [(&'static str, &'static str)],
 }
 
 /// Modules, each with the modules that it uses and the file of the first such use.
@@ -45,10 +43,6 @@ impl Crate {
         wrong.iter().map(|problem| format!("{}: {problem}", self.folder)).collect()
     }
 
-    fn is_broken(&self, from: &str, to: &str) -> bool {
-        self.still_broken.contains(&(from, to))
-    }
-
     /// Each module stands in the list once, and names only modules above it: then there is no circle.
     fn problems_of_list(&self, modules: &BTreeSet<&str>) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -71,7 +65,7 @@ impl Crate {
         let mut wrong = Vec::new();
         for (from, targets) in arrows {
             let allowed = self.floors.iter().find(|(module, _)| module == from).map_or(&[][..], |(_, allowed)| allowed);
-            let bad = targets.iter().filter(|(to, _)| !allowed.contains(&to.as_str()) && !self.is_broken(from, to));
+            let bad = targets.iter().filter(|(to, _)| !allowed.contains(&to.as_str()));
             wrong.extend(bad.map(|(to, file)| format!("{from} uses {to} ({file})")));
         }
         wrong
@@ -80,15 +74,9 @@ impl Crate {
     /// What the lists allow and nothing uses.
     fn leftovers(&self, arrows: &Arrows) -> Vec<String> {
         let is_used = |from: &str, to: &str| arrows.get(from).is_some_and(|targets| targets.contains_key(to));
-        let mended = self.still_broken.iter().filter(|(from, to)| !is_used(from, to));
-        let mut left: Vec<String> = mended.map(|(from, to)| format!("{from} → {to} is mended")).collect();
-        if self.still_broken.is_empty() {
-            let listed = self.floors.iter().flat_map(|(from, allowed)| allowed.iter().map(move |to| (from, to)));
-            left.extend(
-                listed.filter(|(from, to)| !is_used(from, to)).map(|(from, to)| format!("{from} → {to} is unused")),
-            );
-        }
-        left.iter().map(|it| format!("{it}: take it off the list")).collect()
+        let listed = self.floors.iter().flat_map(|(from, allowed)| allowed.iter().map(move |to| (from, to)));
+        let unused = listed.filter(|(from, to)| !is_used(from, to));
+        unused.map(|(from, to)| format!("{from} → {to} is unused: take it off the list")).collect()
     }
 }
 
@@ -190,23 +178,23 @@ fn modules_use_only_what_lies_below_them() {
 }
 
 /// The problems of a crate of two files.
-fn problems_of(low: &str, high: &str, still_broken: &'static [(&'static str, &'static str)]) -> Vec<String> {
+fn problems_of(low: &str, high: &str) -> Vec<String> {
     let root = "pub use high::High;\nmod low;\nmod high;".to_owned();
     let sources = [
         ("x/src/lib.rs".to_owned(), root),
         ("x/src/low.rs".to_owned(), low.to_owned()),
         ("x/src/high/part.rs".to_owned(), high.to_owned()),
     ];
-    Crate { folder: "x/src", floors: &[("low", &[]), ("high", &["low"])], still_broken }.problems(&sources)
+    Crate { folder: "x/src", floors: &[("low", &[]), ("high", &["low"])] }.problems(&sources)
 }
 
 #[test]
 fn an_arrow_is_found_however_it_is_written() {
     for high in ["use crate::low::A;", "use crate::{low::{A, B}};", "fn f() { super::super::low::g() }"] {
-        assert_eq!(problems_of("", high, &[]), Vec::<String>::new(), "{high}");
+        assert_eq!(problems_of("", high), Vec::<String>::new(), "{high}");
     }
     for low in ["use crate::high::A;", "use crate::{self, high};", "fn f() -> super::high::A {}"] {
-        let wrong = problems_of(low, "use crate::low;", &[]);
+        let wrong = problems_of(low, "use crate::low;");
         assert_eq!(wrong, ["x/src: low uses high (low.rs)"], "{low}");
     }
 }
@@ -216,23 +204,18 @@ fn comments_and_tests_may_name_what_they_like() {
     let low =
         "// crate::high\n#[cfg(test)]\nuse crate::high::A;\n#[cfg(test)]\nmod tests { fn f() { crate::high::g() } }\n";
 
-    assert_eq!(problems_of(low, "use crate::low;", &[]), Vec::<String>::new());
-    assert_eq!(problems_of(&format!("{low}use crate::high;"), "use crate::low;", &[]).len(), 1);
+    assert_eq!(problems_of(low, "use crate::low;"), Vec::<String>::new());
+    assert_eq!(problems_of(&format!("{low}use crate::high;"), "use crate::low;").len(), 1);
 }
 
 #[test]
-fn a_list_of_arrows_only_shrinks() {
-    assert_eq!(problems_of("use crate::high;", "", &[("low", "high")]), Vec::<String>::new());
-    assert_eq!(
-        problems_of("", "use crate::low;", &[("low", "high")]),
-        ["x/src: low → high is mended: take it off the list"]
-    );
-    assert_eq!(problems_of("", "", &[]), ["x/src: high → low is unused: take it off the list"]);
+fn a_list_names_no_arrow_that_nobody_uses() {
+    assert_eq!(problems_of("", ""), ["x/src: high → low is unused: take it off the list"]);
 }
 
 #[test]
 fn a_re_export_hides_no_arrow() {
-    let wrong = problems_of("use crate::High;", "use crate::low;", &[]);
+    let wrong = problems_of("use crate::High;", "use crate::low;");
 
     assert_eq!(wrong, ["x/src: low.rs: crate::High hides where it comes from"]);
 }
