@@ -2,7 +2,6 @@
 //! Fed by `fleet::events` in order, read by `push::route`. A gateway that is not *known* (no complete snapshot, or its
 //! link is down) may have everything. Invariant: a gateway's bit stands only in entries told since its last snapshot.
 
-pub mod seen;
 mod watch;
 
 use ahash::RandomState;
@@ -10,10 +9,10 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tidegate_protocol::limits::INTEREST_PAGE;
 use tidegate_protocol::records::{EventsReply, InterestKind};
+use tidegate_protocol::remembered::Remembered;
 
 pub use self::watch::Watch;
 use self::watch::Watches;
-use super::interest::seen::Seen;
 use crate::clock::unix_ms;
 use crate::config::GATEWAYS_MAX;
 
@@ -93,6 +92,8 @@ pub enum Whereabouts {
     Nowhere,
 }
 
+/// Unix milliseconds; only room makes one forgotten, never time.
+type Seen = Remembered<Box<str>, u64, RandomState>;
 type Names = HashMap<Box<str>, GatewaySet, RandomState>;
 
 #[derive(Default)]
@@ -109,7 +110,7 @@ struct Table {
 pub struct Interest {
     table: RwLock<Table>,
     watches: Watches,
-    /// Users whom no gateway has any more. Locked after the table.
+    /// When users left whom no gateway has any more. Locked after the table.
     seen: Mutex<Seen>,
 }
 
@@ -125,7 +126,7 @@ impl Interest {
     pub fn new(gateways: usize, seen_max: usize) -> Self {
         let mut table = Table::default();
         (0..gateways).filter_map(GatewayIndex::new).for_each(|g| table.open.insert(g));
-        let (table, seen) = (RwLock::new(table), Mutex::new(Seen::new(seen_max)));
+        let (table, seen) = (RwLock::new(table), Mutex::new(Seen::without_end(seen_max)));
         Self { table, watches: Watches::default(), seen }
     }
 
@@ -139,7 +140,7 @@ impl Interest {
         let mut table = self.table.write();
         let mut seen = self.seen.lock();
         let now_ms = unix_ms();
-        table.forget(g).iter().for_each(|user| seen.left(user, now_ms));
+        table.forget(g).into_iter().for_each(|user| seen.keep(user, now_ms, now_ms));
         table.open.remove(g);
     }
 
@@ -153,7 +154,7 @@ impl Interest {
         let now_ms = unix_ms();
         if reply.is_snapshot {
             // Those whom the snapshot has are back with it.
-            table.forget(g).iter().for_each(|user| seen.left(user, now_ms));
+            table.forget(g).into_iter().for_each(|user| seen.keep(user, now_ms, now_ms));
         }
         for interest in &reply.interest {
             let names = match interest.kind() {
@@ -163,7 +164,7 @@ impl Interest {
             let name = interest.name.as_str();
             let is_user = interest.kind() == InterestKind::User;
             if is_user && interest.is_present {
-                seen.back(name);
+                seen.forget(name);
             }
             match (names.get_mut(name), interest.is_present) {
                 (Some(set), true) => set.insert(g),
@@ -177,7 +178,7 @@ impl Interest {
                     if set.is_empty() {
                         names.remove(name);
                         if is_user {
-                            seen.left(name, now_ms);
+                            seen.keep(name.into(), now_ms, now_ms);
                         }
                     }
                 }
@@ -237,7 +238,7 @@ impl Interest {
     /// When a user who is not connected was last seen, Unix milliseconds, if that is remembered.
     #[must_use]
     pub fn last_seen_ms(&self, user: &str) -> Option<u64> {
-        self.seen.lock().at(user)
+        self.seen.lock().peek(user).copied()
     }
 
     /// Users who left and are remembered.
@@ -297,6 +298,12 @@ mod tests {
             .map(|&(name, is_present)| records::Interest { kind: 0, name: name.into(), is_present })
             .collect();
         EventsReply { epoch: 1, cursor: 1, is_snapshot, page: page.into(), interest, gateway: None }
+    }
+
+    fn of_users(names: &[(&str, bool)]) -> EventsReply {
+        let mut reply = reply(false, "", names);
+        reply.interest.iter_mut().for_each(|i| i.kind = InterestKind::User.into());
+        reply
     }
 
     fn at(i: usize) -> GatewayIndex {
@@ -365,9 +372,7 @@ mod tests {
         let table = Interest::new(2, 10);
         table.apply(at(0), &reply(true, "", &[("a", true)]));
         table.apply(at(1), &reply(true, "", &[("a", true), ("b", true)]));
-        let mut ann = reply(false, "", &[("ann", true)]);
-        ann.interest.iter_mut().for_each(|i| i.kind = InterestKind::User.into());
-        table.apply(at(1), &ann);
+        table.apply(at(1), &of_users(&[("ann", true)]));
 
         table.close(at(1));
         table.apply(at(1), &reply(true, "", &[("a", true)]));
@@ -376,6 +381,20 @@ mod tests {
         assert!(table.last_seen_ms("ann").is_some(), "who was there has left");
         table.open(at(1));
         assert_eq!(room(&table, "zzz"), [1], "its next owner may have everything");
+    }
+
+    #[test]
+    fn the_longest_gone_makes_room() {
+        let table = Interest::new(1, 2);
+        for user in ["ann", "bob", "ann", "eve"] {
+            table.apply(at(0), &of_users(&[(user, true)]));
+            assert_eq!(table.last_seen_ms(user), None, "who is back is not gone");
+            table.apply(at(0), &of_users(&[(user, false)]));
+        }
+
+        let is_known = |user| table.last_seen_ms(user).is_some();
+
+        assert_eq!((is_known("ann"), is_known("bob"), is_known("eve"), table.seen()), (true, false, true, 2));
     }
 
     #[test]
