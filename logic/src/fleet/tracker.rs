@@ -3,12 +3,13 @@
 //! Invariants: every ticket ends in one answer, be it that the item could not be carried out; of what is answered the last
 //! [`REMEMBERED`] are known, small as they are: what a question got is not kept, a repeat of it is to be asked again.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use ahash::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_protocol::records::{Answer, Declined, Sent, Told, Verdict, answer::Outcome};
+use tidegate_protocol::remembered::Remembered;
 
 use super::Link;
 
@@ -22,24 +23,21 @@ struct Way {
     sequence: u64,
 }
 
-enum Known {
-    /// Being carried out.
-    Open(Way),
-    /// Answered.
-    Done(Option<Outcome>),
-}
-
-#[derive(Default)]
 struct State {
-    known: HashMap<Box<str>, Known, ahash::RandomState>,
-    /// Answered ones by age.
-    done: VecDeque<Box<str>>,
+    /// Being carried out.
+    open: HashMap<Box<str>, Way, RandomState>,
+    answered: Remembered<Box<str>, Option<Outcome>, RandomState>,
 }
 
 /// The items that have come in.
-#[derive(Default)]
 pub struct Tracker {
     state: Mutex<State>,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self { state: Mutex::new(State { open: HashMap::default(), answered: Remembered::without_end(REMEMBERED) }) }
+    }
 }
 
 /// Whether an item is new.
@@ -62,34 +60,30 @@ impl Tracker {
     pub fn see(self: &Arc<Self>, id: &str, link: &Arc<Link>, epoch: u64, sequence: u64) -> Seen {
         let mut state = self.state.lock();
         let way = Way { link: Arc::clone(link), epoch, sequence };
-        match state.known.get_mut(id) {
-            None => {
-                state.known.insert(id.into(), Known::Open(way));
-                Seen::First(Ticket { tracker: Arc::clone(self), id: id.into(), is_settled: false })
-            }
-            Some(Known::Open(old)) => {
-                *old = way;
-                Seen::Repeat
-            }
-            Some(Known::Done(outcome)) => {
-                let outcome = outcome.clone();
-                drop(state);
-                way.send(outcome);
-                Seen::Repeat
-            }
+        if let Some(open) = state.open.get_mut(id) {
+            *open = way;
+            return Seen::Repeat;
         }
+        if let Some(outcome) = state.answered.peek(id).cloned() {
+            drop(state);
+            way.send(outcome);
+            return Seen::Repeat;
+        }
+        state.open.insert(id.into(), way);
+        Seen::First(Ticket { tracker: Arc::clone(self), id: id.into(), is_settled: false })
+    }
+
+    /// Answers remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.state.lock().answered.len()
     }
 
     fn settle(&self, id: &str, outcome: Option<Outcome>) {
         let mut state = self.state.lock();
-        let Some(known) = state.known.get_mut(id) else { return };
-        let Known::Open(way) = std::mem::replace(known, Known::Done(kept(outcome.as_ref()))) else { return };
-        state.done.push_back(id.into());
-        if state.done.len() > REMEMBERED
-            && let Some(oldest) = state.done.pop_front()
-        {
-            state.known.remove(&*oldest);
-        }
+        let Some((id, way)) = state.open.remove_entry(id) else { return };
+        // Only room makes it forgotten, never time.
+        state.answered.keep(id, kept(outcome.as_ref()), 0);
         drop(state);
         way.send(outcome);
     }

@@ -45,6 +45,8 @@ pub struct Inbound {
     pub events: Arc<Events>,
     /// Questions about rooms.
     pub queries: Arc<Queries>,
+    /// Which items have come in.
+    pub tracker: Arc<Tracker>,
     /// What is counted.
     pub metrics: Arc<InboundMetrics>,
 }
@@ -59,13 +61,12 @@ struct Arrived<'a> {
 impl Inbound {
     /// Takes items until the node ends.
     pub async fn run(self, mut heard: mpsc::Receiver<Heard>) {
-        let tracker = Arc::new(Tracker::default());
         while let Some(page) = heard.recv().await {
             // What is pushed for one page shares one permit at each gateway, as the pushes of one API request do.
             let request = self.engine.request(Caller::CLIENTS);
             for item in page.items {
                 let mut item = item;
-                let ticket = match tracker.see(&item.id, &page.link, page.epoch, item.sequence) {
+                let ticket = match self.tracker.see(&item.id, &page.link, page.epoch, item.sequence) {
                     Seen::First(ticket) => ticket,
                     Seen::Repeat => continue,
                 };

@@ -72,13 +72,15 @@ fn of_memories(parts: &Parts, metrics: &Metrics) -> Gauges {
     let (engine, fleet, blocklist) =
         (Arc::clone(&parts.engine), Arc::clone(&parts.fleet), Arc::clone(&parts.blocklist));
     let (presence, devices, hook) = (Arc::clone(&parts.presence), Arc::clone(&parts.devices), parts.hook.clone());
-    let (remembered, rooms) = (Arc::clone(&metrics.remembered), metrics.presence.rooms.clone());
+    let (tracker, remembered, rooms) =
+        (Arc::clone(&parts.tracker), Arc::clone(&metrics.remembered), metrics.presence.rooms.clone());
     Box::new(move || {
         remembered.dedupe_keys.set(gauge(engine.published.len()));
         remembered.dedupe_bytes.set(gauge(engine.published.bytes()));
         remembered.nonces.set(gauge(engine.nonces.len()));
         remembered.nonces_bytes.set(gauge(engine.nonces.bytes()));
         remembered.seen_users.set(gauge(fleet.interest().seen()));
+        remembered.answers.set(gauge(tracker.remembered()));
         remembered.blocks.set(gauge(blocklist.len()));
         remembered.devices.set(gauge(devices.remembered()));
         remembered.hook.set(hook.as_ref().map_or(0, |hook| gauge(hook.remembered())));

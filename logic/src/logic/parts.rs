@@ -10,6 +10,7 @@ use crate::api::{Api, Door, Extras, Page};
 use crate::blocklist::Blocklist;
 use crate::config::LogicConfig;
 use crate::devices::Devices;
+use crate::fleet::tracker::Tracker;
 use crate::fleet::{self, Fleet, GatewayLink, Heard};
 use crate::hook::Hook;
 use crate::http_client::connect::system_resolver;
@@ -33,6 +34,7 @@ pub struct Parts {
     pub hook: Option<Arc<Hook>>,
     pub upstream: Arc<Upstream>,
     pub events: Arc<Events>,
+    pub tracker: Arc<Tracker>,
 }
 
 /// The spools, opened.
@@ -85,6 +87,7 @@ impl Parts {
             events: Arc::new(Events::new(Arc::clone(&upstream), Arc::clone(fleet.interest()), &config.events)),
             upstream,
             settings,
+            tracker: Arc::default(),
             fleet,
         })
     }
@@ -120,6 +123,7 @@ impl Parts {
             upstream: Arc::clone(&self.upstream),
             events: Arc::clone(&self.events),
             queries: Arc::new(queries),
+            tracker: Arc::clone(&self.tracker),
             metrics: Arc::clone(&metrics.inbound),
         }
     }

@@ -14,6 +14,7 @@ pub struct RememberedMetrics {
     pub blocks: Gauge,
     pub hook: Gauge,
     pub devices: Gauge,
+    pub answers: Gauge,
 }
 
 impl RememberedMetrics {
@@ -50,6 +51,11 @@ impl RememberedMetrics {
             "tidegate_logic_devices_remembered",
             "Users who came lately and of whom one connection of a kind may stay, remembered for ten seconds",
             self.devices.clone(),
+        );
+        r.register(
+            "tidegate_logic_answers_remembered",
+            "Answers to what clients said, remembered for what comes again",
+            self.answers.clone(),
         );
     }
 }
