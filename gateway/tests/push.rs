@@ -239,6 +239,28 @@ async fn a_ready_made_message_passes_the_window_and_the_numbering() {
     assert_eq!(ann.next().await["data"]["seq"], serde_json::json!([2, 3]));
 }
 
+/// The names in a receipt are bounded: a user with more connections is sent a ready-made message as a whole, and nobody is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_with_many_connections_gets_a_ready_made_message_without_being_named() {
+    let gateway = gateway(|_| {}).await;
+    let mut logic = Logic::link(&gateway).await;
+    let control = || Push { control: r#"{"type":"COMMAND"}"#.into(), ..push(To::User("ann".into()), &[]) };
+    let mut clients = Vec::new();
+    for _ in 0..64 {
+        clients.push(Client::connect(&gateway, "?user=ann").await);
+    }
+
+    let few = logic.push(vec![control()]).await;
+    clients.push(Client::connect(&gateway, "?user=ann").await);
+    let many = logic.push(vec![control()]).await;
+
+    let counts = [few, many].map(|reply| (reply.receipts[0].matched, reply.receipts[0].connections.len()));
+    assert_eq!(counts, [(64, 64), (65, 0)]);
+    for client in &mut clients {
+        assert_eq!(client.next().await["type"], "COMMAND");
+    }
+}
+
 /// A waiter for a ready-made message hears of its write; one that nobody can be meant by is not waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ready_made_message_can_be_waited_for_and_narrowed() {

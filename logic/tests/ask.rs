@@ -250,3 +250,31 @@ async fn who_came_just_before_a_command_is_asked_once_and_who_came_after_it_too(
     let target = |to| vec![Target { to: Some(to) }];
     assert_eq!(asked, [target(To::User("ann".into())), target(To::Connection(later.id))]);
 }
+
+/// Rule S-3: while gateways are upgraded, an older one does not say whom a command has reached. Whoever is there is not asked again;
+/// whoever comes at another gateway is.
+#[tokio::test]
+async fn an_older_gateway_does_not_keep_a_command_from_those_who_come_at_another_one() {
+    let (old, new) = (FakeGateway::start(1).await, FakeGateway::start(2).await);
+    let (_, there) = connection(1, 0, "ann");
+    let (_, moved) = connection(2, 0, "ann");
+    old.state.lock().names_nobody = true;
+    old.state.lock().connections.push(there);
+    let cursor = old.connect_user("ann");
+    let logic = node(&[&old, &new]).await;
+    old.acked(cursor).await;
+
+    let came = async {
+        until(|| async { old.state.lock().applied.len() == 1 }).await;
+        new.state.lock().connections.push(moved.clone());
+        new.connect_user("ann");
+        until(|| async { old.state.lock().queries.len() >= 2 && !new.state.lock().queries.is_empty() }).await;
+    };
+    let command = post(&logic, "/v1/agents/ann/command", r#"{"command": "x", "timeout_ms": 2000}"#);
+    let (reply, ()) = tokio::join!(command, came);
+
+    assert_eq!(reply.json["command"]["delivered"], 2, "{}", reply.text());
+    assert_eq!(old.state.lock().applied.len(), 1, "who stays is not asked again");
+    let asked: Vec<_> = new.state.lock().applied.iter().map(|push| push.targets.clone()).collect();
+    assert_eq!(asked, [vec![Target { to: Some(To::Connection(moved.id)) }]]);
+}

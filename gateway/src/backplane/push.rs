@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tidegate_protocol::ids::ConnectionId;
+use tidegate_protocol::limits::{BACKPLANE_BATCH_PUSHES, BACKPLANE_BODY_BYTES_MAX};
 use tidegate_protocol::records::{
     self, Dropped, Lane, Outcome, Push, PushBatch, PushReply, Receipt, WaitReply, WaitRequest, target::To,
 };
@@ -32,8 +33,10 @@ use crate::topic::batch::{Narrow, Waiter};
 const PUSHES_A_TURN: usize = 64;
 /// Longest time to live that the gateway's clock can tell from the past: 24 days. A longer one is for ever.
 const TTL_MS_MAX: u32 = i32::MAX as u32;
-/// Connections of one user that a ready-made message names. Whoever has more is sent it as a whole.
-const NAMED_MAX: usize = 256;
+/// Connections of one user that a ready-made message names. Whoever has more is sent it as a whole. As many as a look for newcomers
+/// asks for, and so few that the receipts of the largest batch fit one reply.
+const NAMED_MAX: usize = 64;
+const _: () = assert!(BACKPLANE_BATCH_PUSHES * NAMED_MAX * (16 + 2) < BACKPLANE_BODY_BYTES_MAX);
 /// Longest wait for "written".
 const WAIT_MS_MAX: u32 = 60_000;
 

@@ -9,8 +9,8 @@
 //!  Nobody, Untaken (or waiting, when the caller waits for the agent)
 //! ```
 //!
-//! Invariant: a connection is sent a command once, unless its gateway's answer was lost: gateways name those they sent it to; where one
-//! could not (a user with hundreds of connections there), nobody who comes later is sent it either. The id is the same.
+//! Invariant: a connection is sent a command once, unless its gateway's answer was lost: gateways name those they sent it to. One that
+//! could not (many connections of the user, or an older release) is left out of the looks for newcomers. The id is the same.
 
 use std::collections::HashSet;
 use std::future::{Future, pending};
@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use super::registry::{Reply, Target, Waiting};
 use super::{Agents, documents};
 use crate::fleet::interest::Watch;
-use crate::fleet::{Failure, Fleet, Permits};
+use crate::fleet::{Failure, Fleet, Identity, Permits};
 use crate::push::dedupe::{Outcome, Print};
 use crate::push::route::route;
 use crate::push::{Narrow, Push, To, Wait};
@@ -131,13 +131,8 @@ struct Sent {
     may_be_taken: bool,
     /// Who got it, as far as gateways named them.
     named: Vec<ConnectionId>,
-}
-
-impl Sent {
-    /// Whether everybody who got it is named.
-    fn is_named(&self) -> bool {
-        self.named.len() as u64 == self.matched
-    }
+    /// The gateways that did not name everybody.
+    unnamed: Vec<Identity>,
 }
 
 type Looking<'a> = Pin<Box<dyn Future<Output = Vec<ConnectionId>> + Send + 'a>>;
@@ -151,8 +146,8 @@ struct Run<'a> {
     deadline: Instant,
     /// Connections that were sent the command.
     told: HashSet<ConnectionId>,
-    /// Whether `told` has them all.
-    is_told_whole: bool,
+    /// The gateways of which `told` does not have them all.
+    unnamed: Vec<Identity>,
     delivered: u64,
     replies: Vec<Reply>,
 }
@@ -168,8 +163,8 @@ pub async fn run(agents: &Agents, ask: &Ask, steps: Option<mpsc::Sender<Step>>) 
     let secret = getrandom::u64().expect("the kernel has random numbers once it is up");
     let waiting = agents.registry.begin(agents.fleet.logic(), secret, ask.target.clone());
     let deadline = started + ask.timeout;
-    let (told, replies) = (HashSet::new(), Vec::new());
-    let mut run = Run { agents, ask, waiting, steps, deadline, told, is_told_whole: true, delivered: 0, replies };
+    let (told, unnamed, replies) = (HashSet::new(), Vec::new(), Vec::new());
+    let mut run = Run { agents, ask, waiting, steps, deadline, told, unnamed, delivered: 0, replies };
     let end = run.live_on(watch).await;
     Conclusion { id: run.waiting.id, replies: run.replies, delivered: run.delivered, end, took: started.elapsed() }
 }
@@ -178,7 +173,7 @@ impl Run<'_> {
     async fn live_on(&mut self, watch: Option<Watch>) -> End {
         let sent = self.send(self.ask.target.to()).await;
         self.delivered = sent.matched;
-        self.is_told_whole = sent.is_named();
+        self.unnamed = sent.unnamed;
         self.told.extend(sent.named);
         if sent.matched == 0 && !sent.may_be_taken && !self.ask.waits_for_agent {
             return if sent.failed.is_empty() { End::Nobody } else { End::Untaken(sent.failed) };
@@ -231,10 +226,7 @@ impl Run<'_> {
     }
 
     async fn send_to_new(&mut self, mut found: Vec<ConnectionId>) {
-        if !self.is_told_whole {
-            return;
-        }
-        found.retain(|id| self.told.insert(*id));
+        found.retain(|id| !self.unnamed.iter().any(|gateway| is_at_home(*id, *gateway)) && self.told.insert(*id));
         if found.is_empty() {
             return;
         }
@@ -262,6 +254,9 @@ impl Run<'_> {
             match taken {
                 Ok(receipt) => {
                     sent.matched += receipt.matched;
+                    if (receipt.connections.len() as u64) < receipt.matched {
+                        sent.unnamed.push(link.identity());
+                    }
                     sent.named.extend(receipt.connections.iter().filter_map(|id| ConnectionId::from_slice(id)));
                 }
                 Err(failure) => {
@@ -272,6 +267,11 @@ impl Run<'_> {
         }
         sent
     }
+}
+
+/// Whether a connection is at this gateway, in this run of it. Nobody is at one that has never said who it is.
+fn is_at_home(id: ConnectionId, gateway: Identity) -> bool {
+    gateway.is_some_and(|(gateway, epoch)| id.gateway == gateway && epoch.is_none_or(|epoch| id.epoch == epoch))
 }
 
 /// When a command looks by itself: 1, 3, 7, … s after it was sent, and shortly before its deadline.

@@ -129,7 +129,9 @@ impl Link {
         let _ = self.briefed.subscribe().wait_for(|briefed| *briefed == epoch).await;
     }
 
-    pub(super) fn identity(&self) -> Identity {
+    /// Which connections are this gateway's.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
         let account = self.account.lock();
         let info = account.info.as_ref()?;
         // While the link is down the gateway may have restarted: then only its own id is certain.

@@ -52,6 +52,8 @@ pub struct State {
     pub lose_next_reply: bool,
     /// It leaves, by its own word.
     pub is_draining: bool,
+    /// As an older release: receipts name nobody.
+    pub names_nobody: bool,
 }
 
 /// The gateway.
@@ -98,6 +100,7 @@ impl FakeGateway {
             waits_ms: Vec::new(),
             lose_next_reply: false,
             is_draining: false,
+            names_nobody: false,
         };
         let gateway = Self {
             addr,
@@ -362,7 +365,7 @@ fn receipt(state: &State, push: &Push) -> Receipt {
     };
     let matched = push.targets.iter().map(count).sum();
     let named = |t: &Target| match t.to.as_ref() {
-        Some(target::To::User(user)) if !push.control.is_empty() => {
+        Some(target::To::User(user)) if !push.control.is_empty() && !state.names_nobody => {
             state.connections.iter().filter(|c| c.user == *user).map(|c| c.id.clone()).collect()
         }
         _ => Vec::new(),
