@@ -1,6 +1,7 @@
 //! `[[logic.keys]]`: who may call, and what makes a list of keys contradict itself.
 
 use serde::{Deserialize, Serialize};
+use tidegate_protocol::limits::{PATTERN_BYTES_MAX, PATTERNS_MAX};
 
 use super::moment::Moment;
 
@@ -10,11 +11,6 @@ pub const KEYS_MAX: usize = 1_000;
 const KEYS_OF_AN_ID_MAX: usize = 2;
 /// Longest id, in bytes.
 const ID_BYTES_MAX: usize = 64;
-
-/// Most patterns of one kind.
-const PATTERNS_MAX: usize = 32;
-/// Longest pattern, in bytes; names are as long.
-pub const PATTERN_BYTES_MAX: usize = 128;
 
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]

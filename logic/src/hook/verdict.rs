@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::json;
-use tidegate_protocol::limits::is_valid_name;
+use tidegate_protocol::limits::{PATTERN_BYTES_MAX, PATTERNS_MAX, is_valid_name};
 use tidegate_protocol::records::{Connect, Grants, Pair, Sender, Verdict};
 
 /// Statuses by which a hook may refuse.
 const STATUSES: [u32; 4] = [401, 403, 429, 503];
 /// As of tokens (docs/protocol.md).
-const PATTERNS_MAX: usize = 32;
-const PATTERN_BYTES_MAX: usize = 128;
 const ATTRIBUTES_MAX: usize = 16;
 const ATTRIBUTES_BYTES_MAX: usize = 1_024;
 /// Longest code and message of a refusal, in bytes.

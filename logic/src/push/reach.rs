@@ -69,9 +69,9 @@ fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use tidegate_protocol::ids::ConnectionId;
+    use tidegate_protocol::limits::PATTERN_BYTES_MAX;
 
     use super::*;
-    use crate::config::keys::PATTERN_BYTES_MAX;
 
     fn list(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
