@@ -256,6 +256,22 @@ fn every_key_has_a_default_of_its_type() {
 }
 
 #[test]
+fn no_count_is_masked_and_every_secret_is() {
+    let schema = Schema::of(&Config::default());
+    let is_text = |key: &&str| matches!(schema.kind(key), Some(schema::Kind::Text | schema::Kind::List));
+
+    let (secrets, others): (Vec<&str>, Vec<&str>) = schema.keys().partition(|key| show::is_secret(key));
+
+    assert!(secrets.iter().all(is_text), "{secrets:?}");
+    let hints = ["secret", "password"];
+    let shown = |key: &&str| is_text(key) && hints.iter().any(|hint| key.contains(hint));
+    assert_eq!(others.into_iter().filter(shown).collect::<Vec<_>>(), Vec::<&str>::new());
+    for key in ["gateway.auth.keys", "gateway.backplane_secret", "logic.backplane_secret", "logic.upstream.sinks"] {
+        assert!(secrets.contains(&key), "{key} in {secrets:?}");
+    }
+}
+
+#[test]
 fn a_table_is_read_by_the_names_in_it_alone() {
     for (text, key) in [
         (
