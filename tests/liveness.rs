@@ -5,7 +5,9 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use support::tls::{self, Authority};
 use support::{Client, Ending, Event, PATIENCE, Raw, Server, until};
+use tokio::net::TcpSocket;
 
 const IDLE: Duration = Duration::from_millis(1_000);
 const PONG: Duration = Duration::from_millis(1_000);
@@ -64,19 +66,43 @@ async fn inbound_bytes_count_as_life() {
     }
 }
 
+/// With these the kernel's timeout is 8 s, and a stall of 1.5 s is far shorter.
+const SLOW: [(&str, &str); 3] = [
+    ("TIDEGATE_GATEWAY__PENDING__AGE_MS", "3500"),
+    ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", "6000"),
+    ("TIDEGATE_GATEWAY__HEARTBEAT__PONG_MS", "4000"),
+];
+
 /// A peer that is slow for a moment twice is not the peer that is gone: Linux forgets that the window had opened between
 /// (docs/adr/0007), so that a stall of a second became a lost connection.
 #[tokio::test]
 async fn a_second_short_stall_costs_nobody_the_connection() {
-    // With these the kernel's timeout is 8 s, and either stall is far shorter.
-    let env = [
-        ("TIDEGATE_GATEWAY__PENDING__AGE_MS", "3500"),
-        ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", "6000"),
-        ("TIDEGATE_GATEWAY__HEARTBEAT__PONG_MS", "4000"),
-    ];
-    let (gateway, logic) = Server::pair(&env).await;
+    let (gateway, logic) = Server::pair(&SLOW).await;
+    let client = Client::open(gateway.clients(), "/ws", Some(16 * 1024)).await;
+
+    stalls_twice(client, &gateway, &logic).await;
+}
+
+/// The same behind TLS, where the client's socket is the relay's and not the bucket's.
+#[tokio::test]
+async fn a_second_short_stall_costs_nobody_the_connection_over_tls() {
+    let authority = Authority::new("test");
+    let issued = authority.issue("server", &["localhost"]);
+    let files = [("TIDEGATE_GATEWAY__TLS__CERT", &*issued.cert), ("TIDEGATE_GATEWAY__TLS__KEY", &*issued.key)];
+    let gateway = Server::gateway("g1", &[&SLOW[..], &files].concat()).await;
+    let logic = Server::logic(&[&gateway], &[]).await;
+    let socket = TcpSocket::new_v4().expect("a socket is free");
+    socket.set_recv_buffer_size(16 * 1024).expect("the kernel takes a buffer size");
+    let stream = socket.connect(gateway.direct_clients()).await.expect("the gateway listens");
+    let stream = tls::over(&authority.connector(), stream).await.expect("the certificate is good");
+    let client = Client::shake_hands(stream, "localhost", "/ws", &[]).await;
+
+    stalls_twice(client, &gateway, &logic).await;
+}
+
+/// Pauses the client until messages wait in the gateway, twice; it must get all of them.
+async fn stalls_twice(mut client: Client, gateway: &Server, logic: &Server) {
     let mut api = logic.connect_api().await;
-    let mut client = Client::open(gateway.clients(), "/ws", Some(16 * 1024)).await;
     client.join("r").await;
     let (filler, mut said) = ("x".repeat(4_096), 0);
 
