@@ -41,7 +41,7 @@ pub struct Gateways {
 pub struct Failed {
     /// Its backplane address.
     pub gateway: String,
-    /// A [`crate::fleet::Failure`] as one word.
+    /// Why, as one word.
     pub reason: &'static str,
 }
 
