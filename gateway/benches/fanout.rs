@@ -17,9 +17,11 @@ use tidegate_gateway::bucket::table::{Cold, Table};
 use tidegate_gateway::bucket::{Bucket, of_user};
 use tidegate_gateway::key::{ConnectionKey, SlotKey};
 use tidegate_gateway::memory::{MemoryGateway, To};
+use tidegate_gateway::topic::Topic;
 use tidegate_gateway::topic::batch::{Narrow, Segment};
+use tidegate_gateway::topic::room::Room;
+use tidegate_gateway::topic::target::Target;
 use tidegate_gateway::topic::window::{Bounds, Window};
-use tidegate_gateway::topic::{RoomSubject, Subject, Topic};
 use tidegate_protocol::records::Lane;
 
 /// Files that are not connections.
@@ -59,8 +61,9 @@ fn user(n: u32) -> Arc<str> {
     format!("user-{n:06}").into()
 }
 
-fn topic_of_a_room() -> Arc<Topic> {
-    Arc::new(Topic::new(Subject::Room(RoomSubject {
+fn a_room() -> Arc<Room> {
+    Arc::new(Room {
+        topic: Topic::default(),
         id: 1,
         name: "flights/FRA".into(),
         announced: 0,
@@ -69,7 +72,7 @@ fn topic_of_a_room() -> Arc<Topic> {
         users: 0.into(),
         changes: None,
         members: AtomicU64::new(0),
-    })))
+    })
 }
 
 fn lookups(c: &mut Criterion) {
@@ -107,15 +110,15 @@ fn table(c: &mut Criterion) {
         group.bench_function(format!("insert and remove beside {n}"), |b| {
             b.iter(|| come_and_go(&mut bucket.table.write(), &mut file));
         });
-        let topic = topic_of_a_room();
+        let room = a_room();
         for slot in 0..n {
-            bucket.table.write().join(slot, &topic, 0, || 0);
+            bucket.table.write().join(slot, &room, 0, || 0);
         }
         group.bench_function(format!("leave and join a room of {n}"), |b| {
             b.iter(|| {
                 let mut table = bucket.table.write();
                 table.leave(n / 2, 1, 0);
-                table.join(n / 2, &topic, 0, || 0)
+                table.join(n / 2, &room, 0, || 0)
             });
         });
     }
@@ -144,7 +147,7 @@ fn window(c: &mut Criterion) {
 }
 
 fn slow_peer(c: &mut Criterion) {
-    let topic = topic_of_a_room();
+    let room = a_room();
     let segment = Segment {
         frame: Bytes::from(vec![b'x'; 170]),
         messages: 1,
@@ -160,7 +163,14 @@ fn slow_peer(c: &mut Criterion) {
         b.iter(|| {
             let (mut pending, mut counts) = (Pending::new(1), Default::default());
             for _ in 0..64 {
-                pending.push_segment(&topic, &segment, &segment.frame, 1 << 20, 1, &mut counts);
+                pending.push_segment(
+                    &Target::from(Arc::clone(&room)),
+                    &segment,
+                    &segment.frame,
+                    1 << 20,
+                    1,
+                    &mut counts,
+                );
             }
             let mut slices = Vec::with_capacity(64);
             pending.slices(1, &mut counts, &mut slices);

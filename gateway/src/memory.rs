@@ -20,12 +20,12 @@ use crate::connection::membership::leave_all;
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::compressor::Compressor;
-use crate::deliver::merge::{Incoming, Merger, Private};
+use crate::deliver::merge::{Incoming, Merger};
 use crate::key::ConnectionKey;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::session::Platform;
-use crate::topic::Topic;
+use crate::topic::target::{Private, Target};
 use crate::writer::Writer;
 
 /// Changes of interest kept, though no logic node asks for them.
@@ -177,7 +177,7 @@ impl MemoryGateway {
             return false;
         }
         let Some(entered) = self.rooms.enter(room, &self.interest) else { return false };
-        table.join(place.key.at.slot, &entered.topic, bucket.index, || entered.topic.gather.lock().seq)
+        table.join(place.key.at.slot, &entered.room, bucket.index, || entered.room.topic.gather.lock().seq)
     }
 
     /// Takes a connection out of a room; false when it was not in it.
@@ -187,10 +187,10 @@ impl MemoryGateway {
         if table.find(place.key.at).is_none() {
             return false;
         }
-        let Some(topic) = self.rooms.id(room).and_then(|id| table.leave(place.key.at.slot, id, bucket.index)) else {
+        let Some(room) = self.rooms.id(room).and_then(|id| table.leave(place.key.at.slot, id, bucket.index)) else {
             return false;
         };
-        self.rooms.exit(&topic, &self.interest);
+        self.rooms.exit(&room, &self.interest);
         true
     }
 
@@ -209,17 +209,17 @@ impl MemoryGateway {
 
     /// Pushes messages; false when nobody can be meant.
     pub fn push(&self, to: To<'_>, messages: &[Bytes], lane: Lane, now: Millis) -> bool {
-        let Some(topic) = self.topic(to) else { return false };
-        self.merger.push(&topic, &Incoming { messages, lane, expires_at: 0, narrow: None, waiter: None }, now);
+        let Some(target) = self.target(to) else { return false };
+        self.merger.push(&target, &Incoming { messages, lane, expires_at: 0, narrow: None, waiter: None }, now);
         true
     }
 
-    /// The topic of a target that has members.
+    /// The target, when it has members.
     #[must_use]
-    pub fn topic(&self, to: To<'_>) -> Option<Arc<Topic>> {
+    pub fn target(&self, to: To<'_>) -> Option<Target> {
         match to {
-            To::All => Some(Arc::clone(&self.merger.all)),
-            To::Room(room) => self.rooms.find(room),
+            To::All => Some(self.merger.all.clone()),
+            To::Room(room) => self.rooms.find(room).map(Target::from),
             To::User(user) => {
                 let table = self.buckets[usize::from(of_user(user, self.buckets.len()))].table.read();
                 let key = Arc::clone(table.users.get_key_value(user)?.0);

@@ -3,7 +3,6 @@
 //! The budget: at most 120 bytes of gateway heap for a connection without a name, a room or anything that waits.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, eventfd};
@@ -11,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_gateway::bucket::pending::Pending;
 use tidegate_gateway::bucket::table::{Cold, Hot, Table};
 use tidegate_gateway::topic::batch::Segment;
-use tidegate_gateway::topic::{Subject, Topic};
+use tidegate_gateway::topic::target::Target;
 use tidegate_protocol::records::Lane;
 
 /// Most heap bytes of an anonymous, healthy connection.
@@ -88,7 +87,7 @@ fn four_rooms_fit_inside_a_connection() {
 
 #[test]
 fn what_waits_is_the_shared_frame_and_no_copy() {
-    let topic = Arc::new(Topic::new(Subject::All { epoch: "e".into() }));
+    let target = Target::everyone("e");
     let segment = Segment {
         frame: Bytes::from(vec![b'x'; 1_000]),
         messages: 1,
@@ -102,7 +101,7 @@ fn what_waits_is_the_shared_frame_and_no_copy() {
 
     for pending in &mut slow {
         let mut counts = Default::default();
-        pending.push_segment(&topic, &segment, &segment.frame, 8_192, 1, &mut counts);
+        pending.push_segment(&target, &segment, &segment.frame, 8_192, 1, &mut counts);
         let mut slices = Vec::new();
         pending.slices(1, &mut counts, &mut slices);
 

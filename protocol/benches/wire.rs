@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use prost::Message as _;
 use tidegate_protocol::handshake::{self, Origins, Parsed, Policy};
 use tidegate_protocol::message;
-use tidegate_protocol::push::{self, Numbering, Subject};
+use tidegate_protocol::push::{self, Numbering, Whom};
 use tidegate_protocol::records::target::To;
 use tidegate_protocol::records::{Lane, Push, PushBatch, Target};
 use tidegate_protocol::ws::{Decoder, Limits};
@@ -113,7 +113,7 @@ fn encode(c: &mut Criterion) {
         let numbering = Numbering { epoch: "19a2b3c4d5e", first: 1, last: count };
         group.throughput(Throughput::Elements(count));
         group.bench_function(format!("{count} items of {ITEM_BYTES} B"), |b| {
-            b.iter(|| push::encode(&Subject::Room("flights/FRA"), Some(numbering), black_box(&items)));
+            b.iter(|| push::encode(&Whom::Room("flights/FRA"), Some(numbering), black_box(&items)));
         });
     }
     group.finish();

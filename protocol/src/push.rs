@@ -7,9 +7,9 @@ use bytes::Bytes;
 use crate::json::write_string;
 use crate::ws;
 
-/// What a batch says of itself to its receivers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Subject<'a> {
+/// Whom a PUSH or a GAP is for, as its receiver is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom<'a> {
     /// For everyone at this gateway.
     All,
     /// For the members of a room.
@@ -33,17 +33,17 @@ pub struct Numbering<'a> {
 
 /// Encodes and frames one batch. `numbering` is absent for messages outside the numbering (narrowed pushes).
 #[must_use]
-pub fn encode(subject: &Subject<'_>, numbering: Option<Numbering<'_>>, items: &[Bytes]) -> Bytes {
+pub fn encode(whom: &Whom<'_>, numbering: Option<Numbering<'_>>, items: &[Bytes]) -> Bytes {
     let mut prefix = Vec::with_capacity(96);
     prefix.extend_from_slice(br#"{"type":"PUSH","data":{"#);
-    match subject {
-        Subject::All | Subject::Connection => {}
-        Subject::Room(room) => {
+    match whom {
+        Whom::All | Whom::Connection => {}
+        Whom::Room(room) => {
             prefix.extend_from_slice(br#""room":"#);
             write_string(&mut prefix, room);
             prefix.push(b',');
         }
-        Subject::User => prefix.extend_from_slice(br#""user":true,"#),
+        Whom::User => prefix.extend_from_slice(br#""user":true,"#),
     }
     if let Some(n) = numbering {
         prefix.extend_from_slice(br#""epoch":"#);
@@ -89,7 +89,7 @@ mod tests {
         let items = [Bytes::from_static(b"{\"a\": 1}"), Bytes::from_static(b"\"x\""), Bytes::from_static(b"3")];
         let numbering = Numbering { epoch: "e1", first: 7, last: 9 };
 
-        let frame = encode(&Subject::Room("r\"1"), Some(numbering), &items);
+        let frame = encode(&Whom::Room("r\"1"), Some(numbering), &items);
 
         assert_eq!(
             text(&frame),
@@ -98,19 +98,19 @@ mod tests {
     }
 
     #[test]
-    fn every_subject_is_valid_json() {
+    fn every_whom_is_valid_json() {
         let items = [Bytes::from_static(b"null")];
-        for subject in [Subject::All, Subject::Room("r"), Subject::User, Subject::Connection] {
-            let frame = encode(&subject, None, &items);
+        for whom in [Whom::All, Whom::Room("r"), Whom::User, Whom::Connection] {
+            let frame = encode(&whom, None, &items);
             let json: Result<serde_json::Value, _> = serde_json::from_str(&text(&frame));
-            assert!(json.is_ok(), "{subject:?}");
+            assert!(json.is_ok(), "{whom:?}");
         }
     }
 
     #[test]
     fn long_batches_carry_the_long_head() {
         let items = vec![Bytes::from(vec![b'1'; 70_000])];
-        let frame = encode(&Subject::All, None, &items);
+        let frame = encode(&Whom::All, None, &items);
         assert_eq!(frame[0], 0x81);
         assert_eq!(frame[1], 127);
         assert_eq!(frame.len(), 10 + text(&frame).len());

@@ -4,10 +4,8 @@
 use bytes::Bytes;
 use tidegate_protocol::command;
 use tidegate_protocol::ids::CommandId;
-use tidegate_protocol::push::{self, Numbering, Subject};
-use tidegate_protocol::reply::{
-    self, Error, GapSubject, Hello, JoinedRoom, Limits, Missing, Presence, Reconnect, RoomError,
-};
+use tidegate_protocol::push::{self, Numbering, Whom};
+use tidegate_protocol::reply::{self, Error, Hello, JoinedRoom, Limits, Missing, Presence, Reconnect, RoomError};
 
 /// A name that needs every kind of escape.
 const AWKWARD: &str = "a\"\\/\u{7}\n\u{2028}ü";
@@ -84,22 +82,22 @@ fn outcomes(frames: &mut Frames) {
 
 fn what_comes_by_itself(frames: &mut Frames) {
     let range = Missing::Range { from: 5, to: 400 };
-    frames.take(|out| reply::gap(out, GapSubject::Room(AWKWARD), range, "slow"));
-    frames.take(|out| reply::gap(out, GapSubject::All, range, "expired"));
-    frames.take(|out| reply::gap(out, GapSubject::User, range, "slow"));
-    frames.take(|out| reply::gap(out, GapSubject::User, Missing::Count(3), "slow"));
-    frames.take(|out| reply::gap(out, GapSubject::Room("r"), Missing::Count(1), "slow"));
-    frames.take(|out| reply::gap(out, GapSubject::Connection, Missing::Count(2), "slow"));
+    frames.take(|out| reply::gap(out, Whom::Room(AWKWARD), range, "slow"));
+    frames.take(|out| reply::gap(out, Whom::All, range, "expired"));
+    frames.take(|out| reply::gap(out, Whom::User, range, "slow"));
+    frames.take(|out| reply::gap(out, Whom::User, Missing::Count(3), "slow"));
+    frames.take(|out| reply::gap(out, Whom::Room("r"), Missing::Count(1), "slow"));
+    frames.take(|out| reply::gap(out, Whom::Connection, Missing::Count(2), "slow"));
     let id = CommandId { logic: 0x1f3a_6c0d_e8b2_4f57, number: 42, secret: 7 };
     frames.take(|out| out.extend(command::message(id, AWKWARD, r#"{"a": 1}"#, 5_000)));
     let items = [Bytes::from_static(br#"{"n": 1}"#), Bytes::from_static(b"3")];
     let numbering = Numbering { epoch: "1a1fdb96e89", first: 12, last: 13 };
-    for subject in [Subject::All, Subject::Room(AWKWARD), Subject::User, Subject::Connection] {
+    for subject in [Whom::All, Whom::Room(AWKWARD), Whom::User, Whom::Connection] {
         // Behind the two bytes or four of the frame's head.
         let frame = push::encode(&subject, Some(numbering), &items);
         frames.take(|out| out.extend_from_slice(&frame[if frame[1] == 126 { 4 } else { 2 }..]));
     }
-    let frame = push::encode(&Subject::Room("r"), None, &items);
+    let frame = push::encode(&Whom::Room("r"), None, &items);
     frames.take(|out| out.extend_from_slice(&frame[2..]));
 }
 

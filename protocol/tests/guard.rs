@@ -8,7 +8,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tidegate_protocol::handshake::{self, Origins, Parsed, Policy};
 use tidegate_protocol::message::{self, Verb};
-use tidegate_protocol::push::{self, Numbering, Subject};
+use tidegate_protocol::push::{self, Numbering, Whom};
 use tidegate_protocol::records::{Push, PushBatch};
 use tidegate_protocol::ws::{Decoder, Event, Limits};
 
@@ -124,7 +124,7 @@ fn a_push_frame_is_allocated_once_at_its_size() {
         let items = vec![Bytes::from(vec![b'1'; 100]); count];
         let numbering = Numbering { epoch: "e", first: 1, last: count as u64 };
 
-        let frame = push::encode(&Subject::Room("r"), Some(numbering), &items);
+        let frame = push::encode(&Whom::Room("r"), Some(numbering), &items);
 
         let len = frame.len();
         let whole = frame.try_into_mut().expect("nobody else has it yet");

@@ -185,9 +185,9 @@ const PROTOCOL_ARROWS: &[Floor] = &[
     ("proxy", &["handshake"]),
     ("blocks", &["records"]),
     ("message", &["ids", "json", "limits"]),
-    ("reply", &["json"]),
-    ("schema", &["message", "reply"]),
     ("push", &["json", "ws"]),
+    ("reply", &["json", "push"]),
+    ("schema", &["message", "reply"]),
     ("command", &["ids", "json"]),
     ("compat", &["json", "limits"]),
 ];

@@ -23,7 +23,7 @@ use crate::counters::{Delta, Totals};
 use crate::key::{Instance, SlotKey};
 use crate::rooms::Rooms;
 use crate::session::Access;
-use crate::topic::Topic;
+use crate::topic::room::Room;
 use crate::uplink::events::Happened;
 
 /// Members taken out of a room under one hold of its bucket's lock: well under a millisecond with their LEFTs.
@@ -191,12 +191,11 @@ impl Commands {
     /// Takes everyone out of a room, a few at a time, so that neither a lock nor a thread is held for long. Who joins meanwhile may
     /// stay; the room itself ends with its last member, as always.
     async fn close_room(&self, room: &str) -> u64 {
-        let Some(topic) = self.rooms.find(room) else { return 0 };
-        let Some(subject) = topic.room() else { return 0 };
+        let Some(found) = self.rooms.find(room) else { return 0 };
         let mut left = 0;
-        for index in subject.marked() {
+        for index in found.marked() {
             let bucket = &self.buckets[usize::from(index)];
-            let members = members_of(bucket, &topic);
+            let members = members_of(bucket, &found);
             for few in members.chunks(LEAVERS_A_TURN) {
                 left += self.take_out_few(bucket, few, room);
                 tokio::task::yield_now().await;
@@ -238,8 +237,8 @@ fn mind(bucket: &Bucket, key: SlotKey, queued: Queued) {
     }
 }
 
-fn members_of(bucket: &Bucket, topic: &Arc<Topic>) -> Vec<SlotKey> {
+fn members_of(bucket: &Bucket, room: &Room) -> Vec<SlotKey> {
     let table = bucket.table.read();
-    let members = topic.room().and_then(|room| table.rooms.get(&room.id));
+    let members = table.rooms.get(&room.id);
     members.map_or_else(Vec::new, |m| m.slots.iter().map(|slot| table.key(slot)).collect())
 }

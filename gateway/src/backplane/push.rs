@@ -2,7 +2,6 @@
 //! The whole batch is checked before its first push is applied. A batch seen before is answered from memory.
 //! While the fan-out is over its bound, the batch waits here, and with it the logic node: that is the back-pressure.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,12 +21,12 @@ use crate::clock::{Clock, Millis};
 use crate::counters::{DropReason, Population, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::deliver::merge::ready::{self, Ready};
-use crate::deliver::merge::{Incoming, Merger, Private};
+use crate::deliver::merge::{Incoming, Merger};
 use crate::key::{ConnectionKey, Instance};
 use crate::rooms::Rooms;
 use crate::session::Access;
-use crate::topic::Topic;
 use crate::topic::batch::{Narrow, Waiter};
+use crate::topic::target::{Private, Target};
 
 /// Pushes applied before others get a turn.
 const PUSHES_A_TURN: usize = 64;
@@ -108,7 +107,7 @@ impl Pushes {
 
     /// The topics of a push's targets that mean somebody here. Who is meant is counted, and named where a ready-made message is for a
     /// user: then its connections are addressed one by one, so that those named are those who get it, whoever comes or goes.
-    fn address(&self, push: &Push, narrow: Option<&Narrow>, receipt: &mut Receipt) -> SmallVec<[Arc<Topic>; 4]> {
+    fn address(&self, push: &Push, narrow: Option<&Narrow>, receipt: &mut Receipt) -> SmallVec<[Target; 4]> {
         let mut topics = SmallVec::new();
         let is_ready_made = !push.control.is_empty();
         for to in push.targets.iter().filter_map(|target| target.to.as_ref()) {
@@ -117,12 +116,12 @@ impl Pushes {
                 receipt.connections.extend(
                     keys.iter().map(|&key| Bytes::copy_from_slice(&self.targets.instance.id_of(key).to_bytes())),
                 );
-                topics.extend(keys.into_iter().map(|key| Merger::<OwnedFd>::passing(Private::Connection(key))));
+                topics.extend(keys.into_iter().map(|key| Target::private(Private::Connection(key))));
             } else if let Some((place, n)) = self.targets.resolve(to, narrow).filter(|(_, n)| *n > 0) {
                 receipt.matched += n;
                 topics.push(match place {
-                    Place::Kept(topic) => topic,
-                    Place::Private(key) if is_ready_made => Merger::<OwnedFd>::passing(key),
+                    Place::Kept(target) => target,
+                    Place::Private(key) if is_ready_made => Target::private(key),
                     Place::Private(key) => self.targets.merger.private(key),
                 });
             }
@@ -183,18 +182,17 @@ impl Targets {
                     None => self.population.connections() as u64,
                     Some(narrow) => self.buckets.iter().map(|b| count_all(b, narrow)).sum(),
                 };
-                Some((Place::Kept(Arc::clone(&self.merger.all)), n))
+                Some((Place::Kept(self.merger.all.clone()), n))
             }
             To::Room(name) => {
-                let topic = self.rooms.find(name)?;
-                let room = topic.room()?;
+                let room = self.rooms.find(name)?;
                 let n = match narrow {
                     None => room.members.load(Ordering::Relaxed),
                     Some(narrow) => {
                         room.marked().map(|b| count_members(&self.buckets[usize::from(b)], room.id, narrow)).sum()
                     }
                 };
-                Some((Place::Kept(topic), n))
+                Some((Place::Kept(room.into()), n))
             }
             To::User(name) => {
                 let bucket = &self.buckets[usize::from(of_user(name, self.buckets.len()))];
@@ -249,7 +247,7 @@ impl Targets {
 /// Where a target's topic is.
 enum Place {
     /// It lives as long as its room, or the gateway.
-    Kept(Arc<Topic>),
+    Kept(Target),
     /// It is made when there is something to send.
     Private(Private),
 }

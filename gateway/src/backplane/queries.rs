@@ -17,7 +17,7 @@ use crate::clock::{Clock, age_of, unix_ms};
 use crate::key::{ConnectionKey, Instance};
 use crate::rooms::Rooms;
 use crate::session::{Access, address};
-use crate::topic::Topic;
+use crate::topic::room::Room;
 
 /// What the questions look at.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ impl Queries {
             QueryKind::Connections => self.connections(request)?,
             QueryKind::Rooms => {
                 let limit = page(request.limit);
-                let topics = self.rooms.list(&request.prefix, &request.cursor, limit);
-                let rooms: Vec<RoomInfo> = topics.iter().filter_map(|t| room_info(t)).collect();
+                let found = self.rooms.list(&request.prefix, &request.cursor, limit);
+                let rooms: Vec<RoomInfo> = found.iter().map(|room| room_info(room)).collect();
                 let cursor = if rooms.len() == limit {
                     rooms.last().map_or_else(String::new, |r| r.name.clone())
                 } else {
@@ -57,7 +57,7 @@ impl Queries {
             }
             QueryKind::Room => {
                 let names = std::iter::once(&request.room).chain(&request.names).take(QUERY_PAGE_MAX + 1);
-                let rooms = names.filter_map(|name| self.rooms.find(name).and_then(|t| room_info(&t))).collect();
+                let rooms = names.filter_map(|name| self.rooms.find(name).map(|room| room_info(&room))).collect();
                 QueryReply { rooms, ..QueryReply::default() }
             }
             QueryKind::Blocks => {
@@ -76,7 +76,7 @@ impl Queries {
         if !request.room.is_empty() && room.is_none() {
             return Ok(QueryReply::default());
         }
-        let room_id = room.as_ref().and_then(|t| t.room()).map(|r| r.id);
+        let room_id = room.as_ref().map(|room| room.id);
         let platform = match request.platform.as_str() {
             "" => None,
             name => match self.access.platforms.find(name) {
@@ -127,7 +127,7 @@ impl Queries {
             rooms: cold
                 .rooms
                 .iter()
-                .filter_map(|id| table.rooms.get(id)?.topic.room().map(|r| r.name.to_string()))
+                .filter_map(|id| table.rooms.get(id).map(|members| members.room.name.to_string()))
                 .collect(),
             address: address.map_or_else(String::new, address::shown),
             age_ms,
@@ -173,14 +173,13 @@ fn cursor(text: &str) -> Result<(usize, u32), Refused> {
         .ok_or_else(|| Refused::Bad("a cursor comes from the reply before".into()))
 }
 
-fn room_info(topic: &Topic) -> Option<RoomInfo> {
-    let room = topic.room()?;
-    Some(RoomInfo {
+fn room_info(room: &Room) -> RoomInfo {
+    RoomInfo {
         name: room.name.to_string(),
         online: room.members.load(Ordering::Relaxed),
         users: room.users.load(Ordering::Relaxed),
-        seq: topic.gather.lock().seq,
+        seq: room.topic.gather.lock().seq,
         epoch: room.epoch.to_string(),
         told: crate::rooms::presence::told(room),
-    })
+    }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use tidegate_protocol::records::Lane;
@@ -14,8 +13,8 @@ use tidegate_protocol::ws;
 
 use crate::clock::{Millis, is_due};
 use crate::counters::{Delta, DropReason};
-use crate::topic::Topic;
 use crate::topic::batch::Segment;
+use crate::topic::target::Target;
 
 /// Accounted size of a GAP that waits.
 const GAP_BYTES: usize = 96;
@@ -33,9 +32,9 @@ enum Entry {
     /// A pong: a newer one takes its place.
     Pong(Bytes),
     /// Messages, with the one frame that this connection takes.
-    Push(Arc<Topic>, Segment),
+    Push(Target, Segment),
     /// Messages that will not come.
-    Gap { topic: Arc<Topic>, missing: Missing, reason: DropReason },
+    Gap { target: Target, missing: Missing, reason: DropReason },
 }
 
 impl Entry {
@@ -211,9 +210,9 @@ impl Pending {
     }
 
     /// Queues what is left of a frame the kernel took in part: always accepted, always first.
-    pub fn push_rest(&mut self, topic: &Arc<Topic>, segment: Segment, sent: usize, now: Millis, d: &mut Delta) {
+    pub fn push_rest(&mut self, target: &Target, segment: Segment, sent: usize, now: Millis, d: &mut Delta) {
         debug_assert!(self.entries.is_empty(), "only a frame that began at once can be half sent");
-        self.append(Entry::Push(Arc::clone(topic), segment), now, d);
+        self.append(Entry::Push(target.clone(), segment), now, d);
         self.sent = sent;
         self.account(-(sent as i64), d);
     }
@@ -229,7 +228,7 @@ impl Pending {
     /// segment's that this connection takes; it alone is kept and counted.
     pub fn push_segment(
         &mut self,
-        topic: &Arc<Topic>,
+        target: &Target,
         segment: &Segment,
         frame: &Bytes,
         bytes_max: usize,
@@ -249,11 +248,11 @@ impl Pending {
                     // Its end has been asked for, and a queue that is cut names nothing more.
                     return Queued::Dropped(DropReason::Slow);
                 }
-                self.append_gap(topic, missing(segment), DropReason::Slow, now, d);
+                self.append_gap(target, missing(segment), DropReason::Slow, now, d);
                 return if self.gaps > GAPS_MAX { Queued::Close } else { Queued::Dropped(DropReason::Slow) };
             }
         }
-        self.append(Entry::Push(Arc::clone(topic), segment.with_frame(frame)), now, d);
+        self.append(Entry::Push(target.clone(), segment.with_frame(frame)), now, d);
         Queued::Waits
     }
 
@@ -374,33 +373,33 @@ impl Pending {
 
     /// Replaces the messages at `i` by a GAP, joined with the one before for the same target when nothing lies between.
     fn turn_into_gap(&mut self, i: usize, reason: DropReason, d: &mut Delta) {
-        let Some(Entry::Push(topic, segment)) = self.entries.remove(i) else { return };
+        let Some(Entry::Push(target, segment)) = self.entries.remove(i) else { return };
         d.pending -= i64::from(segment.messages);
         d.drop_messages(reason, u64::from(segment.messages));
         self.account(-(segment.frame.len() as i64), d);
         let lost = missing(&segment);
-        if self.join_gap(i, &topic, lost, reason) || self.join_gap_after(i, &topic, lost, reason) {
+        if self.join_gap(i, &target, lost, reason) || self.join_gap_after(i, &target, lost, reason) {
             return;
         }
         self.account(GAP_BYTES as i64, d);
         self.gaps += 1;
-        self.entries.insert(i, Entry::Gap { topic, missing: lost, reason });
+        self.entries.insert(i, Entry::Gap { target, missing: lost, reason });
     }
 
-    fn append_gap(&mut self, topic: &Arc<Topic>, lost: Missing, reason: DropReason, now: Millis, d: &mut Delta) {
+    fn append_gap(&mut self, target: &Target, lost: Missing, reason: DropReason, now: Millis, d: &mut Delta) {
         let end = self.entries.len();
-        if !self.join_gap(end, topic, lost, reason) {
+        if !self.join_gap(end, target, lost, reason) {
             self.gaps += 1;
-            self.append(Entry::Gap { topic: Arc::clone(topic), missing: lost, reason }, now, d);
+            self.append(Entry::Gap { target: target.clone(), missing: lost, reason }, now, d);
         }
     }
 
-    /// Adds `lost` to a GAP of `topic` before place `i`, when no messages of that target lie between.
-    fn join_gap(&mut self, i: usize, topic: &Arc<Topic>, lost: Missing, why: DropReason) -> bool {
+    /// Adds `lost` to a GAP of `target` before place `i`, when no messages of that target lie between.
+    fn join_gap(&mut self, i: usize, target: &Target, lost: Missing, why: DropReason) -> bool {
         for entry in self.entries.range_mut(..i).rev() {
             match entry {
-                Entry::Push(t, _) if t.is_same_target(topic) => return false,
-                Entry::Gap { topic: t, missing, reason } if t.is_same_target(topic) && *reason == why => {
+                Entry::Push(t, _) if t.is_same(target) => return false,
+                Entry::Gap { target: t, missing, reason } if t.is_same(target) && *reason == why => {
                     let is_joined = join(missing, lost);
                     if is_joined {
                         return true;
@@ -413,11 +412,11 @@ impl Pending {
     }
 
     /// The same for a GAP that stands at or after place `i`: it grows downwards.
-    fn join_gap_after(&mut self, i: usize, topic: &Arc<Topic>, lost: Missing, why: DropReason) -> bool {
+    fn join_gap_after(&mut self, i: usize, target: &Target, lost: Missing, why: DropReason) -> bool {
         for entry in self.entries.range_mut(i..) {
             match entry {
-                Entry::Push(t, _) if t.is_same_target(topic) => return false,
-                Entry::Gap { topic: t, missing, reason } if t.is_same_target(topic) && *reason == why => {
+                Entry::Push(t, _) if t.is_same(target) => return false,
+                Entry::Gap { target: t, missing, reason } if t.is_same(target) && *reason == why => {
                     let mut whole = lost;
                     if join(&mut whole, *missing) {
                         *missing = whole;
@@ -435,28 +434,28 @@ impl Pending {
         let has_begun = i == 0 && self.sent > 0;
         match &self.entries[i] {
             Entry::Push(_, s) if !has_begun && s.expires_at != 0 && is_due(now, s.expires_at) => {
-                let Entry::Push(topic, s) = std::mem::replace(&mut self.entries[i], Entry::Control(Bytes::new()))
+                let Entry::Push(target, s) = std::mem::replace(&mut self.entries[i], Entry::Control(Bytes::new()))
                 else {
                     return;
                 };
                 d.pending -= i64::from(s.messages);
                 d.drop_messages(DropReason::Expired, u64::from(s.messages));
                 self.account(-(s.frame.len() as i64), d);
-                self.render_gap(i, &topic, missing(&s), DropReason::Expired, d);
+                self.render_gap(i, &target, missing(&s), DropReason::Expired, d);
             }
-            Entry::Gap { topic, missing, reason } => {
-                let (topic, missing, reason) = (Arc::clone(topic), *missing, *reason);
+            Entry::Gap { target, missing, reason } => {
+                let (target, missing, reason) = (target.clone(), *missing, *reason);
                 self.gaps -= 1;
                 self.account(-(GAP_BYTES as i64), d);
-                self.render_gap(i, &topic, missing, reason, d);
+                self.render_gap(i, &target, missing, reason, d);
             }
             _ => {}
         }
     }
 
-    fn render_gap(&mut self, i: usize, topic: &Topic, missing: Missing, reason: DropReason, d: &mut Delta) {
+    fn render_gap(&mut self, i: usize, target: &Target, missing: Missing, reason: DropReason, d: &mut Delta) {
         let mut text = Vec::with_capacity(GAP_BYTES);
-        reply::gap(&mut text, topic.gap_subject(), missing, reason.label());
+        reply::gap(&mut text, target.whom(), missing, reason.label());
         let frame = ws::frame(ws::OpCode::Text, &text);
         self.account(frame.len() as i64, d);
         d.gaps += 1;

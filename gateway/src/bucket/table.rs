@@ -20,8 +20,8 @@ use super::slots::SlotSet;
 use crate::clock::{Coarse, Millis, Moment};
 use crate::key::{ConnectionKey, SlotKey};
 use crate::session::{Act, HeldClaims, Open, Platform};
-use crate::topic::Topic;
 use crate::topic::batch::Narrow;
+use crate::topic::room::Room;
 
 /// What the flush needs of a connection, packed: two fit a cache line. `S` is its socket, or what stands for one.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Cold {
 #[derive(Debug)]
 pub struct Members {
     /// The room.
-    pub topic: Arc<Topic>,
+    pub room: Arc<Room>,
     /// Their slots.
     pub slots: SlotSet,
     /// Number of the last message this bucket has been walked for; a join takes it as where the numbering stands.
@@ -285,8 +285,7 @@ impl<S> Table<S> {
 
     /// Puts a connection into a room; false when it was in it already. `last` is where the room's numbering stands,
     /// asked only when the room is new to this bucket, after it has been marked.
-    pub fn join(&mut self, slot: u32, topic: &Arc<Topic>, index: u16, last: impl FnOnce() -> u64) -> bool {
-        let Some(room) = topic.room() else { return false };
+    pub fn join(&mut self, slot: u32, room: &Arc<Room>, index: u16, last: impl FnOnce() -> u64) -> bool {
         let cold = &mut self.cold[slot as usize];
         if cold.rooms.contains(&room.id) {
             return false;
@@ -296,7 +295,7 @@ impl<S> Table<S> {
             // Mark first, ask second: a batch flushed in between is then walked here and skipped by its number.
             room.mark(index, true);
             let seq = AtomicU64::new(last());
-            self.rooms.insert(room.id, Members { topic: Arc::clone(topic), slots: SlotSet::default(), seq });
+            self.rooms.insert(room.id, Members { room: Arc::clone(room), slots: SlotSet::default(), seq });
         }
         let Some(members) = self.rooms.get_mut(&room.id) else { return false };
         members.slots.insert(slot);
@@ -315,36 +314,34 @@ impl<S> Table<S> {
         !entry.slots.iter().any(|&other| other != slot && self.is_in(other, room_id))
     }
 
-    /// Takes a connection out of a room it leaves while it lives; gives the topic if it was in it.
-    pub fn leave(&mut self, slot: u32, room_id: u32, index: u16) -> Option<Arc<Topic>> {
-        let topic = self.drop_member(slot, room_id, index)?;
+    /// Takes a connection out of a room it leaves while it lives; gives the room if it was in it.
+    pub fn leave(&mut self, slot: u32, room_id: u32, index: u16) -> Option<Arc<Room>> {
+        let room = self.drop_member(slot, room_id, index)?;
         self.departures += 1;
         if self.recent.len() == RECENT_MAX {
             self.recent.pop_front();
         }
         self.recent.push_back((self.departures, slot, room_id));
-        Some(topic)
+        Some(room)
     }
 
     /// Takes a connection out of a room because it ends; its generation tells walks as much.
-    pub fn drop_member(&mut self, slot: u32, room_id: u32, index: u16) -> Option<Arc<Topic>> {
+    pub fn drop_member(&mut self, slot: u32, room_id: u32, index: u16) -> Option<Arc<Room>> {
         let cold = self.cold.get_mut(slot as usize)?;
         let at = cold.rooms.iter().position(|&r| r == room_id)?;
         cold.rooms.swap_remove(at);
         let was_last_of_user = self.is_only_one_of_user(slot, room_id);
         let members = self.rooms.get_mut(&room_id)?;
         members.slots.remove(slot);
-        let topic = Arc::clone(&members.topic);
-        if was_last_of_user && let Some(room) = topic.room() {
+        let room = Arc::clone(&members.room);
+        if was_last_of_user {
             room.users.fetch_sub(1, Ordering::Relaxed);
         }
         if members.slots.is_empty() {
-            if let Some(room) = topic.room() {
-                room.mark(index, false);
-            }
+            room.mark(index, false);
             self.rooms.remove(&room_id);
         }
-        Some(topic)
+        Some(room)
     }
 
     /// Whether a connection has left a room since the departure of that number.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use smallvec::SmallVec;
-use tidegate_protocol::push::{Numbering, Subject as PushSubject, encode};
+use tidegate_protocol::push::{Numbering, Whom, encode};
 use tidegate_protocol::records::Lane;
 
 use super::Bucket;
@@ -25,7 +25,7 @@ use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::session::Platform;
 use crate::topic::batch::{Audience, Batch, Fates, Segment};
-use crate::topic::{Subject, Topic};
+use crate::topic::target::Target;
 use crate::writer::Writer;
 
 pub(super) const BYTES_MAX: usize = 8_192;
@@ -92,8 +92,8 @@ fn fd() -> OwnedFd {
     rustix::event::eventfd(0, rustix::event::EventfdFlags::empty()).expect("a file")
 }
 
-pub(super) fn all() -> Arc<Topic> {
-    Arc::new(Topic::new(Subject::All { epoch: "e".into() }))
+pub(super) fn all() -> Target {
+    Target::everyone("e")
 }
 
 pub(super) fn segment(first: u64, last: u64, size: usize, lane: Lane) -> Segment {
@@ -101,7 +101,7 @@ pub(super) fn segment(first: u64, last: u64, size: usize, lane: Lane) -> Segment
     let items: Vec<Bytes> = (first..=last).map(|_| Bytes::from(body.clone())).collect();
     let numbering = Some(Numbering { epoch: "e", first, last });
     Segment {
-        frame: encode(&PushSubject::All, numbering, &items),
+        frame: encode(&Whom::All, numbering, &items),
         messages: u32::try_from(items.len()).expect("few"),
         first,
         last,
@@ -111,10 +111,10 @@ pub(super) fn segment(first: u64, last: u64, size: usize, lane: Lane) -> Segment
     }
 }
 
-pub(super) fn batch(topic: &Arc<Topic>, audience: Audience, segments: Vec<Segment>) -> Arc<Batch> {
+pub(super) fn batch(target: &Target, audience: Audience, segments: Vec<Segment>) -> Arc<Batch> {
     let last = segments.last().map_or(0, |s| s.last);
     Arc::new(Batch {
-        topic: Arc::clone(topic),
+        target: target.clone(),
         audience,
         fates: segments.iter().map(|_| Fates::default()).collect(),
         segments: SmallVec::from_vec(segments),
@@ -301,9 +301,9 @@ fn expired_messages_leave_as_a_gap() {
 fn a_batch_older_than_the_join_is_skipped() {
     let (bucket, interest) = (bucket_of(2), Interest::new(10));
     let rooms = Rooms::new(64, 10, "e");
-    let topic = rooms.enter("r", &interest).expect("a room").topic;
-    let id = topic.room().expect("a room").id;
-    assert!(bucket.table.write().join(1, &topic, 0, || 5));
+    let room = rooms.enter("r", &interest).expect("a room").room;
+    let (id, topic) = (room.id, Target::from(Arc::clone(&room)));
+    assert!(bucket.table.write().join(1, &room, 0, || 5));
     let writer = Script::default();
 
     walk(&bucket, &writer, &[batch(&topic, Audience::Room(id), vec![segment(4, 5, 10, Lane::Normal)])]);
@@ -350,8 +350,8 @@ fn a_slot_that_changed_hands_gets_nothing_of_its_former_owner() {
 }
 
 /// Queues a segment with its plain frame.
-fn push(pending: &mut Pending, topic: &Arc<Topic>, segment: &Segment, d: &mut Delta) -> Queued {
-    pending.push_segment(topic, segment, &segment.frame, BYTES_MAX, 1, d)
+fn push(pending: &mut Pending, target: &Target, segment: &Segment, d: &mut Delta) -> Queued {
+    pending.push_segment(target, segment, &segment.frame, BYTES_MAX, 1, d)
 }
 
 fn sent(pending: &mut Pending, d: &mut Delta) -> String {
@@ -414,15 +414,15 @@ fn more_frames_than_one_call_takes_all_leave() {
 fn a_departure_is_remembered_for_the_walk_it_concerns() {
     let (bucket, interest) = (bucket_of(2), Interest::new(10));
     let rooms = Rooms::new(64, 10, "e");
-    let topic = rooms.enter("r", &interest).expect("a room").topic;
-    let id = topic.room().expect("a room").id;
+    let room = rooms.enter("r", &interest).expect("a room").room;
+    let id = room.id;
     let mut table = bucket.table.write();
-    table.join(0, &topic, 0, || 0);
-    table.join(1, &topic, 0, || 0);
+    table.join(0, &room, 0, || 0);
+    table.join(1, &room, 0, || 0);
     let before = table.departures;
 
     table.leave(1, id, 0);
-    table.join(1, &topic, 0, || 0);
+    table.join(1, &room, 0, || 0);
 
     assert!(table.has_left_since(before, 1, id));
     assert!(!table.has_left_since(before, 0, id));

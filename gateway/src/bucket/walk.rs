@@ -20,8 +20,8 @@ use super::{Bucket, Command};
 use crate::clock::{Clock, Millis};
 use crate::counters::{Delta, DropReason};
 use crate::key::{ConnectionKey, SlotKey};
-use crate::topic::Topic;
 use crate::topic::batch::{Audience, Batch, Fates, Segment};
+use crate::topic::target::Target;
 use crate::writer::{Writer, Writes};
 
 /// Writes under one hold of the read lock: about a millisecond.
@@ -43,7 +43,7 @@ struct Pair {
 
 /// A share of one connection: which segments of which batches.
 struct Share<'a> {
-    topic: &'a Arc<Topic>,
+    target: &'a Target,
     segment: &'a Segment,
     /// The segment's frame as this connection takes it.
     frame: &'a Bytes,
@@ -195,7 +195,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
                     // Tallies are shared by all threads: only touched when a publisher waits for them.
                     let fates = (!batch.waiters.is_empty()).then_some(fates);
                     let frame = batch.frame(i, takes_deflated);
-                    round.shares.push(Share { topic: &batch.topic, segment, frame, fates });
+                    round.shares.push(Share { target: &batch.target, segment, frame, fates });
                 }
             }
         }
@@ -293,7 +293,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         let mut pending = Box::new(Pending::new(now));
         let mut waiting = &chunk[whole..];
         if rest > 0 {
-            pending.push_rest(waiting[0].topic, waiting[0].segment.with_frame(waiting[0].frame), rest, now, d);
+            pending.push_rest(waiting[0].target, waiting[0].segment.with_frame(waiting[0].frame), rest, now, d);
             waiting[0].settle(Fate::Pending);
             waiting = &waiting[1..];
         }
@@ -307,7 +307,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
 
     fn queue(&self, pending: &mut Pending, shares: &[Share<'_>], to: &Receiver<'_, S>, now: Millis, d: &mut Delta) {
         for share in shares {
-            match pending.push_segment(share.topic, share.segment, share.frame, self.pending_bytes_max, now, d) {
+            match pending.push_segment(share.target, share.segment, share.frame, self.pending_bytes_max, now, d) {
                 Queued::Waits => share.settle(Fate::Pending),
                 Queued::Dropped(reason) => share.settle(Fate::Dropped(reason)),
                 Queued::Close => {

@@ -108,7 +108,7 @@ impl EventLoop {
 fn tell_of_end(host: &Host, table: &Table, key: ConnectionKey, code: u16) {
     let Some(cold) = table.cold.get(key.at.slot as usize) else { return };
     if host.reporter().wants(Happened::Left("", "")) {
-        for room in cold.rooms.iter().filter_map(|id| table.rooms.get(id)?.topic.room()) {
+        for room in cold.rooms.iter().filter_map(|id| Some(&table.rooms.get(id)?.room)) {
             host.reporter().tell(table, key, Happened::Left(&room.name, "disconnected"));
         }
     }

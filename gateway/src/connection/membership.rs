@@ -90,13 +90,10 @@ impl Membership {
             return Joined::Refused { code: "limit", message: "this gateway holds as many rooms as it may" };
         };
         *version = (*version).max(entered.version);
-        table.join(key.at.slot, &entered.topic, key.bucket, || entered.topic.gather.lock().seq);
-        self.rooms.watched.note_came(&entered.topic, user.as_ref());
+        table.join(key.at.slot, &entered.room, key.bucket, || entered.room.topic.gather.lock().seq);
+        self.rooms.watched.note_came(&entered.room, user.as_ref());
         self.reporter.tell(table, key, Happened::Joined(room));
-        match entered.topic.room() {
-            Some(room) => standing(table, room.id, true),
-            None => Joined::Refused { code: "invalid", message: "no room" },
-        }
+        standing(table, entered.room.id, true)
     }
 
     /// Tells a connection that it is in, once logic knows: until then the frame waits in its outbox (rule R-4).
@@ -111,10 +108,10 @@ impl Membership {
 
     /// Takes a connection out of a room while it lives; false when it was not in it.
     pub fn leave(&self, table: &mut Table, key: ConnectionKey, room: &str) -> bool {
-        let Some(topic) = self.rooms.id(room).and_then(|room_id| table.leave(key.at.slot, room_id, key.bucket)) else {
+        let Some(room) = self.rooms.id(room).and_then(|room_id| table.leave(key.at.slot, room_id, key.bucket)) else {
             return false;
         };
-        self.rooms.exit(&topic, &self.interest);
+        self.rooms.exit(&room, &self.interest);
         true
     }
 
@@ -142,7 +139,7 @@ impl Membership {
 }
 
 fn standing(table: &Table, room_id: u32, is_new: bool) -> Joined {
-    let room = table.rooms.get(&room_id).and_then(|m| m.topic.room());
+    let room = table.rooms.get(&room_id).map(|members| &members.room);
     Joined::In {
         is_new,
         online: room.map_or(0, |r| r.members.load(Ordering::Relaxed)),
@@ -156,8 +153,8 @@ pub(crate) fn leave_all<S>(rooms: &Rooms, interest: &Interest, table: &mut Table
     let slot = key.at.slot;
     for room_id in std::mem::take(&mut table.cold[slot as usize].rooms) {
         table.cold[slot as usize].rooms.push(room_id);
-        if let Some(topic) = table.drop_member(slot, room_id, key.bucket) {
-            rooms.exit(&topic, interest);
+        if let Some(room) = table.drop_member(slot, room_id, key.bucket) {
+            rooms.exit(&room, interest);
         }
     }
 }

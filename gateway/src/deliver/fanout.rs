@@ -251,8 +251,8 @@ impl<S: Send + Sync + 'static> Fanout<S> {
 #[expect(clippy::cast_possible_truncation, reason = "a fan-out of 71 minutes would be the longest ever")]
 fn finish(batch: &Batch) {
     let took = batch.flushed.elapsed().as_micros().min(u128::from(u32::MAX)) as u32;
-    batch.topic.fanout_us.store(took, Ordering::Relaxed);
-    batch.topic.in_flight.fetch_sub(1, Ordering::AcqRel);
+    batch.target.topic().fanout_us.store(took, Ordering::Relaxed);
+    batch.target.topic().in_flight.fetch_sub(1, Ordering::AcqRel);
     for (segment, waiter) in &batch.waiters {
         waiter.finish(&batch.fates[*segment]);
     }

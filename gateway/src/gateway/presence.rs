@@ -14,7 +14,8 @@ use crate::deliver::merge::Merger;
 use crate::deliver::merge::ready::{self, Ready};
 use crate::lifecycle::Lifecycle;
 use crate::rooms::Rooms;
-use crate::topic::Topic;
+use crate::topic::room::Room;
+use crate::topic::target::Target;
 use crate::uplink::{Addressee, Said, Uplink, Whose};
 
 /// What the tick tells of, and to whom.
@@ -42,12 +43,12 @@ impl PresenceTick {
 
     fn tell(&self) {
         let is_linked = self.uplink.nodes() > 0;
-        for (topic, tally) in self.rooms.watched.take() {
+        for (room, tally) in self.rooms.watched.take() {
             if !(is_linked && self.send_up(&tally)) && tally.online > 0 {
-                self.tell_members(&topic, &tally);
+                self.tell_members(&room, &tally);
             }
             // After it is said: whoever asks in between gets the figures from before, and then those that are on their way.
-            self.rooms.watched.note_told(&topic, &tally);
+            self.rooms.watched.note_told(&room, &tally);
         }
     }
 
@@ -60,11 +61,11 @@ impl PresenceTick {
     }
 
     /// Who reads too slowly does without: the next frame says how many there are just the same.
-    fn tell_members(&self, topic: &Arc<Topic>, tally: &records::Tally) {
+    fn tell_members(&self, room: &Arc<Room>, tally: &records::Tally) {
         let frame = ready::frame(&text(tally));
         let ready = Ready { frame: &frame, lane: Lane::Bulk, expires_at: 0, narrow: None, waiter: None };
         self.totals.presence_frames.fetch_add(1, Ordering::Relaxed);
-        self.merger.send_ready(topic, &ready);
+        self.merger.send_ready(&Target::from(Arc::clone(room)), &ready);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The rooms of this gateway, by name: which exist, how many members they have over all buckets, and who comes and goes
 //! where members are told (`presence`).
-//! Who the members are is each bucket's own knowledge (`bucket::table`); the numbering is the topic's.
+//! Who the members are is each bucket's own knowledge (`bucket::table`); the numbering is its topic's.
 //! Invariant: a room is here exactly while it has members; its interest is announced and withdrawn under the same lock.
 
 pub(crate) mod interest;
@@ -15,12 +15,13 @@ use tidegate_protocol::records::InterestKind;
 
 use crate::rooms::interest::Interest;
 use crate::rooms::presence::Watched;
-use crate::topic::{RoomSubject, Subject, Topic};
+use crate::topic::Topic;
+use crate::topic::room::Room;
 
 /// Shards, so that joins in different buckets rarely meet.
 pub const SHARDS: usize = 64;
 
-type Shard = HashMap<Arc<str>, Arc<Topic>, ahash::RandomState>;
+type Shard = HashMap<Arc<str>, Arc<Room>, ahash::RandomState>;
 type Ids = HashSet<u32, ahash::RandomState>;
 
 /// All rooms with members.
@@ -43,8 +44,8 @@ pub struct Rooms {
 /// A room just joined.
 #[derive(Debug)]
 pub struct Entered {
-    /// Its topic.
-    pub topic: Arc<Topic>,
+    /// The room.
+    pub room: Arc<Room>,
     /// Interest version a logic node must know before the join is confirmed; 0 when it was known already.
     pub version: u64,
 }
@@ -78,9 +79,9 @@ impl Rooms {
         &self.shards[index]
     }
 
-    /// The room's topic, when it has members.
+    /// The room, when it has members.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<Arc<Topic>> {
+    pub fn find(&self, name: &str) -> Option<Arc<Room>> {
         self.shard(name).lock().get(name).cloned()
     }
 
@@ -88,19 +89,16 @@ impl Rooms {
     /// here, where much-used names stay in the caches, and not among the connection's own rooms.
     #[must_use]
     pub fn id(&self, name: &str) -> Option<u32> {
-        self.shard(name).lock().get(name)?.room().map(|room| room.id)
+        self.shard(name).lock().get(name).map(|room| room.id)
     }
 
     /// Counts one more member, making the room if need be; none when there are too many rooms.
     pub fn enter(&self, name: &str, interest: &Interest) -> Option<Entered> {
         let mut shard = self.shard(name).lock();
-        if let Some(topic) = shard.get(name) {
-            if let Some(room) = topic.room() {
-                room.members.fetch_add(1, Ordering::Relaxed);
-            }
+        if let Some(room) = shard.get(name) {
+            room.members.fetch_add(1, Ordering::Relaxed);
             // Announced before, but perhaps not yet acknowledged.
-            let version = topic.room().map_or(0, |room| room.announced);
-            return Some(Entered { topic: Arc::clone(topic), version });
+            return Some(Entered { room: Arc::clone(room), version: room.announced });
         }
         if self.count.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -109,7 +107,8 @@ impl Rooms {
         let id = self.number();
         let name: Arc<str> = name.into();
         let version = interest.announce(InterestKind::Room, &name, true);
-        let topic = Arc::new(Topic::new(Subject::Room(RoomSubject {
+        let room = Arc::new(Room {
+            topic: Topic::default(),
             id,
             announced: version,
             name: Arc::clone(&name),
@@ -118,9 +117,9 @@ impl Rooms {
             members: AtomicU64::new(1),
             users: AtomicU64::new(0),
             changes: self.watched.is_watched(&name).then(Box::default),
-        })));
-        shard.insert(name, Arc::clone(&topic));
-        Some(Entered { topic, version })
+        });
+        shard.insert(name, Arc::clone(&room));
+        Some(Entered { room, version })
     }
 
     /// A number that no room has.
@@ -138,8 +137,7 @@ impl Rooms {
     }
 
     /// Counts one member less; the last one ends the room.
-    pub fn exit(&self, topic: &Arc<Topic>, interest: &Interest) {
-        let Some(room) = topic.room() else { return };
+    pub fn exit(&self, room: &Arc<Room>, interest: &Interest) {
         let mut shard = self.shard(&room.name).lock();
         if room.members.fetch_sub(1, Ordering::Relaxed) == 1 {
             shard.remove(&*room.name);
@@ -149,7 +147,7 @@ impl Rooms {
         }
         // After the count: a tick in between would else tell an old one, and nothing would come to correct it. And before
         // the room can begin again: the end of its last life must not be told behind the beginning of the next.
-        self.watched.note_left(topic);
+        self.watched.note_left(room);
         drop(shard);
     }
 
@@ -167,15 +165,15 @@ impl Rooms {
 
     /// Up to `limit` rooms by name, after `after` and beginning with `prefix`.
     #[must_use]
-    pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<Topic>> {
-        let mut found: Vec<(Arc<str>, Arc<Topic>)> = Vec::new();
+    pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<Room>> {
+        let mut found: Vec<(Arc<str>, Arc<Room>)> = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
             found.extend(
                 shard
                     .iter()
                     .filter(|(name, _)| name.starts_with(prefix) && &***name > after)
-                    .map(|(name, topic)| (Arc::clone(name), Arc::clone(topic))),
+                    .map(|(name, room)| (Arc::clone(name), Arc::clone(room))),
             );
             // Keep the work bounded by what can be shown: only the first names of all shards matter.
             if found.len() > 4 * limit {
@@ -185,7 +183,7 @@ impl Rooms {
         }
         found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         found.truncate(limit);
-        found.into_iter().map(|(_, topic)| topic).collect()
+        found.into_iter().map(|(_, room)| room).collect()
     }
 }
 
@@ -199,24 +197,24 @@ mod tests {
 
         let first = rooms.enter("r", &interest).expect("room for one");
         let second = rooms.enter("r", &interest).expect("the same room");
-        assert!(Arc::ptr_eq(&first.topic, &second.topic));
-        rooms.exit(&first.topic, &interest);
+        assert!(Arc::ptr_eq(&first.room, &second.room));
+        rooms.exit(&first.room, &interest);
         assert!(rooms.find("r").is_some());
-        rooms.exit(&first.topic, &interest);
+        rooms.exit(&first.room, &interest);
 
         assert!(rooms.find("r").is_none());
         assert_eq!((rooms.len(), interest.version()), (0, 2));
         let again = rooms.enter("r", &interest).expect("made anew");
-        assert_ne!(again.topic.room().map(|r| r.epoch.clone()), first.topic.room().map(|r| r.epoch.clone()));
+        assert_ne!(again.room.epoch, first.room.epoch);
     }
 
     #[test]
     fn numbers_that_begin_anew_pass_over_rooms_that_still_live() {
         let (rooms, interest) = (Rooms::new(64, 10, "e"), Interest::new(100));
-        let id_of = |name| rooms.enter(name, &interest).and_then(|entered| Some(entered.topic.room()?.id));
+        let id_of = |name| rooms.enter(name, &interest).map(|entered| entered.room.id);
         let old = [id_of("a"), id_of("b")];
         let gone = rooms.enter("c", &interest).expect("room for a third");
-        rooms.exit(&gone.topic, &interest);
+        rooms.exit(&gone.room, &interest);
         rooms.next_id.store(u32::MAX, Ordering::Relaxed);
 
         let new = [id_of("d"), id_of("e"), id_of("f")];
@@ -240,9 +238,7 @@ mod tests {
             rooms.enter(&format!("r{i:03}"), &interest).expect("fits");
         }
         rooms.enter("other", &interest).expect("fits");
-        let names = |topics: Vec<Arc<Topic>>| -> Vec<String> {
-            topics.iter().filter_map(|t| t.room().map(|r| r.name.to_string())).collect()
-        };
+        let names = |rooms: Vec<Arc<Room>>| -> Vec<String> { rooms.iter().map(|room| room.name.to_string()).collect() };
 
         assert_eq!(names(rooms.list("r", "", 3)), ["r000", "r001", "r002"]);
         assert_eq!(names(rooms.list("r", "r002", 2)), ["r003", "r004"]);

@@ -1,6 +1,6 @@
 //! Presence: members of chosen rooms are told who comes and goes, in one frame a tick and room however many come and go.
 //! This file says which rooms those are and keeps the list of those with something to tell; the counts themselves lie
-//! with the rooms (`merge::topic`), where they cost nothing to keep.
+//! with the rooms (`topic::room`), where they cost nothing to keep.
 //! Invariants: a room is on the list once; a room that has changed is on the list or its change is in the figures told last.
 
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use tidegate_protocol::records;
 
 use crate::config::PresenceConfig;
 use crate::session::matches;
-use crate::topic::{Changes, RoomSubject, Topic};
+use crate::topic::room::{Changes, Room};
 
 /// Which rooms' members are told, and which rooms have something to tell.
 #[derive(Debug, Default)]
 pub struct Watched {
     patterns: Vec<String>,
     sample: usize,
-    listed: Mutex<Vec<Arc<Topic>>>,
+    listed: Mutex<Vec<Arc<Room>>>,
     listed_max: usize,
     /// Rooms that found the list full: their members are told with the next change.
     pub skipped: AtomicU64,
@@ -38,8 +38,8 @@ impl Watched {
     }
 
     /// A connection has come.
-    pub fn note_came(&self, topic: &Arc<Topic>, user: Option<&Arc<str>>) {
-        self.note(topic, |changes| {
+    pub fn note_came(&self, room: &Arc<Room>, user: Option<&Arc<str>>) {
+        self.note(room, |changes| {
             changes.joined += 1;
             changes.online += 1;
             if let Some(user) = user
@@ -52,15 +52,15 @@ impl Watched {
     }
 
     /// A connection has gone.
-    pub fn note_left(&self, topic: &Arc<Topic>) {
-        self.note(topic, |changes| {
+    pub fn note_left(&self, room: &Arc<Room>) {
+        self.note(room, |changes| {
             changes.left += 1;
             changes.online = changes.online.saturating_sub(1);
         });
     }
 
-    fn note(&self, topic: &Arc<Topic>, change: impl FnOnce(&mut Changes)) {
-        let Some(changes) = topic.room().and_then(|room| room.changes.as_ref()) else { return };
+    fn note(&self, room: &Arc<Room>, change: impl FnOnce(&mut Changes)) {
+        let Some(changes) = &room.changes else { return };
         let mut changes = changes.lock();
         change(&mut changes);
         if changes.is_listed {
@@ -71,19 +71,18 @@ impl Watched {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        listed.push(Arc::clone(topic));
+        listed.push(Arc::clone(room));
         changes.is_listed = true;
     }
 
     /// Takes the rooms that have something to tell, each with what it is.
-    pub fn take(&self) -> Vec<(Arc<Topic>, records::Tally)> {
+    pub fn take(&self) -> Vec<(Arc<Room>, records::Tally)> {
         let listed = std::mem::take(&mut *self.listed.lock());
-        listed.into_iter().filter_map(|topic| self.take_one(&topic).map(|changes| (topic, changes))).collect()
+        listed.into_iter().filter_map(|room| self.take_one(&room).map(|changes| (room, changes))).collect()
     }
 
     /// What came, went and is here, of one moment: whoever comes or goes from now on puts the room back on the list.
-    fn take_one(&self, topic: &Topic) -> Option<records::Tally> {
-        let room = topic.room()?;
+    fn take_one(&self, room: &Room) -> Option<records::Tally> {
         let mut changes = room.changes.as_ref()?.lock();
         changes.is_listed = false;
         Some(records::Tally {
@@ -98,8 +97,8 @@ impl Watched {
     }
 
     /// The figures that were taken are on their way: they are this gateway's word until the next.
-    pub fn note_told(&self, topic: &Topic, told: &records::Tally) {
-        if let Some(changes) = topic.room().and_then(|room| room.changes.as_ref()) {
+    pub fn note_told(&self, room: &Room, told: &records::Tally) {
+        if let Some(changes) = &room.changes {
             changes.lock().told = (told.online, told.users);
         }
     }
@@ -112,7 +111,7 @@ impl Watched {
 }
 
 /// The counts of a room as its members were told last; none where they are not told.
-pub(crate) fn told(room: &RoomSubject) -> Option<records::ToldRoom> {
+pub(crate) fn told(room: &Room) -> Option<records::ToldRoom> {
     let (online, users) = room.changes.as_ref()?.lock().told;
     Some(records::ToldRoom { online, users })
 }
@@ -133,35 +132,35 @@ mod tests {
     #[test]
     fn what_came_and_went_is_of_one_moment_with_who_is_here() {
         let (rooms, interest) = rooms(&["*"], 10);
-        let topic = come(&rooms, &interest, "r", "ann");
+        let room = come(&rooms, &interest, "r", "ann");
         // In the room already, but not yet noted as come.
         rooms.enter("r", &interest).expect("room for one");
 
         let first = rooms.watched.take().remove(0).1;
-        let before = told(topic.room().expect("a room"));
-        rooms.watched.note_told(&topic, &first);
-        rooms.watched.note_came(&topic, None);
+        let before = told(&room);
+        rooms.watched.note_told(&room, &first);
+        rooms.watched.note_came(&room, None);
         let second = rooms.watched.take().remove(0).1;
 
         assert_eq!((first.joined, first.online, second.joined, second.online), (1, 1, 1, 2));
         assert_eq!(before, Some(records::ToldRoom { online: 0, users: 0 }), "nothing is told yet");
-        assert_eq!(told(topic.room().expect("a room")).map(|told| told.online), Some(1), "the second is not yet told");
+        assert_eq!(told(&room).map(|told| told.online), Some(1), "the second is not yet told");
     }
 
-    fn come(rooms: &Rooms, interest: &Interest, room: &str, user: &str) -> Arc<Topic> {
-        let topic = rooms.enter(room, interest).expect("room for one").topic;
-        rooms.watched.note_came(&topic, Some(&user.into()));
-        topic
+    fn come(rooms: &Rooms, interest: &Interest, room: &str, user: &str) -> Arc<Room> {
+        let room = rooms.enter(room, interest).expect("room for one").room;
+        rooms.watched.note_came(&room, Some(&user.into()));
+        room
     }
 
     #[test]
     fn a_tick_tells_everything_since_the_last_one_once() {
         let (rooms, interest) = rooms(&["chat:*"], 10);
-        let topic = come(&rooms, &interest, "chat:1", "ann");
+        let room = come(&rooms, &interest, "chat:1", "ann");
         come(&rooms, &interest, "chat:1", "ann");
         come(&rooms, &interest, "chat:1", "bob");
         come(&rooms, &interest, "chat:1", "eve");
-        rooms.exit(&topic, &interest);
+        rooms.exit(&room, &interest);
         come(&rooms, &interest, "other", "ann");
 
         let told = rooms.watched.take();
@@ -176,10 +175,10 @@ mod tests {
     #[test]
     fn the_end_of_a_room_is_told_too() {
         let (rooms, interest) = rooms(&["*"], 10);
-        let topic = come(&rooms, &interest, "r", "ann");
+        let room = come(&rooms, &interest, "r", "ann");
         rooms.watched.take();
 
-        rooms.exit(&topic, &interest);
+        rooms.exit(&room, &interest);
 
         let told = rooms.watched.take();
         assert_eq!((told[0].1.left, told[0].1.online), (1, 0));

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tidegate_protocol::records::Lane;
 
-use super::Topic;
+use super::target::Target;
 use crate::clock::Millis;
 use crate::counters::DropReason;
 use crate::key::{ConnectionKey, SlotKey};
@@ -73,7 +73,7 @@ pub enum Audience {
 #[derive(Debug)]
 pub struct Batch {
     /// The target.
-    pub topic: Arc<Topic>,
+    pub target: Target,
     /// Whom it is for.
     pub audience: Audience,
     /// Its frames, in order.

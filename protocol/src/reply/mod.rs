@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::json::{self, write_string};
+use crate::push::Whom;
 
 pub use data::{
     Command, Error, Gap, Goaway, Hello, Joined, JoinedRoom, Left, Limits, Member, Members, Pong, Presence,
@@ -125,19 +126,6 @@ pub fn refreshed(out: &mut Vec<u8>, id: RequestId<'_>, expires_ms: u64) {
     write(out, "REFRESHED", id, &Refreshed { expires_ms });
 }
 
-/// Whose messages are missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GapSubject<'a> {
-    /// Those for everyone.
-    All,
-    /// Those of a room.
-    Room(&'a str),
-    /// Those for this user.
-    User,
-    /// Those for this connection alone, or outside a numbering.
-    Connection,
-}
-
 /// What is missing (rule M-3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -153,11 +141,11 @@ pub enum Missing {
 }
 
 /// GAP (rule M-3). `reason` is `slow`, `expired` or `history`.
-pub fn gap(out: &mut Vec<u8>, subject: GapSubject<'_>, missing: Missing, reason: &str) {
-    let (room, user) = match subject {
-        GapSubject::All | GapSubject::Connection => (None, false),
-        GapSubject::Room(room) => (Some(room), false),
-        GapSubject::User => (None, true),
+pub fn gap(out: &mut Vec<u8>, whom: Whom<'_>, missing: Missing, reason: &str) {
+    let (room, user) = match whom {
+        Whom::All | Whom::Connection => (None, false),
+        Whom::Room(room) => (Some(room), false),
+        Whom::User => (None, true),
     };
     let (from, to, missed) = match missing {
         Missing::Range { from, to } => (Some(from), Some(to), None),
@@ -248,8 +236,8 @@ mod tests {
             let frame = Presence { room: name, joined: 2, sample: &sample, ..Presence::default() };
             assert_eq!(value_of(|out| presence(out, &frame))["data"]["sample"][1], name);
             let missing = Missing::Range { from: 3, to: 4 };
-            assert_eq!(value_of(|out| gap(out, GapSubject::Room(name), missing, "slow"))["data"]["to"], 4);
-            assert_eq!(value_of(|out| gap(out, GapSubject::User, Missing::Count(2), "slow"))["data"]["missed"], 2);
+            assert_eq!(value_of(|out| gap(out, Whom::Room(name), missing, "slow"))["data"]["to"], 4);
+            assert_eq!(value_of(|out| gap(out, Whom::User, Missing::Count(2), "slow"))["data"]["missed"], 2);
             assert_eq!(value_of(|out| error(out, None, "bad_json", name, false))["data"]["message"], name);
             assert_eq!(value_of(|out| goaway(out, name, (0, 9)))["data"]["reconnect_after_ms"][1], 9);
             let rate = Error { code: "rate", message: name, retryable: true, reason: None, retry_after_ms: Some(70) };

@@ -28,8 +28,9 @@ use crate::counters::{Delta, DropReason, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::key::ConnectionKey;
 use crate::topic::batch::{Audience, Batch, Fates, Narrow, Segment, Waiter};
+use crate::topic::target::{Private, PrivateTopic, Target};
 use crate::topic::window::{Bounds, Step, Window};
-use crate::topic::{Gather, Item, Subject, Topic};
+use crate::topic::{Gather, Item, Topic};
 
 /// Messages with a time to live share a frame when theirs end within this time of each other; the frame keeps the earliest.
 const EXPIRY_SPREAD_MS: u32 = 1_000;
@@ -37,25 +38,7 @@ const EXPIRY_SPREAD_MS: u32 = 1_000;
 /// Frames, and for each wait the frame its push became part of.
 type Encoded = (SmallVec<[Segment; 1]>, Vec<(usize, Arc<Waiter>)>);
 
-/// A target whose window is not kept between pushes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Private {
-    /// A user.
-    User(Arc<str>),
-    /// A connection.
-    Connection(ConnectionKey),
-}
-
-impl Private {
-    fn subject(&self) -> Subject {
-        match self {
-            Self::User(user) => Subject::User(Arc::clone(user)),
-            Self::Connection(key) => Subject::Connection(*key),
-        }
-    }
-}
-
-/// Messages of one push for one topic.
+/// Messages of one push for one target.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     /// JSON values.
@@ -70,12 +53,12 @@ pub struct Incoming<'a> {
     pub waiter: Option<&'a Arc<Waiter>>,
 }
 
-/// Topics whose windows end at the coming ticks.
+/// Targets whose windows end at the coming ticks.
 #[derive(Debug)]
 struct Wheel {
     /// Time of the tick in the front slot.
     front: Millis,
-    slots: std::collections::VecDeque<Vec<Arc<Topic>>>,
+    slots: std::collections::VecDeque<Vec<Target>>,
     watched: usize,
 }
 
@@ -88,9 +71,9 @@ pub struct Merger<S = OwnedFd> {
     wheel: Mutex<Wheel>,
     /// One flush at a time: from taking what has gathered until it is in the buckets' inboxes.
     flush_lock: Mutex<()>,
-    private: Mutex<HashMap<Private, Arc<Topic>, ahash::RandomState>>,
+    private: Mutex<HashMap<Private, Arc<PrivateTopic>, ahash::RandomState>>,
     /// Everyone.
-    pub all: Arc<Topic>,
+    pub all: Target,
     buckets: Arc<[Bucket<S>]>,
     fanout: Arc<Fanout<S>>,
     totals: Arc<Totals>,
@@ -125,7 +108,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             wheel: Mutex::new(Wheel { front: 0, slots: (0..slots).map(|_| Vec::new()).collect(), watched: 0 }),
             flush_lock: Mutex::new(()),
             private: Mutex::default(),
-            all: Arc::new(Topic::new(Subject::All { epoch: epoch.into() })),
+            all: Target::everyone(epoch),
             buckets,
             fanout,
             totals,
@@ -146,17 +129,20 @@ impl<S: Send + Sync + 'static> Merger<S> {
     /// Length of the window of "everyone" if it opened now.
     #[must_use]
     pub fn window_ms(&self) -> u32 {
-        self.bounds.length_ms(self.all.fanout_us.load(Ordering::Relaxed))
+        self.bounds.length_ms(self.all.topic().fanout_us.load(Ordering::Relaxed))
     }
 
-    /// The topic of a user or connection, kept while its window is open.
-    pub fn private(&self, key: Private) -> Arc<Topic> {
-        let subject = key.subject();
-        Arc::clone(self.private.lock().entry(key).or_insert_with(|| Arc::new(Topic::new(subject))))
+    /// A user or connection, kept while its window is open.
+    pub fn private(&self, whom: Private) -> Target {
+        let mut private = self.private.lock();
+        let new = |whom: &Private| Arc::new(PrivateTopic { whom: whom.clone(), topic: Topic::default() });
+        let kept = private.entry(whom).or_insert_with_key(new);
+        Target::Private(Arc::clone(kept))
     }
 
     /// Takes the messages of a push: they leave now, at the window's end, or when a bound is reached.
-    pub fn push(&self, topic: &Arc<Topic>, incoming: &Incoming<'_>, now: Millis) {
+    pub fn push(&self, target: &Target, incoming: &Incoming<'_>, now: Millis) {
+        let topic = target.topic();
         let must_flush = {
             let mut gather = topic.gather.lock();
             let last = incoming.messages.len() - 1;
@@ -175,7 +161,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             let step = gather.window.push(now, length, self.bounds);
             if let Step::Flush(ends) = step {
                 self.open_windows.fetch_add(1, Ordering::Relaxed);
-                self.watch(topic, ends, now);
+                self.watch(target, ends, now);
             }
             matches!(step, Step::Flush(_))
                 || incoming.lane == Lane::Urgent
@@ -183,7 +169,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
                 || gather.bytes >= self.bytes_max
         };
         if must_flush {
-            self.flush(std::slice::from_ref(topic), now);
+            self.flush(std::slice::from_ref(target), now);
         }
     }
 
@@ -191,8 +177,9 @@ impl<S: Send + Sync + 'static> Merger<S> {
     pub fn tick(&self, now: Millis) -> bool {
         let (due, is_watching) = self.wheel.lock().turn(now, self.bounds.tick_ms());
         let mut leaving = Vec::with_capacity(due.len());
-        for topic in due {
+        for target in due {
             let step = {
+                let topic = target.topic();
                 let mut gather = topic.gather.lock();
                 let length = self.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
                 // The last batch is still on its way: gather on, as long as no message waits longer than allowed.
@@ -205,13 +192,13 @@ impl<S: Send + Sync + 'static> Merger<S> {
             };
             match step {
                 Step::Flush(ends) => {
-                    self.watch(&topic, ends, now);
-                    leaving.push(topic);
+                    self.watch(&target, ends, now);
+                    leaving.push(target);
                 }
-                Step::Wait => self.watch(&topic, now.wrapping_add(self.bounds.tick_ms()), now),
+                Step::Wait => self.watch(&target, now.wrapping_add(self.bounds.tick_ms()), now),
                 Step::Close => {
                     self.open_windows.fetch_sub(1, Ordering::Relaxed);
-                    self.forget(&topic);
+                    self.forget(&target);
                 }
             }
         }
@@ -223,34 +210,30 @@ impl<S: Send + Sync + 'static> Merger<S> {
 
     /// Flushes everything that has gathered, because the gateway leaves.
     pub fn flush_all(&self, now: Millis) {
-        let topics: Vec<Arc<Topic>> = self.wheel.lock().slots.iter().flatten().cloned().collect();
-        self.flush(&topics, now);
+        let targets: Vec<Target> = self.wheel.lock().slots.iter().flatten().cloned().collect();
+        self.flush(&targets, now);
     }
 
-    fn watch(&self, topic: &Arc<Topic>, ends: Millis, now: Millis) {
-        if self.wheel.lock().watch(Arc::clone(topic), ends, now, self.bounds.tick_ms()) {
+    fn watch(&self, target: &Target, ends: Millis, now: Millis) {
+        if self.wheel.lock().watch(target.clone(), ends, now, self.bounds.tick_ms()) {
             self.watching.notify_one();
         }
     }
 
     /// Drops the topic of a user or connection whose window has closed.
-    fn forget(&self, topic: &Arc<Topic>) {
-        let key = match &topic.subject {
-            Subject::User(user) => Private::User(Arc::clone(user)),
-            Subject::Connection(key) => Private::Connection(*key),
-            Subject::All { .. } | Subject::Room(_) => return,
-        };
+    fn forget(&self, target: &Target) {
+        let Target::Private(topic) = target else { return };
         let mut private = self.private.lock();
-        let gather = topic.gather.lock();
+        let gather = topic.topic.gather.lock();
         let is_idle = gather.items.is_empty() && gather.window == Window::Slack;
-        if is_idle && private.get(&key).is_some_and(|t| Arc::ptr_eq(t, topic)) {
-            private.remove(&key);
+        if is_idle && private.get(&topic.whom).is_some_and(|kept| Arc::ptr_eq(kept, topic)) {
+            private.remove(&topic.whom);
         }
     }
 
-    fn flush(&self, topics: &[Arc<Topic>], now: Millis) {
+    fn flush(&self, targets: &[Target], now: Millis) {
         let _flushing = self.flush_lock.lock();
-        let batches: Vec<(Arc<Batch>, Vec<u16>)> = topics.iter().filter_map(|t| self.seal(t, now)).collect();
+        let batches: Vec<(Arc<Batch>, Vec<u16>)> = targets.iter().filter_map(|target| self.seal(target, now)).collect();
         if batches.is_empty() {
             return;
         }
@@ -260,7 +243,8 @@ impl<S: Send + Sync + 'static> Merger<S> {
     }
 
     /// Takes what a topic has gathered, numbers and encodes it, and finds the buckets that have members.
-    fn seal(&self, topic: &Arc<Topic>, now: Millis) -> Option<(Arc<Batch>, Vec<u16>)> {
+    fn seal(&self, target: &Target, now: Millis) -> Option<(Arc<Batch>, Vec<u16>)> {
+        let topic = target.topic();
         let mut gather = topic.gather.lock();
         if gather.items.is_empty() {
             return None;
@@ -268,14 +252,14 @@ impl<S: Send + Sync + 'static> Merger<S> {
         let mut items = std::mem::take(&mut gather.items);
         gather.bytes = 0;
         self.gathered.fetch_sub(items.len(), Ordering::Relaxed);
-        self.drop_expired(topic, &mut items, now);
-        let is_numbered = |i: &&Item| i.narrow.is_none() && !matches!(topic.subject, Subject::Connection(..));
+        self.drop_expired(target, &mut items, now);
+        let is_numbered = |i: &&Item| i.narrow.is_none() && target.is_numbered();
         let numbered = items.iter().filter(is_numbered).count() as u64;
-        let (audience, buckets, epoch, seq) = self.address(topic, &mut gather, numbered);
+        let (audience, buckets, epoch, seq) = self.address(target, &mut gather, numbered);
         // Counted before others may push again: they see a batch on its way while it is still encoded and compressed.
         topic.in_flight.fetch_add(1, Ordering::AcqRel);
         drop(gather);
-        let (segments, waiters) = self.encode(topic, &items, &epoch, seq, now);
+        let (segments, waiters) = self.encode(target, &items, &epoch, seq, now);
         debug_assert_eq!(
             segments.iter().map(|s| s.last).max().unwrap_or(0),
             if numbered > 0 { seq + numbered } else { 0 }
@@ -288,7 +272,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
         let encodings = segments.len() + deflated.iter().flatten().count();
         self.totals.frames_encoded.fetch_add(encodings as u64, Ordering::Relaxed);
         let batch = Arc::new(Batch {
-            topic: Arc::clone(topic),
+            target: target.clone(),
             audience,
             fates: segments.iter().map(|_| Fates::default()).collect(),
             segments,
@@ -303,34 +287,36 @@ impl<S: Send + Sync + 'static> Merger<S> {
 
     /// Whom a topic's batch is for, which buckets hold them, and which number its numbered messages begin after; they are
     /// taken from the numbering in the same breath.
-    fn address(&self, topic: &Topic, gather: &mut Gather, numbered: u64) -> (Audience, Vec<u16>, Box<str>, u64) {
+    fn address(&self, target: &Target, gather: &mut Gather, numbered: u64) -> (Audience, Vec<u16>, Box<str>, u64) {
         let seq = gather.seq;
-        match &topic.subject {
-            Subject::All { epoch } => {
+        match target {
+            Target::Everyone(everyone) => {
                 gather.seq += numbered;
                 let live = self.buckets.iter().filter(|b| b.live() > 0).map(|b| b.index).collect();
-                (Audience::Everyone, live, epoch.clone(), seq)
+                (Audience::Everyone, live, everyone.epoch.clone(), seq)
             }
-            Subject::Room(room) => {
+            Target::Room(room) => {
                 gather.seq += numbered;
                 (Audience::Room(room.id), room.marked().collect(), room.epoch.clone(), seq)
             }
-            Subject::User(user) => {
-                let bucket = crate::bucket::of_user(user, self.buckets.len());
-                let table = self.buckets[usize::from(bucket)].table.read();
-                match table.user_slots(user) {
-                    Some((entry, slots)) => {
-                        let epoch = format!("{}u{:x}", self.epoch, entry.life).into();
-                        let seq = entry.seq.fetch_add(numbered, Ordering::Relaxed);
-                        (Audience::Slots(bucket, slots), vec![bucket], epoch, seq)
-                    }
-                    None => (Audience::Slots(bucket, SmallVec::new()), Vec::new(), "".into(), 0),
+            Target::Private(topic) => match &topic.whom {
+                Private::User(user) => self.address_user(user, numbered),
+                Private::Connection(ConnectionKey { bucket, at }) => {
+                    (Audience::Slots(*bucket, SmallVec::from_slice(&[*at])), vec![*bucket], "".into(), 0)
                 }
-            }
-            Subject::Connection(ConnectionKey { bucket, at }) => {
-                (Audience::Slots(*bucket, SmallVec::from_slice(&[*at])), vec![*bucket], "".into(), 0)
-            }
+            },
         }
+    }
+
+    fn address_user(&self, user: &str, numbered: u64) -> (Audience, Vec<u16>, Box<str>, u64) {
+        let bucket = crate::bucket::of_user(user, self.buckets.len());
+        let table = self.buckets[usize::from(bucket)].table.read();
+        let Some((entry, slots)) = table.user_slots(user) else {
+            return (Audience::Slots(bucket, SmallVec::new()), Vec::new(), "".into(), 0);
+        };
+        let epoch = format!("{}u{:x}", self.epoch, entry.life).into();
+        let seq = entry.seq.fetch_add(numbered, Ordering::Relaxed);
+        (Audience::Slots(bucket, slots), vec![bucket], epoch, seq)
     }
 
     /// Whether anyone a batch is for may take it compressed: exact for users and connections, by buckets for the others.
@@ -346,14 +332,14 @@ impl<S: Send + Sync + 'static> Merger<S> {
     }
 
     /// Takes out what ran out before its window ended; whoever waits for it waits no longer.
-    fn drop_expired(&self, topic: &Topic, items: &mut Vec<Item>, now: Millis) {
+    fn drop_expired(&self, target: &Target, items: &mut Vec<Item>, now: Millis) {
         let before = items.len();
         let mut members = None;
         items.retain(|item| {
             if !item.is_expired(now) {
                 return true;
             }
-            let members = *members.get_or_insert_with(|| self.members_of(topic));
+            let members = *members.get_or_insert_with(|| self.members_of(target));
             if let Some(waiter) = &item.waiter {
                 // How many of them a narrowed message was for is not looked up for one that nobody gets.
                 waiter.finish(&Fates::expired(if item.narrow.is_none() { members } else { 0 }));
@@ -369,24 +355,26 @@ impl<S: Send + Sync + 'static> Merger<S> {
         }
     }
 
-    /// Connections of a topic's target now.
-    fn members_of(&self, topic: &Topic) -> u64 {
-        let members = match &topic.subject {
-            Subject::All { .. } => self.buckets.iter().map(Bucket::live).sum(),
-            Subject::Room(room) => return room.members.load(Ordering::Relaxed),
-            Subject::User(user) => {
-                let bucket = &self.buckets[usize::from(crate::bucket::of_user(user, self.buckets.len()))];
-                bucket.table.read().users.get(user).map_or(0, |entry| entry.slots.len())
-            }
-            Subject::Connection(..) => 1,
+    /// Connections of a target now.
+    fn members_of(&self, target: &Target) -> u64 {
+        let members = match target {
+            Target::Everyone(_) => self.buckets.iter().map(Bucket::live).sum(),
+            Target::Room(room) => return room.members.load(Ordering::Relaxed),
+            Target::Private(topic) => match &topic.whom {
+                Private::User(user) => {
+                    let bucket = &self.buckets[usize::from(crate::bucket::of_user(user, self.buckets.len()))];
+                    bucket.table.read().users.get(user).map_or(0, |entry| entry.slots.len())
+                }
+                Private::Connection(_) => 1,
+            },
         };
         members as u64
     }
 
     /// Cuts items into runs that share lane, narrowing and time to live and stay within the bounds of a frame, and encodes
     /// each run as one frame.
-    fn encode(&self, topic: &Topic, items: &[Item], epoch: &str, mut seq: u64, now: Millis) -> Encoded {
-        let is_numbered = !matches!(topic.subject, Subject::Connection(..));
+    fn encode(&self, target: &Target, items: &[Item], epoch: &str, mut seq: u64, now: Millis) -> Encoded {
+        let is_numbered = target.is_numbered();
         let (mut segments, mut waiters) = (SmallVec::new(), Vec::new());
         let mut rest = items;
         while let Some(head) = rest.first() {
@@ -407,7 +395,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             });
             #[expect(clippy::cast_possible_truncation, reason = "bounded by merge.messages")]
             segments.push(Segment {
-                frame: push::encode(&topic.push_subject(), numbering, &bodies),
+                frame: push::encode(&target.whom(), numbering, &bodies),
                 messages: n as u32,
                 first: numbering.map_or(0, |n| n.first),
                 last: numbering.map_or(0, |n| n.last),
@@ -421,20 +409,20 @@ impl<S: Send + Sync + 'static> Merger<S> {
 }
 
 impl Wheel {
-    /// Notes that a topic is to be looked at when `ends` comes; true when nothing was watched before.
-    fn watch(&mut self, topic: Arc<Topic>, ends: Millis, now: Millis, tick: u32) -> bool {
+    /// Notes that a target is to be looked at when `ends` comes; true when nothing was watched before.
+    fn watch(&mut self, target: Target, ends: Millis, now: Millis, tick: u32) -> bool {
         if self.watched == 0 {
             self.front = now - now % tick + tick;
         }
         let ahead = since(ends, self.front) / tick;
         let slot = (ahead as usize).min(self.slots.len() - 1);
-        self.slots[slot].push(topic);
+        self.slots[slot].push(target);
         self.watched += 1;
         self.watched == 1
     }
 
-    /// Takes the topics of every tick that has come; and whether any are left.
-    fn turn(&mut self, now: Millis, tick: u32) -> (Vec<Arc<Topic>>, bool) {
+    /// Takes the targets of every tick that has come; and whether any are left.
+    fn turn(&mut self, now: Millis, tick: u32) -> (Vec<Target>, bool) {
         let mut due = Vec::new();
         let mut turns = 0;
         while self.watched > 0 && is_due(now, self.front) && turns < self.slots.len() {

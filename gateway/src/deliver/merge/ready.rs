@@ -11,10 +11,10 @@ use smallvec::smallvec;
 use tidegate_protocol::records::Lane;
 use tidegate_protocol::ws::{self, OpCode};
 
-use super::{Merger, Private};
+use super::Merger;
 use crate::clock::Millis;
-use crate::topic::Topic;
 use crate::topic::batch::{Batch, Fates, Narrow, Segment, Waiter};
+use crate::topic::target::Target;
 
 /// A ready-made message.
 #[derive(Debug)]
@@ -38,16 +38,11 @@ pub fn frame(text: &[u8]) -> Bytes {
 }
 
 impl<S: Send + Sync + 'static> Merger<S> {
-    /// The topic of a user or connection for one ready-made message: no window will ever drop it from the kept ones.
-    #[must_use]
-    pub fn passing(key: Private) -> Arc<Topic> {
-        Arc::new(Topic::new(key.subject()))
-    }
-
     /// Sends a ready-made message at once. What has gathered for the target stays where it is.
-    pub fn send_ready(&self, topic: &Arc<Topic>, ready: &Ready<'_>) {
+    pub fn send_ready(&self, target: &Target, ready: &Ready<'_>) {
+        let topic = target.topic();
         let _flushing = self.flush_lock.lock();
-        let (audience, buckets, ..) = self.address(topic, &mut topic.gather.lock(), 0);
+        let (audience, buckets, ..) = self.address(target, &mut topic.gather.lock(), 0);
         topic.in_flight.fetch_add(1, Ordering::AcqRel);
         self.totals.ticks.fetch_add(1, Ordering::Relaxed);
         self.totals.batches.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +57,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             narrow: ready.narrow.cloned(),
         };
         let batch = Arc::new(Batch {
-            topic: Arc::clone(topic),
+            target: target.clone(),
             audience,
             fates: smallvec![Fates::default()],
             segments: smallvec![segment],

@@ -21,7 +21,7 @@ use crate::config::{DeflateConfig, MergeConfig};
 use crate::counters::Totals;
 use crate::deliver::fanout::Fanout;
 use crate::session::Platform;
-use crate::topic::Topic;
+use crate::topic::target::Target;
 use crate::writer::Writer;
 
 /// Keeps what the one connection receives.
@@ -52,7 +52,7 @@ struct Sim {
     totals: Arc<Totals>,
     threads: Vec<std::thread::JoinHandle<()>>,
     recorder: Recorder,
-    topic: Arc<Topic>,
+    target: Target,
     now: Millis,
     pushed: u32,
     /// When each message was pushed, by its number.
@@ -79,7 +79,7 @@ impl Sim {
         let compressor = Compressor::new(&DeflateConfig { level: 0, ..DeflateConfig::default() });
         let merger = Merger::new(&config, compressor, "sim", buckets, Arc::clone(&fanout), Arc::clone(&totals));
         Self {
-            topic: Arc::clone(&merger.all),
+            target: merger.all.clone(),
             merger,
             fanout,
             totals,
@@ -99,8 +99,8 @@ impl Sim {
         self.now += 1;
         while self.running.front().is_some_and(|(ends, _)| *ends <= self.now) {
             self.took_ms = self.running.pop_front().map_or(0, |(_, took)| took);
-            self.topic.fanout_us.store(self.took_ms * 1_000, Ordering::Relaxed);
-            self.topic.in_flight.fetch_sub(1, Ordering::AcqRel);
+            self.target.topic().fanout_us.store(self.took_ms * 1_000, Ordering::Relaxed);
+            self.target.topic().in_flight.fetch_sub(1, Ordering::AcqRel);
         }
         if self.now.is_multiple_of(self.merger.tick_ms()) {
             self.merger.tick(self.now);
@@ -111,7 +111,7 @@ impl Sim {
             self.pushed += 1;
             self.pushed_at.push(self.now);
             let incoming = Incoming { messages: &message, lane, expires_at: 0, narrow: None, waiter: None };
-            self.merger.push(&self.topic, &incoming, self.now);
+            self.merger.push(&self.target, &incoming, self.now);
             self.absorb(fanout_ms);
         }
     }
@@ -128,11 +128,11 @@ impl Sim {
         if self.totals.batches.load(Ordering::Relaxed) == self.flushes.len() as u64 {
             return;
         }
-        while self.topic.in_flight.load(Ordering::Acquire) as usize > self.running.len() {
+        while self.target.topic().in_flight.load(Ordering::Acquire) as usize > self.running.len() {
             std::thread::yield_now();
         }
-        self.topic.fanout_us.store(self.took_ms * 1_000, Ordering::Relaxed);
-        self.topic.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.target.topic().fanout_us.store(self.took_ms * 1_000, Ordering::Relaxed);
+        self.target.topic().in_flight.fetch_add(1, Ordering::AcqRel);
         // A bucket walks its batches in order.
         let begins = self.running.back().map_or(self.now, |(ends, _)| *ends);
         self.running.push_back((begins + fanout_ms, fanout_ms));
