@@ -12,13 +12,14 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate_gateway::MergeConfig;
-use tidegate_gateway::bucket::pending::Pending;
+use tidegate_gateway::bucket::pending::{Pending, Waiting};
 use tidegate_gateway::bucket::table::{Cold, Table};
 use tidegate_gateway::bucket::{Bucket, of_user};
 use tidegate_gateway::key::{ConnectionKey, SlotKey};
 use tidegate_gateway::memory::{MemoryGateway, To};
 use tidegate_gateway::topic::Topic;
 use tidegate_gateway::topic::batch::{Narrow, Segment};
+use tidegate_gateway::topic::encoding::{Encoding, Frames};
 use tidegate_gateway::topic::room::Room;
 use tidegate_gateway::topic::target::Target;
 use tidegate_gateway::topic::window::{Bounds, Window};
@@ -147,9 +148,9 @@ fn window(c: &mut Criterion) {
 }
 
 fn slow_peer(c: &mut Criterion) {
-    let room = a_room();
+    let target = Target::from(a_room());
     let segment = Segment {
-        frame: Bytes::from(vec![b'x'; 170]),
+        frames: Frames::new(Bytes::from(vec![b'x'; 170])),
         messages: 1,
         first: 1,
         last: 1,
@@ -163,14 +164,7 @@ fn slow_peer(c: &mut Criterion) {
         b.iter(|| {
             let (mut pending, mut counts) = (Pending::new(1), Default::default());
             for _ in 0..64 {
-                pending.push_segment(
-                    &Target::from(Arc::clone(&room)),
-                    &segment,
-                    &segment.frame,
-                    1 << 20,
-                    1,
-                    &mut counts,
-                );
+                pending.push(&target, Waiting::new(&segment, Encoding::Plain), 1 << 20, 1, &mut counts);
             }
             let mut slices = Vec::with_capacity(64);
             pending.slices(1, &mut counts, &mut slices);

@@ -7,9 +7,10 @@ use std::os::fd::OwnedFd;
 use bytes::Bytes;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tidegate_gateway::bucket::pending::Pending;
+use tidegate_gateway::bucket::pending::{Pending, Waiting};
 use tidegate_gateway::bucket::table::{Cold, Hot, Table};
 use tidegate_gateway::topic::batch::Segment;
+use tidegate_gateway::topic::encoding::{Encoding, Frames};
 use tidegate_gateway::topic::target::Target;
 use tidegate_protocol::records::Lane;
 
@@ -89,7 +90,7 @@ fn four_rooms_fit_inside_a_connection() {
 fn what_waits_is_the_shared_frame_and_no_copy() {
     let target = Target::everyone("e");
     let segment = Segment {
-        frame: Bytes::from(vec![b'x'; 1_000]),
+        frames: Frames::new(Bytes::from(vec![b'x'; 1_000])),
         messages: 1,
         first: 1,
         last: 1,
@@ -101,11 +102,11 @@ fn what_waits_is_the_shared_frame_and_no_copy() {
 
     for pending in &mut slow {
         let mut counts = Default::default();
-        pending.push_segment(&target, &segment, &segment.frame, 8_192, 1, &mut counts);
+        pending.push(&target, Waiting::new(&segment, Encoding::Plain), 8_192, 1, &mut counts);
         let mut slices = Vec::new();
         pending.slices(1, &mut counts, &mut slices);
 
         assert_eq!(slices.len(), 1);
-        assert_eq!(slices[0].as_ptr(), segment.frame.as_ptr());
+        assert_eq!(slices[0].as_ptr(), segment.frames.of(Encoding::Plain).as_ptr());
     }
 }

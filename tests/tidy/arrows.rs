@@ -65,7 +65,7 @@ const GATEWAY_ARROWS: &[Floor] = &[
             "uplink",
         ],
     ),
-    ("operate", &["accept", "backplane", "bucket", "connection", "counters", "deliver", "rooms"]),
+    ("operate", &["accept", "backplane", "bucket", "connection", "counters", "deliver", "rooms", "topic"]),
     (
         "gateway",
         &[

@@ -9,10 +9,11 @@ use tidegate_protocol::records::Lane;
 use tidegate_protocol::ws::{self, Deflater, Inflater, Limits, OpCode};
 
 use super::outbox::drain;
-use super::pending::{Pending, Queued};
+use super::pending::{Pending, Queued, Waiting};
 use super::tests::{Act, BYTES_MAX, Script, all, balanced, batch, bucket_of, segment, walk};
 use crate::counters::Delta;
 use crate::topic::batch::{Audience, Batch, Segment};
+use crate::topic::encoding::Encoding;
 
 /// What the handshake makes of an offer.
 fn negotiated(offer: &str) -> Deflate {
@@ -29,14 +30,18 @@ fn negotiated(offer: &str) -> Deflate {
 
 /// A batch of one segment that exists compressed too.
 fn pressed(segment: &Segment) -> Arc<Batch> {
-    let deflated = Deflater::new(6).frame(OpCode::Text, ws::payload(&segment.frame)).expect("compressible");
-    let mut batch = batch(&all(), Audience::Everyone, vec![segment.clone()]);
-    Arc::get_mut(&mut batch).expect("nobody else has it").deflated = vec![Some(deflated)];
-    batch
+    let mut segment = segment.clone();
+    let deflated = Deflater::new(6).frame(OpCode::Text, ws::payload(plain(&segment)));
+    segment.frames.set(Encoding::Deflated, Some(deflated.expect("compressible")));
+    batch(&all(), Audience::Everyone, vec![segment])
 }
 
 fn deflated(batch: &Batch) -> Bytes {
-    batch.frame(0, true).clone()
+    batch.segments[0].frames.of(Encoding::Deflated).clone()
+}
+
+fn plain(segment: &Segment) -> &Bytes {
+    segment.frames.of(Encoding::Plain)
 }
 
 /// Rule M-5.
@@ -51,8 +56,8 @@ fn each_connection_gets_the_frame_it_takes_and_all_the_same_message() {
 
     let d = walk(&bucket, &writer, &[Arc::clone(&batch)]);
 
-    let (plain, small) = (segment.frame.clone(), deflated(&batch));
-    assert_eq!(bucket.deflating(), 1);
+    let (plain, small) = (plain(&segment).clone(), deflated(&batch));
+    assert_eq!(bucket.takers(Encoding::Deflated), 1);
     assert_eq!(*writer.taken.lock(), [&plain[..], &small, &plain, &plain].concat());
     assert_eq!((d.written, d.frames, d.bytes), (12, 4, (3 * plain.len() + small.len()) as u64));
     let limits = Limits { message_bytes: 1 << 20, fragments: 1, inflate_ratio: 1_000 };
@@ -71,7 +76,8 @@ fn a_slot_that_changes_hands_takes_plain_frames_again() {
 
     walk(&bucket, &writer, &[pressed(&segment)]);
 
-    assert_eq!((bucket.deflating(), writer.taken.lock().clone()), (0, segment.frame.to_vec()));
+    let taken = writer.taken.lock().clone();
+    assert_eq!((bucket.takers(Encoding::Deflated), taken), (0, plain(&segment).to_vec()));
 }
 
 /// Cut at every byte: the rest of the compressed frame waits, and neither more nor less is counted.
@@ -123,13 +129,13 @@ fn what_waits_is_counted_as_it_will_be_sent() {
 
 #[test]
 fn evicting_a_compressed_frame_makes_room_for_its_own_size() {
-    let topic = all();
+    let target = all();
     let mut pending = Pending::new(1);
     let mut d = Delta { queued: 400, ..Delta::default() };
     for n in 1..=400 {
-        let segment = segment(n, n, 1_000, Lane::Normal);
-        let frame = deflated(&pressed(&segment));
-        let queued = pending.push_segment(&topic, &segment, &frame, BYTES_MAX, 1, &mut d);
+        let batch = pressed(&segment(n, n, 1_000, Lane::Normal));
+        let waiting = Waiting::new(&batch.segments[0], Encoding::Deflated);
+        let queued = pending.push(&target, waiting, BYTES_MAX, 1, &mut d);
         assert_eq!(queued, Queued::Waits);
         assert!(pending.bytes() <= BYTES_MAX);
     }

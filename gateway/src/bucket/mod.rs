@@ -36,6 +36,7 @@ use self::inbox::Inbox;
 use self::table::Table;
 use crate::counters::BucketCounters;
 use crate::key::{ConnectionKey, SlotKey};
+use crate::topic::encoding::Encoding;
 
 /// What others ask of a bucket's task.
 #[derive(Debug)]
@@ -84,7 +85,7 @@ pub struct Bucket<S = OwnedFd> {
     pub(crate) epoll: OwnedFd,
     live: AtomicUsize,
     /// Of them, those that take frames compressed for everyone; agrees with the table's set.
-    deflating: AtomicUsize,
+    takers: [AtomicUsize; Encoding::OTHERS_COUNT],
     /// What others ask of the task and it has not looked at.
     commands: Mutex<Commands>,
     pub(crate) wake: Notify,
@@ -103,7 +104,7 @@ impl<S> Bucket<S> {
             counters: CachePadded::default(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             live: AtomicUsize::new(0),
-            deflating: AtomicUsize::new(0),
+            takers: Default::default(),
             commands: Mutex::default(),
             wake: Notify::new(),
         })
@@ -146,25 +147,37 @@ impl<S> Bucket<S> {
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Live connections that take frames compressed for everyone; without any, nothing is compressed for this bucket.
+    /// Live connections that take an encoding other than plain; without any, nothing is made in it for this bucket.
     #[must_use]
-    pub fn deflating(&self) -> usize {
-        self.deflating.load(Ordering::Relaxed)
+    pub fn takers(&self, encoding: Encoding) -> usize {
+        encoding.index().map_or(0, |i| self.takers[i].load(Ordering::Relaxed))
+    }
+
+    fn admit(&self, table: &mut Table<S>, slot: u32, encoding: Encoding) {
+        if let Some(i) = encoding.index() {
+            table.takers[i].insert(slot);
+            self.takers[i].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn dismiss(&self, encoding: Encoding) {
+        if let Some(i) = encoding.index() {
+            self.takers[i].fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Notes what a connection that has just entered the table negotiated.
     pub fn admit_deflate(&self, table: &mut Table<S>, slot: u32, deflate: Deflate) {
         table.cold[slot as usize].deflate = Some(deflate);
         if deflate.takes_shared_frames() {
-            table.takes_deflated.insert(slot);
-            self.deflating.fetch_add(1, Ordering::Relaxed);
+            self.admit(table, slot, Encoding::Deflated);
         }
     }
 
     /// The same backwards, for a connection that is out of the table.
     pub(crate) fn dismiss_deflate(&self, deflate: Option<Deflate>) {
         if deflate.is_some_and(Deflate::takes_shared_frames) {
-            self.deflating.fetch_sub(1, Ordering::Relaxed);
+            self.dismiss(Encoding::Deflated);
         }
     }
 

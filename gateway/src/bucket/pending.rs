@@ -14,6 +14,7 @@ use tidegate_protocol::ws;
 use crate::clock::{Millis, is_due};
 use crate::counters::{Delta, DropReason};
 use crate::topic::batch::Segment;
+use crate::topic::encoding::Encoding;
 use crate::topic::target::Target;
 
 /// Accounted size of a GAP that waits.
@@ -31,10 +32,32 @@ enum Entry {
     Control(Bytes),
     /// A pong: a newer one takes its place.
     Pong(Bytes),
-    /// Messages, with the one frame that this connection takes.
-    Push(Target, Segment),
+    /// Messages.
+    Push(Target, Waiting),
     /// Messages that will not come.
     Gap { target: Target, missing: Missing, reason: DropReason },
+}
+
+/// Messages as one connection takes them: what is left to know of a segment while it waits.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The one frame that is kept and counted.
+    frame: Bytes,
+    messages: u32,
+    first: u64,
+    last: u64,
+    lane: Lane,
+    expires_at: Millis,
+}
+
+impl Waiting {
+    /// A segment for a connection that takes this encoding.
+    #[must_use]
+    pub fn new(segment: &Segment, encoding: Encoding) -> Self {
+        let Segment { frames, messages, first, last, lane, expires_at, .. } = segment;
+        let frame = frames.of(encoding).clone();
+        Self { frame, messages: *messages, first: *first, last: *last, lane: *lane, expires_at: *expires_at }
+    }
 }
 
 impl Entry {
@@ -210,9 +233,9 @@ impl Pending {
     }
 
     /// Queues what is left of a frame the kernel took in part: always accepted, always first.
-    pub fn push_rest(&mut self, target: &Target, segment: Segment, sent: usize, now: Millis, d: &mut Delta) {
+    pub fn push_rest(&mut self, target: &Target, waiting: Waiting, sent: usize, now: Millis, d: &mut Delta) {
         debug_assert!(self.entries.is_empty(), "only a frame that began at once can be half sent");
-        self.append(Entry::Push(target.clone(), segment), now, d);
+        self.append(Entry::Push(target.clone(), waiting), now, d);
         self.sent = sent;
         self.account(-(sent as i64), d);
     }
@@ -224,35 +247,26 @@ impl Pending {
         self.account(-(sent as i64), d);
     }
 
-    /// Queues messages by their lane: urgent and normal displace the oldest, bulk gives way itself. `frame` is the one of the
-    /// segment's that this connection takes; it alone is kept and counted.
-    pub fn push_segment(
-        &mut self,
-        target: &Target,
-        segment: &Segment,
-        frame: &Bytes,
-        bytes_max: usize,
-        now: Millis,
-        d: &mut Delta,
-    ) -> Queued {
+    /// Queues messages by their lane: urgent and normal displace the oldest, bulk gives way itself.
+    pub fn push(&mut self, target: &Target, waiting: Waiting, bytes_max: usize, now: Millis, d: &mut Delta) -> Queued {
         if self.is_broken || self.is_last {
-            d.drop_messages(DropReason::Closed, u64::from(segment.messages));
+            d.drop_messages(DropReason::Closed, u64::from(waiting.messages));
             return Queued::Dropped(DropReason::Closed);
         }
-        let need = frame.len();
+        let need = waiting.frame.len();
         if self.bytes + need > bytes_max {
-            let fits = segment.lane != Lane::Bulk && self.evict(need, bytes_max, segment.lane, d);
+            let fits = waiting.lane != Lane::Bulk && self.evict(need, bytes_max, waiting.lane, d);
             if !fits {
-                d.drop_messages(DropReason::Slow, u64::from(segment.messages));
+                d.drop_messages(DropReason::Slow, u64::from(waiting.messages));
                 if self.gaps > GAPS_MAX {
                     // Its end has been asked for, and a queue that is cut names nothing more.
                     return Queued::Dropped(DropReason::Slow);
                 }
-                self.append_gap(target, missing(segment), DropReason::Slow, now, d);
+                self.append_gap(target, missing(&waiting), DropReason::Slow, now, d);
                 return if self.gaps > GAPS_MAX { Queued::Close } else { Queued::Dropped(DropReason::Slow) };
             }
         }
-        self.append(Entry::Push(target.clone(), segment.with_frame(frame)), now, d);
+        self.append(Entry::Push(target.clone(), waiting), now, d);
         Queued::Waits
     }
 
@@ -373,11 +387,11 @@ impl Pending {
 
     /// Replaces the messages at `i` by a GAP, joined with the one before for the same target when nothing lies between.
     fn turn_into_gap(&mut self, i: usize, reason: DropReason, d: &mut Delta) {
-        let Some(Entry::Push(target, segment)) = self.entries.remove(i) else { return };
-        d.pending -= i64::from(segment.messages);
-        d.drop_messages(reason, u64::from(segment.messages));
-        self.account(-(segment.frame.len() as i64), d);
-        let lost = missing(&segment);
+        let Some(Entry::Push(target, waiting)) = self.entries.remove(i) else { return };
+        d.pending -= i64::from(waiting.messages);
+        d.drop_messages(reason, u64::from(waiting.messages));
+        self.account(-(waiting.frame.len() as i64), d);
+        let lost = missing(&waiting);
         if self.join_gap(i, &target, lost, reason) || self.join_gap_after(i, &target, lost, reason) {
             return;
         }
@@ -463,7 +477,7 @@ impl Pending {
     }
 }
 
-fn missing(s: &Segment) -> Missing {
+fn missing(s: &Waiting) -> Missing {
     if s.last == 0 { Missing::Count(u64::from(s.messages)) } else { Missing::Range { from: s.first, to: s.last } }
 }
 

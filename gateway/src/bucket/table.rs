@@ -21,6 +21,7 @@ use crate::clock::{Coarse, Millis, Moment};
 use crate::key::{ConnectionKey, SlotKey};
 use crate::session::{Act, HeldClaims, Open, Platform};
 use crate::topic::batch::Narrow;
+use crate::topic::encoding::Encoding;
 use crate::topic::room::Room;
 
 /// What the flush needs of a connection, packed: two fit a cache line. `S` is its socket, or what stands for one.
@@ -126,8 +127,8 @@ pub struct Table<S = OwnedFd> {
     pub rooms: HashMap<u32, Members, ahash::RandomState>,
     /// By user.
     pub users: HashMap<Arc<str>, UserEntry, ahash::RandomState>,
-    /// Who takes frames compressed for everyone; those of `cold` that negotiated the whole window.
-    pub takes_deflated: SlotSet,
+    /// Who takes frames in other encodings than plain, by [`Encoding::OTHERS`].
+    pub takers: [SlotSet; Encoding::OTHERS_COUNT],
     /// When tokens run out.
     pub expiries: Expiries,
     /// Counts removals, so that a walk that let go of the lock knows whether slots may have changed hands.
@@ -158,7 +159,7 @@ impl<S> Default for Table<S> {
             cold: Vec::new(),
             rooms: HashMap::default(),
             users: HashMap::default(),
-            takes_deflated: SlotSet::default(),
+            takers: Default::default(),
             expiries: Expiries::default(),
             removals: 0,
             departures: 0,
@@ -264,7 +265,9 @@ impl<S> Table<S> {
         hot.generation = hot.generation.wrapping_add(1);
         let pending = hot.outbox.get_mut().take();
         let cold = std::mem::take(&mut self.cold[slot as usize]);
-        self.takes_deflated.remove(slot);
+        for takers in &mut self.takers {
+            takers.remove(slot);
+        }
         debug_assert!(cold.rooms.is_empty(), "rooms are left before removal");
         self.free.push(slot);
         self.removals += 1;
@@ -281,6 +284,14 @@ impl<S> Table<S> {
             }
         }
         Some((Removed { fd, cold, pending }, is_user_gone))
+    }
+
+    /// The encoding in which a connection takes frames that exist in it.
+    #[must_use]
+    #[inline]
+    pub fn encoding_of(&self, slot: u32) -> Encoding {
+        let taken = Encoding::OTHERS.into_iter().zip(&self.takers).find(|(_, takers)| takers.contains(slot));
+        taken.map_or(Encoding::Plain, |(encoding, _)| encoding)
     }
 
     /// Puts a connection into a room; false when it was in it already. `last` is where the room's numbering stands,

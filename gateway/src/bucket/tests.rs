@@ -17,7 +17,7 @@ use tidegate_protocol::records::Lane;
 
 use super::Bucket;
 use super::outbox::{drain, send_last};
-use super::pending::{Pending, Queued};
+use super::pending::{Pending, Queued, Waiting};
 use super::walk::{Scratch, Walk};
 use crate::clock::Clock;
 use crate::counters::{Delta, DropReason};
@@ -25,6 +25,7 @@ use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
 use crate::session::Platform;
 use crate::topic::batch::{Audience, Batch, Fates, Segment};
+use crate::topic::encoding::{Encoding, Frames};
 use crate::topic::target::Target;
 use crate::writer::Writer;
 
@@ -101,7 +102,7 @@ pub(super) fn segment(first: u64, last: u64, size: usize, lane: Lane) -> Segment
     let items: Vec<Bytes> = (first..=last).map(|_| Bytes::from(body.clone())).collect();
     let numbering = Some(Numbering { epoch: "e", first, last });
     Segment {
-        frame: encode(&Whom::All, numbering, &items),
+        frames: Frames::new(encode(&Whom::All, numbering, &items)),
         messages: u32::try_from(items.len()).expect("few"),
         first,
         last,
@@ -118,7 +119,6 @@ pub(super) fn batch(target: &Target, audience: Audience, segments: Vec<Segment>)
         audience,
         fates: segments.iter().map(|_| Fates::default()).collect(),
         segments: SmallVec::from_vec(segments),
-        deflated: Vec::new(),
         last,
         flushed: Instant::now(),
         walks_left: AtomicUsize::new(1),
@@ -178,7 +178,10 @@ fn a_half_written_frame_is_finished_before_the_next_begins() {
 
     let d = balanced(&bucket);
     assert_eq!((d.pending, d.pending_bytes, d.written), (0, 0, 2));
-    assert_eq!(*writer.taken.lock(), [first.frame, second.frame].concat());
+    assert_eq!(
+        *writer.taken.lock(),
+        [first, second].map(|segment| segment.frames.of(Encoding::Plain).clone()).concat()
+    );
     assert!(table.hot[0].outbox.lock().is_none(), "a healthy connection holds nothing");
 }
 
@@ -351,7 +354,7 @@ fn a_slot_that_changed_hands_gets_nothing_of_its_former_owner() {
 
 /// Queues a segment with its plain frame.
 fn push(pending: &mut Pending, target: &Target, segment: &Segment, d: &mut Delta) -> Queued {
-    pending.push_segment(target, segment, &segment.frame, BYTES_MAX, 1, d)
+    pending.push(target, Waiting::new(segment, Encoding::Plain), BYTES_MAX, 1, d)
 }
 
 fn sent(pending: &mut Pending, d: &mut Delta) -> String {

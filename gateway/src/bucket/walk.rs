@@ -14,13 +14,14 @@ use parking_lot::{MutexGuard, RwLockReadGuard};
 use rustix::io::Errno;
 use smallvec::SmallVec;
 
-use super::pending::{Pending, Queued, SLICES_MAX};
+use super::pending::{Pending, Queued, SLICES_MAX, Waiting};
 use super::table::{Hot, Table};
 use super::{Bucket, Command};
 use crate::clock::{Clock, Millis};
 use crate::counters::{Delta, DropReason};
 use crate::key::{ConnectionKey, SlotKey};
 use crate::topic::batch::{Audience, Batch, Fates, Segment};
+use crate::topic::encoding::Encoding;
 use crate::topic::target::Target;
 use crate::writer::{Writer, Writes};
 
@@ -45,12 +46,18 @@ struct Pair {
 struct Share<'a> {
     target: &'a Target,
     segment: &'a Segment,
-    /// The segment's frame as this connection takes it.
+    /// What this connection takes, and the segment's frame in it.
+    encoding: Encoding,
     frame: &'a Bytes,
     fates: Option<&'a Fates>,
 }
 
 impl Share<'_> {
+    /// As it waits for a slow peer.
+    fn waiting(&self) -> Waiting {
+        Waiting::new(self.segment, self.encoding)
+    }
+
     /// Tells whoever waits for it what became of it.
     fn settle(&self, fate: Fate) {
         let Some(fates) = self.fates else { return };
@@ -69,8 +76,8 @@ struct Stand {
     departures: u64,
     /// Some slots were named by someone else, before the pairs were gathered.
     is_named: bool,
-    /// Some of the batches exist compressed, so it matters who takes them so.
-    has_deflated: bool,
+    /// Some of the batches exist in several encodings, so it matters who takes which.
+    has_encodings: bool,
 }
 
 impl Stand {
@@ -144,8 +151,8 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         }
         // Slots named by someone else may have changed hands before the pairs were gathered, all others only after.
         let is_named = batches.iter().any(|b| matches!(b.audience, Audience::Slots(..)));
-        let has_deflated = batches.iter().any(|b| !b.deflated.is_empty());
-        let stand = Stand { removals: table.removals, departures: table.departures, is_named, has_deflated };
+        let has_encodings = batches.iter().any(|batch| batch.has_encodings());
+        let stand = Stand { removals: table.removals, departures: table.departures, is_named, has_encodings };
         let mut rest = scratch.pairs.as_slice();
         while !rest.is_empty() {
             rest = self.round(&table, &stand, rest, batches);
@@ -183,19 +190,19 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
     ) {
         let key = mine[0].key;
         let first = round.shares.len();
-        let takes_deflated = stand.has_deflated && table.takes_deflated.contains(key.slot);
+        let encoding = if stand.has_encodings { table.encoding_of(key.slot) } else { Encoding::Plain };
         for pair in mine {
             let batch = &batches[pair.batch as usize];
             if stand.has_left(table, key.slot, &batch.audience) {
                 continue;
             }
-            for (i, (segment, fates)) in batch.segments.iter().zip(&batch.fates).enumerate() {
+            for (segment, fates) in batch.segments.iter().zip(&batch.fates) {
                 if segment.narrow.is_none() || is_meant(table, self.bucket.at(key), segment) {
                     round.d.queued += u64::from(segment.messages);
                     // Tallies are shared by all threads: only touched when a publisher waits for them.
                     let fates = (!batch.waiters.is_empty()).then_some(fates);
-                    let frame = batch.frame(i, takes_deflated);
-                    round.shares.push(Share { target: &batch.target, segment, frame, fates });
+                    let frame = segment.frames.of(encoding);
+                    round.shares.push(Share { target: &batch.target, segment, encoding, frame, fates });
                 }
             }
         }
@@ -293,7 +300,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         let mut pending = Box::new(Pending::new(now));
         let mut waiting = &chunk[whole..];
         if rest > 0 {
-            pending.push_rest(waiting[0].target, waiting[0].segment.with_frame(waiting[0].frame), rest, now, d);
+            pending.push_rest(waiting[0].target, waiting[0].waiting(), rest, now, d);
             waiting[0].settle(Fate::Pending);
             waiting = &waiting[1..];
         }
@@ -307,7 +314,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
 
     fn queue(&self, pending: &mut Pending, shares: &[Share<'_>], to: &Receiver<'_, S>, now: Millis, d: &mut Delta) {
         for share in shares {
-            match pending.push_segment(share.target, share.segment, share.frame, self.pending_bytes_max, now, d) {
+            match pending.push(share.target, share.waiting(), self.pending_bytes_max, now, d) {
                 Queued::Waits => share.settle(Fate::Pending),
                 Queued::Dropped(reason) => share.settle(Fate::Dropped(reason)),
                 Queued::Close => {

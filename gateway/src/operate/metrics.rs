@@ -14,6 +14,7 @@ use super::Sources;
 use crate::accept::admission::Queue;
 use crate::bucket::Bucket;
 use crate::counters::{self, DropReason};
+use crate::topic::encoding::Encoding;
 
 /// Appends the gateway's metrics as text, without the end mark.
 pub(crate) fn write(sources: &Sources, out: &mut String) {
@@ -111,7 +112,7 @@ impl Snapshot {
 }
 
 fn deflating(buckets: &[Bucket]) -> usize {
-    buckets.iter().map(Bucket::deflating).sum()
+    buckets.iter().map(|bucket| bucket.takers(Encoding::Deflated)).sum()
 }
 
 /// What went up to logic.

@@ -1,15 +1,15 @@
 //! A batch: what one target's window gathered, encoded and framed, on its way to the members.
 //! Made by `merge::flush`, walked by `bucket::walk`, immutable in between but for the count of walks left.
-//! Invariant: every byte a member gets of a batch is one of its segments' frames, plain or compressed, shared by all who take it so.
+//! Invariant: every byte a member gets of a batch is one of its segments' frames, shared by all who take that encoding.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 use tidegate_protocol::records::Lane;
 
+use super::encoding::Frames;
 use super::target::Target;
 use crate::clock::Millis;
 use crate::counters::DropReason;
@@ -31,11 +31,11 @@ pub struct Narrow {
     pub attributes: Vec<(String, String)>,
 }
 
-/// One frame of a batch, with what must be known when a peer is too slow for it.
+/// One message of a batch, with what must be known when a peer is too slow for it.
 #[derive(Clone, Debug)]
 pub struct Segment {
-    /// One whole WebSocket frame.
-    pub frame: Bytes,
+    /// Its encodings.
+    pub frames: Frames,
     /// Messages in it.
     pub messages: u32,
     /// Number of its first message; 0 outside the numbering.
@@ -48,14 +48,6 @@ pub struct Segment {
     pub expires_at: Millis,
     /// Whom of the members it is for; none: all.
     pub narrow: Option<Arc<Narrow>>,
-}
-
-impl Segment {
-    /// The segment as one connection gets it, with the one frame it is about to be sent.
-    #[must_use]
-    pub fn with_frame(&self, frame: &Bytes) -> Self {
-        Self { frame: frame.clone(), narrow: self.narrow.clone(), ..*self }
-    }
 }
 
 /// Whose job a batch is.
@@ -78,8 +70,6 @@ pub struct Batch {
     pub audience: Audience,
     /// Its frames, in order.
     pub segments: SmallVec<[Segment; 1]>,
-    /// By segment: the same message compressed, where that is smaller; empty while nobody takes any so.
-    pub deflated: Vec<Option<Bytes>>,
     /// Number of its last numbered message, for members that join while it is walked; 0: none.
     pub last: u64,
     /// When it was flushed.
@@ -96,16 +86,13 @@ impl Batch {
     /// Bytes of its frames.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let deflated: usize = self.deflated.iter().flatten().map(Bytes::len).sum();
-        self.segments.iter().map(|s| s.frame.len()).sum::<usize>() + deflated
+        self.segments.iter().map(|segment| segment.frames.bytes()).sum()
     }
 
-    /// The frame of segment `i` for a connection, by whether it takes compressed ones.
+    /// Whether any of its frames exists in another encoding than plain, so that it matters who takes which.
     #[must_use]
-    #[inline]
-    pub fn frame(&self, i: usize, takes_deflated: bool) -> &Bytes {
-        let deflated = if takes_deflated { self.deflated.get(i).and_then(Option::as_ref) } else { None };
-        deflated.unwrap_or(&self.segments[i].frame)
+    pub fn has_encodings(&self) -> bool {
+        self.segments.iter().any(|segment| segment.frames.count() > 1)
     }
 }
 

@@ -2,6 +2,7 @@
 //! rooms live as long as they have members, topics of users and connections only while a window is open.
 
 pub mod batch;
+pub mod encoding;
 pub mod room;
 pub mod target;
 pub mod window;

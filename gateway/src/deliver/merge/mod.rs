@@ -28,6 +28,7 @@ use crate::counters::{Delta, DropReason, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::key::ConnectionKey;
 use crate::topic::batch::{Audience, Batch, Fates, Narrow, Segment, Waiter};
+use crate::topic::encoding::{Encoding, Frames};
 use crate::topic::target::{Private, PrivateTopic, Target};
 use crate::topic::window::{Bounds, Step, Window};
 use crate::topic::{Gather, Item, Topic};
@@ -259,24 +260,21 @@ impl<S: Send + Sync + 'static> Merger<S> {
         // Counted before others may push again: they see a batch on its way while it is still encoded and compressed.
         topic.in_flight.fetch_add(1, Ordering::AcqRel);
         drop(gather);
-        let (segments, waiters) = self.encode(target, &items, &epoch, seq, now);
+        let (mut segments, waiters) = self.encode(target, &items, &epoch, seq, now);
         debug_assert_eq!(
             segments.iter().map(|s| s.last).max().unwrap_or(0),
             if numbered > 0 { seq + numbered } else { 0 }
         );
-        let deflated: Vec<Option<Bytes>> = if self.is_taken_deflated(&audience, &buckets) {
-            segments.iter().map(|s| self.compressor.compress(&s.frame)).collect()
-        } else {
-            Vec::new()
-        };
-        let encodings = segments.len() + deflated.iter().flatten().count();
-        self.totals.frames_encoded.fetch_add(encodings as u64, Ordering::Relaxed);
+        for encoding in Encoding::OTHERS.into_iter().filter(|e| self.is_taken(*e, &audience, &buckets)) {
+            segments.iter_mut().for_each(|segment| self.encode_in(encoding, &mut segment.frames));
+        }
+        let frames = segments.iter().map(|segment| segment.frames.count() as u64).sum();
+        self.totals.frames_encoded.fetch_add(frames, Ordering::Relaxed);
         let batch = Arc::new(Batch {
             target: target.clone(),
             audience,
             fates: segments.iter().map(|_| Fates::default()).collect(),
             segments,
-            deflated,
             last: if numbered > 0 { seq + numbered } else { 0 },
             flushed: Instant::now(),
             walks_left: AtomicUsize::new(buckets.len()),
@@ -319,14 +317,23 @@ impl<S: Send + Sync + 'static> Merger<S> {
         (Audience::Slots(bucket, slots), vec![bucket], epoch, seq)
     }
 
-    /// Whether anyone a batch is for may take it compressed: exact for users and connections, by buckets for the others.
-    fn is_taken_deflated(&self, audience: &Audience, buckets: &[u16]) -> bool {
-        let mut deflating = buckets.iter().map(|b| &self.buckets[usize::from(*b)]).filter(|b| b.deflating() > 0);
+    /// Makes another encoding of a frame, where that is of use.
+    fn encode_in(&self, encoding: Encoding, frames: &mut Frames) {
+        let frame = match encoding {
+            Encoding::Plain => None,
+            Encoding::Deflated => self.compressor.compress(frames.of(Encoding::Plain)),
+        };
+        frames.set(encoding, frame);
+    }
+
+    /// Whether anyone a batch is for may take it in this encoding: exact for users and connections, by buckets for the others.
+    fn is_taken(&self, encoding: Encoding, audience: &Audience, buckets: &[u16]) -> bool {
+        let mut takers = buckets.iter().map(|b| &self.buckets[usize::from(*b)]).filter(|b| b.takers(encoding) > 0);
         match audience {
-            Audience::Everyone | Audience::Room(_) => deflating.next().is_some(),
-            Audience::Slots(_, slots) => deflating.any(|b| {
-                let table = b.table.read();
-                slots.iter().any(|key| table.takes_deflated.contains(key.slot))
+            Audience::Everyone | Audience::Room(_) => takers.next().is_some(),
+            Audience::Slots(_, slots) => takers.any(|bucket| {
+                let table = bucket.table.read();
+                slots.iter().any(|key| table.encoding_of(key.slot) == encoding)
             }),
         }
     }
@@ -395,7 +402,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             });
             #[expect(clippy::cast_possible_truncation, reason = "bounded by merge.messages")]
             segments.push(Segment {
-                frame: push::encode(&target.whom(), numbering, &bodies),
+                frames: Frames::new(push::encode(&target.whom(), numbering, &bodies)),
                 messages: n as u32,
                 first: numbering.map_or(0, |n| n.first),
                 last: numbering.map_or(0, |n| n.last),

@@ -14,6 +14,7 @@ use tidegate_protocol::ws::{self, OpCode};
 use super::Merger;
 use crate::clock::Millis;
 use crate::topic::batch::{Batch, Fates, Narrow, Segment, Waiter};
+use crate::topic::encoding::Frames;
 use crate::topic::target::Target;
 
 /// A ready-made message.
@@ -48,7 +49,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
         self.totals.batches.fetch_add(1, Ordering::Relaxed);
         self.totals.frames_encoded.fetch_add(1, Ordering::Relaxed);
         let segment = Segment {
-            frame: ready.frame.clone(),
+            frames: Frames::new(ready.frame.clone()),
             messages: 1,
             first: 0,
             last: 0,
@@ -61,7 +62,6 @@ impl<S: Send + Sync + 'static> Merger<S> {
             audience,
             fates: smallvec![Fates::default()],
             segments: smallvec![segment],
-            deflated: Vec::new(),
             last: 0,
             flushed: Instant::now(),
             walks_left: AtomicUsize::new(buckets.len()),
