@@ -18,9 +18,9 @@ use crate::clock::{Clock, Millis};
 use crate::config::{DeflateConfig, MergeConfig};
 use crate::connection::membership::leave_all;
 use crate::counters::Totals;
-use crate::deliver::fanout::Fanout;
+use crate::deliver::fanout::{Fanout, Shape};
 use crate::deliver::merge::compressor::Compressor;
-use crate::deliver::merge::{Incoming, Merger};
+use crate::deliver::merge::{Merger, Terms};
 use crate::key::ConnectionKey;
 use crate::rooms::Rooms;
 use crate::rooms::interest::Interest;
@@ -120,8 +120,8 @@ impl MemoryGateway {
         let buckets: Arc<[Bucket<MemorySocket>]> =
             (0..buckets).map(|i| Bucket::new(i as u16)).collect::<io::Result<Vec<_>>>()?.into();
         let (clock, totals, writer) = (Clock::start(), Arc::new(Totals::default()), received.clone());
-        let (fanout, threads) =
-            Fanout::start(Arc::clone(&buckets), threads, FANOUT_BYTES, PENDING_BYTES, clock, move || writer.clone())?;
+        let shape = Shape { threads, bytes_max: FANOUT_BYTES, pending_bytes_max: PENDING_BYTES, clock };
+        let (fanout, threads) = Fanout::start(Arc::clone(&buckets), &shape, move || writer.clone())?;
         let compressor = Compressor::new(&DeflateConfig { level: 0, ..DeflateConfig::default() });
         let merger =
             Merger::new(merge, compressor, "memory", Arc::clone(&buckets), Arc::clone(&fanout), Arc::clone(&totals));
@@ -210,7 +210,7 @@ impl MemoryGateway {
     /// Pushes messages; false when nobody can be meant.
     pub fn push(&self, to: To<'_>, messages: &[Bytes], lane: Lane, now: Millis) -> bool {
         let Some(target) = self.target(to) else { return false };
-        self.merger.push(&target, &Incoming { messages, lane, expires_at: 0, narrow: None, waiter: None }, now);
+        self.merger.push(&target, messages, &Terms::plain(lane), now);
         true
     }
 

@@ -162,7 +162,7 @@ async fn keep_alike(blocklist: Arc<Blocklist>, link: Arc<Link>, heard: Arc<Heard
     while !link.is_closed() {
         tokio::select! {
             _ = looks.tick() => {}
-            () = link.came_up.notified() => {}
+            () = link.came_up() => {}
         }
         if link.state() == LinkState::Up {
             // A gateway that does not answer is asked again at the next look.

@@ -20,8 +20,8 @@ use crate::bucket::{Bucket, of_user};
 use crate::clock::{Clock, Millis};
 use crate::counters::{DropReason, Population, Totals};
 use crate::deliver::fanout::Fanout;
-use crate::deliver::merge::ready::{self, Ready};
-use crate::deliver::merge::{Incoming, Merger};
+use crate::deliver::merge::ready;
+use crate::deliver::merge::{Merger, Terms};
 use crate::key::{ConnectionKey, Instance};
 use crate::rooms::Rooms;
 use crate::session::Access;
@@ -92,14 +92,12 @@ impl Pushes {
         let lane = Lane::try_from(push.lane).unwrap_or(Lane::Normal);
         let expires_at =
             if push.ttl_ms == 0 || push.ttl_ms > TTL_MS_MAX { 0 } else { now.wrapping_add(push.ttl_ms).max(1) };
-        let (narrow, waits) = (narrow.as_ref(), waiter.as_ref());
+        let terms = Terms { lane, expires_at, narrow: narrow.as_ref(), waiter: waiter.as_ref() };
         if push.control.is_empty() {
-            let incoming = Incoming { messages: &push.messages, lane, expires_at, narrow, waiter: waits };
-            topics.iter().for_each(|topic| self.targets.merger.push(topic, &incoming, now));
+            topics.iter().for_each(|topic| self.targets.merger.push(topic, &push.messages, &terms, now));
         } else {
             let frame = ready::frame(&push.control);
-            let ready = Ready { frame: &frame, lane, expires_at, narrow, waiter: waits };
-            topics.iter().for_each(|topic| self.targets.merger.send_ready(topic, &ready));
+            topics.iter().for_each(|topic| self.targets.merger.send_ready(topic, &frame, &terms));
         }
         receipt.ticket = waiter.map_or(0, |w| self.links.issue(w));
         receipt

@@ -26,19 +26,44 @@ use crate::writer::{KernelWriter, Writer};
 pub struct Fanout<S = OwnedFd> {
     buckets: Arc<[Bucket<S>]>,
     queue: Injector<u16>,
-    /// Threads that found nothing to do; guarded so that no wake-up is lost.
-    idle: Mutex<usize>,
-    idle_count: AtomicUsize,
-    wake: Condvar,
-    is_stopping: AtomicBool,
-    bytes: AtomicUsize,
-    bytes_max: usize,
-    /// Told when batches have been walked, for those who wait for room.
-    room: Notify,
+    sleepers: Sleepers,
+    backpressure: Backpressure,
     clock: Clock,
     pending_bytes_max: usize,
     /// Threads that write by io_uring.
     rings: Arc<AtomicUsize>,
+}
+
+/// Threads that found nothing to do.
+#[derive(Debug, Default)]
+struct Sleepers {
+    /// How many; guarded so that no wake-up is lost.
+    idle: Mutex<usize>,
+    idle_count: AtomicUsize,
+    wake: Condvar,
+    is_stopping: AtomicBool,
+}
+
+/// What is not yet walked to the end, and who waits for room.
+#[derive(Debug)]
+struct Backpressure {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    /// Told when batches have been walked.
+    room: Notify,
+}
+
+/// How many threads there are, and what they heed.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Threads.
+    pub threads: usize,
+    /// Bytes of frames not yet walked, beyond which the backplane waits.
+    pub bytes_max: usize,
+    /// Most bytes that wait for one connection.
+    pub pending_bytes_max: usize,
+    /// The gateway's clock.
+    pub clock: Clock,
 }
 
 impl Fanout {
@@ -56,6 +81,7 @@ impl Fanout {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
+        let shape = Shape { threads, bytes_max: config.bytes, pending_bytes_max, clock };
         let probed = match config.writer {
             WriterKind::Send => Err("gateway.fanout.writer = \"send\"".to_owned()),
             WriterKind::Auto | WriterKind::IoUring => ring::probe(),
@@ -66,59 +92,48 @@ impl Fanout {
                 let rings = Arc::new(AtomicUsize::new(0));
                 let working = Arc::clone(&rings);
                 let writer = move || RingWriter::new(Arc::clone(&working));
-                Self::with_rings(buckets, threads, config.bytes, pending_bytes_max, clock, rings, writer)
+                Self::with_rings(buckets, &shape, rings, writer)
             }
             (Err(why), WriterKind::IoUring) => {
                 Err(std::io::Error::other(format!("gateway.fanout.writer = \"io_uring\", but {why}")))
             }
             (Err(why), _) => {
                 tracing::info!(threads, %why, "fan-out writes by send");
-                Self::start(buckets, threads, config.bytes, pending_bytes_max, clock, || KernelWriter)
+                Self::start(buckets, &shape, || KernelWriter)
             }
         }
     }
 }
 
 impl<S: Send + Sync + 'static> Fanout<S> {
-    /// Starts `threads` threads over `buckets`, each with a writer of its own that `writer` makes on it.
+    /// Starts threads over `buckets`, each with a writer of its own that `writer` makes on it.
     ///
     /// # Errors
     /// The system's, when a thread cannot be started.
     pub fn start<W: Writer<S>>(
         buckets: Arc<[Bucket<S>]>,
-        threads: usize,
-        bytes_max: usize,
-        pending_bytes_max: usize,
-        clock: Clock,
+        shape: &Shape,
         writer: impl Fn() -> W + Clone + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
-        Self::with_rings(buckets, threads, bytes_max, pending_bytes_max, clock, Arc::default(), writer)
+        Self::with_rings(buckets, shape, Arc::default(), writer)
     }
 
     fn with_rings<W: Writer<S>>(
         buckets: Arc<[Bucket<S>]>,
-        threads: usize,
-        bytes_max: usize,
-        pending_bytes_max: usize,
-        clock: Clock,
+        shape: &Shape,
         rings: Arc<AtomicUsize>,
         writer: impl Fn() -> W + Clone + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let fanout = Arc::new(Self {
             buckets,
             queue: Injector::new(),
-            idle: Mutex::new(0),
-            idle_count: AtomicUsize::new(0),
-            wake: Condvar::new(),
-            is_stopping: AtomicBool::new(false),
-            bytes: AtomicUsize::new(0),
-            bytes_max,
-            room: Notify::new(),
-            clock,
-            pending_bytes_max,
+            sleepers: Sleepers::default(),
+            backpressure: Backpressure { bytes: AtomicUsize::new(0), bytes_max: shape.bytes_max, room: Notify::new() },
+            clock: shape.clock,
+            pending_bytes_max: shape.pending_bytes_max,
             rings,
         });
-        let handles = (0..threads)
+        let handles = (0..shape.threads)
             .map(|i| {
                 let (fanout, writer) = (Arc::clone(&fanout), writer.clone());
                 std::thread::Builder::new().name(format!("fanout-{i}")).spawn(move || fanout.work(&writer()))
@@ -133,7 +148,7 @@ impl<S: Send + Sync + 'static> Fanout<S> {
             if buckets.is_empty() {
                 finish(batch);
             } else {
-                self.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
+                self.backpressure.bytes.fetch_add(batch.bytes(), Ordering::Relaxed);
             }
         }
         if let [(batch, buckets)] = batches {
@@ -160,9 +175,9 @@ impl<S: Send + Sync + 'static> Fanout<S> {
 
     /// Waits until there is room for more batches.
     pub async fn ready(&self) {
-        while self.bytes.load(Ordering::Relaxed) > self.bytes_max {
-            let waiting = self.room.notified();
-            if self.bytes.load(Ordering::Relaxed) <= self.bytes_max {
+        while self.backpressure.bytes.load(Ordering::Relaxed) > self.backpressure.bytes_max {
+            let waiting = self.backpressure.room.notified();
+            if self.backpressure.bytes.load(Ordering::Relaxed) <= self.backpressure.bytes_max {
                 return;
             }
             waiting.await;
@@ -172,7 +187,7 @@ impl<S: Send + Sync + 'static> Fanout<S> {
     /// Bytes of frames not yet walked to the end.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.backpressure.bytes.load(Ordering::Relaxed)
     }
 
     /// Threads that write by io_uring at this moment.
@@ -189,18 +204,18 @@ impl<S: Send + Sync + 'static> Fanout<S> {
 
     /// Ends the threads once the queue is empty.
     pub fn stop(&self) {
-        self.is_stopping.store(true, Ordering::SeqCst);
-        let _idle = self.idle.lock();
-        self.wake.notify_all();
+        self.sleepers.is_stopping.store(true, Ordering::SeqCst);
+        let _idle = self.sleepers.idle.lock();
+        self.sleepers.wake.notify_all();
     }
 
     fn schedule(&self, bucket: u16) {
         self.queue.push(bucket);
         // The count is raised before the last look at the queue, so either we see a sleeper or it sees the bucket.
         std::sync::atomic::fence(Ordering::SeqCst);
-        if self.idle_count.load(Ordering::SeqCst) > 0 {
-            let _idle = self.idle.lock();
-            self.wake.notify_one();
+        if self.sleepers.idle_count.load(Ordering::SeqCst) > 0 {
+            let _idle = self.sleepers.idle.lock();
+            self.sleepers.wake.notify_one();
         }
     }
 
@@ -213,9 +228,9 @@ impl<S: Send + Sync + 'static> Fanout<S> {
             walk.run(&batches, &mut scratch);
             for batch in &batches {
                 if batch.walks_left.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    self.bytes.fetch_sub(batch.bytes(), Ordering::Relaxed);
+                    self.backpressure.bytes.fetch_sub(batch.bytes(), Ordering::Relaxed);
                     finish(batch);
-                    self.room.notify_waiters();
+                    self.backpressure.room.notify_waiters();
                 }
             }
             if bucket.inbox.release() {
@@ -231,18 +246,18 @@ impl<S: Send + Sync + 'static> Fanout<S> {
                 Steal::Retry => continue,
                 Steal::Empty => {}
             }
-            if self.is_stopping.load(Ordering::SeqCst) {
+            if self.sleepers.is_stopping.load(Ordering::SeqCst) {
                 return None;
             }
-            let mut idle = self.idle.lock();
+            let mut idle = self.sleepers.idle.lock();
             *idle += 1;
-            self.idle_count.store(*idle, Ordering::SeqCst);
+            self.sleepers.idle_count.store(*idle, Ordering::SeqCst);
             std::sync::atomic::fence(Ordering::SeqCst);
-            if self.queue.is_empty() && !self.is_stopping.load(Ordering::SeqCst) {
-                self.wake.wait(&mut idle);
+            if self.queue.is_empty() && !self.sleepers.is_stopping.load(Ordering::SeqCst) {
+                self.sleepers.wake.wait(&mut idle);
             }
             *idle -= 1;
-            self.idle_count.store(*idle, Ordering::SeqCst);
+            self.sleepers.idle_count.store(*idle, Ordering::SeqCst);
         }
     }
 }

@@ -46,7 +46,7 @@ impl Housekeeping {
             tokio::select! {
                 () = lifecycle.stopped() => return,
                 _ = ticks.tick(), if is_watching => is_watching = merger.tick(clock.now()),
-                () = merger.watching.notified() => {
+                () = merger.windows.watching.notified() => {
                     is_watching = true;
                     // Wake where the gateway's clock ticks, not where this task happened to look.
                     let ms = merger.tick_ms();

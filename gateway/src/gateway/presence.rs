@@ -10,8 +10,7 @@ use tidegate_protocol::{records, reply};
 
 use crate::clock::Clock;
 use crate::counters::Totals;
-use crate::deliver::merge::Merger;
-use crate::deliver::merge::ready::{self, Ready};
+use crate::deliver::merge::{Merger, Terms, ready};
 use crate::lifecycle::Lifecycle;
 use crate::rooms::Rooms;
 use crate::topic::room::Room;
@@ -63,9 +62,8 @@ impl PresenceTick {
     /// Who reads too slowly does without: the next frame says how many there are just the same.
     fn tell_members(&self, room: &Arc<Room>, tally: &records::Tally) {
         let frame = ready::frame(&text(tally));
-        let ready = Ready { frame: &frame, lane: Lane::Bulk, expires_at: 0, narrow: None, waiter: None };
         self.totals.presence_frames.fetch_add(1, Ordering::Relaxed);
-        self.merger.send_ready(&Target::from(Arc::clone(room)), &ready);
+        self.merger.send_ready(&Target::from(Arc::clone(room)), &frame, &Terms::plain(Lane::Bulk));
     }
 }
 

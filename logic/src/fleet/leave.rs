@@ -63,7 +63,7 @@ pub(super) async fn live(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
 
 /// Resolves when a gateway that leaves can be let go.
 async fn over(link: &Link, patience: Duration) -> Why {
-    let mut leaving = link.leaving.subscribe();
+    let mut leaving = link.life.leaving.subscribe();
     loop {
         // The sender lives in the link, so this ends only by the value.
         let since = leaving.wait_for(Option::is_some).await.ok().and_then(|since| *since);
@@ -95,14 +95,14 @@ async fn idle(link: &Link) {
 impl Link {
     /// Its gateway is off the list.
     pub(super) fn leave(&self) {
-        if self.leaving.send_if_modified(|since| since.is_none() && since.replace(Instant::now()).is_none()) {
+        if self.life.leaving.send_if_modified(|since| since.is_none() && since.replace(Instant::now()).is_none()) {
             tracing::info!(gateway = %self.name, "off the list: it drains and is let go");
         }
     }
 
     /// Its gateway is on the list again.
     pub(super) fn stay(&self) {
-        if self.leaving.send_if_modified(|since| since.take().is_some()) {
+        if self.life.leaving.send_if_modified(|since| since.take().is_some()) {
             tracing::info!(gateway = %self.name, "on the list again");
         }
     }
@@ -110,6 +110,6 @@ impl Link {
     /// Whether its gateway is off the list.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
-        self.leaving.borrow().is_some()
+        self.life.leaving.borrow().is_some()
     }
 }

@@ -27,10 +27,8 @@ pub struct Link {
     pub slot: GatewaySlot,
     /// What it was listed as; none: the pipe to the gateway of this process.
     pub(super) url: Option<String>,
-    /// Since when it is off the list.
-    pub(super) leaving: watch::Sender<Option<Instant>>,
-    /// Whether it has ended.
-    is_closed: AtomicBool,
+    /// How far its life is.
+    pub(super) life: Life,
     /// What waits for it, and whether the link is up; the link's task takes from it.
     pub(super) queue: Queue,
     /// The gateway's latest account of itself and its epoch; kept over a loss; set by the link's task.
@@ -41,12 +39,20 @@ pub struct Link {
     pub(super) permits: Bound,
     /// Answers to what its clients said.
     pub outgoing: Outgoing,
-    /// Told when the link has come up.
+    pub(super) metrics: LinkMetrics,
+}
+
+/// How far the life of a link is.
+#[derive(Default)]
+pub(super) struct Life {
+    /// Told when it has come up.
     pub came_up: Notify,
     /// The epoch in which the gateway has been told what it must know before clients come; until then it is not asked what
     /// they say, by which it would let them in.
     briefed: watch::Sender<u64>,
-    pub(super) metrics: LinkMetrics,
+    /// Since when it is off the list.
+    pub leaving: watch::Sender<Option<Instant>>,
+    is_closed: AtomicBool,
 }
 
 /// What a gateway says of itself, in which epoch.
@@ -70,27 +76,29 @@ impl Link {
             name,
             slot,
             url: how.url().map(plain),
-            leaving: watch::Sender::new(None),
-            is_closed: AtomicBool::new(false),
+            life: Life::default(),
             queue: Queue::new(config),
             account: Mutex::default(),
             calls: Calls::default(),
             permits: Bound::new(requests),
             outgoing: Outgoing::default(),
-            came_up: Notify::new(),
-            briefed: watch::Sender::new(0),
             metrics,
         }
+    }
+
+    /// Resolves when the link has come up (again).
+    pub async fn came_up(&self) {
+        self.life.came_up.notified().await;
     }
 
     /// Whether it has ended; nothing comes of it any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Relaxed)
+        self.life.is_closed.load(Ordering::Relaxed)
     }
 
     pub(super) fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
+        self.life.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Whether the link is up.
@@ -114,19 +122,19 @@ impl Link {
 
     /// The gateway knows in this epoch what it must know before clients come.
     pub fn brief(&self, epoch: u64) {
-        self.briefed.send_if_modified(|old| std::mem::replace(old, epoch) != epoch);
+        self.life.briefed.send_if_modified(|old| std::mem::replace(old, epoch) != epoch);
     }
 
     /// Whether it does in its present epoch.
     #[must_use]
     pub fn is_briefed(&self) -> bool {
-        *self.briefed.borrow() == self.account.lock().epoch
+        *self.life.briefed.borrow() == self.account.lock().epoch
     }
 
     /// Resolves when it does in this epoch.
     pub(super) async fn is_briefed_in(&self, epoch: u64) {
         // The sender lives in self, so this ends only by the value.
-        let _ = self.briefed.subscribe().wait_for(|briefed| *briefed == epoch).await;
+        let _ = self.life.briefed.subscribe().wait_for(|briefed| *briefed == epoch).await;
     }
 
     /// Which connections are this gateway's.

@@ -65,10 +65,7 @@ struct Shared {
     /// This process, in sequence numbers: a gateway tells two logic nodes, or two lives of one, apart by it.
     logic: u64,
     interest: Arc<Interest>,
-    /// The links as they are now.
-    roster: watch::Sender<Arc<Roster>>,
-    /// Locked for every change of the roster.
-    slots: Mutex<Slots>,
+    places: Places,
     metrics: Arc<FleetMetrics>,
     /// What each gateway could take from one that leaves.
     spare: Spare,
@@ -76,6 +73,15 @@ struct Shared {
     wants: RwLock<Wants>,
     /// Where it goes.
     heard: mpsc::Sender<Heard>,
+}
+
+/// Which gateways are linked.
+#[derive(Default)]
+struct Places {
+    /// The links as they are now.
+    roster: watch::Sender<Arc<Roster>>,
+    /// Locked for every change of the roster.
+    slots: Mutex<Slots>,
 }
 
 /// What a fleet is made of, beside its gateways.
@@ -135,8 +141,7 @@ impl Fleet {
             tls,
             logic: fastrand::u64(1..),
             interest: Arc::new(Interest::new(0, seen_max)),
-            roster: watch::Sender::default(),
-            slots: Mutex::default(),
+            places: Places::default(),
             metrics,
             spare: Spare::default(),
             wants: RwLock::default(),
@@ -153,7 +158,7 @@ impl Fleet {
     /// Links one more gateway.
     fn open(&self, how: GatewayLink) -> Result<(), NoPlace> {
         let Shared { config, metrics, .. } = &*self.shared;
-        let mut slots = self.shared.slots.lock();
+        let mut slots = self.shared.places.slots.lock();
         let slot = slots.take(Instant::now()).ok_or(NoPlace)?;
         let link = Arc::new(Link::new(&how, slot, config, metrics, self.requests));
         self.shared.change(|roster| roster.put(Arc::clone(&link)));
@@ -196,7 +201,7 @@ impl Fleet {
                 Some(_) => {}
             }
         }
-        let (free, _) = self.shared.slots.lock().count(Instant::now());
+        let (free, _) = self.shared.places.slots.lock().count(Instant::now());
         if new > free { Err(format!("logic.gateways: {NoPlace}")) } else { Ok(()) }
     }
 
@@ -249,13 +254,13 @@ impl Fleet {
     /// The gateways as they are now.
     #[must_use]
     pub fn roster(&self) -> Arc<Roster> {
-        Arc::clone(&self.shared.roster.borrow())
+        Arc::clone(&self.shared.places.roster.borrow())
     }
 
     /// Changes of them.
     #[must_use]
     pub fn rosters(&self) -> watch::Receiver<Arc<Roster>> {
-        self.shared.roster.subscribe()
+        self.shared.places.roster.subscribe()
     }
 
     /// Links that are not leaving, links that are, and places that rest after one.
@@ -263,7 +268,7 @@ impl Fleet {
     pub fn count(&self) -> (usize, usize, usize) {
         let roster = self.roster();
         let leaving = roster.iter().filter(|link| link.is_leaving()).count();
-        let (_, resting) = self.shared.slots.lock().count(Instant::now());
+        let (_, resting) = self.shared.places.slots.lock().count(Instant::now());
         (roster.len() - leaving, leaving, resting)
     }
 
@@ -301,7 +306,7 @@ impl Fleet {
 impl Shared {
     /// Changes the roster, and with the number of gateways what may wait for each. Under the slots' lock.
     fn change(&self, change: impl FnOnce(&mut Roster)) {
-        self.roster.send_modify(|roster| {
+        self.places.roster.send_modify(|roster| {
             change(Arc::make_mut(roster));
             let gateways = roster.len();
             roster.iter().for_each(|link| link.permits.share(gateways));
@@ -310,8 +315,8 @@ impl Shared {
 
     /// Takes a gateway out of all that pushes and questions are sent by. A second time it does nothing.
     fn strike(&self, link: &Link) {
-        let slots = self.slots.lock();
-        if self.roster.borrow().has(link.slot) {
+        let slots = self.places.slots.lock();
+        if self.places.roster.borrow().has(link.slot) {
             self.interest.close(link.slot.index);
             self.change(|roster| roster.take(link.slot));
             self.spare.forget(link.slot.index);
@@ -332,7 +337,7 @@ impl Shared {
             tracing::warn!(gateway = %link.name, reason = why.label(), connections, "let go before it had drained");
         }
         self.metrics.closed(why.label());
-        self.slots.lock().give_back(link.slot, Instant::now());
+        self.places.slots.lock().give_back(link.slot, Instant::now());
     }
 }
 

@@ -106,7 +106,7 @@ pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: GatewayLink) {
         sender.begin(session.epoch);
         link.calls.go_over(Some(session.client.clone()));
         link.queue.open();
-        link.came_up.notify_one();
+        link.life.came_up.notify_one();
         tracing::info!(gateway = %link.name, epoch = session.epoch, "link is up");
 
         let opened = Instant::now();

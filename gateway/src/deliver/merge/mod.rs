@@ -39,11 +39,9 @@ const EXPIRY_SPREAD_MS: u32 = 1_000;
 /// Frames, and for each wait the frame its push became part of.
 type Encoded = (SmallVec<[Segment; 1]>, Vec<(usize, Arc<Waiter>)>);
 
-/// Messages of one push for one target.
-#[derive(Debug)]
-pub struct Incoming<'a> {
-    /// JSON values.
-    pub messages: &'a [Bytes],
+/// What holds for all messages of a push.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
     /// Their lane.
     pub lane: Lane,
     /// When they are worthless; 0: never.
@@ -52,6 +50,14 @@ pub struct Incoming<'a> {
     pub narrow: Option<&'a Arc<Narrow>>,
     /// The publisher's wait, if it waits.
     pub waiter: Option<&'a Arc<Waiter>>,
+}
+
+impl Terms<'_> {
+    /// For all members, for ever, and nobody waits.
+    #[must_use]
+    pub fn plain(lane: Lane) -> Self {
+        Self { lane, expires_at: 0, narrow: None, waiter: None }
+    }
 }
 
 /// Targets whose windows end at the coming ticks.
@@ -63,13 +69,32 @@ struct Wheel {
     watched: usize,
 }
 
+/// When a window ends early, and how long one is.
+#[derive(Debug)]
+struct Limits {
+    bounds: Bounds,
+    messages: usize,
+    bytes: usize,
+}
+
+/// The windows that are open, and what waits in them.
+#[derive(Debug)]
+pub struct Windows {
+    wheel: Mutex<Wheel>,
+    /// Told when the wheel turns from empty to not.
+    pub watching: Notify,
+    /// Messages that wait for their window, over all topics.
+    pub gathered: AtomicUsize,
+    /// Windows that are open.
+    pub open: AtomicU32,
+}
+
 /// What gathers and flushes.
 #[derive(Debug)]
 pub struct Merger<S = OwnedFd> {
-    bounds: Bounds,
-    messages_max: usize,
-    bytes_max: usize,
-    wheel: Mutex<Wheel>,
+    limits: Limits,
+    /// The windows that are open.
+    pub windows: Windows,
     /// One flush at a time: from taking what has gathered until it is in the buckets' inboxes.
     flush_lock: Mutex<()>,
     private: Mutex<HashMap<Private, Arc<PrivateTopic>, ahash::RandomState>>,
@@ -81,12 +106,6 @@ pub struct Merger<S = OwnedFd> {
     /// Compresses what someone takes compressed; used under the flush lock alone.
     pub compressor: Compressor,
     epoch: Box<str>,
-    /// Told when the wheel turns from empty to not.
-    pub watching: Notify,
-    /// Messages that wait for their window, over all topics.
-    pub gathered: AtomicUsize,
-    /// Windows that are open.
-    pub open_windows: AtomicU32,
 }
 
 impl<S: Send + Sync + 'static> Merger<S> {
@@ -103,10 +122,13 @@ impl<S: Send + Sync + 'static> Merger<S> {
         let bounds = Bounds { min_ms: config.min_ms, max_ms: config.max_ms };
         let slots = config.max_ms / bounds.tick_ms() + 2;
         Self {
-            bounds,
-            messages_max: config.messages,
-            bytes_max: config.bytes,
-            wheel: Mutex::new(Wheel { front: 0, slots: (0..slots).map(|_| Vec::new()).collect(), watched: 0 }),
+            limits: Limits { bounds, messages: config.messages, bytes: config.bytes },
+            windows: Windows {
+                wheel: Mutex::new(Wheel { front: 0, slots: (0..slots).map(|_| Vec::new()).collect(), watched: 0 }),
+                watching: Notify::new(),
+                gathered: AtomicUsize::new(0),
+                open: AtomicU32::new(0),
+            },
             flush_lock: Mutex::new(()),
             private: Mutex::default(),
             all: Target::everyone(epoch),
@@ -115,22 +137,19 @@ impl<S: Send + Sync + 'static> Merger<S> {
             totals,
             compressor,
             epoch: epoch.into(),
-            watching: Notify::new(),
-            gathered: AtomicUsize::new(0),
-            open_windows: AtomicU32::new(0),
         }
     }
 
     /// The common tick.
     #[must_use]
     pub fn tick_ms(&self) -> u32 {
-        self.bounds.tick_ms()
+        self.limits.bounds.tick_ms()
     }
 
     /// Length of the window of "everyone" if it opened now.
     #[must_use]
     pub fn window_ms(&self) -> u32 {
-        self.bounds.length_ms(self.all.topic().fanout_us.load(Ordering::Relaxed))
+        self.limits.bounds.length_ms(self.all.topic().fanout_us.load(Ordering::Relaxed))
     }
 
     /// A user or connection, kept while its window is open.
@@ -142,32 +161,32 @@ impl<S: Send + Sync + 'static> Merger<S> {
     }
 
     /// Takes the messages of a push: they leave now, at the window's end, or when a bound is reached.
-    pub fn push(&self, target: &Target, incoming: &Incoming<'_>, now: Millis) {
+    pub fn push(&self, target: &Target, messages: &[Bytes], terms: &Terms<'_>, now: Millis) {
         let topic = target.topic();
         let must_flush = {
             let mut gather = topic.gather.lock();
-            let last = incoming.messages.len() - 1;
-            for (i, message) in incoming.messages.iter().enumerate() {
+            let last = messages.len() - 1;
+            for (i, message) in messages.iter().enumerate() {
                 gather.bytes += message.len();
                 gather.items.push(Item {
                     message: message.clone(),
-                    lane: incoming.lane,
-                    expires_at: incoming.expires_at,
-                    narrow: incoming.narrow.cloned(),
-                    waiter: incoming.waiter.filter(|_| i == last).cloned(),
+                    lane: terms.lane,
+                    expires_at: terms.expires_at,
+                    narrow: terms.narrow.cloned(),
+                    waiter: terms.waiter.filter(|_| i == last).cloned(),
                 });
             }
-            self.gathered.fetch_add(incoming.messages.len(), Ordering::Relaxed);
-            let length = self.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
-            let step = gather.window.push(now, length, self.bounds);
+            self.windows.gathered.fetch_add(messages.len(), Ordering::Relaxed);
+            let length = self.limits.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
+            let step = gather.window.push(now, length, self.limits.bounds);
             if let Step::Flush(ends) = step {
-                self.open_windows.fetch_add(1, Ordering::Relaxed);
+                self.windows.open.fetch_add(1, Ordering::Relaxed);
                 self.watch(target, ends, now);
             }
             matches!(step, Step::Flush(_))
-                || incoming.lane == Lane::Urgent
-                || gather.items.len() >= self.messages_max
-                || gather.bytes >= self.bytes_max
+                || terms.lane == Lane::Urgent
+                || gather.items.len() >= self.limits.messages
+                || gather.bytes >= self.limits.bytes
         };
         if must_flush {
             self.flush(std::slice::from_ref(target), now);
@@ -176,19 +195,19 @@ impl<S: Send + Sync + 'static> Merger<S> {
 
     /// The common tick: flushes every topic whose window ends. Returns whether any window is still open.
     pub fn tick(&self, now: Millis) -> bool {
-        let (due, is_watching) = self.wheel.lock().turn(now, self.bounds.tick_ms());
+        let (due, is_watching) = self.windows.wheel.lock().turn(now, self.limits.bounds.tick_ms());
         let mut leaving = Vec::with_capacity(due.len());
         for target in due {
             let step = {
                 let topic = target.topic();
                 let mut gather = topic.gather.lock();
-                let length = self.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
+                let length = self.limits.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
                 // The last batch is still on its way: gather on, as long as no message waits longer than allowed.
-                if topic.in_flight.load(Ordering::Acquire) > 0 && gather.window.may_wait(now, self.bounds) {
+                if topic.in_flight.load(Ordering::Acquire) > 0 && gather.window.may_wait(now, self.limits.bounds) {
                     Step::Wait
                 } else {
                     let has_gathered = !gather.items.is_empty();
-                    gather.window.tick(now, length, self.bounds, has_gathered)
+                    gather.window.tick(now, length, self.limits.bounds, has_gathered)
                 }
             };
             match step {
@@ -196,9 +215,9 @@ impl<S: Send + Sync + 'static> Merger<S> {
                     self.watch(&target, ends, now);
                     leaving.push(target);
                 }
-                Step::Wait => self.watch(&target, now.wrapping_add(self.bounds.tick_ms()), now),
+                Step::Wait => self.watch(&target, now.wrapping_add(self.limits.bounds.tick_ms()), now),
                 Step::Close => {
-                    self.open_windows.fetch_sub(1, Ordering::Relaxed);
+                    self.windows.open.fetch_sub(1, Ordering::Relaxed);
                     self.forget(&target);
                 }
             }
@@ -211,13 +230,13 @@ impl<S: Send + Sync + 'static> Merger<S> {
 
     /// Flushes everything that has gathered, because the gateway leaves.
     pub fn flush_all(&self, now: Millis) {
-        let targets: Vec<Target> = self.wheel.lock().slots.iter().flatten().cloned().collect();
+        let targets: Vec<Target> = self.windows.wheel.lock().slots.iter().flatten().cloned().collect();
         self.flush(&targets, now);
     }
 
     fn watch(&self, target: &Target, ends: Millis, now: Millis) {
-        if self.wheel.lock().watch(target.clone(), ends, now, self.bounds.tick_ms()) {
-            self.watching.notify_one();
+        if self.windows.wheel.lock().watch(target.clone(), ends, now, self.limits.bounds.tick_ms()) {
+            self.windows.watching.notify_one();
         }
     }
 
@@ -252,7 +271,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
         }
         let mut items = std::mem::take(&mut gather.items);
         gather.bytes = 0;
-        self.gathered.fetch_sub(items.len(), Ordering::Relaxed);
+        self.windows.gathered.fetch_sub(items.len(), Ordering::Relaxed);
         self.drop_expired(target, &mut items, now);
         let is_numbered = |i: &&Item| i.narrow.is_none() && target.is_numbered();
         let numbered = items.iter().filter(is_numbered).count() as u64;
@@ -388,9 +407,9 @@ impl<S: Send + Sync + 'static> Merger<S> {
             let mut bytes = 0;
             let fits = |i: &&Item| {
                 bytes += i.message.len();
-                belongs(head, i) && (bytes <= self.bytes_max || std::ptr::eq(*i, head))
+                belongs(head, i) && (bytes <= self.limits.bytes || std::ptr::eq(*i, head))
             };
-            let n = rest.iter().take_while(fits).take(self.messages_max).count();
+            let n = rest.iter().take_while(fits).take(self.limits.messages).count();
             let (run, others) = rest.split_at(n);
             rest = others;
             waiters.extend(run.iter().filter_map(|i| i.waiter.clone()).map(|w| (segments.len(), w)));

@@ -8,29 +8,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::smallvec;
-use tidegate_protocol::records::Lane;
 use tidegate_protocol::ws::{self, OpCode};
 
-use super::Merger;
-use crate::clock::Millis;
-use crate::topic::batch::{Batch, Fates, Narrow, Segment, Waiter};
+use super::{Merger, Terms};
+use crate::topic::batch::{Batch, Fates, Segment};
 use crate::topic::encoding::Frames;
 use crate::topic::target::Target;
-
-/// A ready-made message.
-#[derive(Debug)]
-pub struct Ready<'a> {
-    /// One whole WebSocket frame, shared by all targets.
-    pub frame: &'a Bytes,
-    /// What becomes of it at a slow connection's bound.
-    pub lane: Lane,
-    /// When it is worthless; 0: never.
-    pub expires_at: Millis,
-    /// Whom of the members it is for.
-    pub narrow: Option<&'a Arc<Narrow>>,
-    /// The publisher's wait, if it waits.
-    pub waiter: Option<&'a Arc<Waiter>>,
-}
 
 /// Frames a ready-made message.
 #[must_use]
@@ -39,8 +22,8 @@ pub fn frame(text: &[u8]) -> Bytes {
 }
 
 impl<S: Send + Sync + 'static> Merger<S> {
-    /// Sends a ready-made message at once. What has gathered for the target stays where it is.
-    pub fn send_ready(&self, target: &Target, ready: &Ready<'_>) {
+    /// Sends a ready-made message at once: `frame` is one whole WebSocket frame, shared by all targets. What has gathered for the target stays where it is.
+    pub fn send_ready(&self, target: &Target, frame: &Bytes, terms: &Terms<'_>) {
         let topic = target.topic();
         let _flushing = self.flush_lock.lock();
         let (audience, buckets, ..) = self.address(target, &mut topic.gather.lock(), 0);
@@ -49,13 +32,13 @@ impl<S: Send + Sync + 'static> Merger<S> {
         self.totals.batches.fetch_add(1, Ordering::Relaxed);
         self.totals.frames_encoded.fetch_add(1, Ordering::Relaxed);
         let segment = Segment {
-            frames: Frames::new(ready.frame.clone()),
+            frames: Frames::new(frame.clone()),
             messages: 1,
             first: 0,
             last: 0,
-            lane: ready.lane,
-            expires_at: ready.expires_at,
-            narrow: ready.narrow.cloned(),
+            lane: terms.lane,
+            expires_at: terms.expires_at,
+            narrow: terms.narrow.cloned(),
         };
         let batch = Arc::new(Batch {
             target: target.clone(),
@@ -65,7 +48,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
             last: 0,
             flushed: Instant::now(),
             walks_left: AtomicUsize::new(buckets.len()),
-            waiters: ready.waiter.map(|w| (0, Arc::clone(w))).into_iter().collect(),
+            waiters: terms.waiter.map(|w| (0, Arc::clone(w))).into_iter().collect(),
         });
         self.fanout.deliver(&[(batch, buckets)]);
     }

@@ -14,12 +14,12 @@ use rustix::io::Errno;
 use tidegate_protocol::records::Lane;
 
 use super::compressor::Compressor;
-use super::{Incoming, Merger};
+use super::{Merger, Terms};
 use crate::bucket::Bucket;
 use crate::clock::{Clock, Millis};
 use crate::config::{DeflateConfig, MergeConfig};
 use crate::counters::Totals;
-use crate::deliver::fanout::Fanout;
+use crate::deliver::fanout::{Fanout, Shape};
 use crate::session::Platform;
 use crate::topic::target::Target;
 use crate::writer::Writer;
@@ -72,9 +72,8 @@ impl Sim {
         let (buckets, recorder): (Arc<[Bucket<()>]>, _) = (vec![bucket].into(), Recorder::default());
         let (totals, writer) = (Arc::new(Totals::default()), recorder.clone());
         let clock = Clock::start();
-        let (fanout, threads) =
-            Fanout::start(Arc::clone(&buckets), 1, 64 << 20, 64 << 20, clock, move || writer.clone())
-                .expect("a thread");
+        let shape = Shape { threads: 1, bytes_max: 64 << 20, pending_bytes_max: 64 << 20, clock };
+        let (fanout, threads) = Fanout::start(Arc::clone(&buckets), &shape, move || writer.clone()).expect("a thread");
         let config = MergeConfig { min_ms, max_ms, ..MergeConfig::default() };
         let compressor = Compressor::new(&DeflateConfig { level: 0, ..DeflateConfig::default() });
         let merger = Merger::new(&config, compressor, "sim", buckets, Arc::clone(&fanout), Arc::clone(&totals));
@@ -110,8 +109,7 @@ impl Sim {
             let message = [Bytes::from(self.pushed.to_string())];
             self.pushed += 1;
             self.pushed_at.push(self.now);
-            let incoming = Incoming { messages: &message, lane, expires_at: 0, narrow: None, waiter: None };
-            self.merger.push(&self.target, &incoming, self.now);
+            self.merger.push(&self.target, &message, &Terms::plain(lane), self.now);
             self.absorb(fanout_ms);
         }
     }
