@@ -42,6 +42,14 @@ pub(crate) struct Commands {
     pub totals: Arc<Totals>,
 }
 
+/// One connection that a command moves, under the write lock of its bucket.
+struct Who<'a> {
+    bucket: &'a Bucket,
+    table: &'a mut Table,
+    key: SlotKey,
+    d: &'a mut Delta,
+}
+
 impl Commands {
     /// Carries commands out; counts whom they met.
     pub async fn command(&self, request: &CommandRequest) -> Result<CommandReply, Refused> {
@@ -110,9 +118,10 @@ impl Commands {
             let mut table = bucket.table.write();
             let slots = table.user_slots(&step.user).map(|(_, slots)| slots).unwrap_or_default();
             for key in slots {
+                let who = Who { bucket, table: &mut table, key, d: &mut d };
                 if step.is_in {
-                    self.put_in(bucket, &mut table, key, &step.room, reply, &mut d);
-                } else if self.take_out(bucket, &mut table, key, &step.room, &step.reason, &mut d) {
+                    self.put_in(who, &step.room, reply);
+                } else if self.take_out(who, &step.room, &step.reason) {
                     reply.moved += 1;
                 } else {
                     reply.unmoved += 1;
@@ -122,15 +131,8 @@ impl Commands {
         bucket.counters.add(&d);
     }
 
-    fn put_in(
-        &self,
-        bucket: &Bucket,
-        table: &mut Table,
-        key: SlotKey,
-        room: &str,
-        reply: &mut CommandReply,
-        d: &mut Delta,
-    ) {
+    fn put_in(&self, who: Who<'_>, room: &str, reply: &mut CommandReply) {
+        let Who { bucket, table, key, d } = who;
         let mut version = 0;
         let joined = self.membership.enter(table, bucket.at(key), room, &mut version);
         match &joined {
@@ -151,15 +153,8 @@ impl Commands {
     }
 
     /// False when it was not in the room.
-    fn take_out(
-        &self,
-        bucket: &Bucket,
-        table: &mut Table,
-        key: SlotKey,
-        room: &str,
-        reason: &str,
-        d: &mut Delta,
-    ) -> bool {
+    fn take_out(&self, who: Who<'_>, room: &str, reason: &str) -> bool {
+        let Who { bucket, table, key, d } = who;
         if !self.membership.leave(table, bucket.at(key), room) {
             return false;
         }
@@ -211,7 +206,7 @@ impl Commands {
             let mut table = bucket.table.write();
             for &key in few {
                 if table.find(key).is_some() {
-                    left += u64::from(self.take_out(bucket, &mut table, key, room, "closed", &mut d));
+                    left += u64::from(self.take_out(Who { bucket, table: &mut table, key, d: &mut d }, room, "closed"));
                 }
             }
         }
