@@ -1,6 +1,6 @@
 //! How a connection ends: politely with a Close frame and a moment for the answer, cut off when it is too slow even for that,
 //! and removed from every index once it is over. Only the bucket's task does this.
-//! Invariants: a connection in `closing` is gone at its deadline at the latest; what it had pending is counted as closed.
+//! Invariants: a connection that was told to go is gone at its deadline at the latest; what it had pending is counted as closed.
 
 use std::sync::atomic::Ordering;
 
@@ -10,6 +10,7 @@ use tidegate_protocol::ws::{self, Violation};
 
 use super::event_loop::EventLoop;
 use super::host::Host;
+use super::rare::Timer;
 use crate::bucket::table::{Removed, Table};
 use crate::counters::Delta;
 use crate::key::{ConnectionKey, SlotKey};
@@ -24,7 +25,7 @@ const CLOSE_MS: u32 = 2_000;
 impl EventLoop {
     /// Closes politely: a Close frame, then the peer has a moment to answer.
     pub(super) fn begin_close(&mut self, key: SlotKey, code: u16, text: &str) {
-        if !self.closing.contains_key(&key.slot) {
+        if !self.rare.is_closing(key.slot) {
             self.send_close(key, code, ws::close_frame(code, text), false);
         }
     }
@@ -51,8 +52,11 @@ impl EventLoop {
         self.host.control().last(hot, frame, is_hopeless, &mut d);
         bucket.counters.add(&d);
         let patience = if is_hopeless { self.host.rules.pending_age_ms.max(CLOSE_MS) } else { CLOSE_MS };
-        self.closing.entry(key.slot).or_insert(now.wrapping_add(patience));
-        self.codes.entry(key.slot).or_insert(code);
+        let rare = self.rare.of(key.slot);
+        if rare.timers.get(Timer::Closing).is_none() {
+            rare.timers.set(Timer::Closing, now.wrapping_add(patience));
+        }
+        rare.close_code.get_or_insert(code);
     }
 
     pub(super) fn close_for_violation(&mut self, key: SlotKey, violation: Violation) {
@@ -78,7 +82,7 @@ impl EventLoop {
         let bucket = &self.host.buckets[self.index];
         let mut table = bucket.table.write();
         table.find(key)?;
-        let code = self.codes.remove(&key.slot).unwrap_or(NO_CLOSE);
+        let code = self.rare.get(key.slot).and_then(|rare| rare.close_code).unwrap_or(NO_CLOSE);
         tell_of_end(&self.host, &table, bucket.at(key), code);
         self.host.membership().leave_all(&mut table, bucket.at(key));
         let (removed, is_user_gone) = table.remove(key.slot)?;
@@ -88,13 +92,8 @@ impl EventLoop {
         }
         drop(table);
         let _ = self.take_partial(key.slot);
-        self.closing.remove(&key.slot);
-        self.control_frames.remove(&key.slot);
-        self.paused.remove(&key.slot);
+        self.rare.remove(key.slot);
         self.quiet.forget(key.slot);
-        self.bad_json.remove(&key.slot);
-        self.requests.forget(&key.slot);
-        self.replies.forget(&key.slot);
         let bucket = self.bucket();
         bucket.count_out();
         bucket.dismiss_deflate(removed.cold.deflate);

@@ -79,7 +79,7 @@ impl EventLoop {
     /// has sent beyond that.
     pub(super) fn rehouse(&mut self, key: SlotKey, mut identity: Identity, first: &[u8], early: &[u8]) {
         // It goes on under its name; for who is told of ends, the nameless one ended as it should.
-        self.codes.insert(key.slot, 1000);
+        self.rare.of(key.slot).close_code = Some(1000);
         let Some(removed) = self.take_out(key) else { return };
         self.host.buckets[self.index].unwatch(&removed.fd);
         if let Some(mut pending) = removed.pending {

@@ -1,16 +1,14 @@
 //! The event loop of one bucket: waits for its epoll set, reads what came into the thread's buffer, decodes it in place,
 //! answers through `requests`, sends what had to wait, and sweeps for silence.
-//! What is rare is kept here by slot and not in the table: unfinished frames, closing connections, peers of many control
-//! frames.
+//! What is rare is kept by slot and not in the table (`rare`).
 //! Invariants: only this task removes connections, so a slot it has found stays what it is until it acts; a connection
-//! in `closing` is gone at its deadline at the latest.
+//! that was told to go is gone at its deadline at the latest.
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hashbrown::HashMap;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
@@ -19,9 +17,9 @@ use tidegate_protocol::handshake::Deflate;
 use tidegate_protocol::ws::{self, Deflater, Event, Inflater};
 
 use super::host::Host;
+use super::rare::RareStates;
 use super::rate::Rates;
 use super::sweep::{Quiet, ping_interval};
-use super::unfinished::Partial;
 use crate::bucket::pending::Queued;
 use crate::bucket::{Bucket, Command};
 use crate::clock::{CALM_MS, Millis, since};
@@ -52,29 +50,18 @@ thread_local! {
 pub struct EventLoop {
     pub(super) host: Arc<Host>,
     pub(super) index: usize,
-    /// Frames and messages cut off in the middle, by slot.
-    pub(super) partial: HashMap<u32, Partial, ahash::RandomState>,
-    /// Connections told to go, by slot: when they are cut off.
-    pub(super) closing: HashMap<u32, Millis, ahash::RandomState>,
-    /// With which code those end, by slot.
-    pub(super) codes: HashMap<u32, u16, ahash::RandomState>,
-    /// Control frames in this second, by slot.
-    pub(super) control_frames: HashMap<u32, u32, ahash::RandomState>,
+    /// What few connections have at a time.
+    pub(super) rare: RareStates,
     /// When this second began.
-    pub(super) control_frames_since: Millis,
+    pub(super) second: Millis,
     /// Sockets with more to read, or whose reading waits until their answers have left.
     again: Vec<(SlotKey, bool)>,
-    /// Malformed messages in a row, by slot (rule E-1).
-    pub(super) bad_json: HashMap<u32, u8, ahash::RandomState>,
-    pub(super) paused: HashMap<u32, bool, ahash::RandomState>,
     /// What the sweep knows of the silent.
     pub(super) quiet: Quiet,
     /// When pings were last sent.
     pub(super) ping_turn: Millis,
-    /// How much each connection asks for, by slot.
-    pub(super) requests: Rates<u32>,
-    /// How many commands each connection answers, by slot.
-    pub(super) replies: Rates<u32>,
+    /// How much may be asked for.
+    pub(super) rates: RatesInForce,
     /// How much each user says, on all its connections.
     pub(super) user_sends: Rates<Arc<str>>,
     /// A connection that has just said who it is in another dialect, and what it is told first.
@@ -97,27 +84,21 @@ impl EventLoop {
     /// The task of bucket `index`.
     #[must_use]
     pub fn new(host: Arc<Host>, index: usize) -> Self {
-        let RatesInForce { requests, replies, user_sends } = host.settings.rates();
+        let rates = host.settings.rates();
         // Not all buckets at once; the first of them at its first sweep.
         let buckets = host.buckets.len();
         #[expect(clippy::cast_possible_truncation, reason = "at most the interval")]
         let ahead = (ping_interval(&host.rules.heartbeat) as usize * (buckets - index) / buckets) as u32;
         Self {
             ping_turn: host.clock().now().wrapping_sub(ahead),
-            requests: Rates::new(requests),
-            replies: Rates::new(replies),
-            user_sends: Rates::new(user_sends),
+            user_sends: Rates::new(rates.user_sends),
+            rates,
             host,
             index,
-            partial: HashMap::default(),
-            closing: HashMap::default(),
-            codes: HashMap::default(),
-            control_frames: HashMap::default(),
-            control_frames_since: 0,
+            rare: RareStates::default(),
+            second: 0,
             again: Vec::new(),
             quiet: Quiet::default(),
-            bad_json: HashMap::default(),
-            paused: HashMap::default(),
             renamed: None,
             echoes: None,
         }
@@ -233,7 +214,7 @@ impl EventLoop {
 
     /// A peer whose answers have left is listened to again.
     fn resume(&mut self, key: SlotKey) {
-        if let Some(is_ending) = self.paused.remove(&key.slot) {
+        if let Some(is_ending) = self.rare.get_mut(key.slot).and_then(|rare| rare.paused.take()) {
             self.again.push((key, is_ending));
         }
     }
@@ -255,8 +236,8 @@ impl EventLoop {
                 let Some(hot) = table.find(key) else { return Read::Drained };
                 // While its answers do not fit, a peer is not listened to: that bounds what pings can cost.
                 let waiting = hot.outbox.lock().as_ref().map_or(0, |p| p.bytes());
-                if self.host.control().is_deaf(waiting) && !self.closing.contains_key(&key.slot) {
-                    *self.paused.entry(key.slot).or_insert(false) |= is_ending;
+                if self.host.control().is_deaf(waiting) && !self.rare.is_closing(key.slot) {
+                    *self.rare.of(key.slot).paused.get_or_insert(false) |= is_ending;
                     return Read::Drained;
                 }
                 let Some(fd) = &hot.fd else { return Read::Drained };
@@ -288,7 +269,7 @@ impl EventLoop {
 
     /// Decodes bytes and acts on them; false when the connection is over.
     fn take_bytes(&mut self, key: SlotKey, bytes: &mut [u8]) -> bool {
-        let is_closing = self.closing.contains_key(&key.slot);
+        let is_closing = self.rare.is_closing(key.slot);
         let limits = ws::Limits {
             message_bytes: self.host.settings.message_bytes(),
             fragments: self.host.settings.fragments(),
@@ -310,7 +291,7 @@ impl EventLoop {
                 // What is unfinished after this one has begun just now.
                 begun = self.host.clock().now();
             }
-            if is_closing || self.closing.contains_key(&key.slot) {
+            if is_closing || self.rare.is_closing(key.slot) {
                 return ControlFlow::Continue(());
             }
             self.act(key, &event);
@@ -377,7 +358,7 @@ impl EventLoop {
     }
 
     fn is_flooding(&mut self, slot: u32) -> bool {
-        let count = self.control_frames.entry(slot).or_insert(0);
+        let count = &mut self.rare.of(slot).control_frames;
         *count += 1;
         *count > self.host.settings.control_per_s()
     }
@@ -412,7 +393,7 @@ impl EventLoop {
                 }
                 Command::Cut(key) => {
                     let is_here = self.host.buckets[self.index].table.read().find(key).is_some();
-                    if is_here && !self.closing.contains_key(&key.slot) {
+                    if is_here && !self.rare.is_closing(key.slot) {
                         self.host.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
                         self.cut(key, CloseReason::Slow);
                     }

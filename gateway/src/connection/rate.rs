@@ -9,11 +9,47 @@ use hashbrown::HashMap;
 use crate::clock::{Millis, since};
 use crate::config::settings::Rate;
 
-/// Thousandths of a request, so that a millisecond at one a second is one.
+/// What is left of one bucket, in thousandths of a request, so that a millisecond at one a second is one.
 #[derive(Clone, Copy, Debug)]
-struct Level {
+pub(super) struct Level {
     left: u64,
     at: Millis,
+}
+
+fn full(rate: Rate) -> u64 {
+    u64::from(rate.burst.max(1)) * 1_000
+}
+
+impl Level {
+    /// Takes one out of a bucket, which is full where there is none.
+    ///
+    /// # Errors
+    /// Milliseconds until there is one again.
+    pub fn take(level: &mut Option<Self>, rate: Rate, now: Millis) -> Result<(), u32> {
+        if rate.per_s == 0 {
+            return Ok(());
+        }
+        level.get_or_insert(Self { left: full(rate), at: now }).take_one(rate, now)
+    }
+
+    fn take_one(&mut self, rate: Rate, now: Millis) -> Result<(), u32> {
+        self.left = full(rate).min(self.left + self.gained(rate, now));
+        self.at = now;
+        if self.left >= 1_000 {
+            self.left -= 1_000;
+            return Ok(());
+        }
+        Err(u32::try_from((1_000 - self.left).div_ceil(u64::from(rate.per_s))).unwrap_or(u32::MAX))
+    }
+
+    fn gained(&self, rate: Rate, now: Millis) -> u64 {
+        u64::from(since(now, self.at)) * u64::from(rate.per_s)
+    }
+
+    /// Whether it is as good as none.
+    pub fn is_full(&self, rate: Rate, now: Millis) -> bool {
+        rate.per_s == 0 || self.left + self.gained(rate, now) >= full(rate)
+    }
 }
 
 /// The buckets of those who have asked lately.
@@ -38,10 +74,6 @@ impl<K: Hash + Eq> Rates<K> {
         }
     }
 
-    fn full(&self) -> u64 {
-        u64::from(self.rate.burst.max(1)) * 1_000
-    }
-
     /// Takes one.
     ///
     /// # Errors
@@ -50,26 +82,14 @@ impl<K: Hash + Eq> Rates<K> {
         if self.rate.per_s == 0 {
             return Ok(());
         }
-        let (full, per_s) = (self.full(), u64::from(self.rate.per_s));
-        let level = self.levels.entry(who).or_insert(Level { left: full, at: now });
-        level.left = full.min(level.left + u64::from(since(now, level.at)) * per_s);
-        level.at = now;
-        if level.left >= 1_000 {
-            level.left -= 1_000;
-            return Ok(());
-        }
-        Err(u32::try_from((1_000 - level.left).div_ceil(per_s)).unwrap_or(u32::MAX))
-    }
-
-    /// Forgets someone who has left.
-    pub fn forget<Q: Hash + hashbrown::Equivalent<K> + ?Sized>(&mut self, who: &Q) {
-        self.levels.remove(who);
+        let new = Level { left: full(self.rate), at: now };
+        self.levels.entry(who).or_insert(new).take_one(self.rate, now)
     }
 
     /// Forgets those whose bucket is full again.
     pub fn sweep(&mut self, now: Millis) {
-        let (full, per_s) = (self.full(), u64::from(self.rate.per_s));
-        self.levels.retain(|_, level| level.left + u64::from(since(now, level.at)) * per_s < full);
+        let rate = self.rate;
+        self.levels.retain(|_, level| !level.is_full(rate, now));
     }
 
     #[cfg(test)]

@@ -82,7 +82,7 @@ impl EventLoop {
         }
         let due = table.write().take_expired(now_s);
         for key in due {
-            if !self.closing.contains_key(&key.slot) {
+            if !self.rare.is_closing(key.slot) {
                 self.host.totals.expired_closed.fetch_add(1, Ordering::Relaxed);
                 let text = close::text_of(TokenError::Expired.code());
                 self.begin_close(key, CloseReason::Unauthorized.code(), &text);

@@ -32,7 +32,7 @@ impl EventLoop {
         }
         match message::parse(text) {
             Ok(request) => {
-                self.bad_json.remove(&key.slot);
+                self.forgive(key.slot);
                 // Replies were asked for, so they are many where commands are; but whether they were is for logic to find out.
                 let is_welcome = match request.verb {
                     Verb::Reply(_) => self.may_reply(key, request.id),
@@ -44,7 +44,7 @@ impl EventLoop {
                 self.carry_out(key, &request);
             }
             Err((_, BadRequest::BadJson(_))) if self.take_compat(key, text) => {
-                self.bad_json.remove(&key.slot);
+                self.forgive(key.slot);
             }
             Err((id, error)) => {
                 if self.is_within_rate(key, id) {
@@ -79,15 +79,22 @@ impl EventLoop {
         self.send_control(key, frame, false);
     }
 
+    /// What it said was a message: a row of malformed ones is over.
+    fn forgive(&mut self, slot: u32) {
+        if let Some(rare) = self.rare.get_mut(slot) {
+            rare.bad_json = 0;
+        }
+    }
+
     fn refuse(&mut self, key: SlotKey, id: Option<&str>, error: &BadRequest) {
         let mut json = Vec::new();
         reply::error(&mut json, id, error.code(), &error.to_string(), false);
         self.send_control(key, text_frame(&json), false);
         if error.code() != "bad_json" {
-            self.bad_json.remove(&key.slot);
+            self.forgive(key.slot);
             return;
         }
-        let count = self.bad_json.entry(key.slot).or_insert(0);
+        let count = &mut self.rare.of(key.slot).bad_json;
         *count += 1;
         if *count >= BAD_JSON_MAX {
             let reason = CloseReason::BadJson;

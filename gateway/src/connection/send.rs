@@ -10,6 +10,7 @@ use tidegate_protocol::records::{self, Ask, AskKind, Target, item::What, target:
 use tidegate_protocol::reply;
 
 use super::event_loop::EventLoop;
+use super::rate::Level;
 use crate::bucket::table::Cold;
 use crate::bucket::text_frame;
 use crate::key::{ConnectionKey, SlotKey};
@@ -167,7 +168,7 @@ impl EventLoop {
 
     /// One more REPLY of this connection; when it is one too many, says so.
     pub(super) fn may_reply(&mut self, key: SlotKey, id: Option<&str>) -> bool {
-        match self.replies.take(key.slot, self.host.clock().now()) {
+        match Level::take(&mut self.rare.of(key.slot).replies, self.rates.replies, self.host.clock().now()) {
             Ok(()) => true,
             Err(retry_after_ms) => {
                 self.host.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -179,7 +180,7 @@ impl EventLoop {
 
     /// One more request of this connection; when it is one too many, says so.
     pub(super) fn is_within_rate(&mut self, key: SlotKey, id: Option<&str>) -> bool {
-        match self.requests.take(key.slot, self.host.clock().now()) {
+        match Level::take(&mut self.rare.of(key.slot).requests, self.rates.requests, self.host.clock().now()) {
             Ok(()) => true,
             Err(retry_after_ms) => {
                 self.host.totals.rate_refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

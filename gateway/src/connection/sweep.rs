@@ -10,11 +10,11 @@ use tidegate_protocol::close::CloseReason;
 
 use super::event_loop::EventLoop;
 use super::host::Rules;
+use super::rare::{Rare, Timer};
 use crate::bucket::slots::SlotSet;
 use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
 use crate::config::HeartbeatConfig;
-use crate::config::settings::RatesInForce;
 use crate::key::SlotKey;
 
 /// A ping without a payload: FIN and opcode 9, length 0 (RFC 6455 section 5.5.2).
@@ -58,24 +58,21 @@ impl EventLoop {
         let moment = self.host.clock().moment();
         #[expect(clippy::cast_possible_truncation, reason = "wraps by design")]
         let now = moment as Millis;
-        if since(now, self.control_frames_since) >= 1_000 {
-            self.control_frames_since = now;
-            self.control_frames.clear();
-            let RatesInForce { requests, replies, user_sends } = self.host.settings.rates();
-            self.requests.set(requests);
-            self.replies.set(replies);
-            self.user_sends.set(user_sends);
-            self.requests.sweep(now);
-            self.replies.sweep(now);
+        if since(now, self.second) >= 1_000 {
+            self.second = now;
+            self.rates = self.host.settings.rates();
+            self.rare.tidy(now, &self.rates);
+            self.user_sends.set(self.rates.user_sends);
             self.user_sends.sweep(now);
         }
         self.expire();
-        let over: Vec<u32> = self.closing.iter().filter(|(_, at)| is_due(now, **at)).map(|(s, _)| *s).collect();
+        let over = self.rare.over(now);
         let patience = self.host.settings.message_ms();
-        let unfinished: Vec<u32> =
-            self.partial.iter().filter(|(_, p)| since(now, p.since) >= patience).map(|(s, _)| *s).collect();
         // Whom the gateway itself does not listen to at the moment cannot finish.
-        let unfinished: Vec<u32> = unfinished.into_iter().filter(|slot| !self.paused.contains_key(slot)).collect();
+        let is_late = |rare: &Rare| {
+            rare.paused.is_none() && rare.timers.get(Timer::Message).is_some_and(|at| since(now, at) >= patience)
+        };
+        let unfinished: Vec<u32> = self.rare.iter().filter(|(_, rare)| is_late(rare)).map(|(slot, _)| slot).collect();
         for slot in unfinished {
             if let Some(key) = self.key_in(slot) {
                 let _ = self.take_partial(slot);
@@ -97,14 +94,14 @@ impl EventLoop {
             }
         }
         for key in slow {
-            if !self.closing.contains_key(&key.slot) {
+            if !self.rare.is_closing(key.slot) {
                 self.host.totals.slow_closed.fetch_add(1, Ordering::Relaxed);
                 self.cut(key, CloseReason::Slow);
                 let _ = self.send_pending(key);
             }
         }
         for key in dead {
-            if !self.closing.contains_key(&key.slot) {
+            if !self.rare.is_closing(key.slot) {
                 self.host.totals.idle_closed.fetch_add(1, Ordering::Relaxed);
                 self.begin_close(key, CloseReason::Idle.code(), &CloseReason::Idle.text(None));
             }
@@ -119,7 +116,7 @@ impl EventLoop {
         }
         let asked: Vec<SlotKey> = {
             let mut table = self.host.buckets[self.index].table.write();
-            let is_asked = |key: &&SlotKey| !self.closing.contains_key(&key.slot) && table.find(**key).is_some();
+            let is_asked = |key: &&SlotKey| !self.rare.is_closing(key.slot) && table.find(**key).is_some();
             let asked: Vec<SlotKey> = idle.iter().filter(is_asked).copied().collect();
             asked.iter().for_each(|key| table.cold[key.slot as usize].pinged = coarse(now));
             asked
@@ -262,12 +259,8 @@ mod tests {
 
         event_loop.sweep();
 
-        let in_force = RatesInForce {
-            requests: event_loop.requests.rate(),
-            replies: event_loop.replies.rate(),
-            user_sends: event_loop.user_sends.rate(),
-        };
-        assert_eq!(in_force, host.settings.rates());
+        assert_eq!(event_loop.rates, host.settings.rates());
+        assert_eq!(event_loop.user_sends.rate(), host.settings.rates().user_sends);
     }
 
     /// With neighbours passed over everybody is judged as without, whoever answers, falls silent, leaves or comes.
