@@ -3,10 +3,10 @@
 
 pub(crate) mod close;
 pub(crate) mod devices;
-mod dialect;
 pub(crate) mod event_loop;
 pub(crate) mod greeting;
 pub(crate) mod host;
+mod login;
 pub(crate) mod membership;
 pub(crate) mod open;
 pub(crate) mod rare;
