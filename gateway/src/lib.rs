@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod counters;
 pub mod deliver;
+mod dialect;
 mod gateway;
 pub mod key;
 mod lifecycle;

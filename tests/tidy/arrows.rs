@@ -27,7 +27,8 @@ const GATEWAY_ARROWS: &[Floor] = &[
     ("rooms", &["clock", "config", "key", "session", "topic"]),
     ("bucket", &["clock", "counters", "key", "session", "topic", "writer"]),
     ("deliver", &["bucket", "clock", "config", "counters", "key", "topic", "writer"]),
-    ("uplink", &["clock", "config", "key"]),
+    ("dialect", &["config"]),
+    ("uplink", &["clock", "config", "dialect", "key"]),
     (
         "connection",
         &[
@@ -36,6 +37,7 @@ const GATEWAY_ARROWS: &[Floor] = &[
             "clock",
             "config",
             "counters",
+            "dialect",
             "key",
             "lifecycle",
             "poll",
@@ -78,6 +80,7 @@ const GATEWAY_ARROWS: &[Floor] = &[
             "connection",
             "counters",
             "deliver",
+            "dialect",
             "key",
             "lifecycle",
             "operate",

@@ -11,8 +11,9 @@ use crate::bucket::control::ControlWriter;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::settings::Settings;
-use crate::config::{CompatConfig, DeflateConfig, HeartbeatConfig};
+use crate::config::{DeflateConfig, HeartbeatConfig};
 use crate::counters::Totals;
+use crate::dialect::Dialects;
 use crate::lifecycle::Lifecycle;
 use crate::session::Access;
 use crate::uplink::Uplink;
@@ -22,7 +23,7 @@ use crate::uplink::Uplink;
 pub(crate) struct Rules {
     /// Messages are sent back as they came, for a conformance suite.
     pub echo: bool,
-    pub compat: CompatConfig,
+    pub dialects: Dialects,
     pub deflate: DeflateConfig,
     pub heartbeat: HeartbeatConfig,
     /// How long what waits for a connection may not move.

@@ -1,5 +1,4 @@
-//! Older dialects, where the configuration has them understood: read by `protocol::compat`, done as the requests they stand
-//! for, answered in their own words. Looked at only when a message is not of the protocol.
+//! What Module/Action messages ask for: Login, which gives a connection a user while it lives, and calls of routes.
 
 use std::borrow::Cow;
 
@@ -14,35 +13,12 @@ use super::event_loop::EventLoop;
 use super::open::Entrant;
 use crate::bucket::text_frame;
 use crate::counters::Delta;
+use crate::dialect::ReplyTo;
 use crate::key::SlotKey;
 use crate::session::Identity;
-use crate::uplink::Expects;
 use crate::writer::{KernelWriter, Writer};
 
 impl EventLoop {
-    /// Does what a message of another dialect asks for; false when it is of none that is understood here.
-    pub(super) fn take_compat(&mut self, key: SlotKey, text: &str) -> bool {
-        let dialects = &self.host.rules.compat;
-        if dialects.module_action
-            && let Some(called) = compat::called(text)
-        {
-            if self.is_within_rate(key, None) {
-                self.called(key, &called);
-            }
-            return true;
-        }
-        if dialects.user_data
-            && let Some(bare) = compat::bare(text)
-        {
-            if self.is_within_rate(key, None) {
-                let send = Send { to: Recipient::User(bare.user), data: bare.data, nonce: None, echo: true };
-                self.send(key, None, &send, Expects::Sent);
-            }
-            return true;
-        }
-        false
-    }
-
     /// Whom a Login makes of a connection; nobody new when it is that user already.
     fn login(&self, key: SlotKey, user: &str, platform: Option<&str>) -> Result<Option<Identity>, (u16, &'static str)> {
         let table = self.host.buckets[self.index].table.read();
@@ -102,7 +78,7 @@ impl EventLoop {
         }
     }
 
-    fn called(&mut self, key: SlotKey, called: &Called<'_>) {
+    pub(super) fn called(&mut self, key: SlotKey, called: &Called<'_>) {
         let answer = |code, message| {
             let mut json = Vec::new();
             compat::answer(&mut json, &called.module, &called.action, code, message);
@@ -125,8 +101,9 @@ impl EventLoop {
             }
             Wish::Upstream { route, data } => {
                 let send = Send { to: Recipient::Route(Cow::Borrowed(route)), data, nonce: None, echo: true };
-                let expects = Expects::Called { module: (*called.module).into(), action: (*called.action).into() };
-                self.send(key, None, &send, expects);
+                let reply_to =
+                    ReplyTo::ModuleAction { module: (*called.module).into(), action: (*called.action).into() };
+                self.send(key, None, &send, reply_to);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::Deflate;
-use tidegate_protocol::message::{self, BadRequest, Request, Verb};
+use tidegate_protocol::message::{BadRequest, Recipient, Request, Send, Verb};
 use tidegate_protocol::reply;
 use tidegate_protocol::ws;
 
@@ -17,8 +17,8 @@ use crate::bucket::pending::Queued;
 use crate::bucket::text_frame;
 use crate::clock::unix_ms;
 use crate::counters::Delta;
+use crate::dialect::{Asked, Expects, ReplyTo};
 use crate::key::SlotKey;
-use crate::uplink::Expects;
 use crate::uplink::events::Happened;
 
 /// Malformed messages in a row that end a connection (rule E-1).
@@ -30,8 +30,8 @@ impl EventLoop {
         if self.host.rules.echo {
             return self.echo(key, ws::OpCode::Text, text.as_bytes());
         }
-        match message::parse(text) {
-            Ok(request) => {
+        match self.host.rules.dialects.read(text) {
+            Ok(Asked::Json(request)) => {
                 self.forgive(key.slot);
                 // Replies were asked for, so they are many where commands are; but whether they were is for logic to find out.
                 let is_welcome = match request.verb {
@@ -43,8 +43,18 @@ impl EventLoop {
                 }
                 self.carry_out(key, &request);
             }
-            Err((_, BadRequest::BadJson(_))) if self.take_compat(key, text) => {
+            Ok(Asked::ModuleAction(called)) => {
                 self.forgive(key.slot);
+                if self.is_within_rate(key, None) {
+                    self.called(key, &called);
+                }
+            }
+            Ok(Asked::UserData(bare)) => {
+                self.forgive(key.slot);
+                if self.is_within_rate(key, None) {
+                    let send = Send { to: Recipient::User(bare.user), data: bare.data, nonce: None, echo: true };
+                    self.send(key, None, &send, sent(None));
+                }
             }
             Err((id, error)) => {
                 if self.is_within_rate(key, id) {
@@ -111,7 +121,7 @@ impl EventLoop {
             }
             Verb::Join(rooms) => self.join(key, request.id, rooms),
             Verb::Leave(room) => self.leave(key, request.id, room),
-            Verb::Send(send) => self.send(key, request.id, send, Expects::Sent),
+            Verb::Send(send) => self.send(key, request.id, send, sent(request.id)),
             Verb::Reply(reply) => self.answer_command(key, request.id, reply),
             Verb::Presence(room) => self.ask_presence(key, request.id, room),
             Verb::Members(page) => self.ask_members(key, request.id, page),
@@ -179,4 +189,9 @@ impl EventLoop {
             self.cut(key, CloseReason::Slow);
         }
     }
+}
+
+/// The answer to a SEND.
+fn sent(id: Option<&str>) -> ReplyTo {
+    ReplyTo::Json { id: id.map(Into::into), expects: Expects::Sent }
 }

@@ -13,10 +13,11 @@ use super::event_loop::EventLoop;
 use super::rate::Level;
 use crate::bucket::table::Cold;
 use crate::bucket::text_frame;
-use crate::key::{ConnectionKey, SlotKey};
+use crate::dialect::{Expects, ReplyTo};
+use crate::key::SlotKey;
 use crate::session::Act;
 use crate::session::blocklist::Blocklist;
-use crate::uplink::{Addressee, Expects, Said, Whose};
+use crate::uplink::{Addressee, Said, Whose};
 
 /// Why something is not carried up; each is an ERROR.
 enum Denied {
@@ -52,7 +53,7 @@ fn later(out: &mut Vec<u8>, id: Option<&str>, code: &str, message: &str, retry_a
 }
 
 impl EventLoop {
-    pub(super) fn send(&mut self, key: SlotKey, id: Option<&str>, send: &Send<'_>, expects: Expects) {
+    pub(super) fn send(&mut self, key: SlotKey, id: Option<&str>, send: &Send<'_>, reply_to: ReplyTo) {
         let data = Bytes::copy_from_slice(send.data.as_bytes());
         let nonce = send.nonce.as_deref().unwrap_or_default().to_owned();
         let (act, name, what) = match &send.to {
@@ -76,7 +77,7 @@ impl EventLoop {
             }
         };
         let outcome = self.spend(key.slot).and_then(|()| {
-            let whose = waiter(self.bucket().at(key), id, expects);
+            let whose = Whose::Connection { key: self.bucket().at(key), reply_to };
             self.send_up(key, Some((act, &name)), None, what, whose)
         });
         self.explain(key, id, outcome);
@@ -114,7 +115,8 @@ impl EventLoop {
 
     fn ask(&mut self, key: SlotKey, id: Option<&str>, kind: (Act, Expects), ask: Ask) {
         let room = ask.room.clone();
-        let whose = waiter(self.bucket().at(key), id, kind.1);
+        let reply_to = ReplyTo::Json { id: id.map(Into::into), expects: kind.1 };
+        let whose = Whose::Connection { key: self.bucket().at(key), reply_to };
         let outcome = self.send_up(key, Some((kind.0, &room)), None, What::Ask(ask), whose);
         self.explain(key, id, outcome);
     }
@@ -199,8 +201,4 @@ fn is_blocked(blocklist: &Blocklist, cold: &Cold, act: Act, name: &str) -> bool 
         }
         Act::Whisper | Act::Route => false,
     }
-}
-
-fn waiter(key: ConnectionKey, id: Option<&str>, expects: Expects) -> Whose {
-    Whose::Connection { key, id: id.map(Into::into), expects }
 }

@@ -19,23 +19,8 @@ use self::queues::Queues;
 use self::wants::LogicWants;
 use crate::clock::{Millis, unix_ms};
 use crate::config::UplinkConfig;
+use crate::dialect::ReplyTo;
 use crate::key::{ConnectionKey, PendingKey};
-
-/// Which reply a client expects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expects {
-    /// SENT.
-    Sent,
-    /// The answer to a Module/Action message.
-    Called {
-        /// Its module.
-        module: Box<str>,
-        /// Its action.
-        action: Box<str>,
-    },
-    /// The answer's object under this type.
-    Told(&'static str),
-}
 
 /// Who waits for the answer to an item.
 #[derive(Debug)]
@@ -46,10 +31,8 @@ pub enum Whose {
     Connection {
         /// Which.
         key: ConnectionKey,
-        /// Its request's `id`, as written.
-        id: Option<Box<str>>,
-        /// What it expects.
-        expects: Expects,
+        /// How it is answered.
+        reply_to: ReplyTo,
     },
     /// A newcomer that may have to make way for its user's connection at another gateway.
     Newcomer {

@@ -13,6 +13,7 @@ use crate::connection::host::{Host, Rules};
 use crate::connection::membership::Membership;
 use crate::connection::open::Opener;
 use crate::connection::report::Reporter;
+use crate::dialect::Dialects;
 use crate::key::Instance;
 
 pub(super) fn host(config: &GatewayConfig, base: &Base) -> Host {
@@ -84,7 +85,7 @@ fn greeting(config: &GatewayConfig, instance: &Arc<Instance>, settings: &Arc<Set
 fn rules(config: &GatewayConfig) -> Rules {
     Rules {
         echo: config.echo,
-        compat: config.compat.clone(),
+        dialects: Dialects::of(&config.compat),
         deflate: config.deflate.clone(),
         heartbeat: config.heartbeat.clone(),
         pending_age_ms: config.pending.age_ms,
