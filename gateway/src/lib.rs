@@ -16,6 +16,7 @@ mod dialect;
 mod gateway;
 pub mod key;
 mod lifecycle;
+pub mod locks;
 pub mod memory;
 mod operate;
 mod poll;

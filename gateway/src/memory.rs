@@ -177,7 +177,7 @@ impl MemoryGateway {
             return false;
         }
         let Some(entered) = self.rooms.enter(room, &self.interest) else { return false };
-        table.join(place.key.at.slot, &entered.room, bucket.index, || entered.room.topic.gather.lock().seq)
+        table.join(place.key.at.slot, &entered.room, bucket.index, || entered.room.gather().seq)
     }
 
     /// Takes a connection out of a room; false when it was not in it.

@@ -178,7 +178,7 @@ fn room_info(room: &Room) -> RoomInfo {
         name: room.name.to_string(),
         online: room.members.load(Ordering::Relaxed),
         users: room.users.load(Ordering::Relaxed),
-        seq: room.topic.gather.lock().seq,
+        seq: room.gather().seq,
         epoch: room.epoch.to_string(),
         told: crate::rooms::presence::told(room),
     }

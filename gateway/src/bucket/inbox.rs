@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
-
+use crate::locks::{Mutex, rank};
 use crate::topic::batch::Batch;
 
 /// The batches that wait for one bucket. Bounded through `Fanout::ready`, which counts their bytes.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    batches: Mutex<Vec<Arc<Batch>>>,
+    batches: Mutex<Vec<Arc<Batch>>, { rank::INBOX }>,
     is_scheduled: AtomicBool,
 }
 

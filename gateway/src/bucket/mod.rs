@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use crossbeam::utils::CachePadded;
 use hashbrown::HashSet;
-use parking_lot::{Mutex, RwLock};
 use rustix::event::epoll;
 use tidegate_protocol::close::CloseReason;
 use tidegate_protocol::handshake::Deflate;
@@ -36,6 +35,7 @@ use self::inbox::Inbox;
 use self::table::Table;
 use crate::counters::BucketCounters;
 use crate::key::{ConnectionKey, SlotKey};
+use crate::locks::{Mutex, RwLock, rank};
 use crate::topic::encoding::Encoding;
 
 /// What others ask of a bucket's task.
@@ -77,7 +77,7 @@ pub struct Bucket<S = OwnedFd> {
     /// Its number.
     pub index: u16,
     /// The connections.
-    pub table: RwLock<Table<S>>,
+    pub table: RwLock<Table<S>, { rank::TABLE }>,
     /// Batches to be walked.
     pub inbox: Inbox,
     /// What the walks and the task have counted.
@@ -87,7 +87,7 @@ pub struct Bucket<S = OwnedFd> {
     /// Of them, those that take frames compressed for everyone; agrees with the table's set.
     takers: [AtomicUsize; Encoding::OTHERS_COUNT],
     /// What others ask of the task and it has not looked at.
-    commands: Mutex<Commands>,
+    commands: Mutex<Commands, { rank::COMMANDS }>,
     pub(crate) wake: Notify,
 }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tidegate_protocol::handshake::Deflate;
 
@@ -19,6 +18,7 @@ use super::pending::Pending;
 use super::slots::SlotSet;
 use crate::clock::{Coarse, Millis, Moment};
 use crate::key::{ConnectionKey, SlotKey};
+use crate::locks::{Mutex, rank};
 use crate::session::{Act, HeldClaims, Open, Platform};
 use crate::topic::batch::Narrow;
 use crate::topic::encoding::Encoding;
@@ -36,7 +36,7 @@ pub struct Hot<S = OwnedFd> {
     /// Last write the kernel took; counts as life, because TCP_USER_TIMEOUT ends a peer that does not acknowledge it.
     pub wrote: AtomicU32,
     /// The act to write to the socket, and what waits for it.
-    pub outbox: Mutex<Option<Box<Pending>>>,
+    pub outbox: Mutex<Option<Box<Pending>>, { rank::OUTBOX }>,
 }
 
 const _: () = assert!(size_of::<Hot>() <= 32, "two connections to a cache line");

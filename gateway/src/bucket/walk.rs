@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use parking_lot::{MutexGuard, RwLockReadGuard};
 use rustix::io::Errno;
 use smallvec::SmallVec;
 
@@ -20,6 +19,7 @@ use super::{Bucket, Command};
 use crate::clock::{Clock, Millis};
 use crate::counters::{Delta, DropReason};
 use crate::key::{ConnectionKey, SlotKey};
+use crate::locks::MutexGuard;
 use crate::topic::batch::{Audience, Batch, Fates, Segment};
 use crate::topic::encoding::Encoding;
 use crate::topic::target::Target;
@@ -157,7 +157,7 @@ impl<S, W: Writer<S>> Walk<'_, S, W> {
         while !rest.is_empty() {
             rest = self.round(&table, &stand, rest, batches);
             if !rest.is_empty() {
-                RwLockReadGuard::bump(&mut table);
+                table.bump();
             }
         }
     }

@@ -90,7 +90,7 @@ impl Membership {
             return Joined::Refused { code: "limit", message: "this gateway holds as many rooms as it may" };
         };
         *version = (*version).max(entered.version);
-        table.join(key.at.slot, &entered.room, key.bucket, || entered.room.topic.gather.lock().seq);
+        table.join(key.at.slot, &entered.room, key.bucket, || entered.room.gather().seq);
         self.rooms.watched.note_came(&entered.room, user.as_ref());
         self.reporter.tell(table, key, Happened::Joined(room));
         standing(table, entered.room.id, true)

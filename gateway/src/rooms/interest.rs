@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use tidegate_protocol::records::InterestKind;
 use tokio::sync::Notify;
 
 use crate::clock::{Millis, is_due, since};
 use crate::key::ConnectionKey;
+use crate::locks::{Mutex, rank};
 
 /// Longest time a reply is held for a logic node that does not acknowledge.
 pub const HOLD_MS_MAX: u32 = 250;
@@ -65,7 +65,7 @@ struct State {
 /// What this gateway has, and who knows it.
 #[derive(Debug)]
 pub struct Interest {
-    state: Mutex<State>,
+    state: Mutex<State, { rank::INTEREST }>,
     version: AtomicU64,
     acked: AtomicU64,
     log_max: usize,

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use hashbrown::{HashMap, HashSet};
-use parking_lot::Mutex;
 use tidegate_protocol::records::InterestKind;
 
+use crate::locks::{Mutex, rank};
 use crate::rooms::interest::Interest;
 use crate::rooms::presence::Watched;
 use crate::topic::Topic;
@@ -27,12 +27,12 @@ type Ids = HashSet<u32, ahash::RandomState>;
 /// All rooms with members.
 #[derive(Debug)]
 pub struct Rooms {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Mutex<Shard, { rank::SHARD }>]>,
     hasher: ahash::RandomState,
     next_id: AtomicU32,
     /// Numbers of the rooms there are. Clients make rooms and leave them; after four billion of them numbers begin anew, and a
     /// room may have lived that long.
-    ids: Box<[Mutex<Ids>]>,
+    ids: Box<[Mutex<Ids, { rank::IDS }>]>,
     count: AtomicUsize,
     max: usize,
     words: usize,
@@ -73,7 +73,7 @@ impl Rooms {
         }
     }
 
-    fn shard(&self, name: &str) -> &Mutex<Shard> {
+    fn shard(&self, name: &str) -> &Mutex<Shard, { rank::SHARD }> {
         #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
         let index = self.hasher.hash_one(name) as usize % SHARDS;
         &self.shards[index]
@@ -132,7 +132,7 @@ impl Rooms {
         }
     }
 
-    fn ids_with(&self, id: u32) -> &Mutex<Ids> {
+    fn ids_with(&self, id: u32) -> &Mutex<Ids, { rank::IDS }> {
         &self.ids[id as usize % SHARDS]
     }
 

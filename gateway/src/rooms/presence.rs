@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use tidegate_protocol::records;
 
 use crate::config::PresenceConfig;
+use crate::locks::{Mutex, rank};
 use crate::session::matches;
 use crate::topic::room::{Changes, Room};
 
@@ -18,7 +18,7 @@ use crate::topic::room::{Changes, Room};
 pub struct Watched {
     patterns: Vec<String>,
     sample: usize,
-    listed: Mutex<Vec<Arc<Room>>>,
+    listed: Mutex<Vec<Arc<Room>>, { rank::LISTED }>,
     listed_max: usize,
     /// Rooms that found the list full: their members are told with the next change.
     pub skipped: AtomicU64,

@@ -11,18 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tidegate_protocol::records::Lane;
 
 use self::batch::{Narrow, Waiter};
 use self::window::Window;
 use crate::clock::{Millis, is_due};
+use crate::locks::RankedByOwner;
 
 /// One target's window.
 #[derive(Debug, Default)]
 pub struct Topic {
     /// What has gathered; the lock under which numbers are given.
-    pub gather: Mutex<Gather>,
+    pub gather: RankedByOwner<Gather>,
     /// How long the last fan-out took, in microseconds; written by the last walker, read when a window opens.
     pub fanout_us: AtomicU32,
     /// Batches on their way; while there is one, a due window may wait a little longer.

@@ -4,9 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
-use super::Topic;
+use super::{Gather, Topic};
+use crate::locks::{Mutex, MutexGuard, rank};
 
 /// A room with members.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ pub struct Room {
     /// Different users among them; connections without a user are none. Changed under the write lock of the user's bucket.
     pub users: AtomicU64,
     /// Who came and went since the last presence tick, where members are told (`presence`).
-    pub changes: Option<Box<Mutex<Changes>>>,
+    pub changes: Option<Box<Mutex<Changes, { rank::CHANGES }>>>,
 }
 
 /// Comings and goings of a room since the last presence tick.
@@ -49,6 +48,11 @@ pub struct Changes {
 }
 
 impl Room {
+    /// What has gathered for its members.
+    pub fn gather(&self) -> MutexGuard<'_, Gather> {
+        self.topic.gather.lock(rank::GATHER_SHARED)
+    }
+
     /// Says whether bucket `index` has members.
     pub fn mark(&self, index: u16, has_members: bool) {
         let (word, bit) = (usize::from(index) / 64, 1u64 << (index % 64));

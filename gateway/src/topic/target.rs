@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tidegate_protocol::push::Whom;
 
-use super::Topic;
 use super::room::Room;
+use super::{Gather, Topic};
 use crate::key::ConnectionKey;
+use crate::locks::{MutexGuard, rank};
 
 /// What a batch is for.
 #[derive(Clone, Debug)]
@@ -68,6 +69,15 @@ impl Target {
             Self::Room(room) => &room.topic,
             Self::Private(private) => &private.topic,
         }
+    }
+
+    /// What has gathered for it.
+    pub fn gather(&self) -> MutexGuard<'_, Gather> {
+        let rank = match self {
+            Self::Everyone(_) | Self::Room(_) => rank::GATHER_SHARED,
+            Self::Private(_) => rank::GATHER_PRIVATE,
+        };
+        self.topic().gather.lock(rank)
     }
 
     /// How PUSH and GAP name it.

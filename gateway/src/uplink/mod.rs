@@ -11,7 +11,6 @@ mod wants;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use tidegate_protocol::records::{Item, Sender, Wants, item::What};
 use tokio::sync::Notify;
 
@@ -21,6 +20,7 @@ use crate::clock::{Millis, unix_ms};
 use crate::config::UplinkConfig;
 use crate::dialect::ReplyTo;
 use crate::key::{ConnectionKey, PendingKey};
+use crate::locks::{Mutex, rank};
 
 /// Who waits for the answer to an item.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ pub struct Said<'a> {
 /// Everything said and not answered, and the requests that wait for it.
 #[derive(Debug)]
 pub struct Uplink {
-    queues: Mutex<Queues<Whose>>,
+    queues: Mutex<Queues<Whose>, { rank::QUEUES }>,
     /// Told when something is said.
     spoken: Notify,
     wait_ms: u32,

@@ -5,10 +5,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use tidegate_protocol::ws::{self, Deflater, OpCode};
 
 use crate::config::DeflateConfig;
+use crate::locks::{Mutex, rank};
 
 /// What compresses, and what it has done.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Compressor {
     level: u8,
     bytes_min: usize,
     /// About 300 KiB once there is one.
-    deflater: Mutex<Option<Deflater>>,
+    deflater: Mutex<Option<Deflater>, { rank::COMPRESSOR }>,
     /// Frames that exist compressed too.
     pub frames: AtomicU64,
     /// Their bytes as they were.

@@ -15,7 +15,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tidegate_protocol::push::{self, Numbering};
 use tidegate_protocol::records::Lane;
@@ -27,6 +26,7 @@ use crate::clock::{Millis, is_due, since};
 use crate::counters::{Delta, DropReason, Totals};
 use crate::deliver::fanout::Fanout;
 use crate::key::ConnectionKey;
+use crate::locks::{Mutex, rank};
 use crate::topic::batch::{Audience, Batch, Fates, Narrow, Segment, Waiter};
 use crate::topic::encoding::{Encoding, Frames};
 use crate::topic::target::{Private, PrivateTopic, Target};
@@ -80,7 +80,7 @@ struct Limits {
 /// The windows that are open, and what waits in them.
 #[derive(Debug)]
 pub struct Windows {
-    wheel: Mutex<Wheel>,
+    wheel: Mutex<Wheel, { rank::WHEEL }>,
     /// Told when the wheel turns from empty to not.
     pub watching: Notify,
     /// Messages that wait for their window, over all topics.
@@ -96,8 +96,8 @@ pub struct Merger<S = OwnedFd> {
     /// The windows that are open.
     pub windows: Windows,
     /// One flush at a time: from taking what has gathered until it is in the buckets' inboxes.
-    flush_lock: Mutex<()>,
-    private: Mutex<HashMap<Private, Arc<PrivateTopic>, ahash::RandomState>>,
+    flush_lock: Mutex<(), { rank::FLUSH }>,
+    private: Mutex<HashMap<Private, Arc<PrivateTopic>, ahash::RandomState>, { rank::PRIVATE }>,
     /// Everyone.
     pub all: Target,
     buckets: Arc<[Bucket<S>]>,
@@ -164,7 +164,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     pub fn push(&self, target: &Target, messages: &[Bytes], terms: &Terms<'_>, now: Millis) {
         let topic = target.topic();
         let must_flush = {
-            let mut gather = topic.gather.lock();
+            let mut gather = target.gather();
             let last = messages.len() - 1;
             for (i, message) in messages.iter().enumerate() {
                 gather.bytes += message.len();
@@ -200,7 +200,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
         for target in due {
             let step = {
                 let topic = target.topic();
-                let mut gather = topic.gather.lock();
+                let mut gather = target.gather();
                 let length = self.limits.bounds.length_ms(topic.fanout_us.load(Ordering::Relaxed));
                 // The last batch is still on its way: gather on, as long as no message waits longer than allowed.
                 if topic.in_flight.load(Ordering::Acquire) > 0 && gather.window.may_wait(now, self.limits.bounds) {
@@ -244,7 +244,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     fn forget(&self, target: &Target) {
         let Target::Private(topic) = target else { return };
         let mut private = self.private.lock();
-        let gather = topic.topic.gather.lock();
+        let gather = target.gather();
         let is_idle = gather.items.is_empty() && gather.window == Window::Slack;
         if is_idle && private.get(&topic.whom).is_some_and(|kept| Arc::ptr_eq(kept, topic)) {
             private.remove(&topic.whom);
@@ -265,7 +265,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     /// Takes what a topic has gathered, numbers and encodes it, and finds the buckets that have members.
     fn seal(&self, target: &Target, now: Millis) -> Option<(Arc<Batch>, Vec<u16>)> {
         let topic = target.topic();
-        let mut gather = topic.gather.lock();
+        let mut gather = target.gather();
         if gather.items.is_empty() {
             return None;
         }

@@ -26,7 +26,7 @@ impl<S: Send + Sync + 'static> Merger<S> {
     pub fn send_ready(&self, target: &Target, frame: &Bytes, terms: &Terms<'_>) {
         let topic = target.topic();
         let _flushing = self.flush_lock.lock();
-        let (audience, buckets, ..) = self.address(target, &mut topic.gather.lock(), 0);
+        let (audience, buckets, ..) = self.address(target, &mut target.gather(), 0);
         topic.in_flight.fetch_add(1, Ordering::AcqRel);
         self.totals.ticks.fetch_add(1, Ordering::Relaxed);
         self.totals.batches.fetch_add(1, Ordering::Relaxed);
