@@ -340,7 +340,11 @@ impl Seen {
 /// Issue 10, point 5.
 #[tokio::test]
 async fn gateways_come_and_go_by_a_file_under_load_and_nothing_is_lost() {
-    let slow = [("TIDEGATE_GATEWAY__DRAIN__SPREAD_MS", "10000"), ("TIDEGATE_GATEWAY__MERGE__MAX_MS", "100")];
+    let slow = [
+        ("TIDEGATE_GATEWAY__DRAIN__SPREAD_MS", "10000"),
+        ("TIDEGATE_GATEWAY__MERGE__MAX_MS", "100"),
+        ("TIDEGATE_GATEWAY__UPLINK__WAIT_MS", "500"),
+    ];
     let (g0, mut g1) = (Server::gateway("g0", &[]).await, Server::gateway("g1", &slow).await);
     let listed = Listed::start(&[&g0, &g1]).await;
     let g2 = Server::gateway("g2", &[]).await;

@@ -2,7 +2,7 @@
 //! it. Blank lines and lines that begin with `#` are passed over.
 //! Invariant: a file that may be half written, or names nobody, is refused whole.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 
 use tidegate_logic::LogicConfig;
@@ -23,6 +23,10 @@ pub fn add(config: &mut LogicConfig) -> Result<(), String> {
 pub fn read(path: &str) -> Result<Vec<String>, String> {
     let cannot = |error| format!("logic.gateways_file: {path} cannot be read: {error}");
     let mut text = String::new();
+    // A pipe would be waited for, and with it every connection of this node.
+    if !fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err(format!("logic.gateways_file: {path} is not a file"));
+    }
     File::open(path).and_then(|file| file.take(BYTES_MAX + 1).read_to_string(&mut text)).map_err(cannot)?;
     parse(&text).map_err(|why| format!("logic.gateways_file: {path} {why}"))
 }
@@ -50,6 +54,17 @@ mod tests {
     fn one_url_a_line_and_nothing_else() {
         let text = "# two of them\n\nhttp://10.0.0.1:8002\n  http://10.0.0.2:8002  \n";
         assert_eq!(parse(text), Ok(vec!["http://10.0.0.1:8002".into(), "http://10.0.0.2:8002".into()]));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).expect("a pipe");
+
+        for path in [folder.path(), &pipe] {
+            assert!(read(path.to_str().expect("plain")).expect_err("refused").contains("is not a file"));
+        }
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub fn add(config: &mut LogicConfig) -> Result<(), String> {
     if path.is_empty() {
         return Ok(());
     }
+    // A pipe would be waited for.
+    if !std::fs::metadata(path).map_err(|error| format!("logic.keys_file: {path} cannot be read: {error}"))?.is_file() {
+        return Err(format!("logic.keys_file: {path} is not a file"));
+    }
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("logic.keys_file: {path} cannot be read: {error}"))?;
     let parsed = toml::Deserializer::parse(&text).and_then(|file| File::deserialize(Objects::new(file)));

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_protocol::handshake::Origins;
@@ -157,9 +158,11 @@ impl Gateway {
         self.parts.host.uplink.wants.heard().await;
     }
 
-    /// Resolves once all logic nodes that are linked have taken this gateway off their lists: it should [drain](Gateway::drain).
+    /// Resolves once all logic nodes that are linked have taken this gateway off their lists, and none that has it there has come
+    /// back within `uplink.wait_ms`: it should [drain](Gateway::drain).
     pub async fn delisted(&self) {
-        self.parts.host.uplink.wants.delisted().await;
+        let patience = Duration::from_millis(u64::from(self.parts.wait_ms));
+        self.parts.host.uplink.wants.delisted(patience).await;
     }
 
     /// Most connections it takes.

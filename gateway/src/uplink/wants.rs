@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tidegate_protocol::records::Wants;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::events::Wanted;
 
@@ -69,10 +70,16 @@ impl LogicWants {
         let _ = self.is_told.subscribe().wait_for(|is_told| *is_told).await;
     }
 
-    /// Resolves once no logic node that listens has this gateway on its list.
-    pub async fn delisted(&self) {
-        // The sender lives in self, so this ends only by the value.
-        let _ = self.is_delisted.subscribe().wait_for(|is_delisted| *is_delisted).await;
+    /// Resolves once no logic node that listens has had this gateway on its list for so long: one that has may be away for a
+    /// moment.
+    pub async fn delisted(&self, patience: Duration) {
+        let mut is_delisted = self.is_delisted.subscribe();
+        // The sender lives in self, so waiting ends only by the value.
+        while is_delisted.wait_for(|is_delisted| *is_delisted).await.is_ok() {
+            if timeout(patience, is_delisted.wait_for(|is_delisted| !*is_delisted)).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// How long no logic node has been there; none while one is, or none ever was.
@@ -123,20 +130,22 @@ mod tests {
         assert_eq!(*wants.headers(), ["cookie".to_owned()]);
     }
 
-    #[tokio::test]
-    async fn a_gateway_is_off_the_list_when_nobody_has_it_on_theirs() {
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_is_off_the_list_when_nobody_has_had_it_on_theirs_for_a_while() {
         let off = Wants { is_delisted: true, ..Wants::default() };
-        let is_off = |wants: &LogicWants| *wants.is_delisted.borrow();
         let wants = LogicWants::default();
+        let patience = Duration::from_secs(10);
+        let is_off = async |after: u64| timeout(Duration::from_secs(after), wants.delisted(patience)).await.is_ok();
         wants.learn([off.clone(), Wants::default()].iter());
-        assert!(!is_off(&wants), "one still has it");
+        assert!(!is_off(100).await, "one still has it");
 
+        wants.learn([off.clone()].iter());
+        assert!(!is_off(9).await, "that one may be starting again");
+        wants.learn([off.clone(), Wants::default()].iter());
+        assert!(!is_off(100).await, "it was");
         wants.learn([off].iter());
-        wants.delisted().await;
         wants.learn([].iter());
-        assert!(is_off(&wants), "who said so has let it go meanwhile");
-        wants.learn([Wants::default()].iter());
-        assert!(!is_off(&wants), "somebody has taken it up again");
+        assert!(is_off(11).await, "who said so last has let it go meanwhile");
     }
 
     #[test]

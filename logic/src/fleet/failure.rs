@@ -23,6 +23,17 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Unreachable,
+        Self::Lost,
+        Self::Restarted,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::Unauthorized,
+        Self::Incompatible,
+    ];
+
     /// One word for receipts and metrics.
     #[must_use]
     pub fn label(self) -> &'static str {

@@ -4,7 +4,7 @@
 //! ```text
 //!  listed ──off the list──▶ leaving ──drained and nobody left, or it said goodbye──▶ let go
 //!     ▲                        │ │
-//!     └────on the list again───┘ └──down, or leave_ms over──▶ let go, with a warning
+//!     └────on the list again───┘ └──down for 10 s, or leave_ms over──▶ let go, with a warning
 //! ```
 
 use std::pin::pin;
@@ -18,6 +18,10 @@ use super::{Link, LinkState, Shared, session};
 
 /// How often a gateway that leaves is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a gateway that leaves may be down: its clients may be there still, and it may not know yet. One that was down already when
+/// it was taken off the list is not waited for.
+const DOWN: Duration = Duration::from_secs(10);
 
 /// Why a link has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub(super) async fn live(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink)
 /// Resolves when a gateway that leaves can be let go.
 async fn over(link: &Link, patience: Duration) -> Why {
     let mut leaving = link.life.leaving.subscribe();
+    // While it leaves; before that it is not looked at.
+    let mut was_up: Option<Instant> = None;
     loop {
         // The sender lives in the link, so this ends only by the value.
         let since = leaving.wait_for(Option::is_some).await.ok().and_then(|since| *since);
@@ -71,7 +77,9 @@ async fn over(link: &Link, patience: Duration) -> Why {
         if is_drained(link) {
             return Why::Drained;
         }
-        if matches!(link.state(), LinkState::Down(_)) {
+        if !matches!(link.state(), LinkState::Down(_)) {
+            was_up = Some(Instant::now());
+        } else if was_up.is_none_or(|at| at < since || at.elapsed() >= DOWN) {
             return Why::Lost;
         }
         if since.elapsed() >= patience {

@@ -320,7 +320,7 @@ impl Shared {
             self.interest.close(link.slot.index);
             self.change(|roster| roster.take(link.slot));
             self.spare.forget(link.slot.index);
-            self.metrics.forget(&link.name);
+            self.metrics.forget(&link.name, Failure::ALL.map(Failure::label));
         }
         drop(slots);
     }

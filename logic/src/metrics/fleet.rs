@@ -134,8 +134,11 @@ impl FleetMetrics {
     }
 
     /// Drops the series of a gateway that is linked no longer.
-    pub fn forget(&self, gateway: &str) {
+    pub fn forget(&self, gateway: &str, reasons: impl IntoIterator<Item = &'static str>) {
         let labels = GatewayLabels { gateway: gateway.to_owned() };
+        for reason in reasons {
+            self.failures.remove(&FailureLabels { gateway: gateway.to_owned(), reason });
+        }
         let Self { links, traffic, .. } = self;
         for gauge in [&links.up, &links.known, &links.queue_pushes, &links.queue_bytes] {
             gauge.remove(&labels);
