@@ -9,6 +9,7 @@ use ahash::RandomState;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidegate_protocol::remembered::Remembered;
+use tokio::sync::watch;
 
 use crate::topic::batch::Waiter;
 
@@ -36,6 +37,18 @@ pub struct Links {
     tickets: Mutex<Remembered<u64, Arc<Waiter>, RandomState>>,
     next_ticket: AtomicU64,
     next_owner: AtomicU64,
+    /// How many are open.
+    open: watch::Sender<usize>,
+}
+
+/// A link that is open for as long as this lives.
+#[derive(Debug)]
+pub struct Open<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
 }
 
 impl Default for Links {
@@ -45,11 +58,24 @@ impl Default for Links {
             tickets: Mutex::new(Remembered::without_end(TICKETS_MAX)),
             next_ticket: AtomicU64::default(),
             next_owner: AtomicU64::default(),
+            open: watch::Sender::new(0),
         }
     }
 }
 
 impl Links {
+    /// One more is open.
+    pub fn open(&self) -> Open<'_> {
+        self.open.send_modify(|open| *open += 1);
+        Open(&self.open)
+    }
+
+    /// Resolves when none is open.
+    pub async fn ended(&self) {
+        // The sender lives in self, so this ends only by the value.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
     /// What is remembered of a logic node's last batch.
     pub fn last_of(&self, logic: u64) -> LastOf {
         let mut last = self.last.lock();

@@ -50,6 +50,8 @@ const STREAMS_MAX: u32 = 256;
 pub(crate) const LINKS_MAX: usize = 256;
 /// From accept to the end of the HTTP/2 preface, and from there to the first authorised request: a stranger keeps no link.
 const PREFACE: std::time::Duration = std::time::Duration::from_secs(5);
+/// For the last frames of a link, when the gateway ends it.
+pub(crate) const GOODBYE: std::time::Duration = std::time::Duration::from_millis(200);
 /// From request head to the end of its body.
 const BODY: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -191,6 +193,7 @@ impl Backplane {
         let Ok(Ok(mut connection)) = handshake else { return };
         let mut served = None;
         let owner = self.links.next_owner();
+        let _open = self.links.open();
         let mut is_proven = false;
         let mut patience = std::pin::pin!(tokio::time::sleep(PREFACE));
         loop {
@@ -202,7 +205,8 @@ impl Backplane {
                 () = &mut evicted, if !is_proven => break,
                 () = self.lifecycle.stopped() => {
                     connection.graceful_shutdown();
-                    let _ = tokio::time::timeout(PREFACE, std::future::poll_fn(|cx| connection.poll_closed(cx))).await;
+                    // Requests that are held stay open; what the logic node has to hear is only that we go.
+                    let _ = tokio::time::timeout(GOODBYE, std::future::poll_fn(|cx| connection.poll_closed(cx))).await;
                     break;
                 }
                 next = connection.accept() => next,

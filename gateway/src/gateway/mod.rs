@@ -26,7 +26,7 @@ use self::build::Built;
 use self::drain::Drain;
 use crate::accept::front::Front;
 use crate::accept::{Acceptor, before_logic, listener};
-use crate::backplane::Backplane;
+use crate::backplane::{Backplane, GOODBYE};
 use crate::clock::Clock;
 use crate::config::{BeforeLogic, GatewayConfig};
 use crate::connection::event_loop::EventLoop;
@@ -242,6 +242,8 @@ impl Gateway {
         self.parts.drain.run().await;
         self.parts.host.lifecycle.stop();
         self.parts.drain.fanout.stop();
+        // Logic nodes are told that this is no loss: whoever waits for this gateway to be empty lets it go by that word.
+        let _ = tokio::time::timeout(2 * GOODBYE, self.parts.backplane.links.ended()).await;
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // A fan-out thread that panicked has said so already.

@@ -12,6 +12,9 @@ use tokio::time::timeout;
 
 use super::Failure;
 
+/// A connection that has ended says so at once; one that is only silent is not waited for.
+const READY: Duration = Duration::from_millis(100);
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -55,7 +58,19 @@ pub(super) struct Client {
     pub bearer: Option<HeaderValue>,
 }
 
+/// Whether an error is the end of a connection in good order: a gateway says so when it leaves.
+pub(super) fn is_farewell(error: &h2::Error) -> bool {
+    error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)
+}
+
 impl Client {
+    /// Whether the gateway has said that it ends the connection, in good order. Requests that were open when it ended have failed
+    /// by its end alone; the connection keeps what it heard.
+    pub async fn heard_farewell(&self) -> bool {
+        let ready = timeout(READY, self.send.clone().ready()).await;
+        matches!(ready, Ok(Err(error)) if is_farewell(&error))
+    }
+
     /// Sends a record, gets a record.
     pub async fn call<Q: Message, A: Message + Default>(
         &self,

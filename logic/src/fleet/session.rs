@@ -11,7 +11,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::client::{CallError, Client};
+use super::client::{CallError, Client, is_farewell};
 use super::dial::{GatewayLink, PipeStream, delay};
 use super::events::Position;
 use super::sender::{BatchSender, SenderEnd};
@@ -61,8 +61,7 @@ enum End {
 impl End {
     /// Whether the gateway has ended the connection in good order, as it does when it leaves.
     fn is_farewell(&self) -> bool {
-        let Self::Call(CallError::Broken(error)) = self else { return false };
-        error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)
+        matches!(self, Self::Call(CallError::Broken(error)) if is_farewell(error))
     }
 }
 
@@ -110,7 +109,10 @@ pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: GatewayLink) {
         tracing::info!(gateway = %link.name, epoch = session.epoch, "link is up");
 
         let opened = Instant::now();
+        let client = session.client.clone();
         let end = run(shared, link, session, &mut sender, &mut position).await;
+        // Several see the end of a connection, and the first of them may not know how it came.
+        let has_left = end.is_farewell() || client.heard_farewell().await;
         if opened.elapsed() >= Duration::from_millis(u64::from(shared.config.dial_max_ms)) {
             // It was a connection: the next is dialled at once. One that breaks as soon as it opens is not.
             attempt = 0;
@@ -118,12 +120,12 @@ pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: GatewayLink) {
 
         link.calls.go_over(None);
         link.queue.lose();
-        if end.is_farewell() && link.is_leaving() {
+        if has_left && link.is_leaving() {
             sender.leave();
             return;
         }
         shared.interest.doubt(link.slot.index);
-        if end.is_farewell() || shared.spare.is_draining(link.slot.index) {
+        if has_left || shared.spare.is_draining(link.slot.index) {
             tracing::info!(gateway = %link.name, "gateway has left");
         } else {
             tracing::warn!(gateway = %link.name, reason = %end, "link is lost");
