@@ -3,6 +3,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,6 +13,8 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// Where addresses of servers are looked for.
+const FREE_PORTS: std::ops::Range<u16> = 12_000..30_000;
 /// Sources are 127.0.0.2 to 127.0.0.250. At 20,000 ports each (70 % of the range 32768–60999; beyond, the kernel's
 /// port search takes 300 µs a connect) that is 4.9 million connections to one destination.
 const SOURCES: u64 = 249;
@@ -80,9 +84,28 @@ pub fn listen_at(address: SocketAddrV4) -> std::io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A loopback address that is free at this moment.
+/// A loopback address that is free at this moment, below the ports that the system gives to connections going out: none of those
+/// can take it before a server does, and none is given twice.
 pub fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+    // Another process begins elsewhere.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let span = u32::from(FREE_PORTS.end - FREE_PORTS.start);
+        let ahead = std::process::id().wrapping_mul(37) % span;
+        AtomicU16::new(FREE_PORTS.start + u16::try_from(ahead).unwrap_or(0))
+    });
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for _ in FREE_PORTS {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if !FREE_PORTS.contains(&port) {
+            NEXT.store(FREE_PORTS.start, Ordering::Relaxed);
+            continue;
+        }
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(listener) => return listener.local_addr(),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// From now on the socket ends by RST whoever closes it, the kernel at the process's death included.
