@@ -46,23 +46,35 @@ impl Why {
 
 /// One link from its first dial to its end.
 pub(super) async fn live(shared: Arc<Shared>, link: Arc<Link>, how: GatewayLink) {
-    let answer = Duration::from_millis(u64::from(shared.config.request_ms));
-    let mut keep = pin!(session::keep(&shared, &link, how));
-    let why = tokio::select! {
-        () = &mut keep => Why::Drained,
-        why = over(&link, Duration::from_millis(u64::from(shared.config.leave_ms))) => {
-            shared.strike(&link);
-            // Nothing new comes; what is on its way is answered.
-            let idle = timeout(answer, idle(&link));
-            tokio::select! {
-                () = &mut keep => {}
-                _ = idle => {}
-            }
-            why
+    let why = loop {
+        if let Some(why) = attend(&shared, &link, &how).await {
+            break why;
         }
+        // It has left in the moment in which it came on the list again: it is expected back.
     };
-    shared.strike(&link);
     shared.close(&link, why);
+}
+
+/// Keeps a link until its gateway is let go; why. None when it has said goodbye and is on the list all the same.
+async fn attend(shared: &Shared, link: &Arc<Link>, how: &GatewayLink) -> Option<Why> {
+    let leave = Duration::from_millis(u64::from(shared.config.leave_ms));
+    let mut keep = pin!(session::keep(shared, link, how));
+    loop {
+        let why = tokio::select! {
+            () = &mut keep => return shared.strike(link).then_some(Why::Drained),
+            why = over(link, leave) => why,
+        };
+        if !shared.strike(link) {
+            continue;
+        }
+        // Nothing new comes; what is on its way is answered.
+        let idle = timeout(Duration::from_millis(u64::from(shared.config.request_ms)), idle(link));
+        tokio::select! {
+            () = &mut keep => {}
+            _ = idle => {}
+        }
+        return Some(why);
+    }
 }
 
 /// Resolves when a gateway that leaves can be let go.
@@ -119,5 +131,27 @@ impl Link {
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.life.leaving.borrow().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Fleet;
+
+    /// A gateway could have been empty in the moment in which it came on the list again: it must not be forgotten then.
+    #[test]
+    fn who_is_on_the_list_again_is_not_struck_from_it() {
+        let urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(str::to_owned);
+        let fleet = Fleet::of(&urls);
+        let link = fleet.roster().iter().last().cloned().expect("two are listed");
+
+        fleet.target(&urls[..1]).expect("a good list");
+        fleet.target(&urls).expect("a good list");
+        assert!(!fleet.shared.strike(&link), "whoever found it empty before comes too late");
+        assert_eq!(fleet.count(), (2, 0, 0));
+
+        fleet.target(&urls[..1]).expect("a good list");
+        assert!(fleet.shared.strike(&link));
+        assert_eq!(fleet.count(), (1, 0, 0), "its place rests once its link has ended");
     }
 }

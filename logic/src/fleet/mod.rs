@@ -211,15 +211,19 @@ impl Fleet {
     /// # Errors
     /// Those of [`Fleet::judge`]; then nothing has changed.
     pub fn target(&self, urls: &[String]) -> Result<(), String> {
-        let roster = self.roster();
-        if roster.iter().any(|link| link.url.is_none()) {
+        if self.roster().iter().any(|link| link.url.is_none()) {
             return Ok(());
         }
         self.judge(urls)?;
         let listed: Vec<String> = urls.iter().map(|url| plain(url)).collect();
-        for link in roster.iter() {
-            if link.url.as_ref().is_some_and(|url| listed.contains(url)) { link.stay() } else { link.leave() }
-        }
+        let roster = {
+            let _slots = self.shared.places.slots.lock();
+            let roster = self.roster();
+            for link in roster.iter() {
+                if link.url.as_ref().is_some_and(|url| listed.contains(url)) { link.stay() } else { link.leave() }
+            }
+            roster
+        };
         let is_new = |url: &&String| !roster.iter().any(|link| link.url.as_ref() == Some(&plain(url)));
         for url in urls.iter().filter(is_new) {
             tracing::info!(gateway = %url, "on the list: it is linked");
@@ -313,16 +317,18 @@ impl Shared {
         });
     }
 
-    /// Takes a gateway out of all that pushes and questions are sent by. A second time it does nothing.
-    fn strike(&self, link: &Link) {
-        let slots = self.places.slots.lock();
-        if self.places.roster.borrow().has(link.slot) {
-            self.interest.close(link.slot.index);
-            self.change(|roster| roster.take(link.slot));
-            self.spare.forget(link.slot.index);
-            self.metrics.forget(&link.name, Failure::ALL.map(Failure::label));
+    /// Takes a gateway out of all that pushes and questions are sent by; false when it has come on the list again.
+    fn strike(&self, link: &Link) -> bool {
+        // Under the lock of [`Fleet::target`]: a gateway that it finds is either kept or struck.
+        let _slots = self.places.slots.lock();
+        if !link.is_leaving() {
+            return false;
         }
-        drop(slots);
+        self.interest.close(link.slot.index);
+        self.change(|roster| roster.take(link.slot));
+        self.spare.forget(link.slot.index);
+        self.metrics.forget(&link.name, Failure::ALL.map(Failure::label));
+        true
     }
 
     /// A link that was struck has ended.
@@ -345,6 +351,11 @@ impl Shared {
 impl Fleet {
     /// A fleet without gateways.
     pub fn of_none() -> Arc<Self> {
+        Self::of(&[])
+    }
+
+    /// A fleet of gateways that nobody dials.
+    pub fn of(urls: &[String]) -> Arc<Self> {
         let parts = Parts {
             config: &BackplaneConfig::default(),
             secret: "",
@@ -354,7 +365,7 @@ impl Fleet {
             seen_max: 1,
             heard: mpsc::channel(1).0,
         };
-        Arc::new(Self::new(parts, Vec::new()))
+        Arc::new(Self::new(parts, urls.iter().cloned().map(GatewayLink::Dial).collect()))
     }
 }
 

@@ -66,7 +66,7 @@ impl End {
 }
 
 /// Keeps a link for as long as the process lives.
-pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: GatewayLink) {
+pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: &GatewayLink) {
     let request = Duration::from_millis(u64::from(shared.config.request_ms));
     let mut sender = BatchSender::new(shared.logic, request);
     let mut position = Position::default();
@@ -75,7 +75,7 @@ pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: GatewayLink) {
     loop {
         let session = {
             let give_up = Instant::now() + Duration::from_millis(u64::from(shared.config.retry_ms));
-            let connecting = connect(shared, link, &how, &mut position, &mut attempt);
+            let connecting = connect(shared, link, how, &mut position, &mut attempt);
             tokio::pin!(connecting);
             tokio::select! {
                 session = &mut connecting => session,
@@ -120,11 +120,12 @@ pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: GatewayLink) {
 
         link.calls.go_over(None);
         link.queue.lose();
+        shared.interest.doubt(link.slot.index);
         if has_left && link.is_leaving() {
             sender.leave();
+            shared.spare.forget(link.slot.index);
             return;
         }
-        shared.interest.doubt(link.slot.index);
         if has_left || shared.spare.is_draining(link.slot.index) {
             tracing::info!(gateway = %link.name, "gateway has left");
         } else {
