@@ -80,6 +80,20 @@ async fn every_client_check_passes_directly_and_behind_each_proxy() {
     }
 }
 
+/// nginx ends a connection after 1,000 requests unless it is told otherwise: a publisher of 200 a second would lose it every five
+/// seconds.
+#[tokio::test]
+async fn a_busy_publisher_keeps_its_connection() {
+    const PUSHES: usize = 1_100;
+    for kind in proxies("a_busy_publisher_keeps_its_connection") {
+        let site = Site::start(kind, Balance::LeastConnections, &[]).await;
+        let mut api = Api::connect(site.front.api()).await;
+        for n in 0..PUSHES {
+            api.push_room("nobody", json!(n)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn lists_show_the_clients_own_address_behind_each_proxy() {
     for kind in proxies("lists_show_the_clients_own_address_behind_each_proxy") {
