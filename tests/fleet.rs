@@ -383,6 +383,46 @@ async fn gateways_come_and_go_by_a_file_under_load_and_nothing_is_lost() {
     assert_eq!(metrics.sum_where("tidegate_backplane_up", &g1.backplane().to_string()), 0, "its series are gone");
 }
 
+/// Two links to one gateway would count all of it twice.
+#[tokio::test]
+async fn a_gateway_of_two_names_is_linked_once_and_may_change_its_name() {
+    let g0 = Server::gateway("g0", &[]).await;
+    let listed = Listed::start(&[&g0]).await;
+    let other_name = format!("localhost:{}", g0.backplane().port());
+    let mut api = listed.logic.connect_api().await;
+    let mut client = Client::connect(g0.clients()).await;
+    client.join("r").await;
+
+    listed.list(&format!("{}http://{other_name}\n", Listed::lines(&[&g0])));
+    let everyone = json!({"to": {"all": true}, "message": 0});
+    let receipt = until("the second name to be refused", PATIENCE, async || {
+        let receipt = api.push(everyone.clone()).await;
+        receipt["gateways"]["failed"].to_string().contains("duplicate").then_some(receipt)
+    })
+    .await;
+    assert_eq!((&receipt["matched"], &receipt["gateways"]["sent"]), (&json!(1), &json!(1)), "{receipt}");
+    assert_eq!(receipt["gateways"]["failed"][0]["gateway"], other_name);
+
+    // Whatever the gateway remembers of this node's batches, those of a later link are new to it.
+    listed.list(&format!("http://{other_name}\n"));
+    until("the first name to be let go", PATIENCE, async || listed.row(&g0).await.is_none().then_some(())).await;
+    let receipt = until("the link under the other name", PATIENCE, async || {
+        let receipt = api.push_room("r", json!("new name")).await;
+        (receipt["matched"] == 1).then_some(receipt)
+    })
+    .await;
+    assert_eq!((&receipt["gateways"]["sent"], &receipt["gateways"]["failed"]), (&json!(1), &json!([])), "{receipt}");
+    while !client.next_text().await.contains("new name") {}
+    client.join("another").await;
+    assert_eq!(api.push_room("another", json!(1)).await["matched"], 1, "it tells of its rooms on the new link");
+    let metrics = until("the place of the first name to rest", PATIENCE, async || {
+        let metrics = listed.logic.metrics().await;
+        (metrics.sum_where("tidegate_backplane_links", r#"state="resting""#) == 1).then_some(metrics)
+    })
+    .await;
+    assert_eq!(metrics.sum_where("tidegate_backplane_links_closed_total", r#"why="renamed""#), 1);
+}
+
 /// What may be half a file, or nobody's, changes nothing.
 #[tokio::test]
 async fn a_broken_file_of_gateways_changes_nothing() {

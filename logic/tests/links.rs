@@ -98,7 +98,8 @@ async fn a_restarted_gateway_fails_what_its_predecessor_had_and_gets_what_comes(
     assert_eq!(next.json["gateways"], json!({"sent": 2, "failed": []}));
     let state = b.state.lock();
     let last = state.received.last().expect("received");
-    assert_eq!((last.epoch, last.sequence), (state.epoch, 1), "sequences begin anew with the epoch");
+    // Above the numbers of the links before, of which there was one.
+    assert_eq!((last.epoch, last.sequence), (state.epoch, (1 << 40) + 1), "sequences begin anew with the epoch");
 }
 
 #[tokio::test]

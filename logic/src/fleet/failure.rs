@@ -20,11 +20,13 @@ pub enum Failure {
     Unauthorized,
     /// It does not understand us, or we do not understand it.
     Incompatible,
+    /// It is linked already, under another name.
+    Duplicate,
 }
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Unreachable,
         Self::Lost,
         Self::Restarted,
@@ -32,6 +34,7 @@ impl Failure {
         Self::Overloaded,
         Self::Unauthorized,
         Self::Incompatible,
+        Self::Duplicate,
     ];
 
     /// One word for receipts and metrics.
@@ -45,6 +48,7 @@ impl Failure {
             Self::Overloaded => "overloaded",
             Self::Unauthorized => "unauthorized",
             Self::Incompatible => "incompatible",
+            Self::Duplicate => "duplicate",
         }
     }
 
@@ -54,7 +58,7 @@ impl Failure {
         match self {
             Self::Lost | Self::Timeout | Self::Incompatible => true,
             // What a restarted gateway had taken is gone with its connections.
-            Self::Unreachable | Self::Restarted | Self::Overloaded | Self::Unauthorized => false,
+            Self::Unreachable | Self::Restarted | Self::Overloaded | Self::Unauthorized | Self::Duplicate => false,
         }
     }
 }
@@ -67,7 +71,7 @@ pub fn untaken(failures: &[(String, Failure)]) -> Refusal {
     let weight = |why: &Failure| match why {
         Failure::Lost | Failure::Timeout | Failure::Restarted => 2,
         Failure::Overloaded => 1,
-        Failure::Unreachable | Failure::Unauthorized | Failure::Incompatible => 0,
+        Failure::Unreachable | Failure::Unauthorized | Failure::Incompatible | Failure::Duplicate => 0,
     };
     match failures.iter().map(|(_, why)| weight(why)).max() {
         Some(2) => Refusal::GatewayLost { failed },

@@ -4,17 +4,20 @@
 //! ```text
 //!  listed ──off the list──▶ leaving ──drained and nobody left, or it said goodbye──▶ let go
 //!     ▲                        │ │
-//!     └────on the list again───┘ └──down for 10 s, or leave_ms over──▶ let go, with a warning
+//!     └────on the list again───┘ ├──down for 10 s, or leave_ms over──▶ let go, with a warning
+//!                                └──linked under another name──▶ let go
 //! ```
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
+use super::client::Client;
 use super::dial::GatewayLink;
-use super::{Link, LinkState, Shared, session};
+use super::{Failure, Link, LinkState, Shared, session};
 
 /// How often a gateway that leaves is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -32,6 +35,8 @@ pub(super) enum Why {
     Lost,
     /// It had its time.
     Late,
+    /// The list has it under another name.
+    Renamed,
 }
 
 impl Why {
@@ -40,6 +45,7 @@ impl Why {
             Self::Drained => "drained",
             Self::Lost => "lost",
             Self::Late => "late",
+            Self::Renamed => "renamed",
         }
     }
 }
@@ -89,6 +95,9 @@ async fn over(link: &Link, patience: Duration) -> Why {
         if is_drained(link) {
             return Why::Drained;
         }
+        if link.life.is_renamed.load(Ordering::Relaxed) {
+            return Why::Renamed;
+        }
         if !matches!(link.state(), LinkState::Down(_)) {
             was_up = Some(Instant::now());
         } else if was_up.is_none_or(|at| at < since || at.elapsed() >= DOWN) {
@@ -104,6 +113,26 @@ async fn over(link: &Link, patience: Duration) -> Why {
 /// It leaves by its own word, and nobody is there.
 fn is_drained(link: &Link) -> bool {
     link.state() == LinkState::Up && link.account().1.is_some_and(|info| info.is_draining && info.connections == 0)
+}
+
+impl Shared {
+    /// Lets a link take pushes, unless its gateway is linked already: then everything would count twice. A gateway that is leaving
+    /// under its other name is let go under that.
+    pub(super) fn admit(&self, link: &Link, client: &Client) -> Result<(), Failure> {
+        // Two names of one gateway that come up at once see each other under this lock.
+        let slots = self.places.slots.lock();
+        let roster = Arc::clone(&self.places.roster.borrow());
+        if let Some(twin) = roster.iter().find(|other| other.slot != link.slot && other.is_same_gateway(link)) {
+            if !self.strike_under(&slots, twin) {
+                tracing::debug!(gateway = %link.name, is = %twin.name, "listed under two names");
+                return Err(Failure::Duplicate);
+            }
+            twin.life.is_renamed.store(true, Ordering::Relaxed);
+        }
+        link.calls.go_over(Some(client.clone()));
+        link.queue.open();
+        Ok(())
+    }
 }
 
 async fn idle(link: &Link) {
@@ -122,9 +151,19 @@ impl Link {
 
     /// Its gateway is on the list again.
     pub(super) fn stay(&self) {
+        self.life.is_renamed.store(false, Ordering::Relaxed);
         if self.life.leaving.send_if_modified(|since| since.take().is_some()) {
             tracing::info!(gateway = %self.name, "on the list again");
         }
+    }
+
+    /// Whether this one is up, and the other leads to the same process.
+    fn is_same_gateway(&self, other: &Self) -> bool {
+        let life = |link: &Self| {
+            let account = link.account.lock();
+            account.info.as_ref().map(|info| (account.epoch, info.id, info.id_epoch, info.name.clone()))
+        };
+        self.state() == LinkState::Up && life(self).is_some_and(|own| life(other) == Some(own))
     }
 
     /// Whether its gateway is off the list.

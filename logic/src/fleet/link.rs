@@ -52,6 +52,8 @@ pub(super) struct Life {
     briefed: watch::Sender<u64>,
     /// Since when it is off the list.
     pub leaving: watch::Sender<Option<Instant>>,
+    /// It was struck because the list has its gateway under another name, by which it is linked now.
+    pub is_renamed: AtomicBool,
     is_closed: AtomicBool,
 }
 

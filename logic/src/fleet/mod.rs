@@ -28,9 +28,10 @@ pub mod tracker;
 mod uplink;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tidegate_protocol::records::{self, Wants};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -64,6 +65,8 @@ struct Shared {
     tls: Option<Arc<tidegate_tls::Client>>,
     /// This process, in sequence numbers: a gateway tells two logic nodes, or two lives of one, apart by it.
     logic: u64,
+    /// How many links there have been.
+    links: AtomicU64,
     interest: Arc<Interest>,
     places: Places,
     metrics: Arc<FleetMetrics>,
@@ -118,7 +121,10 @@ type Undialled = (Arc<Link>, GatewayLink);
 
 /// More gateways than there are places for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {GATEWAYS_MAX} gateways, those counted that leave or have left within a minute")]
+#[error(
+    "more than {GATEWAYS_MAX} gateways, those counted that leave or have left within a minute: take some off first and add the \
+     others when they have gone"
+)]
 pub struct NoPlace;
 
 /// One share: its reply to come, or why there will be none.
@@ -140,6 +146,7 @@ impl Fleet {
             secret: secret.to_owned(),
             tls,
             logic: fastrand::u64(1..),
+            links: AtomicU64::new(0),
             interest: Arc::new(Interest::new(0, seen_max)),
             places: Places::default(),
             metrics,
@@ -320,14 +327,21 @@ impl Shared {
     /// Takes a gateway out of all that pushes and questions are sent by; false when it has come on the list again.
     fn strike(&self, link: &Link) -> bool {
         // Under the lock of [`Fleet::target`]: a gateway that it finds is either kept or struck.
-        let _slots = self.places.slots.lock();
+        let slots = self.places.slots.lock();
+        self.strike_under(&slots, link)
+    }
+
+    /// The same under the lock already. A second time it does nothing.
+    fn strike_under(&self, _slots: &MutexGuard<'_, Slots>, link: &Link) -> bool {
         if !link.is_leaving() {
             return false;
         }
-        self.interest.close(link.slot.index);
-        self.change(|roster| roster.take(link.slot));
-        self.spare.forget(link.slot.index);
-        self.metrics.forget(&link.name, Failure::ALL.map(Failure::label));
+        if self.places.roster.borrow().has(link.slot) {
+            self.interest.close(link.slot.index);
+            self.change(|roster| roster.take(link.slot));
+            self.spare.forget(link.slot.index);
+            self.metrics.forget(&link.name, Failure::ALL.map(Failure::label));
+        }
         true
     }
 
@@ -340,7 +354,11 @@ impl Shared {
         } else {
             link.queue.close(Failure::Unreachable);
             let connections = link.account().1.map_or(0, |info| info.connections);
-            tracing::warn!(gateway = %link.name, reason = why.label(), connections, "let go before it had drained");
+            if why == Why::Renamed {
+                tracing::info!(gateway = %link.name, "let go: it is linked under another name");
+            } else {
+                tracing::warn!(gateway = %link.name, reason = why.label(), connections, "let go before it had drained");
+            }
         }
         self.metrics.closed(why.label());
         self.places.slots.lock().give_back(link.slot, Instant::now());

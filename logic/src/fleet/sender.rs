@@ -1,6 +1,6 @@
 //! Batches to one gateway: strictly one in flight, numbered, and kept until answered, over a loss of the connection too.
 //! What arrives meanwhile waits in `queue` and becomes the next batch. Invariants: a number is used for one batch
-//! only; a batch is sent again only to the epoch it was made for, so a gateway can answer a repeat from memory.
+//! only, and those of a later link to the same gateway are higher, because the gateway knows the logic node and not its links; a batch is sent again only to the epoch it was made for, so a gateway can answer a repeat from memory.
 
 use std::time::Duration;
 
@@ -29,9 +29,14 @@ pub(super) struct BatchSender {
     logic: u64,
     epoch: u64,
     sequence: u64,
+    /// Numbers begin above it.
+    base: u64,
     in_flight: Option<InFlight>,
     request: Duration,
 }
+
+/// Batches of one link are fewer.
+const NUMBERS_A_LINK: u64 = 1 << 40;
 
 /// Why batches cannot go on over this connection.
 pub(super) enum SenderEnd {
@@ -42,15 +47,17 @@ pub(super) enum SenderEnd {
 }
 
 impl BatchSender {
-    pub fn new(logic: u64, request: Duration) -> Self {
-        Self { logic, epoch: 0, sequence: 0, in_flight: None, request }
+    /// `nth`: of this process's links, none before has it.
+    pub fn new(logic: u64, nth: u64, request: Duration) -> Self {
+        let base = nth * NUMBERS_A_LINK;
+        Self { logic, epoch: 0, sequence: base, base, in_flight: None, request }
     }
 
     /// A connection to this epoch of the gateway is open: batches of an earlier one have failed.
     pub fn begin(&mut self, epoch: u64) {
         if self.epoch != epoch {
             self.fail(Failure::Restarted);
-            (self.epoch, self.sequence) = (epoch, 0);
+            (self.epoch, self.sequence) = (epoch, self.base);
         }
     }
 

@@ -3,6 +3,7 @@
 //! connection to a known epoch is open, and `Down` at the latest `retry_ms` after its loss.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,7 +69,7 @@ impl End {
 /// Keeps a link for as long as the process lives.
 pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: &GatewayLink) {
     let request = Duration::from_millis(u64::from(shared.config.request_ms));
-    let mut sender = BatchSender::new(shared.logic, request);
+    let mut sender = BatchSender::new(shared.logic, shared.links.fetch_add(1, Ordering::Relaxed), request);
     let mut position = Position::default();
     let mut attempt = 0;
     let mut why = Failure::Unreachable;
@@ -88,11 +89,15 @@ pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: &GatewayLink) {
             }
         };
         let session = match session {
+            Ok(session) => shared.admit(link, &session.client).map(|()| session),
+            Err(refused) => Err(refused),
+        };
+        let session = match session {
             Ok(session) => session,
             Err(refused) => {
                 // Logged once by the change of state; an operator has to act.
                 if why != refused {
-                    tracing::error!(gateway = %link.name, reason = refused.label(), "gateway refuses this node");
+                    tracing::error!(gateway = %link.name, reason = refused.label(), "gateway cannot be linked");
                 }
                 why = refused;
                 // The batch that was under way may have been taken; what only waited was not.
@@ -103,8 +108,6 @@ pub(super) async fn keep(shared: &Shared, link: &Arc<Link>, how: &GatewayLink) {
         };
         why = Failure::Unreachable;
         sender.begin(session.epoch);
-        link.calls.go_over(Some(session.client.clone()));
-        link.queue.open();
         link.life.came_up.notify_one();
         tracing::info!(gateway = %link.name, epoch = session.epoch, "link is up");
 
