@@ -44,7 +44,11 @@ pub fn run(mut reloads: Reloads) -> Result<ExitCode, Failure> {
                     Some(signal) => break signal,
                     None => reloads.again(&reload),
                 },
-                () = file.changed() => reloads.gateways_again(&|urls| logic.link(urls)),
+                () = file.changed() => {
+                    if !reloads.gateways_again(&|urls| logic.link(urls)) {
+                        file.refuse();
+                    }
+                }
             }
             file.follow(&reloads.config().logic.gateways_file);
         };

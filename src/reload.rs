@@ -98,23 +98,28 @@ impl Reloads {
         }
     }
 
-    /// Reads the file of gateways again, and nothing else, and links those that are listed now.
-    pub fn gateways_again(&mut self, link: Link<'_>) {
+    /// Reads the file of gateways again, and nothing else, and links those that are listed now; false when that is refused.
+    pub fn gateways_again(&mut self, link: Link<'_>) -> bool {
+        let mut is_taken = true;
         let outcome = self.read_gateways().and_then(|logic| {
             link(&logic.gateways)?;
             Ok(logic)
         });
         match outcome {
+            Ok(logic) if logic.gateways == self.config.logic.gateways => {}
             Ok(logic) => {
                 tracing::info!(gateways = logic.gateways.len(), "logic.gateways_file reloaded");
                 self.config.logic = logic;
                 self.counts.done.fetch_add(1, Relaxed);
+                self.counts.loaded_s.store(Moment::now().0, Relaxed);
             }
             Err(problems) => {
                 self.counts.failed.fetch_add(1, Relaxed);
                 problems.iter().for_each(|problem| tracing::error!("not reloaded: {problem}"));
+                is_taken = false;
             }
         }
+        is_taken
     }
 
     fn read_gateways(&self) -> Result<LogicConfig, Vec<String>> {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{self, write_string};
+use crate::json::{self, present, write_string};
 use crate::limits::{JSON_DEPTH_MAX, is_valid_name, is_valid_platform};
 
 /// What stands for data that is not there.
@@ -50,7 +50,7 @@ pub enum Wish<'a> {
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
-    #[serde(rename = "type", borrow, default)]
+    #[serde(rename = "type", borrow, default, deserialize_with = "present")]
     kind: Option<&'a RawValue>,
     #[serde(rename = "Module", borrow)]
     module: Cow<'a, str>,
@@ -123,7 +123,7 @@ pub struct Bare<'a> {
 
 #[derive(Deserialize)]
 struct BareEnvelope<'a> {
-    #[serde(rename = "type", borrow, default)]
+    #[serde(rename = "type", borrow, default, deserialize_with = "present")]
     kind: Option<&'a RawValue>,
     #[serde(borrow)]
     user_id: &'a RawValue,
@@ -177,6 +177,7 @@ mod tests {
     fn what_has_a_type_or_another_shape_is_not_of_these_dialects() {
         for text in [
             r#"{"type":"PING","Module":"a","Action":"b"}"#,
+            r#"{"type":null,"Module":"a","Action":"b"}"#,
             r#"{"Module":"a"}"#,
             r#"{"Module":1,"Action":"b"}"#,
             r#"["a","b",null]"#,
@@ -191,7 +192,12 @@ mod tests {
         for text in [r#"{"type":"x","user_id":1,"data":1}"#, r#"{"user_id":1}"#, r#"{"user_id":true,"data":1}"#, "1"] {
             assert_eq!(bare(text), None, "{text}");
         }
-        for text in [r#"[null,1,1]"#, r#"{"user_id":1,"data":1e999}"#, r#"{"user_id":1,"data":{"\ud800":1}}"#] {
+        for text in [
+            r#"[null,1,1]"#,
+            r#"{"type":null,"user_id":1,"data":1}"#,
+            r#"{"user_id":1,"data":1e999}"#,
+            r#"{"user_id":1,"data":{"\ud800":1}}"#,
+        ] {
             assert_eq!(bare(text), None, "{text}");
         }
         let deep = format!(r#"{{"user_id":1,"data":{}{}}}"#, "[".repeat(100), "]".repeat(100));

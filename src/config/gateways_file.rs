@@ -38,7 +38,12 @@ fn parse(text: &str) -> Result<Vec<String>, &'static str> {
     if !text.is_empty() && !text.ends_with('\n') {
         return Err("does not end with a line break, as if it were half written; write another file and rename it");
     }
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    // Editors of one system begin every file with a byte order mark.
+    let lines = text
+        .trim_start_matches('\u{feff}')
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let urls: Vec<String> = lines.map(str::to_owned).collect();
     if urls.is_empty() {
         return Err("names no gateway; remove the setting if that is meant");
@@ -52,7 +57,7 @@ mod tests {
 
     #[test]
     fn one_url_a_line_and_nothing_else() {
-        let text = "# two of them\n\nhttp://10.0.0.1:8002\n  http://10.0.0.2:8002  \n";
+        let text = "\u{feff}# two of them\n\nhttp://10.0.0.1:8002\n  http://10.0.0.2:8002  \n";
         assert_eq!(parse(text), Ok(vec!["http://10.0.0.1:8002".into(), "http://10.0.0.2:8002".into()]));
     }
 

@@ -175,7 +175,6 @@ const READ_LOOSELY: &[(&str, &str)] = &[
     ("protocol/src/json/", "is the reader"),
     ("logic/src/json.rs", "reads members one level at a time, itself by name and each once"),
     ("logic/src/upstream/wishes.rs", "only cuts a text into documents"),
-    ("protocol/src/message/data.rs", "reads a raw value"),
     ("src/config/file.rs", "reads a table of whatever there is"),
     ("src/config/schema.rs", "reads a table of whatever there is"),
     ("src/demo/flights.rs", "reads what is compiled in"),

@@ -26,22 +26,32 @@ pub fn plain(url: &str) -> String {
     url.strip_suffix('/').unwrap_or(url).to_ascii_lowercase()
 }
 
+/// A gateway's URL as a log may have it: a password that somebody wrote into it is not said again.
+fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}"),
+        None => url.to_owned(),
+    }
+}
+
 /// What contradicts itself in the list of gateways.
 pub fn problems(config: &LogicConfig, out: &mut Vec<String>) {
     if config.gateways.len() > GATEWAYS_MAX {
         out.push(format!("logic.gateways: at most {GATEWAYS_MAX}"));
     }
     for (i, url) in config.gateways.iter().enumerate() {
+        let shown = shown(url);
         if let Err(why) = authority_of(url) {
-            out.push(format!("logic.gateways: {url:?}: {why}"));
+            out.push(format!("logic.gateways: {shown:?}: {why}"));
         }
         let (is_https, is_tls) = (url.starts_with("https://"), config.backplane_tls.is_on());
         if is_https && !is_tls {
-            out.push(format!("logic.gateways: {url:?} needs logic.backplane_tls: cert, key and ca of the backplane"));
+            out.push(format!("logic.gateways: {shown:?} needs logic.backplane_tls: cert, key and ca of the backplane"));
         }
         if is_tls && url.starts_with("http://") {
             out.push(format!(
-                "logic.gateways: {url:?} must be https:// because logic.backplane_tls is set: pushes would travel in \
+                "logic.gateways: {shown:?} must be https:// because logic.backplane_tls is set: pushes would travel in \
                  the clear"
             ));
         }
@@ -50,7 +60,7 @@ pub fn problems(config: &LogicConfig, out: &mut Vec<String>) {
             _ => other == url,
         };
         if config.gateways[..i].iter().any(same) {
-            out.push(format!("logic.gateways: {url:?} is listed twice"));
+            out.push(format!("logic.gateways: {shown:?} is listed twice"));
         }
     }
 }
@@ -67,6 +77,15 @@ mod tests {
         for bad in ["10.0.0.1:8002", "ftp://a:1", "http://a", "http://a:0", "http://a:1/x", "http://u@a:1", "http://:1"]
         {
             assert!(authority_of(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_said_again() {
+        for url in ["http://root:hunter2@10.0.0.1:8002", "root:hunter2@10.0.0.1", "http://root:hunter2@x@10.0.0.1:1/"] {
+            let mut out = Vec::new();
+            problems(&LogicConfig { gateways: vec![url.into()], ..LogicConfig::default() }, &mut out);
+            assert!(out[0].contains("@10.0.0.1") && !out[0].contains("hunter2"), "{out:?}");
         }
     }
 }

@@ -7,7 +7,8 @@ mod objects;
 #[cfg(test)]
 mod tests;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 pub use objects::{EMPTY_LIST, Objects, is_of_empty_list};
 
@@ -23,6 +24,11 @@ pub enum Unsound {
     /// Section 8.2: no UTF-8 can hold it.
     #[error("half a surrogate pair in a string or name")]
     Surrogate,
+}
+
+/// For `deserialize_with` of a member that may be absent: a value that is there counts, `null` included.
+pub(crate) fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
 }
 
 /// Reads a type from a whole text, objects by their members' names only.

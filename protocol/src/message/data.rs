@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::json::present;
+
 /// One room, or several.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = JoinData)]
@@ -96,9 +98,4 @@ pub(crate) struct MembersData<'a> {
     #[serde(default)]
     #[schema(minimum = 1)]
     pub limit: Option<u32>,
-}
-
-/// A value that is there, `null` included.
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
 }
