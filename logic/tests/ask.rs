@@ -2,6 +2,7 @@
 
 mod support;
 
+use http::StatusCode;
 use serde_json::json;
 use support::{FakeGateway, call, delete, get, node, post, until};
 use tidegate_protocol::ids::ConnectionId;
@@ -249,6 +250,33 @@ async fn who_came_just_before_a_command_is_asked_once_and_who_came_after_it_too(
     let asked: Vec<_> = gateway.state.lock().applied.iter().map(|push| push.targets.clone()).collect();
     let target = |to| vec![Target { to: Some(to) }];
     assert_eq!(asked, [target(To::User("ann".into())), target(To::Connection(later.id))]);
+}
+
+/// Rule S-3: a newcomer whose gateway had no room for the command is found again by the next look.
+#[tokio::test]
+async fn a_newcomer_whom_a_command_has_not_reached_is_asked_again() {
+    let gateway = FakeGateway::start(1).await;
+    let (_, there) = connection(1, 0, "ann");
+    gateway.state.lock().connections.push(there);
+    let cursor = gateway.connect_user("ann");
+    let logic = node(&[&gateway]).await;
+    gateway.acked(cursor).await;
+    let (_, later) = connection(1, 1, "ann");
+
+    let came = async {
+        until(|| async { gateway.state.lock().applied.len() == 1 }).await;
+        {
+            let mut state = gateway.state.lock();
+            state.connections.push(later);
+            state.push_status = Some(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        until(|| async { gateway.state.lock().received.len() == 2 }).await;
+        gateway.state.lock().push_status = None;
+    };
+    let command = post(&logic, "/v1/agents/ann/command", r#"{"command": "x", "timeout_ms": 3000}"#);
+    let (reply, ()) = tokio::join!(command, came);
+
+    assert_eq!(reply.json["command"]["delivered"], 2, "{}", reply.text());
 }
 
 /// Rule S-3: while gateways are upgraded, an older one does not say whom a command has reached. Whoever is there is not asked again;

@@ -433,6 +433,10 @@ async fn who_has_drained_is_let_go_and_what_it_had_is_answered() {
     b.state.lock().is_draining = true;
     b.tell();
     list(&logic, &[&a]);
+    until(|| async { get(&logic, "/v1/gateways").await.json["gateways"][1]["is_draining"] == true }).await;
+    assert_eq!(gateways(&logic).await.len(), 2, "clients may still come there");
+    b.state.lock().is_closed = true;
+    b.tell();
     until(|| async { gateways(&logic).await == [(a.name(), false)] }).await;
     assert!(!pushing.is_finished(), "it has not answered yet");
     b.open_gate();

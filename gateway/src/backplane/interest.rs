@@ -167,6 +167,7 @@ impl Info {
             rooms: self.rooms.len() as u64,
             users: self.population.users.load(Ordering::Relaxed),
             is_draining: self.lifecycle.is_draining(),
+            is_closed: !self.lifecycle.is_accepting(),
             version: env!("CARGO_PKG_VERSION").into(),
             connections_max: self.population.connections_max as u64,
             messages_queued: sum.queued,

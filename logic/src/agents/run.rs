@@ -133,6 +133,8 @@ struct Sent {
     named: Vec<ConnectionId>,
     /// The gateways that did not name everybody.
     unnamed: Vec<Identity>,
+    /// The gateways that certainly did not take it.
+    untaken: Vec<Identity>,
 }
 
 type Looking<'a> = Pin<Box<dyn Future<Output = Vec<ConnectionId>> + Send + 'a>>;
@@ -231,7 +233,11 @@ impl Run<'_> {
             return;
         }
         self.agents.metrics.resends.inc_by(found.len() as u64);
-        self.delivered += self.send(To::Connections(found)).await.matched;
+        let sent = self.send(To::Connections(found.clone())).await;
+        self.delivered += sent.matched;
+        // The next look finds whom it has certainly not reached.
+        found.retain(|id| sent.untaken.iter().any(|gateway| is_at_home(*id, *gateway)));
+        self.told.retain(|id| !found.contains(id));
     }
 
     async fn send(&self, to: To) -> Sent {
@@ -260,7 +266,11 @@ impl Run<'_> {
                     sent.named.extend(receipt.connections.iter().filter_map(|id| ConnectionId::from_slice(id)));
                 }
                 Err(failure) => {
-                    sent.may_be_taken |= failure.may_be_taken();
+                    if failure.may_be_taken() {
+                        sent.may_be_taken = true;
+                    } else {
+                        sent.untaken.push(link.identity());
+                    }
                     sent.failed.push((link.name.clone(), failure));
                 }
             }

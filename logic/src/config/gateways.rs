@@ -27,7 +27,8 @@ pub fn plain(url: &str) -> String {
 }
 
 /// A gateway's URL as a log may have it: a password that somebody wrote into it is not said again.
-fn shown(url: &str) -> String {
+#[must_use]
+pub fn shown(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     match rest.rsplit_once('@') {
         Some((_, host)) => format!("{scheme}://***@{host}"),

@@ -18,7 +18,7 @@ use tidegate_protocol::limits::{BACKPLANE_BODY_BYTES_MAX, JSON_DEPTH_MAX, QUERY_
 use tidegate_tls::{MutualTlsConfig, TlsConfig};
 
 pub use self::agents::AgentsConfig;
-pub use self::gateways::{GATEWAYS_MAX, authority_of, plain};
+pub use self::gateways::{GATEWAYS_MAX, authority_of, plain, shown};
 pub use self::hook::HookConfig;
 pub use self::keys::{KEYS_MAX, KeyConfig, Scope, parse_sha256};
 pub use self::moment::{Moment, NotAMoment};

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::config::{BackplaneConfig, authority_of};
+use crate::config::{BackplaneConfig, authority_of, plain};
 
 /// A byte stream to a gateway.
 pub trait PipeStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -57,7 +57,8 @@ impl GatewayLink {
                 let authority = authority_of(url).map_err(io::Error::other)?;
                 let stream = timeout(late, TcpStream::connect(authority)).await??;
                 stream.set_nodelay(true)?;
-                match tls.filter(|_| url.starts_with("https://")) {
+                match tls {
+                    None if plain(url).starts_with("https://") => Err(io::Error::other("this node has no TLS")),
                     None => Ok(Box::new(stream)),
                     Some(tls) => {
                         let parsed: http::uri::Authority = authority.parse().map_err(io::Error::other)?;

@@ -110,9 +110,10 @@ async fn over(link: &Link, patience: Duration) -> Why {
     }
 }
 
-/// It leaves by its own word, and nobody is there.
+/// It leaves by its own word, nobody is there, and nobody can come.
 fn is_drained(link: &Link) -> bool {
-    link.state() == LinkState::Up && link.account().1.is_some_and(|info| info.is_draining && info.connections == 0)
+    link.state() == LinkState::Up
+        && link.account().1.is_some_and(|info| info.is_draining && info.is_closed && info.connections == 0)
 }
 
 impl Shared {
@@ -175,7 +176,11 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_protocol::records::GatewayInfo;
+
     use super::super::Fleet;
+    use super::{Failure, Why};
+    use crate::metrics::fleet::FailureLabels;
 
     /// A gateway could have been empty in the moment in which it came on the list again: it must not be forgotten then.
     #[test]
@@ -192,5 +197,42 @@ mod tests {
         fleet.target(&urls[..1]).expect("a good list");
         assert!(fleet.shared.strike(&link));
         assert_eq!(fleet.count(), (1, 0, 0), "its place rests once its link has ended");
+    }
+
+    /// Its last pushes fail and its last word comes after it was struck, and neither may outlive it.
+    #[test]
+    fn nothing_of_who_was_struck_comes_back() {
+        let urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"].map(str::to_owned);
+        let fleet = Fleet::of(&urls);
+        let link = fleet.roster().iter().last().cloned().expect("two are listed");
+        let shared = &fleet.shared;
+        let counted = || {
+            let labels = FailureLabels { gateway: link.name.clone(), reason: Failure::Lost.label() };
+            shared.metrics.failures.get(&labels).is_some()
+        };
+        shared.count(&link, Failure::Lost);
+        assert!(counted());
+
+        fleet.target(&urls[..1]).expect("a good list");
+        assert!(shared.strike(&link));
+        shared.count(&link, Failure::Lost);
+        shared.spare.note(link.slot.index, &GatewayInfo { is_draining: true, ..GatewayInfo::default() });
+        shared.close(&link, Why::Late);
+
+        assert!(!counted(), "its series are gone");
+        assert!(!shared.spare.is_any_draining(), "it slows nobody's news");
+        assert_eq!(fleet.count(), (1, 0, 1));
+    }
+
+    /// A node that was started without the backplane's TLS would send its secret in the clear.
+    #[test]
+    fn gateways_of_another_scheme_take_a_restart() {
+        let urls = ["http://127.0.0.1:1".to_owned(), "https://127.0.0.1:2".to_owned()];
+        let fleet = Fleet::of(&urls[..1]);
+
+        let refused = fleet.target(&urls).expect_err("another scheme");
+
+        assert!(refused.contains("https://127.0.0.1:2") && refused.contains("restart"), "{refused}");
+        assert_eq!(fleet.count(), (1, 0, 0));
     }
 }

@@ -50,7 +50,7 @@ pub use self::uplink::Heard;
 use self::leave::Why;
 use self::roster::Slots;
 use self::spare::Spare;
-use crate::config::{BackplaneConfig, GATEWAYS_MAX, authority_of, plain};
+use crate::config::{BackplaneConfig, GATEWAYS_MAX, authority_of, plain, shown};
 use crate::fleet::interest::Interest;
 use crate::metrics::fleet::{FailureLabels, FleetMetrics};
 
@@ -133,7 +133,7 @@ type Part = Result<oneshot::Receiver<Taken>, Failure>;
 /// Shares on their way; [`Sent::settle`] waits for what becomes of them.
 pub struct Sent {
     parts: Vec<(Arc<Link>, Part)>,
-    metrics: Arc<FleetMetrics>,
+    shared: Arc<Shared>,
 }
 
 impl Fleet {
@@ -208,6 +208,12 @@ impl Fleet {
                 Some(_) => {}
             }
         }
+        // Whoever has switched TLS on or off has to start the node again before gateways of the other scheme are linked.
+        let is_tls = self.shared.tls.is_some();
+        if let Some(url) = urls.iter().find(|url| plain(url).starts_with("https://") != is_tls) {
+            let needs = if is_tls { "this node has TLS" } else { "this node has no TLS yet" };
+            return Err(format!("logic.gateways: {}: {needs}; that takes a restart", shown(url)));
+        }
         let (free, _) = self.shared.places.slots.lock().count(Instant::now());
         if new > free { Err(format!("logic.gateways: {NoPlace}")) } else { Ok(()) }
     }
@@ -268,6 +274,11 @@ impl Fleet {
         Arc::clone(&self.shared.places.roster.borrow())
     }
 
+    /// Does something for each, while none can go.
+    pub fn each(&self, act: impl FnMut(&Arc<Link>)) {
+        self.shared.places.roster.borrow().iter().for_each(act);
+    }
+
     /// Changes of them.
     #[must_use]
     pub fn rosters(&self) -> watch::Receiver<Arc<Roster>> {
@@ -298,7 +309,7 @@ impl Fleet {
                 Some((Arc::clone(link), queued))
             })
             .collect();
-        Sent { parts, metrics: Arc::clone(&self.shared.metrics) }
+        Sent { parts, shared: Arc::clone(&self.shared) }
     }
 
     /// Longest wait for an answer to a query or command.
@@ -345,6 +356,16 @@ impl Shared {
         true
     }
 
+    /// Counts a push that a gateway did not take. The series of one that was struck are gone, and stay so: the roster cannot change
+    /// meanwhile.
+    fn count(&self, link: &Link, failure: Failure) {
+        let roster = self.places.roster.borrow();
+        if roster.has(link.slot) {
+            let labels = FailureLabels { gateway: link.name.clone(), reason: failure.label() };
+            self.metrics.failures.get_or_create(&labels).inc();
+        }
+    }
+
     /// A link that was struck has ended.
     fn close(&self, link: &Link, why: Why) {
         link.close();
@@ -361,6 +382,8 @@ impl Shared {
             }
         }
         self.metrics.closed(why.label());
+        // It may have said something since it was struck.
+        self.spare.forget(link.slot.index);
         self.places.slots.lock().give_back(link.slot, Instant::now());
     }
 }
@@ -403,9 +426,8 @@ impl Sent {
                 Ok(reply) => reply.await.unwrap_or(Err(Failure::Lost)),
                 Err(failure) => Err(failure),
             };
-            if let Err(failure) = &taken {
-                let labels = FailureLabels { gateway: link.name.clone(), reason: failure.label() };
-                self.metrics.failures.get_or_create(&labels).inc();
+            if let Err(failure) = taken {
+                self.shared.count(&link, failure);
             }
             out.push((link, taken));
         }

@@ -37,14 +37,14 @@ fn of_fleet(parts: &Parts, metrics: &Metrics) -> Gauges {
         for (state, n) in [("open", open), ("leaving", leaving), ("resting", resting)] {
             metrics.states.get_or_create(&StateLabels { state }).set(gauge(n));
         }
-        for link in fleet.roster().iter() {
+        fleet.each(|link| {
             let labels = GatewayLabels { gateway: link.name.clone() };
             let (pushes, bytes) = link.waiting();
             metrics.links.queue_pushes.get_or_create(&labels).set(gauge(pushes));
             metrics.links.queue_bytes.get_or_create(&labels).set(gauge(bytes));
             metrics.links.up.get_or_create(&labels).set(i64::from(link.state().is_up()));
             metrics.links.known.get_or_create(&labels).set(i64::from(fleet.interest().is_known(link.slot.index)));
-        }
+        });
     })
 }
 

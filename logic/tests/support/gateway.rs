@@ -52,6 +52,8 @@ pub struct State {
     pub lose_next_reply: bool,
     /// It leaves, by its own word.
     pub is_draining: bool,
+    /// It lets nobody in any more.
+    pub is_closed: bool,
     /// As an older release: receipts name nobody.
     pub names_nobody: bool,
 }
@@ -100,6 +102,7 @@ impl FakeGateway {
             waits_ms: Vec::new(),
             lose_next_reply: false,
             is_draining: false,
+            is_closed: false,
             names_nobody: false,
         };
         let gateway = Self {
@@ -405,6 +408,7 @@ fn news(state: &State, request: &EventsRequest, is_late: bool) -> Option<EventsR
         connections: state.connections.len() as u64,
         messages_written: state.applied.len() as u64,
         is_draining: state.is_draining,
+        is_closed: state.is_closed,
         ..GatewayInfo::default()
     };
     let mut reply = EventsReply { epoch: state.epoch, gateway: Some(info), ..EventsReply::default() };

@@ -142,6 +142,9 @@ pub struct GatewayInfo {
     /// Version of its blocks: grows with each change of them.
     #[prost(uint64, tag = "19")]
     pub blocks: u64,
+    /// Whether it lets nobody in any more: the last step before a gateway that leaves is empty for good.
+    #[prost(bool, tag = "20")]
+    pub is_closed: bool,
 }
 
 /// How many connections a platform has.
