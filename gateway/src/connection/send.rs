@@ -157,7 +157,8 @@ impl EventLoop {
         let Some(from) = from else { return Ok(()) };
         let name = if from.user.is_empty() { from.connection.clone() } else { from.user.clone().into() };
         let whom = logic.map_or(Addressee::Name(&name), |node| Addressee::Node { node, name: &name });
-        self.host.uplink.say(Said { whom, from, what, whose }, self.host.clock().now()).map_err(|_| Denied::Overloaded)
+        let said = Said { whom, from, what, whose };
+        self.host.uplink.say(said, self.host.clock().now()).map(drop).map_err(|_| Denied::Overloaded)
     }
 
     fn explain(&mut self, key: SlotKey, id: Option<&str>, outcome: Result<(), Denied>) {

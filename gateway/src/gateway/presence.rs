@@ -43,20 +43,21 @@ impl PresenceTick {
     fn tell(&self) {
         let is_linked = self.uplink.nodes() > 0;
         for (room, tally) in self.rooms.watched.take() {
-            if !(is_linked && self.send_up(&tally)) && tally.online > 0 {
+            let sequence = if is_linked { self.send_up(&tally) } else { None };
+            if sequence.is_none() && tally.online > 0 {
                 self.tell_members(&room, &tally);
             }
             // After it is said: whoever asks in between gets the figures from before, and then those that are on their way.
-            self.rooms.watched.note_told(&room, &tally);
+            self.rooms.watched.note_told(&room, &tally, sequence.unwrap_or(0));
         }
     }
 
     /// A room's members may be at several gateways: the logic node that the room belongs to adds up and has all of them told.
-    /// False when the way up is full.
-    fn send_up(&self, tally: &records::Tally) -> bool {
+    /// Gives its number; none when the way up is full.
+    fn send_up(&self, tally: &records::Tally) -> Option<u64> {
         let whom = Addressee::Name(tally.room.as_bytes());
         let (from, what) = (Sender::default(), What::Tally(tally.clone()));
-        self.uplink.say(Said { whom, from, what, whose: Whose::Nobody }, self.clock.now()).is_ok()
+        self.uplink.say(Said { whom, from, what, whose: Whose::Nobody }, self.clock.now()).ok()
     }
 
     /// Who reads too slowly does without: the next frame says how many there are just the same.

@@ -96,10 +96,10 @@ impl Watched {
         })
     }
 
-    /// The figures that were taken are on their way: they are this gateway's word until the next.
-    pub fn note_told(&self, room: &Room, told: &records::Tally) {
+    /// The figures that were taken are on their way, as the item of this number: they are this gateway's word until the next.
+    pub fn note_told(&self, room: &Room, told: &records::Tally, sequence: u64) {
         if let Some(changes) = &room.changes {
-            changes.lock().told = (told.online, told.users);
+            changes.lock().told = records::ToldRoom { online: told.online, users: told.users, sequence };
         }
     }
 
@@ -112,8 +112,7 @@ impl Watched {
 
 /// The counts of a room as its members were told last; none where they are not told.
 pub(crate) fn told(room: &Room) -> Option<records::ToldRoom> {
-    let (online, users) = room.changes.as_ref()?.lock().told;
-    Some(records::ToldRoom { online, users })
+    Some(room.changes.as_ref()?.lock().told)
 }
 
 #[cfg(test)]
@@ -138,13 +137,13 @@ mod tests {
 
         let first = rooms.watched.take().remove(0).1;
         let before = told(&room);
-        rooms.watched.note_told(&room, &first);
+        rooms.watched.note_told(&room, &first, 7);
         rooms.watched.note_came(&room, None);
         let second = rooms.watched.take().remove(0).1;
 
         assert_eq!((first.joined, first.online, second.joined, second.online), (1, 1, 1, 2));
-        assert_eq!(before, Some(records::ToldRoom { online: 0, users: 0 }), "nothing is told yet");
-        assert_eq!(told(&room).map(|told| told.online), Some(1), "the second is not yet told");
+        assert_eq!(before, Some(records::ToldRoom::default()), "nothing is told yet");
+        assert_eq!(told(&room).map(|told| (told.online, told.sequence)), Some((1, 7)), "the second is not yet told");
     }
 
     fn come(rooms: &Rooms, interest: &Interest, room: &str, user: &str) -> Arc<Room> {

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidegate_protocol::records::ToldRoom;
+
 use super::{Gather, Topic};
 use crate::locks::{Mutex, MutexGuard, rank};
 
@@ -39,8 +41,8 @@ pub struct Changes {
     pub left: u64,
     /// Connections here, of the same moment as the two.
     pub online: u64,
-    /// Connections and different users here, of the moment that was told last.
-    pub told: (u64, u64),
+    /// Connections and different users here, of the moment that was told last, and by which item.
+    pub told: ToldRoom,
     /// A few of the users who came.
     pub sample: Vec<Arc<str>>,
     /// Whether the room is on the list of the coming tick.

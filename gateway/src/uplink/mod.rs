@@ -114,11 +114,11 @@ impl Uplink {
         }
     }
 
-    /// Sends an item up.
+    /// Sends an item up; gives its number, 0 while no logic node is there for it.
     ///
     /// # Errors
     /// [`Overloaded`]: nothing was kept, and nobody will be answered.
-    pub fn say(&self, said: Said<'_>, now: Millis) -> Result<(), Overloaded> {
+    pub fn say(&self, said: Said<'_>, now: Millis) -> Result<u64, Overloaded> {
         let Said { whom, from, what, whose } = said;
         let time_ms = unix_ms();
         let id = ulid::Ulid::from_parts(time_ms, fastrand::u128(..)).to_string();
@@ -128,10 +128,10 @@ impl Uplink {
             Addressee::Node { node, name } => (queues::key_of(name), Some(node)),
         };
         match self.queues.lock().offer(key, node, item, whose, now) {
-            Ok(_) => {
+            Ok(placed) => {
                 self.offered.fetch_add(1, Ordering::Relaxed);
                 self.spoken.notify_waiters();
-                Ok(())
+                Ok(placed.sequence)
             }
             Err(_) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -144,7 +144,7 @@ impl Uplink {
     ///
     /// # Errors
     /// As [`Uplink::say`].
-    pub(crate) fn say_beside(&self, said: Said<'_>, now: Millis) -> Result<(), Overloaded> {
+    pub(crate) fn say_beside(&self, said: Said<'_>, now: Millis) -> Result<u64, Overloaded> {
         let is_crowded = self.queues.lock().is_half_full();
         if is_crowded { Err(Overloaded) } else { self.say(said, now) }
     }

@@ -31,6 +31,15 @@ const ITEM_BYTES: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// Where an item has gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// The node; 0: it waits for one.
+    pub node: u64,
+    /// Its number there.
+    pub sequence: u64,
+}
+
 /// A kept item. `T` says who waits for the answer.
 #[derive(Debug)]
 struct Kept<T> {
@@ -115,12 +124,19 @@ impl<T> Queues<T> {
         self.by_node.values().map(|queue| &queue.wants)
     }
 
-    /// Takes an item in for the node that `key` (its sender) belongs to, or for `node` if one is named. Gives the node's
-    /// number, whose request may be held.
+    /// Takes an item in for the node that `key` (its sender) belongs to, or for `node` if one is named. Gives where
+    /// it has gone: that node's request may be held.
     ///
     /// # Errors
     /// [`Full`], and the one who would have waited.
-    pub fn offer(&mut self, key: u64, node: Option<u64>, item: Item, whose: T, now: Millis) -> Result<u64, (Full, T)> {
+    pub fn offer(
+        &mut self,
+        key: u64,
+        node: Option<u64>,
+        item: Item,
+        whose: T,
+        now: Millis,
+    ) -> Result<Placed, (Full, T)> {
         let bytes = ITEM_BYTES + prost::Message::encoded_len(&item);
         let share = self.shares.get(&key).copied().unwrap_or_default();
         let is_full = self.items >= self.items_max || self.bytes + bytes > self.bytes_max;
@@ -135,7 +151,7 @@ impl<T> Queues<T> {
         Ok(self.place(Kept { item, key, node, bytes, since: now, whose }))
     }
 
-    fn place(&mut self, mut kept: Kept<T>) -> u64 {
+    fn place(&mut self, mut kept: Kept<T>) -> Placed {
         // What is for one node alone waits for that one; any other could do nothing with it.
         let chosen = kept.node.or_else(|| {
             let pinned = self.pins.get(&kept.key).map(|pin| pin.0);
@@ -143,7 +159,7 @@ impl<T> Queues<T> {
         });
         let Some((chosen, queue)) = chosen.and_then(|node| Some((node, self.by_node.get_mut(&node)?))) else {
             self.waiting.push_back(kept);
-            return 0;
+            return Placed::default();
         };
         kept.item.sequence = self.next;
         self.next += 1;
@@ -152,8 +168,9 @@ impl<T> Queues<T> {
             // Of a sender whose node is lost, all that is unanswered is at the new one from here on.
             *pin = (chosen, pin.1 + 1);
         }
-        queue.kept.insert(kept.item.sequence, kept);
-        chosen
+        let placed = Placed { node: chosen, sequence: kept.item.sequence };
+        queue.kept.insert(placed.sequence, kept);
+        placed
     }
 
     /// Rendezvous: every gateway with the same nodes chooses alike, and a node that comes or goes moves only its share.
@@ -348,13 +365,13 @@ mod tests {
             queues.offer(key, None, item(0), 0, 0).expect("fits");
         }
         queues.ask(2, 2, Wants::default());
-        let owners: Vec<u64> = (0..50).map(|key| queues.offer(key, None, item(1), 0, 0).expect("fits")).collect();
+        let owners: Vec<u64> = (0..50).map(|key| queues.offer(key, None, item(1), 0, 0).expect("fits").node).collect();
         assert!(owners.iter().all(|&node| node == 1));
 
         for item in queues.page(1, 0) {
             queues.settle(1, item.sequence);
         }
-        let owners: Vec<u64> = (0..50).map(|key| queues.offer(key, None, item(2), 0, 0).expect("fits")).collect();
+        let owners: Vec<u64> = (0..50).map(|key| queues.offer(key, None, item(2), 0, 0).expect("fits").node).collect();
         assert!(
             (10..40).contains(&owners.iter().filter(|&&node| node == 2).count()),
             "then they are shared: {owners:?}"
@@ -395,7 +412,11 @@ mod tests {
 
         queues.ask(7, 3, Wants::default());
 
-        assert_eq!(queues.offer(1, None, item(4), 4, 0), Ok(8), "all of a sender is at one node");
+        assert_eq!(
+            queues.offer(1, None, item(4), 4, 0).map(|placed| placed.node),
+            Ok(8),
+            "all of a sender is at one node"
+        );
     }
 
     #[test]
@@ -459,7 +480,7 @@ mod tests {
             queues.ask(node, node, Wants::default());
         }
         for node in 1..=8 {
-            assert_eq!(queues.offer(100 + node, Some(node), item(1), 0, 0), Ok(node));
+            assert_eq!(queues.offer(100 + node, Some(node), item(1), 0, 0).map(|placed| placed.node), Ok(node));
         }
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Life {
     /// It was struck because the list has its gateway under another name, by which it is linked now.
     pub is_renamed: AtomicBool,
     is_closed: AtomicBool,
+    /// The last item of its clients that has been handed on, and the epoch that its number belongs to.
+    heard: watch::Sender<(u64, u64)>,
 }
 
 /// What a gateway says of itself, in which epoch.
@@ -139,6 +141,22 @@ impl Link {
         let _ = self.life.briefed.subscribe().wait_for(|briefed| *briefed == epoch).await;
     }
 
+    /// What its clients have said has been handed on up to this number.
+    pub fn has_heard(&self, epoch: u64, sequence: u64) {
+        self.life.heard.send_replace((epoch, sequence));
+    }
+
+    /// Resolves when it has been up to this number, in the gateway's present epoch; 0 is no number.
+    pub async fn hears(&self, sequence: u64) {
+        if sequence == 0 {
+            return;
+        }
+        let epoch = self.account.lock().epoch;
+        let is_there = |heard: &(u64, u64)| heard.0 > epoch || heard.0 == epoch && heard.1 >= sequence;
+        // The sender lives in self, so this ends only by the value.
+        let _ = self.life.heard.subscribe().wait_for(is_there).await;
+    }
+
     /// Which connections are this gateway's.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -179,5 +197,32 @@ impl Link {
     /// As [`Link::query`]; `Late` also when too many wait already.
     pub async fn wait(&self, ticket: u64, until: Instant) -> Result<records::WaitReply, CallError> {
         self.calls.wait(ticket, until).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::super::Fleet;
+
+    /// What a gateway answers may overtake what it has told before, which is then waited for.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_before_an_answer_is_heard_before_it_is_used() {
+        let fleet = Fleet::of(&["http://127.0.0.1:1".to_owned()]);
+        let link = fleet.roster().iter().next().cloned().expect("one is listed");
+        link.account.lock().epoch = 5;
+        let hears = async |sequence| timeout(Duration::from_secs(1), link.hears(sequence)).await.is_ok();
+
+        assert!(hears(0).await, "nothing was told");
+        assert!(!hears(1).await);
+        link.has_heard(4, 9);
+        assert!(!hears(1).await, "numbers of an earlier epoch say nothing");
+        link.has_heard(5, 2);
+        assert!(hears(2).await && !hears(3).await);
+        let (heard, ()) = tokio::join!(hears(3), async { link.has_heard(5, 7) });
+        assert!(heard, "it comes");
     }
 }

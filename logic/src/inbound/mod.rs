@@ -64,6 +64,7 @@ impl Inbound {
         while let Some(page) = heard.recv().await {
             // What is pushed for one page shares one permit at each gateway, as the pushes of one API request do.
             let request = self.engine.request(Caller::CLIENTS);
+            let last = page.items.last().map_or(0, |item| item.sequence);
             for item in page.items {
                 let mut item = item;
                 let ticket = match self.tracker.see(&item.id, &page.link, page.epoch, item.sequence) {
@@ -79,6 +80,7 @@ impl Inbound {
                 let from = item.from.take().unwrap_or_default();
                 self.hand_on(&request, Arrived { item: &item, from, link: &page.link }, what, ticket);
             }
+            page.link.has_heard(page.epoch, last);
         }
     }
 

@@ -12,16 +12,16 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tidegate_protocol::limits::QUERY_PAGE_MAX;
-use tidegate_protocol::records::{self, Lane, QueryKind, QueryRequest, Tally, Target, target};
+use tidegate_protocol::records::{self, Lane, QueryKind, QueryRequest, RoomInfo, Tally, Target, ToldRoom, target};
 use tidegate_protocol::reply;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use self::board::{Board, News};
 use crate::config::PresenceConfig;
 use crate::fleet::GatewaySlot;
 use crate::fleet::interest::{GatewayIndex, GatewaySet};
-use crate::fleet::{Fleet, Permits, Share};
+use crate::fleet::{Fleet, Link, Permits, Share};
 use crate::metrics::presence::PresenceMetrics;
 
 /// Looks in the time of one interval: how much later than it could be a frame may come.
@@ -125,6 +125,16 @@ fn frame(due: &Due) -> Vec<u8> {
     json
 }
 
+/// What a gateway says of rooms, once what it had told of them before has been noted: its answer may overtake that.
+async fn counts_of(link: &Link, request: &QueryRequest, deadline: Duration) -> Vec<RoomInfo> {
+    // Of a gateway that does not answer nothing is known: its members are not in the sum.
+    let Ok(reply) = link.query(request, deadline).await else { return Vec::new() };
+    let last = reply.rooms.iter().filter_map(|room| room.told.map(|told| told.sequence)).max().unwrap_or(0);
+    // Late only when the way up is broken: then who came and went is told with another frame.
+    let _ = timeout(deadline, link.hears(last)).await;
+    reply.rooms
+}
+
 /// Asks gateways that have a room and have not spoken of it: one question a gateway for all rooms.
 async fn complete(fleet: &Fleet, rooms: &mut [Due]) {
     let roster = fleet.roster();
@@ -145,16 +155,15 @@ async fn complete(fleet: &Fleet, rooms: &mut [Due]) {
             let request =
                 QueryRequest { kind: QueryKind::Room.into(), names: names.to_vec(), ..QueryRequest::default() };
             let link = Arc::clone(&link);
-            asked.spawn(async move { (link.slot, link.query(&request, deadline).await) });
+            asked.spawn(async move { (link.slot, counts_of(&link, &request, deadline).await) });
         }
     }
     let mut counts: HashMap<(GatewayIndex, String), (GatewaySlot, u64, u64)> = HashMap::new();
-    while let Some(Ok((gateway, reply))) = asked.join_next().await {
-        // Of a gateway that does not answer nothing is known: its members are not in the sum.
-        for room in reply.map(|r| r.rooms).unwrap_or_default() {
+    while let Some(Ok((gateway, rooms))) = asked.join_next().await {
+        for room in rooms {
             // The figures that belong to what it has told: who has come or gone since is in its next word.
-            let told = room.told.map_or((room.online, room.users), |told| (told.online, told.users));
-            counts.insert((gateway.index, room.name), (gateway, told.0, told.1));
+            let told = room.told.unwrap_or(ToldRoom { online: room.online, users: room.users, sequence: 0 });
+            counts.insert((gateway.index, room.name), (gateway, told.online, told.users));
         }
     }
     for due in rooms {

@@ -121,6 +121,9 @@ pub struct ToldRoom {
     /// Different users among them.
     #[prost(uint64, tag = "2")]
     pub users: u64,
+    /// Number of the item by which it told them. Whoever uses these counts must have heard that item: it says who came and went.
+    #[prost(uint64, tag = "3")]
+    pub sequence: u64,
 }
 
 /// A page of answers.
