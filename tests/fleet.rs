@@ -257,6 +257,7 @@ impl Listed {
         let logic = Server::logic_of(&[], &env).await;
         for gateway in gateways {
             gateway.ready().await;
+            gateway.stand_behind_a_front().await;
         }
         Self { folder, logic }
     }
@@ -286,14 +287,9 @@ impl Listed {
 
 /// Reads one client's numbers until `n` have come, in order and none missing; at a GOAWAY it connects to `next`, joins there, and
 /// reads the rest of the old connection too, so that a number may come twice.
-async fn follow(
-    mut client: Client,
-    ranges: Ranges,
-    next: std::net::SocketAddr,
-    n: watch::Receiver<Option<u64>>,
-) -> bool {
+async fn follow(mut client: Client, ranges: Ranges, next: Arc<Server>, n: watch::Receiver<Option<u64>>) -> bool {
     let mut seen = Seen::default();
-    let has_moved = seen.read(&mut client, ranges, &n, Some(next)).await;
+    let has_moved = seen.read(&mut client, ranges, &n, Some(&next)).await;
     if let Some((mut new, ranges)) = has_moved {
         seen.read(&mut new, ranges, &n, None).await;
         return true;
@@ -310,7 +306,7 @@ impl Seen {
         client: &mut Client,
         mut ranges: Ranges,
         n: &watch::Receiver<Option<u64>>,
-        next: Option<std::net::SocketAddr>,
+        next: Option<&Server>,
     ) -> Option<(Client, Ranges)> {
         let mut moved = None;
         loop {
@@ -320,7 +316,7 @@ impl Seen {
             let Some(received) = client.next_within(Duration::from_millis(100)).await else { continue };
             match received.event {
                 Event::Text(text) if text.starts_with(r#"{"type":"GOAWAY""#) => {
-                    let mut new = Client::connect(next.expect("only the one that leaves says so")).await;
+                    let mut new = Client::connect(next.expect("only the one that leaves says so").clients()).await;
                     let joined = new.join("r").await;
                     moved = Some((new, Ranges::after(&joined)));
                 }
@@ -347,13 +343,13 @@ async fn gateways_come_and_go_by_a_file_under_load_and_nothing_is_lost() {
     ];
     let (g0, mut g1) = (Server::gateway("g0", &[]).await, Server::gateway("g1", &slow).await);
     let listed = Listed::start(&[&g0, &g1]).await;
-    let g2 = Server::gateway("g2", &[]).await;
+    let g2 = Arc::new(Server::gateway("g2", &[]).await);
     let (end, n) = watch::channel(None);
     let mut clients = Vec::new();
     for gateway in [&g0, &g1].into_iter().cycle().take(30) {
         let mut client = Client::connect(gateway.clients()).await;
         let joined = client.join("r").await;
-        clients.push(tokio::spawn(follow(client, Ranges::after(&joined), g2.clients(), n.clone())));
+        clients.push(tokio::spawn(follow(client, Ranges::after(&joined), Arc::clone(&g2), n.clone())));
     }
     // No receipt may name a gateway that failed.
     let publisher = Publisher::start(listed.logic.connect_api().await, "127.0.0.1".into());
@@ -361,6 +357,7 @@ async fn gateways_come_and_go_by_a_file_under_load_and_nothing_is_lost() {
     listed.list(&Listed::lines(&[&g0, &g1, &g2]));
     let up = async || listed.row(&g2).await.filter(|row| row["state"] == "up" && row["is_known"] == true);
     until("the new gateway to be linked", PATIENCE, up).await;
+    g2.stand_behind_a_front().await;
     publisher.passes(50).await;
     listed.list(&Listed::lines(&[&g0, &g2]));
     let status = g1.exit(4 * PATIENCE).await;

@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// Puts a proxy before this process, where one is asked for, once it is ready: a proxy that looks passes nobody on before.
-    async fn stand_behind_a_front(&self) {
+    pub async fn stand_behind_a_front(&self) {
         let Some(kind) = Kind::asked_for().filter(|_| self.front.get().is_none()) else { return };
         self.ready().await;
         let gateways: Vec<_> = self.clients.iter().map(|_| front::of(self)).collect();
