@@ -96,10 +96,15 @@ async fn is_refused(gateway: &Server) -> bool {
     matches!(raw.status().await, None | Some(503))
 }
 
-/// The same for both tiers in one process, with nothing to spread.
+/// The same for both tiers in one process, with nothing to spread, while messages wait for the end of a window.
 #[tokio::test]
 async fn serve_leaves_with_exit_code_0_and_delivers_what_it_took() {
-    let mut server = Server::serve(&[("TIDEGATE_GATEWAY__DRAIN__SPREAD_MS", "200")]).await;
+    let env = [
+        ("TIDEGATE_GATEWAY__DRAIN__SPREAD_MS", "200"),
+        ("TIDEGATE_GATEWAY__MERGE__MIN_MS", "1000"),
+        ("TIDEGATE_GATEWAY__MERGE__MAX_MS", "1000"),
+    ];
+    let mut server = Server::serve(&env).await;
     let mut api = server.connect_api().await;
     let mut client = Client::connect(server.clients()).await;
     client.join("r").await;

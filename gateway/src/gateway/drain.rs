@@ -1,6 +1,7 @@
 //! Leaving without a stampede: readiness goes first, then the door, then everyone is told, then connections are closed one by one
 //! at the rate that the rest of the fleet can take (`drain_rate`). Pushes are still delivered to those who remain.
-//! Invariant: ends at the latest `delay + WORD_WAIT + spread_max + GRACE` after it began.
+//! Invariants: what was accepted before anyone is told is delivered before anyone is closed; ends at the latest
+//! `delay + FLUSH_WAIT + WORD_WAIT + spread_max + GRACE` after it began.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::rooms::interest::Interest;
 const ROUND_MS: u32 = 20;
 /// Longest wait for what logic says once it knows that this gateway leaves, and perhaps others with it.
 const WORD_WAIT_MS: u32 = 300;
+/// Longest wait until what had gathered is written; while pushes go on, the fan-out may never be quiet.
+const FLUSH_WAIT_MS: u32 = 300;
 /// Time for the last closes to be answered.
 const GRACE_MS: u32 = 3_000;
 
@@ -51,6 +54,7 @@ impl Drain {
         tracing::info!(connections = self.connections(), spread_ms, "draining");
         tokio::time::sleep(Duration::from_millis(u64::from(delay_ms))).await;
         self.host.lifecycle.set_closed_to_strangers();
+        self.deliver_gathered().await;
         let others = self.rest_of_the_fleet(words).await;
         let total = self.connections();
         let mut rate = DrainRate::new(total, spread_ms, spread_max_ms, others, self.now());
@@ -64,6 +68,16 @@ impl Drain {
         self.merger.flush_all(self.now());
         self.wait_for_silence().await;
         tracing::info!(left = self.connections(), "drained");
+    }
+
+    /// Whoever is closed gets no more of a window that is open: those of now end first.
+    async fn deliver_gathered(&self) {
+        self.merger.flush_all(self.now());
+        let mut waited = 0;
+        while waited < FLUSH_WAIT_MS && !self.fanout.is_quiet() {
+            tokio::time::sleep(Duration::from_millis(u64::from(ROUND_MS))).await;
+            waited += ROUND_MS;
+        }
     }
 
     /// What the others can take, said after logic has heard that this gateway leaves: what was said before may be promised to
