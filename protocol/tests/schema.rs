@@ -39,7 +39,10 @@ fn the_schema_beside_the_page_is_that_of_the_types() {
 
     let written: Value = serde_json::from_str(&std::fs::read_to_string(SCHEMA).expect("read")).expect("JSON");
 
-    assert!(written == document, "docs/protocol.schema.json is old: UPDATE=1 cargo test --package tidegate-protocol --test schema");
+    assert!(
+        written == document,
+        "docs/protocol.schema.json is old: UPDATE=1 cargo test --package tidegate-protocol --test schema"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use hashbrown::HashMap;
 use tidegate_protocol::ws::Decoder;
 
-use super::rate::Level;
+use super::rate::{Level, give_back};
 use crate::clock::{Millis, is_due};
 use crate::config::settings::RatesInForce;
 
@@ -138,6 +138,7 @@ impl RareStates {
             rare.replies = rare.replies.filter(|level| !level.is_full(rates.replies, now));
             !rare.is_idle()
         });
+        give_back(&mut self.by_slot);
     }
 }
 
@@ -171,6 +172,18 @@ mod tests {
         rare.of(4).timers.stop(Timer::Message);
         rare.tidy(100, &RATES);
         assert!(rare.get(4).is_none());
+    }
+
+    #[test]
+    fn a_crowd_that_asked_at_once_leaves_no_room_behind() {
+        let mut rare = RareStates::default();
+        (0..50_000).for_each(|slot| rare.of(slot).control_frames = 1);
+        rare.of(7).bad_json = 1;
+
+        rare.tidy(1_000, &RATES);
+
+        assert_eq!(rare.iter().count(), 1);
+        assert!(rare.by_slot.capacity() <= 256, "{} places for one", rare.by_slot.capacity());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! bucket that is full again is as good as none.
 //! Invariants: a bucket holds at most its burst; the map holds nobody whose bucket has been full for a sweep.
 
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashMap;
 
@@ -14,6 +14,17 @@ use crate::config::settings::Rate;
 pub(super) struct Level {
     left: u64,
     at: Millis,
+}
+
+/// Who may stay in a map whose room is not worth giving back.
+const KEPT: usize = 64;
+
+/// Gives back the room of those who are gone: an audience that has asked all at once is as large as the bucket.
+pub(super) fn give_back<K: Hash + Eq, V, S: BuildHasher>(map: &mut HashMap<K, V, S>) {
+    let wanted = map.len().max(KEPT);
+    if map.capacity() > 4 * wanted {
+        map.shrink_to(2 * wanted);
+    }
 }
 
 fn full(rate: Rate) -> u64 {
@@ -90,6 +101,7 @@ impl<K: Hash + Eq> Rates<K> {
     pub fn sweep(&mut self, now: Millis) {
         let rate = self.rate;
         self.levels.retain(|_, level| !level.is_full(rate, now));
+        give_back(&mut self.levels);
     }
 
     #[cfg(test)]
@@ -130,6 +142,17 @@ mod tests {
         assert_eq!(rates.len(), 1);
         rates.sweep(100);
         assert_eq!(rates.len(), 0);
+    }
+
+    #[test]
+    fn a_crowd_that_asked_at_once_leaves_no_room_behind() {
+        let mut rates = Rates::new(Rate { per_s: 10, burst: 3 });
+        assert!((0..50_000).all(|who| rates.take(who, 0).is_ok()));
+        rates.sweep(99);
+        assert_eq!(rates.len(), 50_000);
+
+        rates.sweep(100);
+        assert!(rates.levels.capacity() <= 4 * KEPT, "{} places for nobody", rates.levels.capacity());
     }
 
     #[test]
