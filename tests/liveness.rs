@@ -100,6 +100,42 @@ async fn a_second_short_stall_costs_nobody_the_connection_over_tls() {
     stalls_twice(client, &gateway, &logic).await;
 }
 
+/// With these the second stall outlasts a ping and the time for its answer, and stays well below `pending.age_ms`.
+const IMPATIENT: [(&str, &str); 3] = [
+    ("TIDEGATE_GATEWAY__PENDING__AGE_MS", "60000"),
+    ("TIDEGATE_GATEWAY__HEARTBEAT__IDLE_MS", "1000"),
+    ("TIDEGATE_GATEWAY__HEARTBEAT__PONG_MS", "1000"),
+];
+
+/// A peer cannot answer a ping that it does not take: as long as `pending.age_ms` lets it, it stays, and then it has its time to answer.
+#[tokio::test]
+async fn who_takes_nothing_for_a_while_is_not_asked_for_a_pong_meanwhile() {
+    let (gateway, logic) = Server::pair(&IMPATIENT).await;
+    let mut client = Client::open(gateway.clients(), "/ws", Some(16 * 1024)).await;
+    let mut api = logic.connect_api().await;
+    client.join("r").await;
+    let (filler, mut said) = ("x".repeat(30_000), 0);
+
+    for _ in 0..3 {
+        client.pause(true);
+        let begun = said;
+        until("what is pushed to wait in the gateway", PATIENCE, async || {
+            api.push_room("r", json!({"n": said, "x": filler})).await;
+            said += 1;
+            (gateway.metrics().await.sum("tidegate_gateway_pending_bytes") > 0).then_some(())
+        })
+        .await;
+        // Longer than a ping and its answer take; no condition tells that nothing happens.
+        tokio::time::sleep(2 * (IDLE + PONG)).await;
+        client.pause(false);
+        let seen = client.items(said - begun).await;
+        assert_eq!(seen.last().map(|item| item["n"].clone()), Some(json!(said - 1)), "all of {begun} to {said}");
+    }
+
+    assert_eq!(client.ask(json!({"type": "PING"})).await["type"], "PONG");
+    assert_eq!(gateway.metrics().await.sum("tidegate_gateway_idle_closed_total"), 0);
+}
+
 /// Pauses the client until messages wait in the gateway, twice; it must get all of them.
 async fn stalls_twice(mut client: Client, gateway: &Server, logic: &Server) {
     let mut api = logic.connect_api().await;

@@ -3,15 +3,15 @@
 //! passed over, so that a quiet million costs a look at one number in eight.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use hashbrown::HashMap;
 use rustix::net::sockopt;
 use tidegate_protocol::close::CloseReason;
 
 use super::event_loop::EventLoop;
 use super::host::Rules;
 use super::rare::{Rare, Timer};
-use crate::bucket::slots::SlotSet;
 use crate::bucket::table::Table;
 use crate::clock::{Coarse, Millis, Moment, age_of, coarse, is_due, since, since_coarse};
 use crate::config::HeartbeatConfig;
@@ -28,8 +28,8 @@ pub(super) struct Quiet {
     /// By [`BLOCK`]: when one of its connections can be due at the earliest. Life only ever puts that off, and so does another
     /// connection in a slot, so it stays right however long it is not looked at.
     until: Vec<Millis>,
-    /// Who has kept its window shut once. Only what these say counts as life.
-    stalled: SlotSet,
+    /// Who has kept its window shut once, and when it last took something of what waited. Only what these say counts as life.
+    stalled: HashMap<u32, AtomicU32, ahash::RandomState>,
 }
 
 impl Quiet {
@@ -37,7 +37,7 @@ impl Quiet {
     /// from then on and would end the connection as soon as the window shuts again (docs/adr/0007): for this connection
     /// it is taken off. A TLS client's socket is its relay's, which does the same.
     pub(super) fn note_stall(&mut self, socket: &OwnedFd, slot: u32, now: Millis) {
-        if !self.stalled.insert(slot) {
+        if self.stalled.insert(slot, AtomicU32::new(now)).is_some() {
             return;
         }
         let _ = sockopt::set_tcp_user_timeout(socket, 0);
@@ -48,7 +48,7 @@ impl Quiet {
 
     /// Forgets a slot whose connection is gone.
     pub(super) fn forget(&mut self, slot: u32) {
-        self.stalled.remove(slot);
+        self.stalled.remove(&slot);
     }
 }
 
@@ -169,13 +169,23 @@ fn judge(table: &Table, rules: &Rules, look: Look, quiet: &mut Quiet) -> (Slots,
                 continue;
             }
             let key = SlotKey { slot: i as u32, generation: hot.generation };
+            if has_pending && let Some(at) = hot.outbox.lock().as_ref().and_then(|p| p.stuck_since()) {
+                // It cannot answer what it does not take: for how long it may take nothing is another bound.
+                patience = 0;
+                if since(now, at) >= rules.pending_age_ms {
+                    slow.push(key);
+                }
+                continue;
+            }
             let silent = age_of(&hot.seen, now);
             let unwritten = age_of(&hot.wrote, now);
-            let quiet = if stalled.contains(key.slot) { silent } else { silent.min(unwritten) };
+            let resumed = stalled.get(&key.slot).map(|at| age_of(at, now));
+            let quiet = if resumed.is_some() { silent } else { silent.min(unwritten) };
             let pinged = table.cold[i].pinged;
             if is_unanswered(moment, pinged, silent) {
-                // Both have to be that long ago: the ping, and the last that was written.
+                // All have to be that long ago: the ping, the last that was written, and that it could be read.
                 let waited = since_coarse(moment, pinged).min(quiet.into()) as u32;
+                let waited = waited.min(resumed.unwrap_or(u32::MAX));
                 patience = patience.min(heartbeat.pong_ms.saturating_sub(waited));
                 if waited >= heartbeat.pong_ms {
                     dead.push(key);
@@ -187,12 +197,6 @@ fn judge(table: &Table, rules: &Rules, look: Look, quiet: &mut Quiet) -> (Slots,
                 patience = patience.min(if is_pinged { heartbeat.pong_ms } else { ping_after.saturating_sub(quiet) });
                 if is_pinged {
                     idle.push(key);
-                }
-            }
-            if has_pending {
-                let stuck = hot.outbox.lock().as_ref().and_then(|p| p.stuck_since());
-                if stuck.is_some_and(|at| since(now, at) >= rules.pending_age_ms) {
-                    slow.push(key);
                 }
             }
         }
@@ -301,7 +305,8 @@ mod tests {
             let look = Look { has_pending: false, is_turn, moment };
             let (idle, dead, _) = judge(&table, &host.rules, look, &mut quiet);
 
-            let mut afresh = Quiet { until: Vec::new(), stalled: quiet.stalled.clone() };
+            let copy = |(slot, at): (&u32, &AtomicU32)| (*slot, at.load(Ordering::Relaxed).into());
+            let mut afresh = Quiet { until: Vec::new(), stalled: quiet.stalled.iter().map(copy).collect() };
             let (all_idle, all_dead, _) = judge(&table, &host.rules, look, &mut afresh);
             assert_eq!((&idle, &dead), (&all_idle, &all_dead), "{} ms in", moment - begun);
             for key in &idle {
