@@ -14,9 +14,9 @@ PROXIED ?= push chat authorization
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
-test: fmt clippy proxies unit doc shell ## what every change has to pass, in ten minutes from cold
+test: fmt clippy proxies unit shell ## what every change has to pass, in ten minutes from cold
 
-verify: ## what takes longer: Autobahn, the page in Chromium, the API thoroughly, everything behind both proxies, the guard
+verify: ## what takes longer: Autobahn, the page in Chromium, the API thoroughly, everything behind both proxies, the docs, the guard
 	tests/conformance/verify.sh
 
 flaky: ## RUNS=10: all tests so many times in a row, with every core kept busy by other work

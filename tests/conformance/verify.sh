@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What is too long for `make test`: Autobahn, the page in a browser, the API against its own document, tests of clients'
-# behaviour behind nginx and HAProxy, and the instructions of a delivery (the guard, which builds for release).
+# behaviour behind nginx and HAProxy, the developers' documentation, and the instructions of a delivery (the guard, which builds
+# for release).
 # Installs what that needs where it can (root and apt-get; pyenv for Python 2).
 #
-#   tests/conformance/verify.sh [STEP…]      autobahn, page, openapi, proxied, guard; default: all
+#   tests/conformance/verify.sh [STEP…]      autobahn, page, openapi, proxied, doc, guard; default: all
 #
 # EXAMPLES=N            test cases of each operation of the API (default 100)
 # LOGS=DIR              where each step's output goes as well (default: target/verify)
@@ -14,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
 logs=${LOGS:-target/verify}
 steps=("$@")
-((${#steps[@]})) || steps=(autobahn page openapi proxied guard)
+((${#steps[@]})) || steps=(autobahn page openapi proxied doc guard)
 # Every test that looks at what clients and services see, and at no socket.
 behind_proxies="push chat authorization rooms fleet gopush compat presence agents tokens"
 verdicts=()
@@ -69,13 +70,14 @@ step() {
     page) tests/conformance/page.sh ;;
     openapi) EXAMPLES=${EXAMPLES:-100} make --no-print-directory openapi ;;
     proxied) make --no-print-directory test-proxied PROXIED="$behind_proxies" ;;
+    doc) make --no-print-directory doc ;;
     guard) bench/guard.sh ;;
   esac
 }
 
 mkdir -p "$logs"
 for name in "${steps[@]}"; do
-  case $name in autobahn | page | openapi | proxied | guard) ;; *) say "unknown step $name; see the head of $0"; exit 1 ;; esac
+  case $name in autobahn | page | openapi | proxied | doc | guard) ;; *) say "unknown step $name; see the head of $0"; exit 1 ;; esac
   say "== $name"
   log=$logs/$name.log
   began=$SECONDS
